@@ -1,0 +1,200 @@
+//! Feature rows, the columns that name them, and scores.
+
+/// Width of a row: 32-bit words of header bits and presence, then numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RowShape {
+    /// 32-bit words per row. Column 0 of a word is its most significant bit.
+    pub words: usize,
+    /// `f32` numbers per row.
+    pub numbers: usize,
+}
+
+/// A batch of feature rows of one shape, row-major.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Rows {
+    shape: RowShape,
+    len: usize,
+    words: Vec<u32>,
+    numbers: Vec<f32>,
+}
+
+impl Rows {
+    /// An empty batch with room for `capacity` rows.
+    #[must_use]
+    pub fn with_capacity(shape: RowShape, capacity: usize) -> Self {
+        Self {
+            shape,
+            len: 0,
+            words: Vec::with_capacity(shape.words * capacity),
+            numbers: Vec::with_capacity(shape.numbers * capacity),
+        }
+    }
+
+    /// The shape of each row.
+    #[must_use]
+    pub fn shape(&self) -> RowShape {
+        self.shape
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Words of row `row`.
+    ///
+    /// # Panics
+    /// When `row` is out of range.
+    #[must_use]
+    pub fn words(&self, row: usize) -> &[u32] {
+        &self.words[row * self.shape.words..(row + 1) * self.shape.words]
+    }
+
+    /// Numbers of row `row`.
+    ///
+    /// # Panics
+    /// When `row` is out of range.
+    #[must_use]
+    pub fn numbers(&self, row: usize) -> &[f32] {
+        &self.numbers[row * self.shape.numbers..(row + 1) * self.shape.numbers]
+    }
+
+    /// Adds a zeroed row and hands out its two parts to be filled.
+    pub fn push(&mut self) -> (&mut [u32], &mut [f32]) {
+        let (at_word, at_number) = (self.words.len(), self.numbers.len());
+        self.words.resize(at_word + self.shape.words, 0);
+        self.numbers.resize(at_number + self.shape.numbers, 0.0);
+        self.len += 1;
+        (&mut self.words[at_word..], &mut self.numbers[at_number..])
+    }
+
+    /// Adds a copy of row `row` of `other`, which has the same shape.
+    ///
+    /// # Panics
+    /// When the shapes differ or `row` is out of range.
+    pub fn push_copy(&mut self, other: &Self, row: usize) {
+        assert!(self.shape == other.shape, "rows of one shape");
+        self.words.extend_from_slice(other.words(row));
+        self.numbers.extend_from_slice(other.numbers(row));
+        self.len += 1;
+    }
+
+    /// Forgets all rows and keeps the memory.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.words.clear();
+        self.numbers.clear();
+    }
+}
+
+/// Where a column's value stands in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A ternary header bit: -1 when `presence` is 0, else the bit at `value`.
+    Bit {
+        /// Position of the bit's value.
+        value: BitAt,
+        /// Position of the bit that says whether its header word was there.
+        presence: BitAt,
+    },
+    /// Entry of the row's numbers.
+    Number(u32),
+}
+
+/// A bit of a row: a word and a bit in it, counted from the least significant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BitAt {
+    /// Index of the 32-bit word in the row.
+    pub word: u32,
+    /// Bit in the word, 0 = least significant.
+    pub bit: u8,
+}
+
+impl BitAt {
+    /// The bit in a row's words.
+    ///
+    /// # Panics
+    /// When the word lies outside the row.
+    #[must_use]
+    pub fn get(self, words: &[u32]) -> bool {
+        words[self.word as usize] >> self.bit & 1 == 1
+    }
+}
+
+/// A named column of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Name, as the nPrint tool prints it for header bits.
+    pub name: String,
+    /// Where its value stands.
+    pub place: Place,
+}
+
+impl Column {
+    /// The column's value in row `row`: -1, 0 or 1 for header bits.
+    ///
+    /// # Panics
+    /// When the row or the column's place is out of range.
+    #[must_use]
+    pub fn value(&self, rows: &Rows, row: usize) -> f32 {
+        match self.place {
+            Place::Number(index) => rows.numbers(row)[index as usize],
+            Place::Bit { value, presence } => {
+                let words = rows.words(row);
+                if !presence.get(words) {
+                    -1.0
+                } else if value.get(words) {
+                    1.0
+                } else {
+                    0.0
+                }
+            }
+        }
+    }
+}
+
+/// Class probabilities of a batch, row-major.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Scores {
+    classes: usize,
+    data: Vec<f32>,
+}
+
+impl Scores {
+    /// Makes room for `rows` rows of `classes` zeros, reusing the memory.
+    pub fn reset(&mut self, rows: usize, classes: usize) {
+        self.classes = classes;
+        self.data.clear();
+        self.data.resize(rows * classes, 0.0);
+    }
+
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Scores of row `row`.
+    ///
+    /// # Panics
+    /// When `row` is out of range.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.classes..(row + 1) * self.classes]
+    }
+
+    /// Scores of row `row`, to be filled.
+    ///
+    /// # Panics
+    /// When `row` is out of range.
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.data[row * self.classes..(row + 1) * self.classes]
+    }
+}

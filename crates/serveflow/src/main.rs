@@ -1,0 +1,2 @@
+//! The `serveflow` command.
+fn main() {}
