@@ -1,8 +1,23 @@
 //! Packets and scored jobs go in, jobs and verdicts come out.
 //!
 //! This crate only computes: it knows no I/O, clock, thread or log, and has no unsafe code.
+//! [`Engine`](engine::Engine) is the whole of it; what it is made of follows a packet's way:
+//! [`parse`] headers, find the flow, keep the packet's [`record`], turn it into [`features`],
+//! hand the [`rows`] to a [`lane`], and let the [`gate`] decide on the scores.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
+pub mod clock;
+pub mod engine;
+pub mod features;
+pub mod gate;
+pub mod key;
+pub mod lane;
 pub mod packet;
+pub mod parse;
+pub mod record;
 pub mod rows;
+mod table;
 pub mod verdict;
+
+pub use table::FlowConfig;

@@ -39,14 +39,8 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 6] = [
-        Self::Accepted,
-        Self::Final,
-        Self::Ended,
-        Self::TimedOut,
-        Self::Evicted,
-        Self::Shed,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::Final, Self::Ended, Self::TimedOut, Self::Evicted, Self::Shed];
 
     /// The reason as outputs spell it.
     #[must_use]

@@ -1,0 +1,92 @@
+//! The accounts: every packet and every flow stands in exactly one place.
+
+use crate::parse::Reject;
+use crate::verdict::Reason;
+
+/// Where the packets went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PacketAccounts {
+    /// Packets pushed.
+    pub seen: u64,
+    /// Kept in the record of an undecided flow.
+    pub recorded: u64,
+    /// Of a flow that has all it wants, or is decided.
+    pub not_wanted: u64,
+    /// Of no flow, by [`Reject`].
+    pub rejected: [u64; Reject::ALL.len()],
+}
+
+/// Where the flows went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FlowAccounts {
+    /// Flows begun.
+    pub seen: u64,
+    /// Final verdicts, by [`Reason`].
+    pub verdicts: [u64; Reason::ALL.len()],
+    /// Flows waiting for packets.
+    pub waiting: u64,
+    /// Flows whose features are with a model.
+    pub asked: u64,
+}
+
+/// Where everything went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Accounts {
+    /// Packets.
+    pub packets: PacketAccounts,
+    /// Flows.
+    pub flows: FlowAccounts,
+    /// Table entries, decided or not, that gave way to new flows because the table was full.
+    pub evictions: u64,
+    /// Jobs that a full lane handed back.
+    pub jobs_shed: u64,
+    /// Jobs whose model failed.
+    pub jobs_failed: u64,
+    /// Times that the capture's clock started over.
+    pub clock_restarts: u64,
+}
+
+impl Accounts {
+    /// Rejected packets of all reasons.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.packets.rejected.iter().sum()
+    }
+
+    /// Final verdicts of all reasons.
+    #[must_use]
+    pub fn verdicts(&self) -> u64 {
+        self.flows.verdicts.iter().sum()
+    }
+
+    /// Whether packets seen = recorded + not wanted + rejected, and flows seen = verdicts +
+    /// waiting + asked.
+    #[must_use]
+    pub fn balance(&self) -> bool {
+        let packets = self.packets.recorded + self.packets.not_wanted + self.rejected();
+        let flows = self.verdicts() + self.flows.waiting + self.flows.asked;
+        self.packets.seen == packets && self.flows.seen == flows
+    }
+
+    /// Adds another engine's accounts.
+    pub fn add(&mut self, other: &Self) {
+        let (mine, theirs) = (&mut self.packets, &other.packets);
+        mine.seen += theirs.seen;
+        mine.recorded += theirs.recorded;
+        mine.not_wanted += theirs.not_wanted;
+        add_all(&mut mine.rejected, &theirs.rejected);
+        let (mine, theirs) = (&mut self.flows, &other.flows);
+        mine.seen += theirs.seen;
+        mine.waiting += theirs.waiting;
+        mine.asked += theirs.asked;
+        add_all(&mut mine.verdicts, &theirs.verdicts);
+        self.evictions += other.evictions;
+        self.jobs_shed += other.jobs_shed;
+        self.jobs_failed += other.jobs_failed;
+        self.clock_restarts += other.clock_restarts;
+    }
+}
+
+fn add_all(mine: &mut [u64], theirs: &[u64]) {
+    mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+}

@@ -1,0 +1,147 @@
+//! The cascade: one list of stages.
+
+use crate::features::Features;
+use crate::gate::Gate;
+use std::fmt;
+
+/// One stage: how many packets it wants, how they are encoded, how sure its answer must be, how
+/// long a flow may wait for it, and in which lane it is scored.
+#[derive(Debug)]
+pub struct Stage {
+    /// Name for outputs.
+    pub name: String,
+    /// The features of its rows; their spec says how many packets they cover.
+    pub features: Features,
+    /// Whether its answer stands; not asked at the last stage.
+    pub gate: Gate,
+    /// Longest wait for its packets, nanoseconds after the flow's first packet.
+    pub wait_ns: u64,
+    /// Index of the lane that scores it.
+    pub lane: usize,
+}
+
+impl Stage {
+    /// Packets that it wants.
+    #[must_use]
+    pub fn packets(&self) -> u16 {
+        self.features.spec().packets
+    }
+}
+
+/// All stages, in the order they are asked, and what their classes are called.
+#[derive(Debug)]
+pub struct Cascade {
+    stages: Vec<Stage>,
+    labels: Vec<String>,
+}
+
+/// Why a list of stages is no cascade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CascadeError {
+    /// There is no stage, or there are more than 255.
+    StageCount(usize),
+    /// There is no label, or there are more than 65,535.
+    LabelCount(usize),
+    /// A stage wants no packet.
+    NoPackets(String),
+    /// A stage wants fewer packets than the one before it.
+    FewerPackets {
+        /// Name of the stage.
+        stage: String,
+        /// Packets that it wants.
+        packets: u16,
+        /// Packets that the stage before it wants.
+        before: u16,
+    },
+    /// A per-class gate has not one threshold per label.
+    Thresholds {
+        /// Name of the stage.
+        stage: String,
+        /// Thresholds found.
+        found: usize,
+        /// Labels of the cascade.
+        labels: usize,
+    },
+}
+
+impl fmt::Display for CascadeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StageCount(found) => write!(f, "expected 1 to 255 stages, found {found}"),
+            Self::LabelCount(found) => write!(f, "expected 1 to 65535 labels, found {found}"),
+            Self::NoPackets(stage) => {
+                write!(f, "stage `{stage}`: expected at least 1 packet, found 0")
+            }
+            Self::FewerPackets { stage, packets, before } => {
+                write!(
+                    f,
+                    "stage `{stage}` wants {packets} packets, fewer than the {before} of the stage before it"
+                )
+            }
+            Self::Thresholds { stage, found, labels } => {
+                write!(
+                    f,
+                    "stage `{stage}`: expected a threshold for each of {labels} labels, found {found}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for CascadeError {}
+
+impl Cascade {
+    /// Checks and keeps a list of stages.
+    ///
+    /// # Errors
+    /// When the stages cannot be asked one after the other; see [`CascadeError`].
+    pub fn new(stages: Vec<Stage>, labels: Vec<String>) -> Result<Self, CascadeError> {
+        if stages.is_empty() || stages.len() > usize::from(u8::MAX) {
+            return Err(CascadeError::StageCount(stages.len()));
+        }
+        if labels.is_empty() || labels.len() > usize::from(u16::MAX) {
+            return Err(CascadeError::LabelCount(labels.len()));
+        }
+        let mut before = 0;
+        for stage in &stages {
+            check(stage, before, labels.len())?;
+            before = stage.packets();
+        }
+        Ok(Self { stages, labels })
+    }
+
+    /// The stages, in the order they are asked.
+    #[must_use]
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// The labels, by index.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Packets that the deepest stage wants.
+    #[must_use]
+    pub fn depth(&self) -> u16 {
+        self.stages.last().map_or(0, Stage::packets)
+    }
+}
+
+fn check(stage: &Stage, before: u16, labels: usize) -> Result<(), CascadeError> {
+    let name = || stage.name.clone();
+    let packets = stage.packets();
+    if packets == 0 {
+        return Err(CascadeError::NoPackets(name()));
+    }
+    if packets < before {
+        return Err(CascadeError::FewerPackets { stage: name(), packets, before });
+    }
+    match &stage.gate.threshold {
+        crate::gate::Threshold::PerClass(all) if all.len() != labels => {
+            Err(CascadeError::Thresholds { stage: name(), found: all.len(), labels })
+        }
+        _ => Ok(()),
+    }
+}

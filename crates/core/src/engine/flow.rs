@@ -1,0 +1,207 @@
+//! A flow's way: waiting, asked, done.
+
+use super::room::{Cut, Pending};
+use super::{Cascade, Engine};
+use crate::gate::best_class;
+use crate::lane::Job;
+use crate::table::DECIDED;
+use crate::verdict::{Answer, Reason, Verdict};
+
+/// When the wait for a flow's present stage is over.
+fn deadline(cascade: &Cascade, first_at: u64, pending: &Pending) -> u64 {
+    first_at.saturating_add(cascade.stages()[usize::from(pending.stage)].wait_ns)
+}
+
+/// A question to be put to a stage.
+struct Question {
+    packets: u16,
+    /// Why there are fewer packets than the stage wants.
+    short: Option<Reason>,
+    at: u64,
+}
+
+impl Engine {
+    /// Ends a flow: no packet finds it any more.
+    pub(super) fn end_flow(&mut self, id: u32, cut: Cut) {
+        self.table.detach(id);
+        let ticket = self.table[id].pending;
+        if ticket == DECIDED {
+            self.table.free(id);
+            return;
+        }
+        self.cut(ticket, cut);
+        self.step(ticket, cut.at);
+    }
+
+    /// Closes a flow's record; the first cut stands.
+    pub(super) fn cut(&mut self, ticket: u32, cut: Cut) {
+        self.room[ticket].cut.get_or_insert(cut);
+    }
+
+    /// Asks the flows whose deadline has passed.
+    pub(super) fn pass_deadlines(&mut self, now: u64) {
+        let (table, cascade) = (&self.table, &self.cascade);
+        while let Some(ticket) = self
+            .room
+            .pop_due(now, |pending| deadline(cascade, table[pending.entry].first_at, pending))
+        {
+            self.due.push(ticket);
+        }
+        while let Some(ticket) = self.due.pop() {
+            self.step(ticket, now);
+        }
+    }
+
+    /// Takes a waiting flow as far as it goes: a question to its stage, or a wait.
+    pub(super) fn step(&mut self, ticket: u32, now: u64) {
+        let pending = self.room[ticket];
+        if pending.asked {
+            return;
+        }
+        if pending.count == 0 && pending.cut.is_some() {
+            // Not even the first packet found room: there is nothing to ask with.
+            self.decide(ticket, Reason::Shed, pending.cut.map_or(now, |cut| cut.at));
+            return;
+        }
+        let deadline = deadline(&self.cascade, self.table[pending.entry].first_at, &pending);
+        match self.question(&pending, deadline, now) {
+            Some(question) => self.ask(ticket, &question),
+            None => self.room.wait_until(ticket, deadline, now),
+        }
+    }
+
+    /// What a flow asks its stage, if it need not wait any longer.
+    fn question(&self, pending: &Pending, deadline: u64, now: u64) -> Option<Question> {
+        let wanted = self.cascade.stages()[usize::from(pending.stage)].packets();
+        let packets = self.in_time(pending, deadline).min(wanted);
+        if packets == wanted {
+            let at = self.pool.record(pending.head, usize::from(packets)).packets().last();
+            let at = at.map_or(now, |packet| packet.meta.at_ns);
+            return Some(Question { packets, short: None, at });
+        }
+        let late = Question { packets, short: Some(Reason::TimedOut), at: deadline };
+        match pending.cut {
+            Some(cut) if cut.at <= deadline => {
+                Some(Question { packets, short: Some(cut.reason), at: cut.at })
+            }
+            Some(_) => Some(late),
+            None => (now > deadline || pending.tail_at > deadline).then_some(late),
+        }
+    }
+
+    /// Recorded packets that arrived before the deadline.
+    fn in_time(&self, pending: &Pending, deadline: u64) -> u16 {
+        if pending.tail_at <= deadline {
+            return pending.count;
+        }
+        let record = self.pool.record(pending.head, usize::from(pending.count));
+        record.packets().take_while(|packet| packet.meta.at_ns <= deadline).count() as u16
+    }
+
+    /// Puts a flow's features into its stage's open job.
+    fn ask(&mut self, ticket: u32, question: &Question) {
+        self.room.stop_waiting(ticket);
+        let pending = &mut self.room[ticket];
+        let stage = usize::from(pending.stage);
+        pending.asked = true;
+        pending.used = question.packets;
+        pending.short = question.short;
+        // A later stage is never asked before an earlier one.
+        pending.asked_at = question.at.max(pending.asked_at);
+        pending.asked_wall_ns = self.wall_ns;
+        self.accounts.flows.waiting -= 1;
+        self.accounts.flows.asked += 1;
+        let record = self.pool.record(pending.head, usize::from(question.packets));
+        let job = self.desk.open(stage);
+        self.cascade.stages()[stage].features.encode(&record, &mut job.rows);
+        job.tickets.push(ticket);
+        self.desk.close_if_full(&self.cascade, stage);
+    }
+
+    /// Takes the answers of a scored job.
+    pub(super) fn resolve(&mut self, job: Box<Job>) {
+        if job.failed {
+            self.accounts.jobs_failed += 1;
+            self.shed(job);
+            return;
+        }
+        for (row, &ticket) in job.tickets.iter().enumerate() {
+            self.answer(ticket, job.stage, job.scores.row(row));
+        }
+        self.desk.give_back(job);
+    }
+
+    /// Gives up on a job: the best answer so far stands for each of its flows.
+    pub(super) fn shed(&mut self, job: Box<Job>) {
+        for &ticket in &job.tickets {
+            self.unask(ticket);
+            let at = self.room[ticket].asked_at;
+            self.decide(ticket, Reason::Shed, at);
+        }
+        self.desk.give_back(job);
+    }
+
+    /// Moves a flow from asked back to waiting.
+    fn unask(&mut self, ticket: u32) {
+        let pending = &mut self.room[ticket];
+        pending.asked = false;
+        pending.compute_ns += self.wall_ns.saturating_sub(pending.asked_wall_ns);
+        self.accounts.flows.asked -= 1;
+        self.accounts.flows.waiting += 1;
+    }
+
+    /// The gate: a verdict, or on to the next stage.
+    fn answer(&mut self, ticket: u32, stage: usize, scores: &[f32]) {
+        self.unask(ticket);
+        let (label, confidence) = best_class(scores);
+        let pending = &mut self.room[ticket];
+        let (at, short, packets) = (pending.asked_at, pending.short, pending.used);
+        pending.answer = Some(Answer { label, confidence, stage: stage as u8, packets });
+        let is_last = stage + 1 == self.cascade.stages().len();
+        if is_last {
+            self.decide(ticket, short.unwrap_or(Reason::Final), at);
+        } else if self.cascade.stages()[stage].gate.accepts(label, scores) {
+            self.decide(ticket, short.unwrap_or(Reason::Accepted), at);
+        } else {
+            if self.config.provisional {
+                self.tell(ticket, Reason::Accepted, at, false);
+            }
+            self.room[ticket].stage += 1;
+            self.step(ticket, at);
+        }
+    }
+
+    /// Gives a flow its final verdict and frees what it held.
+    fn decide(&mut self, ticket: u32, reason: Reason, at: u64) {
+        self.tell(ticket, reason, at, true);
+        self.accounts.flows.waiting -= 1;
+        self.accounts.flows.verdicts[reason as usize] += 1;
+        let pending = self.room[ticket];
+        self.pool.give_back(pending.head, pending.tail, usize::from(pending.count));
+        self.room.remove(ticket);
+        self.table[pending.entry].pending = DECIDED;
+        if self.table[pending.entry].detached {
+            self.table.free(pending.entry);
+        }
+    }
+
+    /// Emits a verdict.
+    fn tell(&mut self, ticket: u32, reason: Reason, at: u64, is_final: bool) {
+        let pending = &self.room[ticket];
+        let entry = &self.table[pending.entry];
+        let used = pending.answer.map_or(pending.count, |answer| answer.packets);
+        let record = self.pool.record(pending.head, usize::from(used));
+        let first_ns = record.packets().next().map_or(entry.first_at, |p| p.meta.ts_ns);
+        let deciding_ns = record.packets().last().map_or(first_ns, |p| p.meta.ts_ns);
+        self.verdicts.push(Verdict {
+            flow: entry.key.five_tuple(entry.source_is_low),
+            answer: pending.answer,
+            reason,
+            is_final,
+            first_ns,
+            deciding_ns,
+            collection_ns: at.saturating_sub(entry.first_at),
+            compute_ns: pending.compute_ns,
+        });
+    }
+}

@@ -1,0 +1,327 @@
+//! The engine: packets and scored jobs go in, jobs and verdicts come out.
+//!
+//! What a stage sees of a flow is a function of the flow's packets and their times alone, never of
+//! when the engine was called: a stage gets the flow's first packets, up to its depth, that came
+//! before its deadline and before the flow ended. So batches, lanes and shards change no verdict.
+
+mod cascade;
+mod desk;
+mod flow;
+mod room;
+
+pub use cascade::{Cascade, CascadeError, Stage};
+
+use crate::accounts::Accounts;
+use crate::clock::Clock;
+use crate::features::layout::HeaderLayout;
+use crate::lane::Lane;
+use crate::packet::Packet;
+use crate::parse::{self, Parsed};
+use crate::record::{PacketMeta, PacketPool};
+use crate::table::{DECIDED, FlowConfig, FlowTable};
+use crate::verdict::{Reason, Verdict};
+use desk::Desk;
+use room::{Cut, WaitingRoom};
+use std::sync::Arc;
+
+/// Limits of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The flow table.
+    pub flows: FlowConfig,
+    /// Most packets kept of all undecided flows together.
+    pub record_packets: usize,
+    /// Rows after which a job is handed to its lane at once.
+    pub batch_rows: usize,
+    /// Whether a first answer that does not stand is told at once, as provisional.
+    pub provisional: bool,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            flows: FlowConfig::default(),
+            record_packets: 4 << 20,
+            batch_rows: 256,
+            provisional: false,
+        }
+    }
+}
+
+/// How the input ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A capture is over: what follows is taken to be silence, so every deadline and timeout runs
+    /// out as it would on the wire.
+    Silence,
+    /// The engine is stopped: flows are asked at once with what they have.
+    Stop,
+}
+
+/// Groups packets into flows and takes each flow through the cascade.
+#[derive(Debug)]
+pub struct Engine {
+    cascade: Arc<Cascade>,
+    config: EngineConfig,
+    layout: HeaderLayout,
+    table: FlowTable,
+    room: WaitingRoom,
+    pool: PacketPool,
+    desk: Desk,
+    clock: Clock,
+    wall_ns: u64,
+    accounts: Accounts,
+    verdicts: Vec<Verdict>,
+    /// Flows whose deadline has passed, between finding and asking them.
+    due: Vec<u32>,
+}
+
+impl Engine {
+    /// An empty engine.
+    #[must_use]
+    pub fn new(cascade: Arc<Cascade>, config: EngineConfig) -> Self {
+        let empty = HeaderLayout::new(&[]);
+        let layouts = cascade.stages().iter().map(|stage| stage.features.layout());
+        let layout = layouts.fold(empty, |sum, layout| sum.union(&layout));
+        Self {
+            desk: Desk::new(&cascade, config.batch_rows),
+            cascade,
+            config,
+            layout,
+            table: FlowTable::new(config.flows),
+            room: WaitingRoom::new(),
+            pool: PacketPool::new(layout, config.record_packets),
+            clock: Clock::new(config.flows.idle_ns),
+            wall_ns: 0,
+            accounts: Accounts::default(),
+            verdicts: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// The cascade that it serves.
+    #[must_use]
+    pub fn cascade(&self) -> &Arc<Cascade> {
+        &self.cascade
+    }
+
+    /// Where everything went so far.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Flows in the table, decided ones included.
+    #[must_use]
+    pub fn table_len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Packets kept of undecided flows.
+    #[must_use]
+    pub fn recorded_packets(&self) -> usize {
+        self.pool.used()
+    }
+
+    /// Bytes taken from the allocator for flows and their packets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.table.bytes() + self.room.bytes() + self.pool.bytes()
+    }
+
+    /// Verdicts since they were last cleared.
+    #[must_use]
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    /// Forgets the verdicts that were handed out, and keeps the memory.
+    pub fn clear_verdicts(&mut self) {
+        self.verdicts.clear();
+    }
+
+    /// Tells the wall time, nanoseconds from any fixed start; the engine itself reads no clock.
+    /// The time between the values told at asking and at answer is a verdict's compute latency.
+    pub fn set_wall(&mut self, wall_ns: u64) {
+        self.wall_ns = wall_ns;
+    }
+
+    /// Takes a packet.
+    pub fn push(&mut self, packet: &Packet<'_>) {
+        let before = self.clock.now_ns();
+        let tick = self.clock.tick(packet.ts_ns);
+        if tick.restarted {
+            self.accounts.clock_restarts += 1;
+            self.end_all(Reason::Ended, before);
+        }
+        self.accounts.packets.seen += 1;
+        match parse::parse(packet, self.config.flows.vlan_in_key) {
+            Ok(parsed) => self.accept(packet, &parsed, tick.now_ns),
+            Err(reject) => self.accounts.packets.rejected[reject as usize] += 1,
+        }
+    }
+
+    /// Ends flows and waits whose time has passed. Call once per batch.
+    pub fn advance(&mut self) {
+        let now = self.clock.now_ns();
+        while let Some(id) = self.table.pop_leaving(now) {
+            let at = self.table[id].leaves_at(&self.config.flows);
+            self.end_flow(id, Cut { reason: Reason::Ended, at });
+        }
+        self.pass_deadlines(now);
+    }
+
+    /// Hands the jobs there are to their lanes. A lane that is full sheds the job's flows.
+    pub fn submit(&mut self, lanes: &mut [Box<dyn Lane>]) {
+        self.desk.close_all(&self.cascade);
+        while let Some(job) = self.desk.next_ready() {
+            let lane = self.cascade.stages()[job.stage].lane;
+            if let Err(job) = lanes[lane].submit(job) {
+                self.accounts.jobs_shed += 1;
+                self.shed(job);
+            }
+        }
+    }
+
+    /// Takes scored jobs from the lanes: verdicts, or further questions.
+    pub fn collect(&mut self, lanes: &mut [Box<dyn Lane>]) {
+        for lane in lanes {
+            while let Some(job) = lane.poll() {
+                self.resolve(job);
+            }
+        }
+    }
+
+    /// Whether any job waits to be submitted.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.desk.has_work()
+    }
+
+    /// Whether any flow's features are with a model.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.accounts.flows.asked > 0
+    }
+
+    /// Ends every flow. Submit and collect until nothing is asked to get the last verdicts.
+    pub fn finish(&mut self, end: End) {
+        match end {
+            End::Stop => self.end_all(Reason::Ended, self.clock.now_ns()),
+            End::Silence => {
+                for id in self.table.all() {
+                    let at = self.table[id].leaves_at(&self.config.flows);
+                    self.end_flow(id, Cut { reason: Reason::Ended, at });
+                }
+            }
+        }
+    }
+
+    fn end_all(&mut self, reason: Reason, at: u64) {
+        for id in self.table.all() {
+            let at = at.max(self.table[id].last_at);
+            self.end_flow(id, Cut { reason, at });
+        }
+    }
+
+    /// Puts a parsed packet into its flow.
+    fn accept(&mut self, packet: &Packet<'_>, parsed: &Parsed, now: u64) {
+        let (id, at) = self.flow_for(packet, parsed, now);
+        let entry = &mut self.table[id];
+        let (was_closed, pending) = (entry.closed, entry.pending);
+        let closes = entry.note(parsed, at);
+        if closes {
+            self.table.leaves_earlier(id);
+        }
+        if pending == DECIDED {
+            self.accounts.packets.not_wanted += 1;
+            return;
+        }
+        let recorded = !was_closed && self.record(id, pending, packet, parsed, at);
+        let packets = &mut self.accounts.packets;
+        *(if recorded { &mut packets.recorded } else { &mut packets.not_wanted }) += 1;
+        if self.table[id].pending == DECIDED {
+            return; // The record pool was full: the flow was shed on the spot.
+        }
+        if closes {
+            self.cut(pending, Cut { reason: Reason::Ended, at });
+        }
+        if recorded || closes {
+            self.step(pending, at);
+        }
+    }
+
+    /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock.
+    fn flow_for(&mut self, packet: &Packet<'_>, parsed: &Parsed, now: u64) -> (u32, u64) {
+        let mut at = packet.ts_ns.max(now);
+        if let Some(id) = self.table.find(&parsed.key) {
+            let entry = &self.table[id];
+            at = at.max(entry.last_at);
+            let leaves_at = entry.leaves_at(&self.config.flows);
+            if at > leaves_at {
+                self.end_flow(id, Cut { reason: Reason::Ended, at: leaves_at });
+            } else if entry.is_new_connection(parsed) {
+                self.end_flow(id, Cut { reason: Reason::Ended, at });
+            } else {
+                return (id, at);
+            }
+        }
+        (self.begin_flow(parsed, at), at)
+    }
+
+    fn begin_flow(&mut self, parsed: &Parsed, at: u64) -> u32 {
+        if self.table.is_full() {
+            self.advance();
+        }
+        while self.table.is_full() {
+            let Some(oldest) = self.table.next_to_leave() else { break };
+            self.accounts.evictions += 1;
+            let at = self.clock.now_ns().max(self.table[oldest].last_at);
+            self.end_flow(oldest, Cut { reason: Reason::Evicted, at });
+        }
+        self.accounts.flows.seen += 1;
+        self.accounts.flows.waiting += 1;
+        let ticket = self.room.add();
+        let id = self.table.add(parsed, at, ticket);
+        self.room[ticket].entry = id;
+        id
+    }
+
+    /// Keeps a packet if the flow still wants packets; false when it does not or cannot.
+    fn record(
+        &mut self,
+        id: u32,
+        ticket: u32,
+        packet: &Packet<'_>,
+        parsed: &Parsed,
+        at: u64,
+    ) -> bool {
+        let pending = &mut self.room[ticket];
+        if pending.count >= self.cascade.depth() || pending.cut.is_some() {
+            return false;
+        }
+        let meta = PacketMeta {
+            ts_ns: packet.ts_ns,
+            at_ns: at,
+            size: parsed.size,
+            payload: parsed.payload,
+            flags: parsed.tcp_flags,
+            backward: self.table[id].is_backward(parsed),
+        };
+        let Some((cell, words)) = self.pool.take(meta) else {
+            self.cut(ticket, Cut { reason: Reason::Shed, at });
+            self.step(ticket, at);
+            return false;
+        };
+        self.layout.write(packet.data, parsed, words);
+        if pending.count == 0 {
+            pending.head = cell;
+        } else {
+            self.pool.link(pending.tail, cell);
+        }
+        pending.tail = cell;
+        pending.tail_at = at;
+        pending.count += 1;
+        true
+    }
+}

@@ -1,0 +1,88 @@
+//! Jobs, the models that score them, and the lanes they are scored in.
+
+use crate::rows::{RowShape, Rows, Scores};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a model gave no scores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScoreError {
+    /// What went wrong, in words.
+    pub message: String,
+}
+
+impl fmt::Display for ScoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ScoreError {}
+
+/// How to score: rows in, class probabilities out.
+pub trait Model: Send + Sync + fmt::Debug {
+    /// Width of the rows it takes.
+    fn shape(&self) -> RowShape;
+    /// Number of classes it scores.
+    fn classes(&self) -> usize;
+    /// Scores all rows; `scores` becomes `rows.len()` x `classes()`.
+    ///
+    /// # Errors
+    /// When the model could not be evaluated; the flows keep the best answer so far.
+    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError>;
+}
+
+/// A batch of flows that asked one stage.
+#[derive(Debug, Default)]
+pub struct Job {
+    /// Index of the stage that is asked.
+    pub stage: usize,
+    /// The engine's tickets of the asking flows, one per row.
+    pub(crate) tickets: Vec<u32>,
+    /// Features, one row per flow.
+    pub rows: Rows,
+    /// The answer, filled by the lane.
+    pub scores: Scores,
+    /// Set by the lane when the model failed and `scores` mean nothing.
+    pub failed: bool,
+}
+
+/// Where a stage's jobs are scored. Never blocks.
+pub trait Lane {
+    /// Takes a job.
+    ///
+    /// # Errors
+    /// Hands the job back when the lane is full; its flows are then shed.
+    fn submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>>;
+    /// A scored job, if one is done.
+    fn poll(&mut self) -> Option<Box<Job>>;
+}
+
+/// Scores on the caller's thread, as soon as a job is submitted.
+#[derive(Debug)]
+pub struct InlineLane {
+    models: Vec<Arc<dyn Model>>,
+    done: VecDeque<Box<Job>>,
+}
+
+impl InlineLane {
+    /// A lane with the model of each stage, by stage index.
+    #[must_use]
+    pub fn new(models: Vec<Arc<dyn Model>>) -> Self {
+        Self { models, done: VecDeque::new() }
+    }
+}
+
+impl Lane for InlineLane {
+    fn submit(&mut self, mut job: Box<Job>) -> Result<(), Box<Job>> {
+        let model = &self.models[job.stage];
+        job.failed = model.score(&job.rows, &mut job.scores).is_err();
+        self.done.push_back(job);
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<Box<Job>> {
+        self.done.pop_front()
+    }
+}

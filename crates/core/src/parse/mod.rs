@@ -1,0 +1,183 @@
+//! From a frame to its flow key and headers, or a counted reason why not.
+//!
+//! Three steps, never their product: link (down to the IP header), network (IPv4 or IPv6 down to
+//! the transport header), transport. A frame cut by the snaplen is parsed as far as its bytes go:
+//! it is enough that the ports were captured.
+
+mod link;
+mod network;
+mod transport;
+
+use crate::key::{Endpoint, FlowKey};
+use crate::packet::Packet;
+
+/// Why a packet could not be put into a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Reject {
+    /// The frame's link type is none of those that can be parsed.
+    UnsupportedLink,
+    /// The capture ends inside the link header.
+    TruncatedLink,
+    /// The frame carries no IP (ARP, LLDP, 802.3 without IP, ...).
+    NotIp,
+    /// The IP version nibble is neither 4 nor 6, or not the one that the link header announced.
+    BadIpVersion,
+    /// The capture ends inside the IP header or its extension headers.
+    TruncatedNetwork,
+    /// An IP length field contradicts itself (header shorter than 20 bytes, longer than the packet).
+    BadIpLength,
+    /// More VLAN tags or IPv6 extension headers than a sane packet carries.
+    TooManyHeaders,
+    /// A fragment other than the first: it carries no ports.
+    LaterFragment,
+    /// The capture ends before the ports.
+    TruncatedTransport,
+    /// The packet itself is too short for its transport header, or the header length is impossible.
+    BadTransport,
+}
+
+impl Reject {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 10] = [
+        Self::UnsupportedLink,
+        Self::TruncatedLink,
+        Self::NotIp,
+        Self::BadIpVersion,
+        Self::TruncatedNetwork,
+        Self::BadIpLength,
+        Self::TooManyHeaders,
+        Self::LaterFragment,
+        Self::TruncatedTransport,
+        Self::BadTransport,
+    ];
+
+    /// The reason as outputs spell it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnsupportedLink => "unsupported_link",
+            Self::TruncatedLink => "truncated_link",
+            Self::NotIp => "not_ip",
+            Self::BadIpVersion => "bad_ip_version",
+            Self::TruncatedNetwork => "truncated_network",
+            Self::BadIpLength => "bad_ip_length",
+            Self::TooManyHeaders => "too_many_headers",
+            Self::LaterFragment => "later_fragment",
+            Self::TruncatedTransport => "truncated_transport",
+            Self::BadTransport => "bad_transport",
+        }
+    }
+}
+
+/// TCP FIN flag.
+pub const FIN: u8 = 0x01;
+/// TCP SYN flag.
+pub const SYN: u8 = 0x02;
+/// TCP RST flag.
+pub const RST: u8 = 0x04;
+/// TCP ACK flag.
+pub const ACK: u8 = 0x10;
+
+/// Which protocol a header section belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Header {
+    /// IPv4, options included.
+    Ipv4,
+    /// IPv6, the fixed 40 bytes.
+    Ipv6,
+    /// TCP, options included.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP, the first 8 bytes.
+    Icmp,
+}
+
+/// A header's captured bytes: an offset into the frame and a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Whose header.
+    pub header: Header,
+    /// First byte in the frame.
+    pub offset: usize,
+    /// Captured bytes of the header.
+    pub len: usize,
+}
+
+/// What the engine needs of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// Bidirectional key.
+    pub key: FlowKey,
+    /// Whether the sender is the endpoint that sorts first in the key.
+    pub sender_is_low: bool,
+    /// The network header.
+    pub network: Section,
+    /// The transport header, when it is one that features know.
+    pub transport: Option<Section>,
+    /// TCP flags, low eight bits; 0 for other protocols or when not captured.
+    pub tcp_flags: u8,
+    /// TCP sequence number; 0 for other protocols or when not captured.
+    pub tcp_seq: u32,
+    /// Bytes of the IP packet on the wire, header included (capped at 65,535).
+    pub size: u16,
+    /// Bytes behind the transport header on the wire (capped at 65,535).
+    pub payload: u16,
+}
+
+/// The IP packet inside a frame.
+struct Network {
+    section: Section,
+    src: u128,
+    dst: u128,
+    v6: bool,
+    proto: u8,
+    /// Offset of the transport header in the frame.
+    transport_at: usize,
+    /// Offset behind the IP packet's last byte on the wire, frame header included.
+    end: usize,
+}
+
+/// Parses a frame.
+///
+/// `vlan_in_key` puts the outer VLAN id into the key.
+///
+/// # Errors
+/// The reason to count when the packet belongs to no flow.
+pub fn parse(packet: &Packet<'_>, vlan_in_key: bool) -> Result<Parsed, Reject> {
+    let inner = link::parse(packet)?;
+    let wire = (packet.orig_len as usize).max(packet.data.len());
+    let network = network::parse(packet.data, inner.offset, wire, inner.version)?;
+    let transport = transport::parse(packet.data, &network, wire)?;
+    let vlan = if vlan_in_key { inner.vlan } else { None };
+    let src = Endpoint { addr: network.src, port: transport.src_port };
+    let dst = Endpoint { addr: network.dst, port: transport.dst_port };
+    let (key, sender_is_low) = FlowKey::new(src, dst, network.proto, network.v6, vlan);
+    Ok(Parsed {
+        key,
+        sender_is_low,
+        network: network.section,
+        transport: transport.section,
+        tcp_flags: transport.flags,
+        tcp_seq: transport.seq,
+        size: saturate(network.end - inner.offset),
+        payload: saturate(network.end.saturating_sub(network.transport_at + transport.header_len)),
+    })
+}
+
+fn saturate(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
+}
+
+/// Two bytes in network order, or `None` past the end of the capture.
+fn be16(data: &[u8], at: usize) -> Option<u16> {
+    let bytes = data.get(at..at.checked_add(2)?)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+/// Four bytes in network order, or `None` past the end of the capture.
+fn be32(data: &[u8], at: usize) -> Option<u32> {
+    let bytes = data.get(at..at.checked_add(4)?)?;
+    Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}

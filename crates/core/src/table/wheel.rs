@@ -1,0 +1,202 @@
+//! A timing wheel with lazy re-arming.
+//!
+//! Entries are filed under the slot of their due time and left there when the due time moves
+//! later, which is what packets do to idle timeouts; only when the slot's turn comes is the true
+//! due time asked for, and the entry filed again or handed out. Due times that move earlier are
+//! filed anew at once. A due time beyond the wheel's span waits in its last slot.
+
+const SLOTS: usize = 4096;
+const NONE: u32 = u32::MAX;
+const UNFILED: u16 = u16::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    previous: u32,
+    next: u32,
+    slot: u16,
+}
+
+/// Doubly linked lists of entry numbers, one per slot.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    /// A slot is `1 << shift` nanoseconds wide.
+    shift: u32,
+    /// All slots before this tick have been emptied.
+    cursor: u64,
+    heads: Vec<u32>,
+    links: Vec<Link>,
+    filed: usize,
+}
+
+impl Wheel {
+    pub(crate) fn new(shift: u32) -> Self {
+        Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: Vec::new(), filed: 0 }
+    }
+
+    /// Bytes taken from the allocator.
+    pub(crate) fn bytes(&self) -> usize {
+        self.links.capacity() * size_of::<Link>() + SLOTS * 4
+    }
+
+    fn tick(&self, ns: u64) -> u64 {
+        ns >> self.shift
+    }
+
+    /// Files `id` under its due time, wherever it was filed before; `now_ns` is the present.
+    pub(crate) fn file(&mut self, id: u32, due_ns: u64, now_ns: u64) {
+        self.unfile(id);
+        if self.filed == 0 {
+            // An empty wheel starts at the present: there is nothing to walk past.
+            self.cursor = self.tick(now_ns);
+        }
+        self.place(id, due_ns);
+    }
+
+    /// Links an entry that is not filed into the slot of its due time.
+    fn place(&mut self, id: u32, due_ns: u64) {
+        let at = id as usize;
+        if at >= self.links.len() {
+            self.links.resize(at + 1, Link { previous: NONE, next: NONE, slot: UNFILED });
+        }
+        let last = self.cursor.saturating_add(SLOTS as u64 - 1);
+        let slot = self.tick(due_ns).clamp(self.cursor, last) as usize % SLOTS;
+        let next = self.heads[slot];
+        if next != NONE {
+            self.links[next as usize].previous = id;
+        }
+        self.heads[slot] = id;
+        self.links[at] = Link { previous: NONE, next, slot: slot as u16 };
+        self.filed += 1;
+    }
+
+    /// Takes `id` out, if it is in.
+    pub(crate) fn unfile(&mut self, id: u32) {
+        let Some(link) = self.links.get(id as usize).copied() else { return };
+        if link.slot == UNFILED {
+            return;
+        }
+        if link.previous == NONE {
+            self.heads[usize::from(link.slot)] = link.next;
+        } else {
+            self.links[link.previous as usize].next = link.next;
+        }
+        if link.next != NONE {
+            self.links[link.next as usize].previous = link.previous;
+        }
+        self.links[id as usize].slot = UNFILED;
+        self.filed -= 1;
+    }
+
+    /// Takes out one entry that was due in a slot before that of `now_ns`; `due` tells the true
+    /// due time of an entry. Call until `None`.
+    pub(crate) fn pop_due(&mut self, now_ns: u64, due: impl Fn(u32) -> u64) -> Option<u32> {
+        let now = self.tick(now_ns);
+        // After a leap of more than the span, one round still meets every entry.
+        self.cursor = self.cursor.max(now.saturating_sub(SLOTS as u64));
+        while self.cursor < now && self.filed > 0 {
+            let id = self.heads[self.cursor as usize % SLOTS];
+            if id == NONE {
+                self.cursor += 1;
+                continue;
+            }
+            let due_ns = due(id);
+            self.unfile(id);
+            if self.tick(due_ns) < now {
+                return Some(id);
+            }
+            // Its slot is a later one, so this loop does not meet it again.
+            self.place(id, due_ns);
+        }
+        self.cursor = self.cursor.max(now);
+        None
+    }
+
+    /// The entries of the first slot with a true due time in it: the next to leave. Entries found
+    /// on the way are filed under their true due times.
+    pub(crate) fn next_due(&mut self, due: impl Fn(u32) -> u64, found: &mut Vec<u32>) {
+        found.clear();
+        let start = self.cursor;
+        for step in 0..SLOTS as u64 {
+            let slot = (start + step) as usize % SLOTS;
+            let mut id = self.heads[slot];
+            while id != NONE {
+                let next = self.links[id as usize].next;
+                if self.tick(due(id)) > start + step && step + 1 < SLOTS as u64 {
+                    self.unfile(id);
+                    self.place(id, due(id));
+                } else {
+                    found.push(id);
+                }
+                id = next;
+            }
+            if !found.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Deterministic numbers for the twin test.
+    fn next(seed: &mut u64) -> u64 {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        *seed
+    }
+
+    #[test]
+    fn behaves_like_a_map_of_due_times() {
+        let mut wheel = Wheel::new(4);
+        let mut twin: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut seed = 7;
+        let mut now = 0;
+        for _ in 0..20_000 {
+            let id = (next(&mut seed) % 200) as u32;
+            let due = now + next(&mut seed) % 200_000;
+            match next(&mut seed) % 4 {
+                0 => {
+                    // Later due times are not told to the wheel, earlier ones are.
+                    let before = twin.insert(id, due);
+                    if before.is_none_or(|before| due < before) {
+                        wheel.file(id, due, now);
+                    }
+                }
+                1 => {
+                    twin.remove(&id);
+                    wheel.unfile(id);
+                }
+                _ => {
+                    now += next(&mut seed) % 3_000;
+                    let mut out = Vec::new();
+                    while let Some(id) = wheel.pop_due(now, |id| twin[&id]) {
+                        out.push(id);
+                        twin.remove(&id);
+                    }
+                    assert!(
+                        twin.values().all(|&due| due >> 4 >= now >> 4),
+                        "nothing overdue stays"
+                    );
+                }
+            }
+            assert_eq!(wheel.filed, twin.len());
+        }
+    }
+
+    #[test]
+    fn the_next_to_leave_are_found_past_lazy_entries() {
+        let mut wheel = Wheel::new(4);
+        let due = BTreeMap::from([(0, 500), (1, 90_000), (2, 505), (3, 64_000)]);
+        for id in due.keys() {
+            wheel.file(*id, 100, 50);
+        }
+        let mut found = Vec::new();
+        wheel.next_due(|id| due[&id], &mut found);
+        found.sort_unstable();
+        assert_eq!(found, [0, 2]);
+    }
+}
