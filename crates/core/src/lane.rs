@@ -40,6 +40,8 @@ pub struct Job {
     pub stage: usize,
     /// The engine's tickets of the asking flows, one per row.
     pub(crate) tickets: Vec<u32>,
+    /// Numbers of the asking flows, one per row, as in their verdicts.
+    pub flows: Vec<u64>,
     /// Features, one row per flow.
     pub rows: Rows,
     /// The answer, filled by the lane.

@@ -72,6 +72,8 @@ pub struct Answer {
 /// The answer for a flow, with its times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
+    /// Number of the flow, in the order the engine met them, from 0.
+    pub id: u64,
     /// The flow.
     pub flow: FiveTuple,
     /// The answer; `None` when no model was ever asked (everything full).

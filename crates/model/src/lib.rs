@@ -1,1 +1,5 @@
 //! Model files, the bundle, and scoring.
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod formats;

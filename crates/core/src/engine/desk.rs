@@ -67,6 +67,7 @@ impl Desk {
     /// Takes a job back for reuse.
     pub(super) fn give_back(&mut self, mut job: Box<Job>) {
         job.tickets.clear();
+        job.flows.clear();
         job.rows.clear();
         job.failed = false;
         self.spare[job.stage].push(job);
@@ -77,6 +78,7 @@ fn empty_job(cascade: &Cascade, stage: usize, batch: usize) -> Box<Job> {
     Box::new(Job {
         stage,
         tickets: Vec::with_capacity(batch),
+        flows: Vec::with_capacity(batch),
         rows: Rows::with_capacity(cascade.stages()[stage].features.shape(), batch),
         scores: Scores::default(),
         failed: false,

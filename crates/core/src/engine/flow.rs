@@ -115,6 +115,7 @@ impl Engine {
         let job = self.desk.open(stage);
         self.cascade.stages()[stage].features.encode(&record, &mut job.rows);
         job.tickets.push(ticket);
+        job.flows.push(pending.id);
         self.desk.close_if_full(&self.cascade, stage);
     }
 
@@ -194,6 +195,7 @@ impl Engine {
         let first_ns = record.packets().next().map_or(entry.first_at, |p| p.meta.ts_ns);
         let deciding_ns = record.packets().last().map_or(first_ns, |p| p.meta.ts_ns);
         self.verdicts.push(Verdict {
+            id: pending.id,
             flow: entry.key.five_tuple(entry.source_is_low),
             answer: pending.answer,
             reason,

@@ -279,9 +279,9 @@ impl Engine {
             let at = self.clock.now_ns().max(self.table[oldest].last_at);
             self.end_flow(oldest, Cut { reason: Reason::Evicted, at });
         }
+        let ticket = self.room.add(self.accounts.flows.seen);
         self.accounts.flows.seen += 1;
         self.accounts.flows.waiting += 1;
-        let ticket = self.room.add();
         let id = self.table.add(parsed, at, ticket);
         self.room[ticket].entry = id;
         id

@@ -15,6 +15,8 @@ pub(super) struct Cut {
 /// An undecided flow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
+    /// Number of the flow, in order of appearance.
+    pub(super) id: u64,
     /// Its entry in the flow table.
     pub(super) entry: u32,
     /// First and last cell of its packets.
@@ -41,9 +43,10 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(entry: u32) -> Self {
+    pub(super) fn new(id: u64) -> Self {
         Self {
-            entry,
+            id,
+            entry: NONE,
             head: NONE,
             tail: NONE,
             count: 0,
@@ -95,8 +98,8 @@ impl WaitingRoom {
         self.slots.capacity() * size_of::<Pending>() + self.free.capacity() * 4 + self.wheel.bytes()
     }
 
-    pub(super) fn add(&mut self) -> u32 {
-        let pending = Pending::new(NONE);
+    pub(super) fn add(&mut self, id: u64) -> u32 {
+        let pending = Pending::new(id);
         if let Some(ticket) = self.free.pop() {
             self[ticket] = pending;
             return ticket;

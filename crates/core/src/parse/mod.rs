@@ -94,6 +94,29 @@ pub enum Header {
     Icmp,
 }
 
+impl Header {
+    /// All protocols, in the order of the nPrint tool's columns.
+    pub const ALL: [Self; 5] = [Self::Ipv4, Self::Ipv6, Self::Tcp, Self::Udp, Self::Icmp];
+
+    /// The protocol as configs and bundles spell it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        }
+    }
+
+    /// The protocol of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|header| header.name() == name)
+    }
+}
+
 /// A header's captured bytes: an offset into the frame and a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {

@@ -1,0 +1,165 @@
+//! Why a bundle or a model file is refused: what was expected, what was found, and where.
+
+use serveflow_core::engine::CascadeError;
+use serveflow_core::rows::RowShape;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a bundle is refused.
+#[derive(Debug)]
+pub enum BundleError {
+    /// A file could not be read or written.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `plan.toml` is no plan.
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// Where and why, as the TOML reader says it.
+        message: String,
+    },
+    /// The plan is of another version.
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: String,
+    },
+    /// A file that the plan or the hash list names is not there.
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Who names it.
+        named_by: String,
+    },
+    /// A file is not listed in `SHA256SUMS`.
+    NotListed {
+        /// The bundle.
+        bundle: PathBuf,
+        /// The file.
+        file: String,
+    },
+    /// A line of `SHA256SUMS` is not `<64 hex digits>  <file>`.
+    BadSums {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+    },
+    /// A file's hash is not the one listed.
+    WrongHash {
+        /// The file.
+        path: PathBuf,
+        /// SHA-256 listed.
+        expected: String,
+        /// SHA-256 of the file.
+        found: String,
+    },
+    /// A word in a stage is none of those known.
+    Unknown {
+        /// The stage.
+        stage: String,
+        /// The key.
+        key: &'static str,
+        /// The word found.
+        found: String,
+        /// The words known.
+        expected: String,
+    },
+    /// A stage's gate is missing or contradicts itself.
+    Gate {
+        /// The stage.
+        stage: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A model file is refused.
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A model takes rows of another width than its stage encodes.
+    Width {
+        /// The stage.
+        stage: String,
+        /// The model file.
+        path: PathBuf,
+        /// Shape that the stage encodes.
+        expected: RowShape,
+        /// Shape that the model takes.
+        found: RowShape,
+    },
+    /// A model has another number of classes than the plan has labels.
+    Classes {
+        /// The stage.
+        stage: String,
+        /// The model file.
+        path: PathBuf,
+        /// Labels of the plan.
+        expected: usize,
+        /// Classes of the model.
+        found: usize,
+    },
+    /// The stages make no cascade.
+    Cascade {
+        /// The plan.
+        path: PathBuf,
+        /// Why.
+        source: CascadeError,
+    },
+}
+
+impl fmt::Display for BundleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Plan { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Version { path, found } => {
+                let expected = super::plan::PLAN_FORMAT;
+                write!(f, "{}: format: expected `{expected}`, found `{found}`", path.display())
+            }
+            Self::Missing { path, named_by } => {
+                write!(f, "{}: no such file, named by {named_by}", path.display())
+            }
+            Self::NotListed { bundle, file } => {
+                write!(f, "{}: SHA256SUMS does not list `{file}`", bundle.display())
+            }
+            Self::BadSums { path, line } => {
+                let path = path.display();
+                write!(f, "{path}: line {line}: expected 64 hex digits, two spaces and a file name")
+            }
+            Self::WrongHash { path, expected, found } => {
+                write!(f, "{}: SHA-256: expected {expected}, found {found}", path.display())
+            }
+            Self::Unknown { stage, key, found, expected } => {
+                write!(f, "stage `{stage}`: {key}: expected one of {expected}, found `{found}`")
+            }
+            Self::Gate { stage, message } => write!(f, "stage `{stage}`: gate: {message}"),
+            Self::Model { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Width { stage, path, expected, found } => write!(
+                f,
+                "{}: stage `{stage}` encodes rows of {} words and {} numbers, the model takes {} \
+                 words and {} numbers",
+                path.display(),
+                expected.words,
+                expected.numbers,
+                found.words,
+                found.numbers
+            ),
+            Self::Classes { stage, path, expected, found } => write!(
+                f,
+                "{}: stage `{stage}`: the plan has {expected} labels, the model {found} classes",
+                path.display()
+            ),
+            Self::Cascade { path, source } => write!(f, "{}: {source}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for BundleError {}

@@ -1,0 +1,267 @@
+//! The bundle: a directory with a plan, its models, and their hashes.
+//!
+//! ```text
+//! bundle/plan.toml      stages, gates, labels, encoder specs, measured costs, provenance
+//! bundle/models/*       one file per stage
+//! bundle/SHA256SUMS     hashes of all of them, as `sha256sum -c` reads them
+//! ```
+//!
+//! Loading is two steps: the [`Plan`] as it is written, then a checked [`Bundle`] with everything
+//! bound. A bundle that does not fit is refused with a sentence that says what and where.
+
+mod error;
+mod plan;
+mod sums;
+
+pub use error::BundleError;
+pub use plan::{
+    CalibrationPlan, CostPlan, FlowPlan, GatePlan, ModelPlan, PLAN_FORMAT, Plan, Provenance,
+    StagePlan,
+};
+pub use sums::sha256;
+
+use crate::formats;
+use serveflow_core::FlowConfig;
+use serveflow_core::engine::{Cascade, Stage};
+use serveflow_core::features::layout::HeaderLayout;
+use serveflow_core::features::{FeatureSpec, Features, Mask};
+use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::lane::Model;
+use serveflow_core::parse::Header;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Name of the plan in a bundle.
+const PLAN: &str = "plan.toml";
+/// The lanes that a stage may name, by lane index.
+pub const LANE_NAMES: [&str; 2] = ["inline", "thread"];
+const MILLISECOND: u64 = 1_000_000;
+
+/// A checked bundle, ready to serve.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The plan as it was written.
+    pub plan: Plan,
+    /// The stages.
+    pub cascade: Arc<Cascade>,
+    /// The model of each stage, by stage index.
+    pub models: Vec<Arc<dyn Model>>,
+    /// Hash of the bundle: SHA-256 of its hash list.
+    pub id: String,
+}
+
+impl Bundle {
+    /// Reads and checks the bundle in `dir`.
+    ///
+    /// # Errors
+    /// See [`BundleError`]: each names the file and what was expected of it.
+    pub fn load(dir: &Path) -> Result<Self, BundleError> {
+        let (files, id) = sums::read(dir)?;
+        let listed = |name: &str| {
+            let missing =
+                || BundleError::NotListed { bundle: dir.to_owned(), file: name.to_owned() };
+            files.get(name).ok_or_else(missing)
+        };
+        let path = dir.join(PLAN);
+        let plan = read_plan(&path, listed(PLAN)?)?;
+        let mut models = Vec::new();
+        let mut stages = Vec::new();
+        for (index, written) in plan.stages.iter().enumerate() {
+            let stage = checked_stage(&plan, index)?;
+            let bytes = listed(&written.model.file)?;
+            let model = load_model(&dir.join(&written.model.file), written, bytes)?;
+            fits(&plan, written, dir, &stage, model.as_ref())?;
+            models.push(model);
+            stages.push(stage);
+        }
+        let cascade = Cascade::new(stages, plan.labels.clone());
+        let cascade = Arc::new(cascade.map_err(|source| BundleError::Cascade { path, source })?);
+        Ok(Self { plan, cascade, models, id })
+    }
+
+    /// The flow rules under which the models were trained, with the default limits.
+    #[must_use]
+    pub fn flow_config(&self) -> FlowConfig {
+        self.plan.flows.config()
+    }
+}
+
+impl FlowPlan {
+    /// The flow rules of a config.
+    #[must_use]
+    pub fn from_config(config: &FlowConfig) -> Self {
+        Self {
+            idle_ms: config.idle_ns / MILLISECOND,
+            active_ms: config.active_ns / MILLISECOND,
+            linger_ms: config.linger_ns / MILLISECOND,
+            vlan_in_key: config.vlan_in_key,
+        }
+    }
+
+    /// A config with these flow rules and the default limits.
+    #[must_use]
+    pub fn config(&self) -> FlowConfig {
+        FlowConfig {
+            idle_ns: self.idle_ms.saturating_mul(MILLISECOND),
+            active_ns: self.active_ms.saturating_mul(MILLISECOND),
+            linger_ns: self.linger_ms.saturating_mul(MILLISECOND),
+            vlan_in_key: self.vlan_in_key,
+            ..FlowConfig::default()
+        }
+    }
+}
+
+/// Writes a bundle: the plan, the model files it names, and their hashes.
+///
+/// # Errors
+/// When a file cannot be written, or the bundle does not load again.
+pub fn write(
+    dir: &Path,
+    plan: &Plan,
+    models: BTreeMap<String, Vec<u8>>,
+) -> Result<Bundle, BundleError> {
+    let path = dir.join(PLAN);
+    let unwritable =
+        |error: toml::ser::Error| BundleError::Plan { path, message: error.to_string() };
+    let text = toml::to_string(plan).map_err(unwritable)?;
+    let mut files = models;
+    files.insert(PLAN.to_owned(), text.into_bytes());
+    for (name, bytes) in &files {
+        write_file(&dir.join(name), bytes)?;
+    }
+    write_file(&dir.join(sums::SUMS), sums::write(&files).as_bytes())?;
+    Bundle::load(dir)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
+    let io = |source| BundleError::Io { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(io)?;
+    }
+    std::fs::write(path, bytes).map_err(io)
+}
+
+fn read_file(path: &Path, named_by: &str) -> Result<Vec<u8>, BundleError> {
+    std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            BundleError::Missing { path: path.to_owned(), named_by: named_by.to_owned() }
+        }
+        _ => BundleError::Io { path: path.to_owned(), source },
+    })
+}
+
+fn read_plan(path: &Path, bytes: &[u8]) -> Result<Plan, BundleError> {
+    let refused = |message: String| BundleError::Plan { path: path.to_owned(), message };
+    let text = std::str::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
+    // The version comes first: a plan of another version may have other keys.
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| refused(e.to_string()))?;
+    let format = table.get("format").and_then(toml::Value::as_str).unwrap_or_default();
+    if format != PLAN_FORMAT {
+        return Err(BundleError::Version { path: path.to_owned(), found: format.to_owned() });
+    }
+    toml::from_str(text).map_err(|error| refused(error.to_string()))
+}
+
+fn load_model(path: &Path, stage: &StagePlan, bytes: &[u8]) -> Result<Arc<dyn Model>, BundleError> {
+    let entry = formats::FORMATS.iter().find(|entry| entry.name == stage.model.format);
+    let Some(entry) = entry else {
+        let known: Vec<&str> = formats::FORMATS.iter().map(|entry| entry.name).collect();
+        return Err(unknown(stage, "model.format", &stage.model.format, &known));
+    };
+    (entry.load)(bytes).map_err(|message| BundleError::Model { path: path.to_owned(), message })
+}
+
+fn fits(
+    plan: &Plan,
+    written: &StagePlan,
+    dir: &Path,
+    stage: &Stage,
+    model: &dyn Model,
+) -> Result<(), BundleError> {
+    let path = dir.join(&written.model.file);
+    let name = written.name.clone();
+    let expected = stage.features.shape();
+    if model.shape() != expected {
+        return Err(BundleError::Width { stage: name, path, expected, found: model.shape() });
+    }
+    let (expected, found) = (plan.labels.len(), model.classes());
+    if found != expected {
+        return Err(BundleError::Classes { stage: name, path, expected, found });
+    }
+    Ok(())
+}
+
+fn unknown(stage: &StagePlan, key: &'static str, found: &str, known: &[&str]) -> BundleError {
+    BundleError::Unknown {
+        stage: stage.name.clone(),
+        key,
+        found: found.to_owned(),
+        expected: known.join(", "),
+    }
+}
+
+fn checked_stage(plan: &Plan, index: usize) -> Result<Stage, BundleError> {
+    let written = &plan.stages[index];
+    let spec = feature_spec(written)?;
+    let features = Features::new(&spec)
+        .map_err(|error| unknown(written, "features", &error.found, &encoder_names()))?;
+    let lane = LANE_NAMES.iter().position(|&name| name == written.lane);
+    let lane = lane.ok_or_else(|| unknown(written, "lane", &written.lane, &LANE_NAMES))?;
+    let is_last = index + 1 == plan.stages.len();
+    let gate = match &written.gate {
+        Some(gate) => checked_gate(plan, written, gate)?,
+        None if is_last => Gate::never(),
+        None => {
+            let message = "missing: only the last stage has none".to_owned();
+            return Err(BundleError::Gate { stage: written.name.clone(), message });
+        }
+    };
+    let wait_ns = written.wait_ms.saturating_mul(MILLISECOND);
+    Ok(Stage { name: written.name.clone(), features, gate, wait_ns, lane })
+}
+
+fn encoder_names() -> Vec<&'static str> {
+    serveflow_core::features::ENCODERS.iter().map(|entry| entry.name).collect()
+}
+
+fn feature_spec(stage: &StagePlan) -> Result<FeatureSpec, BundleError> {
+    let masks = stage.masks.iter().map(|name| {
+        let known = || Mask::ALL.map(Mask::name);
+        Mask::from_name(name).ok_or_else(|| unknown(stage, "masks", name, &known()))
+    });
+    let headers = stage.headers.iter().map(|name| {
+        let known = || Header::ALL.map(Header::name);
+        Header::from_name(name).ok_or_else(|| unknown(stage, "headers", name, &known()))
+    });
+    Ok(FeatureSpec {
+        encoders: stage.features.clone(),
+        packets: stage.packets,
+        layout: HeaderLayout::new(&headers.collect::<Result<Vec<_>, _>>()?),
+        masks: masks.collect::<Result<_, _>>()?,
+    })
+}
+
+fn checked_gate(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, BundleError> {
+    let refused = |message: &str| BundleError::Gate {
+        stage: stage.name.clone(),
+        message: message.to_owned(),
+    };
+    let known = Measure::ALL.map(Measure::name);
+    let measure = Measure::from_name(&gate.measure)
+        .ok_or_else(|| unknown(stage, "gate.measure", &gate.measure, &known))?;
+    let threshold = match (gate.threshold, &gate.thresholds) {
+        (Some(threshold), None) => Threshold::Universal(threshold),
+        (None, Some(by_label)) => {
+            if let Some(label) = by_label.keys().find(|label| !plan.labels.contains(label)) {
+                return Err(refused(&format!("threshold for `{label}`, which is no label")));
+            }
+            let of = |label: &String| by_label.get(label).copied();
+            let missing = |label: &String| refused(&format!("no threshold for label `{label}`"));
+            let all = plan.labels.iter().map(|label| of(label).ok_or_else(|| missing(label)));
+            Threshold::PerClass(all.collect::<Result<_, _>>()?)
+        }
+        _ => return Err(refused("expected either `threshold` or `thresholds`")),
+    };
+    Ok(Gate { measure, threshold })
+}

@@ -1,0 +1,56 @@
+//! `SHA256SUMS`: the bundle's hash list, in the form that `sha256sum -c` reads.
+
+use super::BundleError;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Name of the hash list.
+pub(super) const SUMS: &str = "SHA256SUMS";
+
+/// SHA-256 of some bytes, in hex digits.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// The list's text for files and their contents.
+pub(super) fn write(files: &BTreeMap<String, Vec<u8>>) -> String {
+    files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect()
+}
+
+/// The bundle's files by name, each read and held to its listed hash, and the bundle's id: the
+/// hash of the list itself.
+pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), BundleError> {
+    let path = dir.join(SUMS);
+    let list = super::read_file(&path, "every bundle")?;
+    let text = String::from_utf8_lossy(&list);
+    let mut files = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let parts = line.split_once("  ").filter(|(hash, name)| is_hash(hash) && is_inside(name));
+        let Some((hash, name)) = parts else {
+            return Err(BundleError::BadSums { path, line: index + 1 });
+        };
+        let file = dir.join(name);
+        let bytes = super::read_file(&file, SUMS)?;
+        let found = sha256(&bytes);
+        if found != hash {
+            return Err(BundleError::WrongHash { path: file, expected: hash.to_owned(), found });
+        }
+        files.insert(name.to_owned(), bytes);
+    }
+    Ok((files, sha256(&list)))
+}
+
+fn is_hash(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A bundle never reaches outside of its directory.
+fn is_inside(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('/') && name.split('/').all(|part| part != "..")
+}
