@@ -1,1 +1,51 @@
 //! Packets in, verdicts out.
+//!
+//! A [`Source`] fills a [`Batch`] with captured frames, and a [`Sink`] takes the verdicts. Both are
+//! called once per batch, so neither is on the path of a single packet.
+//!
+//! # Capture files
+//!
+//! [`FileSource`] reads files, directories and standard input (`-`) one after another. What a file
+//! is says its first bytes, never its name. The formats ([`FORMATS`]) are
+//!
+//! - `pcap`: classic captures of either byte order, in microseconds or nanoseconds, and the variant
+//!   with longer record headers;
+//! - `pcapng`: captures of either byte order with any number of sections and interfaces.
+//!
+//! Either may be wrapped ([`CODECS`]) in
+//!
+//! - `gzip`: one or several members;
+//! - `zstd`: one or several frames.
+//!
+//! # Sinks
+//!
+//! What an operator may name ([`SINKS`]):
+//!
+//! - `json`: one JSON object a line, [`JsonLines`];
+//! - `csv`: a header line and one line a verdict, [`Csv`];
+//! - `null`: nothing but a count, [`Null`].
+//!
+//! # Errors
+//!
+//! A damaged file is a [`SourceError`] with the file, the offset, what was expected and what was
+//! found. Frames that stand before the damage always come out first. A frame that is odd in itself
+//! is none of this crate's business: it is passed on, and the engine counts it.
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod capture;
+pub mod error;
+pub mod files;
+pub mod memory;
+pub mod sink;
+pub mod source;
+pub mod write;
+
+pub use batch::Batch;
+pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
+pub use error::{Location, SourceError};
+pub use files::{FileSource, expand};
+pub use memory::{MemorySource, OwnedFrame};
+pub use sink::{Csv, JsonLines, Memory, Null, SINKS, Sink};
+pub use source::Source;
+pub use write::PcapWriter;

@@ -1,0 +1,215 @@
+//! The arena that one fill of a source leaves behind.
+
+use serveflow_core::packet::{LinkType, Packet};
+
+/// Note index of a frame without a note.
+const NO_NOTE: u32 = u32::MAX;
+
+/// Where a frame's bytes stand in the arena, and what its capture said about it.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    ts_ns: u64,
+    offset: usize,
+    len: u32,
+    orig_len: u32,
+    note: u32,
+    link: LinkType,
+}
+
+/// Captured frames, all in one block of memory that is used again and again.
+///
+/// Clearing keeps the memory, so that filling allocates nothing once the largest batch has passed.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    data: Vec<u8>,
+    frames: Vec<Frame>,
+    notes: String,
+    /// Start and end of each note in `notes`, bytes.
+    note_spans: Vec<(usize, usize)>,
+}
+
+impl Batch {
+    /// An empty batch that owns no memory yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch with room for `frames` frames that hold `bytes` bytes together.
+    #[must_use]
+    pub fn with_capacity(frames: usize, bytes: usize) -> Self {
+        Self {
+            data: Vec::with_capacity(bytes),
+            frames: Vec::with_capacity(frames),
+            ..Self::default()
+        }
+    }
+
+    /// Forgets all frames and keeps the memory.
+    pub fn clear(&mut self) {
+        self.data.clear();
+        self.frames.clear();
+        self.notes.clear();
+        self.note_spans.clear();
+    }
+
+    /// Adds a copy of a frame.
+    ///
+    /// `ts_ns` is the capture time in nanoseconds since the epoch and `orig_len` the length on the
+    /// wire in bytes. A wire length below the captured one is a writer's slip and is raised to it.
+    ///
+    /// # Panics
+    /// When the frame is 4 GiB or longer: sources refuse such frames as damage.
+    #[inline]
+    pub fn push(&mut self, ts_ns: u64, orig_len: u32, link: LinkType, data: &[u8]) {
+        self.push_frame(ts_ns, orig_len, link, data, NO_NOTE);
+    }
+
+    /// Adds a copy of a frame and of the note that its capture holds for it.
+    ///
+    /// # Panics
+    /// As [`Batch::push`].
+    pub fn push_with_note(
+        &mut self,
+        ts_ns: u64,
+        orig_len: u32,
+        link: LinkType,
+        data: &[u8],
+        note: &str,
+    ) {
+        let index = u32::try_from(self.note_spans.len()).expect("fewer notes than 2^32");
+        let start = self.notes.len();
+        self.notes.push_str(note);
+        self.note_spans.push((start, self.notes.len()));
+        self.push_frame(ts_ns, orig_len, link, data, index);
+    }
+
+    #[inline]
+    fn push_frame(&mut self, ts_ns: u64, orig_len: u32, link: LinkType, data: &[u8], note: u32) {
+        let len = u32::try_from(data.len()).expect("a frame is shorter than 4 GiB");
+        let frame = Frame {
+            ts_ns,
+            offset: self.data.len(),
+            len,
+            orig_len: orig_len.max(len),
+            note,
+            link,
+        };
+        self.data.extend_from_slice(data);
+        self.frames.push(frame);
+    }
+
+    /// Number of frames.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there is no frame.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Captured bytes of all frames together.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Frame `index`, in the order of capture.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    #[inline]
+    #[must_use]
+    pub fn packet(&self, index: usize) -> Packet<'_> {
+        self.view(&self.frames[index])
+    }
+
+    /// The note of frame `index`: the packet comment of a pcapng capture, if there was one.
+    ///
+    /// # Panics
+    /// When `index` is out of range.
+    #[must_use]
+    pub fn note(&self, index: usize) -> Option<&str> {
+        match self.frames[index].note {
+            NO_NOTE => None,
+            note => {
+                let (start, end) = self.note_spans[note as usize];
+                Some(&self.notes[start..end])
+            }
+        }
+    }
+
+    /// All frames, in the order of capture.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
+        self.frames.iter().map(|frame| self.view(frame))
+    }
+
+    #[inline]
+    fn view(&self, frame: &Frame) -> Packet<'_> {
+        Packet {
+            ts_ns: frame.ts_ns,
+            orig_len: frame.orig_len,
+            link: frame.link,
+            data: &self.data[frame.offset..frame.offset + frame.len as usize],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(batch: &mut Batch) {
+        batch.push(1, 60, LinkType::Ethernet, &[1, 2, 3]);
+        batch.push_with_note(2, 4, LinkType::RawIp, &[4, 5, 6, 7], "7,video");
+        batch.push(3, 0, LinkType::Unsupported(7), &[]);
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were_pushed() {
+        let mut batch = Batch::new();
+        sample(&mut batch);
+        assert_eq!((batch.len(), batch.bytes()), (3, 7));
+        let packet = batch.packet(1);
+        assert_eq!((packet.ts_ns, packet.orig_len), (2, 4));
+        assert_eq!(packet.link, LinkType::RawIp);
+        assert_eq!(packet.data, [4, 5, 6, 7]);
+        assert_eq!(batch.note(0), None);
+        assert_eq!(batch.note(1), Some("7,video"));
+        let times: Vec<u64> = batch.iter().map(|packet| packet.ts_ns).collect();
+        assert_eq!(times, [1, 2, 3]);
+    }
+
+    #[test]
+    fn wire_length_is_at_least_the_captured_length() {
+        let mut batch = Batch::new();
+        batch.push(0, 1, LinkType::Ethernet, &[0; 9]);
+        assert_eq!(batch.packet(0).orig_len, 9);
+    }
+
+    #[test]
+    fn a_warm_batch_keeps_its_memory() {
+        let mut batch = Batch::new();
+        sample(&mut batch);
+        let before = (
+            batch.data.as_ptr(),
+            batch.frames.as_ptr(),
+            batch.notes.as_ptr(),
+        );
+        batch.clear();
+        assert!(batch.is_empty());
+        sample(&mut batch);
+        let after = (
+            batch.data.as_ptr(),
+            batch.frames.as_ptr(),
+            batch.notes.as_ptr(),
+        );
+        assert_eq!(before, after);
+    }
+}

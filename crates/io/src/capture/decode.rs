@@ -1,0 +1,101 @@
+//! What the capture formats have in common: whole records out of a run of bytes.
+//!
+//! A decoder does no I/O. It is handed the bytes that are there and says how many it used and what
+//! it needs to go on, so that the same code serves files, pipes and tests at any cut.
+
+use crate::batch::Batch;
+
+/// Longest frame that is believed, bytes. The longest that a network brings are a few hundred KiB,
+/// so a longer one is a damaged length field, which must not be waited for or allocated.
+pub(crate) const MAX_FRAME: u32 = 16 * 1024 * 1024;
+
+/// Bytes of frames after which a batch is full, whatever number of frames was asked for.
+pub(crate) const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// Turns a capture's bytes into frames.
+pub(crate) trait Decode: Send {
+    /// Adds frames to the batch until it holds `max_frames` or the bytes run out.
+    ///
+    /// `bytes` go on where the last call's used ones ended, which is at offset `at` of the capture.
+    fn decode(&mut self, bytes: &[u8], at: u64, batch: &mut Batch, max_frames: usize) -> Step;
+}
+
+/// How far a decoder came.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Bytes that are done with.
+    pub(crate) used: usize,
+    /// Why it stopped.
+    pub(crate) stop: Stop,
+}
+
+/// Why a decoder stopped.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The batch is full.
+    Full,
+    /// The bytes end, here or inside a part of the capture.
+    Starved(Part),
+    /// Nothing from here on can be trusted.
+    Damage(Flaw),
+}
+
+/// A header, record or block that is not there in full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// Its offset in the capture.
+    pub(crate) start: u64,
+    /// Its length in bytes as far as it is known.
+    pub(crate) len: u64,
+    /// Bytes that must follow the used ones before decoding can go on.
+    pub(crate) want: usize,
+}
+
+impl Part {
+    /// A part at offset `start` that has to be there in full.
+    pub(crate) fn whole(start: u64, len: usize) -> Self {
+        Self {
+            start,
+            len: len as u64,
+            want: len,
+        }
+    }
+}
+
+/// What is wrong with a capture.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Flaw {
+    /// A field holds what it cannot hold.
+    Field {
+        /// Offset of the header that the field belongs to.
+        offset: u64,
+        /// What may stand there.
+        expected: &'static str,
+        /// What stands there.
+        found: u64,
+    },
+    /// The link type of a whole capture is not supported.
+    Link {
+        /// Offset of the link type.
+        offset: u64,
+        /// The link type.
+        found: u32,
+    },
+}
+
+impl Flaw {
+    /// A field that holds what it cannot hold.
+    pub(crate) fn field(offset: u64, expected: &'static str, found: impl Into<u64>) -> Self {
+        Self::Field {
+            offset,
+            expected,
+            found: found.into(),
+        }
+    }
+}
+
+/// Whether a batch takes no further frame.
+#[inline]
+pub(crate) fn is_full(batch: &Batch, max_frames: usize) -> bool {
+    batch.len() >= max_frames || batch.bytes() >= MAX_BATCH_BYTES
+}

@@ -1,0 +1,132 @@
+//! The explicit lists of capture formats and compressions, known by their first bytes.
+
+use std::io::{self, BufReader, Read};
+
+use super::decode::{Decode, Flaw};
+use super::pcap::{self, Pcap};
+use super::pcapng::{self, Pcapng};
+
+/// A stream of bytes, compressed or not.
+pub(crate) type Bytes = Box<dyn Read + Send>;
+
+/// Reads a header; the decoder, and how many bytes of the header it will not see again.
+pub(crate) type Start = fn(&[u8]) -> Result<(Box<dyn Decode>, usize), Flaw>;
+
+/// Bytes that are enough to tell what a file is.
+pub(crate) const MAGIC_LEN: usize = 4;
+
+/// A capture format: one line of [`FORMATS`].
+pub struct Format {
+    /// Short name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub doc: &'static str,
+    /// The first four bytes of a capture, one entry for each variant and byte order.
+    pub magics: &'static [[u8; 4]],
+    /// Length of the header that `start` wants to see, bytes.
+    pub(crate) header_len: usize,
+    /// Makes a decoder from the header.
+    pub(crate) start: Start,
+}
+
+/// The capture formats that can be read.
+pub static FORMATS: &[Format] = &[
+    Format {
+        name: "pcap",
+        doc: "classic capture, microseconds or nanoseconds, either byte order",
+        magics: &[
+            pcap::MICROSECONDS.to_le_bytes(),
+            pcap::MICROSECONDS.to_be_bytes(),
+            pcap::NANOSECONDS.to_le_bytes(),
+            pcap::NANOSECONDS.to_be_bytes(),
+            pcap::PATCHED.to_le_bytes(),
+            pcap::PATCHED.to_be_bytes(),
+        ],
+        header_len: pcap::HEADER_LEN,
+        start: |header| Ok((Box::new(Pcap::new(header)?), pcap::HEADER_LEN)),
+    },
+    Format {
+        name: "pcapng",
+        doc: "capture of blocks, with interfaces of their own link types and packet comments",
+        magics: &[pcapng::SECTION.to_le_bytes()],
+        header_len: pcapng::SECTION_START_LEN,
+        start: |_| Ok((Box::new(Pcapng::new()), 0)),
+    },
+];
+
+/// A compression around a capture: one line of [`CODECS`].
+pub struct Codec {
+    /// Short name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub doc: &'static str,
+    /// The first bytes of a compressed file.
+    pub magic: &'static [u8],
+    /// Wraps the compressed stream in a decompressor.
+    pub(crate) open: fn(Bytes) -> io::Result<Bytes>,
+}
+
+/// Compressed bytes that a decompressor is handed at once.
+const COMPRESSED_BLOCK: usize = 64 * 1024;
+
+/// The compressions that are undone.
+pub static CODECS: &[Codec] = &[
+    Codec {
+        name: "gzip",
+        doc: "gzip, one or several members",
+        magic: &[0x1f, 0x8b],
+        open: |input| {
+            let input = BufReader::with_capacity(COMPRESSED_BLOCK, input);
+            Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
+        },
+    },
+    Codec {
+        name: "zstd",
+        doc: "Zstandard, one or several frames",
+        magic: &[0x28, 0xb5, 0x2f, 0xfd],
+        open: |input| {
+            let input = BufReader::with_capacity(COMPRESSED_BLOCK, input);
+            Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input)?))
+        },
+    },
+];
+
+/// The format whose magic number these bytes are.
+pub(crate) fn format_of(magic: [u8; MAGIC_LEN]) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.magics.contains(&magic))
+}
+
+/// The compression that a file with these first bytes is in.
+pub(crate) fn codec_of(head: &[u8]) -> Option<&'static Codec> {
+    CODECS.iter().find(|codec| head.starts_with(codec.magic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_is_documented_for_users_of_the_crate() {
+        let docs = include_str!("../lib.rs");
+        let names = FORMATS.iter().map(|format| (format.name, format.doc));
+        for (name, doc) in names.chain(CODECS.iter().map(|codec| (codec.name, codec.doc))) {
+            assert!(
+                docs.contains(&format!("//! - `{name}`: ")),
+                "{name} is in the crate's docs"
+            );
+            assert!(
+                !doc.is_empty() && !doc.contains('\n'),
+                "{name} has a line of its own"
+            );
+        }
+    }
+
+    #[test]
+    fn no_two_entries_claim_the_same_bytes() {
+        let magics: Vec<[u8; 4]> = FORMATS.iter().flat_map(|f| f.magics).copied().collect();
+        for (index, magic) in magics.iter().enumerate() {
+            assert!(!magics[index + 1..].contains(magic));
+            assert!(codec_of(magic).is_none());
+        }
+    }
+}

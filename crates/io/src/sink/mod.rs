@@ -1,0 +1,95 @@
+//! Where verdicts go.
+
+mod csv;
+mod fields;
+mod json;
+
+use std::io::{self, Write};
+
+use serveflow_core::verdict::Verdict;
+
+pub use csv::Csv;
+pub use json::JsonLines;
+
+/// Takes verdicts, a batch at a time.
+pub trait Sink: Send {
+    /// Takes verdicts in the order in which they came.
+    ///
+    /// # Errors
+    /// When what lies behind the sink fails; how many of the verdicts it took is then unknown.
+    fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()>;
+
+    /// Makes sure that what was written has left the process.
+    ///
+    /// # Errors
+    /// When what lies behind the sink fails.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// Makes a sink out of where its text goes, the labels' names and the stages' names.
+pub type OpenSink = fn(Box<dyn Write + Send>, &[String], &[String]) -> Box<dyn Sink>;
+
+/// A sink that an operator may name: one line of [`SINKS`].
+pub struct SinkKind {
+    /// Short name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub doc: &'static str,
+    /// Makes one.
+    pub open: OpenSink,
+}
+
+/// The sinks that an operator may name.
+pub static SINKS: &[SinkKind] = &[
+    SinkKind {
+        name: "json",
+        doc: "one JSON object a line for each verdict",
+        open: |writer, labels, stages| Box::new(JsonLines::new(writer, labels, stages)),
+    },
+    SinkKind {
+        name: "csv",
+        doc: "a header line, then comma-separated values, one line for each verdict",
+        open: |writer, labels, stages| Box::new(Csv::new(writer, labels, stages)),
+    },
+    SinkKind {
+        name: "null",
+        doc: "nothing but a count",
+        open: |_, _, _| Box::new(Null::default()),
+    },
+];
+
+/// Counts verdicts and forgets them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Null {
+    /// Verdicts so far.
+    pub count: u64,
+}
+
+impl Sink for Null {
+    fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
+        self.count += verdicts.len() as u64;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps verdicts, for tests and for callers that want them all.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Verdicts so far.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Sink for Memory {
+    fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
+        self.verdicts.extend_from_slice(verdicts);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
