@@ -87,14 +87,8 @@ impl Batch {
     #[inline]
     fn push_frame(&mut self, ts_ns: u64, orig_len: u32, link: LinkType, data: &[u8], note: u32) {
         let len = u32::try_from(data.len()).expect("a frame is shorter than 4 GiB");
-        let frame = Frame {
-            ts_ns,
-            offset: self.data.len(),
-            len,
-            orig_len: orig_len.max(len),
-            note,
-            link,
-        };
+        let frame =
+            Frame { ts_ns, offset: self.data.len(), len, orig_len: orig_len.max(len), note, link };
         self.data.extend_from_slice(data);
         self.frames.push(frame);
     }
@@ -197,19 +191,11 @@ mod tests {
     fn a_warm_batch_keeps_its_memory() {
         let mut batch = Batch::new();
         sample(&mut batch);
-        let before = (
-            batch.data.as_ptr(),
-            batch.frames.as_ptr(),
-            batch.notes.as_ptr(),
-        );
+        let before = (batch.data.as_ptr(), batch.frames.as_ptr(), batch.notes.as_ptr());
         batch.clear();
         assert!(batch.is_empty());
         sample(&mut batch);
-        let after = (
-            batch.data.as_ptr(),
-            batch.frames.as_ptr(),
-            batch.notes.as_ptr(),
-        );
+        let after = (batch.data.as_ptr(), batch.frames.as_ptr(), batch.notes.as_ptr());
         assert_eq!(before, after);
     }
 }

@@ -103,12 +103,7 @@ impl SourceError {
     pub fn path(&self) -> &Path {
         match self {
             Self::Open { path, .. } | Self::NoFiles { path } => path,
-            _ => {
-                &self
-                    .location()
-                    .expect("all other errors have a location")
-                    .path
-            }
+            _ => &self.location().expect("all other errors have a location").path,
         }
     }
 
@@ -140,16 +135,9 @@ impl fmt::Display for SourceError {
                 write!(f, "decompression failed at {at}: {error}")
             }
             Self::Empty { at } => {
-                write!(
-                    f,
-                    "{} is empty, expected a capture file",
-                    PathName(&at.path)
-                )
+                write!(f, "{} is empty, expected a capture file", PathName(&at.path))
             }
-            Self::UnknownFormat {
-                at,
-                found: [a, b, c, d],
-            } => write!(
+            Self::UnknownFormat { at, found: [a, b, c, d] } => write!(
                 f,
                 "no known capture format at {at}: expected pcap or pcapng, plain or in gzip or \
                  zstd, found the bytes {a:02x} {b:02x} {c:02x} {d:02x}"
@@ -158,25 +146,14 @@ impl fmt::Display for SourceError {
                 f,
                 "unsupported link type at {at}: expected one of {SUPPORTED_LINKS}, found {found}"
             ),
-            Self::Truncated {
-                at,
-                expected,
-                found,
-            } => {
+            Self::Truncated { at, expected, found } => {
                 write!(
                     f,
                     "the capture is cut short at {at}: expected {expected} bytes, found {found}"
                 )
             }
-            Self::Damaged {
-                at,
-                expected,
-                found,
-            } => {
-                write!(
-                    f,
-                    "damage at {at}: expected {expected}, found {found} ({found:#x})"
-                )
+            Self::Damaged { at, expected, found } => {
+                write!(f, "damage at {at}: expected {expected}, found {found} ({found:#x})")
             }
         }
     }
@@ -219,35 +196,22 @@ mod tests {
             .filter_map(|word| word.parse().ok())
             .filter(|&number| number != 2)
             .collect();
-        let mut supported: Vec<u16> = (0..=u16::MAX)
-            .filter(|&n| LinkType::from_number(n).is_supported())
-            .collect();
+        let mut supported: Vec<u16> =
+            (0..=u16::MAX).filter(|&n| LinkType::from_number(n).is_supported()).collect();
         supported.sort_unstable_by_key(|n| listed.iter().position(|m| m == n));
         assert_eq!(listed, supported);
     }
 
     #[test]
     fn messages_are_sentences_with_the_facts() {
-        let at = Location {
-            path: "-".into(),
-            offset: 24,
-            codec: Some("gzip"),
-        };
-        let error = SourceError::Truncated {
-            at,
-            expected: 16,
-            found: 3,
-        };
+        let at = Location { path: "-".into(), offset: 24, codec: Some("gzip") };
+        let error = SourceError::Truncated { at, expected: 16, found: 3 };
         assert_eq!(
             error.to_string(),
             "the capture is cut short at standard input, byte 24 of the stream inside its gzip \
              compression: expected 16 bytes, found 3"
         );
-        let at = Location {
-            path: "a.pcap".into(),
-            offset: 20,
-            codec: None,
-        };
+        let at = Location { path: "a.pcap".into(), offset: 20, codec: None };
         let text = SourceError::UnsupportedLink { at, found: 105 }.to_string();
         assert!(text.starts_with("unsupported link type at a.pcap, byte 20: expected one of 0 ("));
         assert!(text.ends_with("found 105"));

@@ -94,19 +94,14 @@ pub fn expand<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<PathBuf>, SourceError> 
             files.push(path.to_path_buf());
             continue;
         }
-        let failed = |error| SourceError::Open {
-            path: path.to_path_buf(),
-            error,
-        };
+        let failed = |error| SourceError::Open { path: path.to_path_buf(), error };
         if !fs::metadata(path).map_err(failed)?.is_dir() {
             files.push(path.to_path_buf());
             continue;
         }
         let found = walk(path)?;
         if found.is_empty() {
-            return Err(SourceError::NoFiles {
-                path: path.to_path_buf(),
-            });
+            return Err(SourceError::NoFiles { path: path.to_path_buf() });
         }
         files.extend(found);
     }
@@ -118,10 +113,7 @@ fn walk(root: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let (mut files, mut directories) = (Vec::new(), vec![root.to_path_buf()]);
     while let Some(directory) = directories.pop() {
         if let Err(error) = list(&directory, &mut files, &mut directories) {
-            return Err(SourceError::Open {
-                path: directory,
-                error,
-            });
+            return Err(SourceError::Open { path: directory, error });
         }
     }
     files.sort();

@@ -34,6 +34,7 @@
 
 pub mod batch;
 pub mod capture;
+pub mod drive;
 pub mod error;
 pub mod files;
 pub mod memory;

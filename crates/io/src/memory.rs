@@ -50,11 +50,7 @@ impl MemorySource {
     /// A source over these frames, whose batches are as large as the caller asks for.
     #[must_use]
     pub fn new(frames: Vec<OwnedFrame>) -> Self {
-        Self {
-            frames,
-            next: 0,
-            batch_size: usize::MAX,
-        }
+        Self { frames, next: 0, batch_size: usize::MAX }
     }
 
     /// Reads another source to its end.
@@ -95,13 +91,7 @@ impl Source for MemorySource {
         let rest = &self.frames[self.next..];
         let count = rest.len().min(self.batch_size).min(max_frames.max(1));
         for frame in &rest[..count] {
-            let OwnedFrame {
-                ts_ns,
-                orig_len,
-                link,
-                ref data,
-                ref note,
-            } = *frame;
+            let OwnedFrame { ts_ns, orig_len, link, ref data, ref note } = *frame;
             match note {
                 Some(note) => batch.push_with_note(ts_ns, orig_len, link, data, note),
                 None => batch.push(ts_ns, orig_len, link, data),

@@ -49,9 +49,7 @@ impl<W: Write> PcapWriter<W> {
         let nanoseconds = (packet.ts_ns % 1_000_000_000) as u32;
         let mut header = [0; 16];
         for (slot, value) in
-            header
-                .chunks_exact_mut(4)
-                .zip([seconds, nanoseconds, len, packet.orig_len.max(len)])
+            header.chunks_exact_mut(4).zip([seconds, nanoseconds, len, packet.orig_len.max(len)])
         {
             slot.copy_from_slice(&value.to_le_bytes());
         }
@@ -91,34 +89,18 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let frames = [
-            (0, 0, vec![]),
-            (1_700_000_000_123_456_789, 1500, vec![7; 60]),
-        ];
+        let frames = [(0, 0, vec![]), (1_700_000_000_123_456_789, 1500, vec![7; 60])];
         let mut writer = PcapWriter::new(Vec::new(), LinkType::RawIp, 192).unwrap();
         for (ts_ns, orig_len, data) in &frames {
             let (ts_ns, orig_len) = (*ts_ns, *orig_len);
-            writer
-                .write(&Packet {
-                    ts_ns,
-                    orig_len,
-                    link: LinkType::RawIp,
-                    data,
-                })
-                .unwrap();
+            writer.write(&Packet { ts_ns, orig_len, link: LinkType::RawIp, data }).unwrap();
         }
         let bytes = writer.finish().unwrap();
         let mut reader = CaptureReader::new("memory", Cursor::new(bytes)).unwrap();
         let read = MemorySource::read(&mut reader).unwrap();
         let expected = frames.map(|(ts_ns, orig_len, data)| {
             let link = LinkType::RawIp;
-            OwnedFrame {
-                ts_ns,
-                orig_len,
-                link,
-                data,
-                note: None,
-            }
+            OwnedFrame { ts_ns, orig_len, link, data, note: None }
         });
         assert_eq!(read.frames(), expected);
     }
@@ -126,25 +108,10 @@ mod tests {
     #[test]
     fn frames_that_do_not_fit_are_refused() {
         let mut writer = PcapWriter::new(Vec::new(), LinkType::Ethernet, 0).unwrap();
-        let packet = Packet {
-            ts_ns: 0,
-            orig_len: 1,
-            link: LinkType::RawIp,
-            data: &[0],
-        };
-        assert_eq!(
-            writer.write(&packet).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
-        let packet = Packet {
-            ts_ns: u64::MAX,
-            link: LinkType::Ethernet,
-            ..packet
-        };
-        assert_eq!(
-            writer.write(&packet).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
+        let packet = Packet { ts_ns: 0, orig_len: 1, link: LinkType::RawIp, data: &[0] };
+        assert_eq!(writer.write(&packet).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let packet = Packet { ts_ns: u64::MAX, link: LinkType::Ethernet, ..packet };
+        assert_eq!(writer.write(&packet).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -69,10 +69,7 @@ mod tests {
         assert_eq!(Clock::new(Some(3), 0).ns(seconds * 1000 + 500), ns);
         assert_eq!(Clock::new(Some(0), 0).ns(seconds), seconds * SECOND);
         assert_eq!(Clock::new(Some(10), 0).ns(ns * 10 + 9), ns);
-        assert_eq!(
-            Clock::new(Some(0x80 | 20), 0).ns((seconds << 20) + (1 << 19)),
-            ns
-        );
+        assert_eq!(Clock::new(Some(0x80 | 20), 0).ns((seconds << 20) + (1 << 19)), ns);
         assert_eq!(Clock::new(Some(0x80), 0).ns(seconds), seconds * SECOND);
     }
 

@@ -54,11 +54,7 @@ pub(crate) struct Part {
 impl Part {
     /// A part at offset `start` that has to be there in full.
     pub(crate) fn whole(start: u64, len: usize) -> Self {
-        Self {
-            start,
-            len: len as u64,
-            want: len,
-        }
+        Self { start, len: len as u64, want: len }
     }
 }
 
@@ -86,11 +82,7 @@ pub(crate) enum Flaw {
 impl Flaw {
     /// A field that holds what it cannot hold.
     pub(crate) fn field(offset: u64, expected: &'static str, found: impl Into<u64>) -> Self {
-        Self::Field {
-            offset,
-            expected,
-            found: found.into(),
-        }
+        Self::Field { offset, expected, found: found.into() }
     }
 }
 

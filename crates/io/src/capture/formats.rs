@@ -110,14 +110,8 @@ mod tests {
         let docs = include_str!("../lib.rs");
         let names = FORMATS.iter().map(|format| (format.name, format.doc));
         for (name, doc) in names.chain(CODECS.iter().map(|codec| (codec.name, codec.doc))) {
-            assert!(
-                docs.contains(&format!("//! - `{name}`: ")),
-                "{name} is in the crate's docs"
-            );
-            assert!(
-                !doc.is_empty() && !doc.contains('\n'),
-                "{name} has a line of its own"
-            );
+            assert!(docs.contains(&format!("//! - `{name}`: ")), "{name} is in the crate's docs");
+            assert!(!doc.is_empty() && !doc.contains('\n'), "{name} has a line of its own");
         }
     }
 

@@ -68,10 +68,7 @@ impl CaptureReader {
         }
         match File::open(path) {
             Ok(file) => Self::start(path.into(), Box::new(file), buffer),
-            Err(error) => Err(SourceError::Open {
-                path: path.into(),
-                error,
-            }),
+            Err(error) => Err(SourceError::Open { path: path.into(), error }),
         }
     }
 
@@ -95,9 +92,7 @@ impl CaptureReader {
     fn start(path: PathBuf, input: Bytes, buffer: Vec<u8>) -> Result<Self, SourceError> {
         let mut file = Input { path, codec: None };
         let mut window = Window::new(input, buffer);
-        window
-            .ensure(MAGIC_LEN)
-            .map_err(|error| file.failed(&window, error))?;
+        window.ensure(MAGIC_LEN).map_err(|error| file.failed(&window, error))?;
         if let Some(codec) = codec_of(window.bytes()) {
             let opened = window.rewrap(codec.open);
             let path = file.path.clone();
@@ -107,33 +102,18 @@ impl CaptureReader {
         let magic = file.head(&mut window, MAGIC_LEN)?;
         let magic = magic.try_into().expect("as many bytes as were asked for");
         let Some(format) = format_of(magic) else {
-            return Err(SourceError::UnknownFormat {
-                at: file.at(0),
-                found: magic,
-            });
+            return Err(SourceError::UnknownFormat { at: file.at(0), found: magic });
         };
         let header = file.head(&mut window, format.header_len)?;
         let (decoder, used) = (format.start)(header).map_err(|flaw| file.flawed(flaw))?;
         window.consume(used);
         let Input { path, codec } = file;
         let name = path.to_string_lossy().into_owned();
-        Ok(Self {
-            window,
-            decoder,
-            format,
-            codec,
-            path,
-            name,
-            pending: None,
-            finished: false,
-        })
+        Ok(Self { window, decoder, format, codec, path, name, pending: None, finished: false })
     }
 
     fn input(&self) -> Input {
-        Input {
-            path: self.path.clone(),
-            codec: self.codec,
-        }
+        Input { path: self.path.clone(), codec: self.codec }
     }
 
     /// Reads on for a part that is not there in full: `None` when it came, else how it ended.
@@ -144,11 +124,7 @@ impl CaptureReader {
                 0 => Some(Ok(())),
                 found => {
                     let at = self.input().at(part.start);
-                    Some(Err(SourceError::Truncated {
-                        at,
-                        expected: part.len,
-                        found,
-                    }))
+                    Some(Err(SourceError::Truncated { at, expected: part.len, found }))
                 }
             },
             Err(error) => Some(Err(self.input().failed(&self.window, error))),
@@ -201,11 +177,7 @@ struct Input {
 
 impl Input {
     fn at(&self, offset: u64) -> Location {
-        Location {
-            path: self.path.clone(),
-            offset,
-            codec: self.codec.map(|codec| codec.name),
-        }
+        Location { path: self.path.clone(), offset, codec: self.codec.map(|codec| codec.name) }
     }
 
     /// The first `len` bytes, of which none is used yet.
@@ -215,11 +187,7 @@ impl Input {
             Ok(false) if window.bytes().is_empty() => Err(SourceError::Empty { at: self.at(0) }),
             Ok(false) => {
                 let (expected, found) = (len as u64, window.bytes().len() as u64);
-                Err(SourceError::Truncated {
-                    at: self.at(0),
-                    expected,
-                    found,
-                })
+                Err(SourceError::Truncated { at: self.at(0), expected, found })
             }
             Err(error) => Err(self.failed(window, error)),
         }
@@ -237,19 +205,12 @@ impl Input {
 
     fn flawed(&self, flaw: Flaw) -> SourceError {
         match flaw {
-            Flaw::Field {
-                offset,
-                expected,
-                found,
-            } => SourceError::Damaged {
-                at: self.at(offset),
-                expected,
-                found,
-            },
-            Flaw::Link { offset, found } => SourceError::UnsupportedLink {
-                at: self.at(offset),
-                found,
-            },
+            Flaw::Field { offset, expected, found } => {
+                SourceError::Damaged { at: self.at(offset), expected, found }
+            }
+            Flaw::Link { offset, found } => {
+                SourceError::UnsupportedLink { at: self.at(offset), found }
+            }
         }
     }
 }

@@ -27,9 +27,7 @@ mod tests {
 
     #[test]
     fn the_first_of_a_code_is_found_behind_others() {
-        let options = [
-            2, 0, 3, 0, 7, 8, 9, 0, 1, 0, 2, 0, b'h', b'i', 0, 0, 1, 0, 0, 0,
-        ];
+        let options = [2, 0, 3, 0, 7, 8, 9, 0, 1, 0, 2, 0, b'h', b'i', 0, 0, 1, 0, 0, 0];
         assert_eq!(find(Order::Little, &options, 1), Some(&b"hi"[..]));
         assert_eq!(find(Order::Little, &options, 2), Some(&[7, 8, 9][..]));
         assert_eq!(find(Order::Little, &options, 3), None);

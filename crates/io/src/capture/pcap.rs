@@ -53,10 +53,7 @@ impl Pcap {
         let link = order.u32(header, LINK_AT) & LINK_BITS;
         let known = u16::try_from(link).ok().map(LinkType::from_number);
         let Some(link) = known.filter(|link| link.is_supported()) else {
-            return Err(Flaw::Link {
-                offset: LINK_AT as u64,
-                found: link,
-            });
+            return Err(Flaw::Link { offset: LINK_AT as u64, found: link });
         };
         Ok(Self {
             order,
@@ -77,11 +74,7 @@ impl Pcap {
             (captured, wire) = (wire, captured);
         }
         // 2^32 seconds and 2^32 microseconds are a quarter of what 64 bits of nanoseconds hold.
-        (
-            seconds * 1_000_000_000 + units * self.ns_per_unit,
-            captured,
-            wire,
-        )
+        (seconds * 1_000_000_000 + units * self.ns_per_unit, captured, wire)
     }
 }
 
@@ -134,13 +127,7 @@ mod tests {
     #[test]
     fn a_link_type_beyond_sixteen_bits_is_not_cut_down_to_a_known_one() {
         let flaw = Pcap::new(&header(MICROSECONDS.to_le_bytes(), 4, [1, 0, 1, 0])).err();
-        assert!(matches!(
-            flaw,
-            Some(Flaw::Link {
-                offset: 20,
-                found: 0x1_0001
-            })
-        ));
+        assert!(matches!(flaw, Some(Flaw::Link { offset: 20, found: 0x1_0001 })));
     }
 
     #[test]

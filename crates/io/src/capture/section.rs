@@ -32,10 +32,7 @@ const CAPTURED_LENGTH: &str = "a captured length within the block";
 /// Whether blocks of this type matter here; all others may be skipped.
 #[inline]
 pub(super) fn is_known(kind: u32) -> bool {
-    matches!(
-        kind,
-        SECTION | INTERFACE | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET
-    )
+    matches!(kind, SECTION | INTERFACE | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET)
 }
 
 /// A block that is there in full.
@@ -138,11 +135,7 @@ impl Section {
             return Err(block.flaw("an interface before a simple packet", 0u32));
         };
         let wire = block.order.u32(block.body, 0);
-        let limit = if interface.snaplen == 0 {
-            u32::MAX
-        } else {
-            interface.snaplen
-        };
+        let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
         let captured = wire.min(limit);
         let Some(data) = block.body[4..].get(..captured as usize) else {
             return Err(block.flaw(CAPTURED_LENGTH, captured));

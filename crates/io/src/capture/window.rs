@@ -27,14 +27,7 @@ impl Window {
             // A fresh vector comes zeroed from the system, page by page as it is touched.
             buffer = vec![0; BLOCK];
         }
-        Self {
-            input,
-            buffer,
-            start: 0,
-            end: 0,
-            base: 0,
-            ended: false,
-        }
+        Self { input, buffer, start: 0, end: 0, base: 0, ended: false }
     }
 
     /// The unused bytes.
@@ -141,11 +134,7 @@ mod tests {
 
     #[test]
     fn bytes_arrive_in_order_and_offsets_follow() {
-        let input = Trickle {
-            next: 0,
-            end: 10,
-            interrupt: false,
-        };
+        let input = Trickle { next: 0, end: 10, interrupt: false };
         let mut window = Window::new(Box::new(input), Vec::new());
         assert!(window.ensure(4).unwrap());
         assert_eq!(window.bytes(), [0, 1, 2, 3, 4, 5]);

@@ -27,10 +27,7 @@ impl<W: Write> Csv<W> {
     #[must_use]
     pub fn new(writer: W, labels: &[String], stages: &[String]) -> Self {
         let (labels, stages) = (Quoted::new(labels, quote), Quoted::new(stages, quote));
-        Self {
-            outbox: Outbox::new(writer, HEADER),
-            names: Names { labels, stages },
-        }
+        Self { outbox: Outbox::new(writer, HEADER), names: Names { labels, stages } }
     }
 }
 

@@ -19,10 +19,7 @@ pub(super) struct Outbox<W> {
 impl<W: Write> Outbox<W> {
     /// An outbox that starts with `head`, which leaves with the first lines or the first flush.
     pub(super) fn new(writer: W, head: &[u8]) -> Self {
-        Self {
-            writer,
-            text: head.to_vec(),
-        }
+        Self { writer, text: head.to_vec() }
     }
 
     /// Writes one line per verdict, spelled by `push`.
@@ -185,17 +182,10 @@ mod tests {
             assert_eq!(text(|out| push_uint(out, value)), value.to_string());
         }
         assert_eq!(text(|out| push_seconds(out, 1)), "0.000000001");
-        assert_eq!(
-            text(|out| push_seconds(out, u64::MAX)),
-            "18446744073.709551615"
-        );
-        for (ns, expected) in [
-            (0, "0"),
-            (1000, "1"),
-            (1500, "1.5"),
-            (1_234_567, "1234.567"),
-            (20, "0.02"),
-        ] {
+        assert_eq!(text(|out| push_seconds(out, u64::MAX)), "18446744073.709551615");
+        for (ns, expected) in
+            [(0, "0"), (1000, "1"), (1500, "1.5"), (1_234_567, "1234.567"), (20, "0.02")]
+        {
             assert_eq!(text(|out| push_micros(out, ns)), expected);
         }
     }
@@ -205,13 +195,7 @@ mod tests {
         for address in ["192.0.2.255", "0.0.0.0", "2001:db8::1", "::ffff:192.0.2.1"] {
             assert_eq!(text(|out| push_ip(out, address.parse().unwrap())), address);
         }
-        for (number, name) in [
-            (6, "tcp"),
-            (17, "udp"),
-            (1, "icmp"),
-            (58, "icmp6"),
-            (132, "132"),
-        ] {
+        for (number, name) in [(6, "tcp"), (17, "udp"), (1, "icmp"), (58, "icmp6"), (132, "132")] {
             assert_eq!(text(|out| push_proto(out, number)), name);
         }
     }

@@ -37,10 +37,7 @@ impl<W: Write> JsonLines<W> {
     #[must_use]
     pub fn new(writer: W, labels: &[String], stages: &[String]) -> Self {
         let (labels, stages) = (Quoted::new(labels, quote), Quoted::new(stages, quote));
-        Self {
-            outbox: Outbox::new(writer, b""),
-            names: Names { labels, stages },
-        }
+        Self { outbox: Outbox::new(writer, b""), names: Names { labels, stages } }
     }
 }
 
@@ -135,10 +132,7 @@ mod tests {
 
     #[test]
     fn any_label_survives_quoting() {
-        let all: String = (0..0x80u8)
-            .map(char::from)
-            .chain("é \u{2028} 🦀".chars())
-            .collect();
+        let all: String = (0..0x80u8).map(char::from).chain("é \u{2028} 🦀".chars()).collect();
         for label in ["", "video", r#"a "b" \c"#, "line\nbreak\ttab", &all] {
             let mut out = Vec::new();
             quote(&mut out, label);

@@ -1,0 +1,115 @@
+//! The worker loop: fill, push, pump the lanes, write. There is no other one.
+
+use crate::batch::Batch;
+use crate::error::SourceError;
+use crate::sink::Sink;
+use crate::source::Source;
+use serveflow_core::engine::{End, Engine};
+use serveflow_core::lane::Lane;
+use std::io;
+use std::ops::ControlFlow;
+
+/// A worker: an engine with its lanes and its sink.
+pub struct Worker<'a> {
+    /// Takes the packets.
+    pub engine: &'a mut Engine,
+    /// Where stages are scored, by lane index.
+    pub lanes: &'a mut [Box<dyn Lane>],
+    /// Where verdicts go.
+    pub sink: &'a mut dyn Sink,
+    /// Wall time, nanoseconds from any fixed start.
+    pub wall: &'a mut dyn FnMut() -> u64,
+    /// Most frames of a batch.
+    pub batch_frames: usize,
+}
+
+/// How a run ended, and the inputs that were damaged.
+#[derive(Debug)]
+pub struct Outcome {
+    /// One error per damaged input; every frame before the damage was served.
+    pub damaged: Vec<SourceError>,
+    /// Whether the watcher stopped the run before the end of the input.
+    pub stopped: bool,
+}
+
+impl Worker<'_> {
+    /// Serves a source to its end, or until `watch` breaks; then every open flow gets its verdict.
+    ///
+    /// `watch` sees each batch after it was served. Damaged inputs are reported in the outcome and
+    /// the source goes on with its next input.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn run(
+        &mut self,
+        source: &mut dyn Source,
+        watch: &mut dyn FnMut(&Batch, &Engine) -> ControlFlow<()>,
+    ) -> io::Result<Outcome> {
+        let mut batch = Batch::new();
+        let mut outcome = Outcome { damaged: Vec::new(), stopped: false };
+        loop {
+            match source.fill(&mut batch, self.batch_frames) {
+                Ok(0) => break,
+                Ok(_) => self.serve(&batch)?,
+                Err(error) => outcome.damaged.push(error),
+            }
+            if watch(&batch, self.engine).is_break() {
+                outcome.stopped = true;
+                break;
+            }
+        }
+        self.finish(if outcome.stopped { End::Stop } else { End::Silence })?;
+        Ok(outcome)
+    }
+
+    /// Takes one batch through the engine and writes its verdicts.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn serve(&mut self, batch: &Batch) -> io::Result<()> {
+        self.engine.set_wall((self.wall)());
+        for packet in batch.iter() {
+            self.engine.push(&packet);
+        }
+        self.engine.advance();
+        self.pump();
+        self.write()
+    }
+
+    /// Gives every open flow its verdict and flushes the sink.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn finish(&mut self, end: End) -> io::Result<()> {
+        self.engine.set_wall((self.wall)());
+        self.engine.finish(end);
+        self.pump();
+        while self.engine.is_asking() {
+            std::thread::yield_now();
+            self.pump();
+            self.write()?;
+        }
+        self.write()?;
+        self.sink.flush()
+    }
+
+    /// Hands out jobs and takes answers until nothing moves any more without waiting.
+    fn pump(&mut self) {
+        loop {
+            self.engine.submit(self.lanes);
+            self.engine.set_wall((self.wall)());
+            self.engine.collect(self.lanes);
+            if !self.engine.has_work() {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if !self.engine.verdicts().is_empty() {
+            self.sink.write(self.engine.verdicts())?;
+            self.engine.clear_verdicts();
+        }
+        Ok(())
+    }
+}
