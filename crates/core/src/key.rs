@@ -17,7 +17,7 @@ pub struct Endpoint {
 /// A flow's key: both endpoints in a fixed order, so that either direction has the same one.
 ///
 /// Forty bytes, compared and hashed as five words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     low: [u64; 2],
     high: [u64; 2],

@@ -1,0 +1,114 @@
+//! The label book: captures, and what their flows are.
+
+use super::Split;
+use serveflow_core::key::FlowKey;
+use serveflow_core::verdict::FiveTuple;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+/// A flow's label and split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// Index of the label in the book.
+    pub label: u16,
+    /// The part of the data it belongs to; `None` leaves it to the time order in its capture.
+    pub split: Option<Split>,
+}
+
+/// The labels of one capture's flows.
+#[derive(Clone, Debug)]
+pub enum FileLabels {
+    /// All flows have the same.
+    Whole(Labelled),
+    /// By flow key and time of the first packet, microseconds since the epoch.
+    Flows(HashMap<FlowKey, Vec<(u64, Labelled)>>),
+}
+
+impl FileLabels {
+    /// The label of a flow whose first packet came at `first_us`; time stamps may be off by one
+    /// microsecond, which is what rounding does to them.
+    #[must_use]
+    pub fn find(&self, flow: &FiveTuple, first_us: u64) -> Option<Labelled> {
+        match self {
+            Self::Whole(labelled) => Some(*labelled),
+            Self::Flows(flows) => {
+                let (key, _) = FiveTuple { vlan: None, ..*flow }.key();
+                let distance = |entry: &&(u64, Labelled)| entry.0.abs_diff(first_us);
+                let nearest = flows.get(&key)?.iter().min_by_key(distance)?;
+                (nearest.0.abs_diff(first_us) <= 1).then_some(nearest.1)
+            }
+        }
+    }
+
+    /// Flows that are listed one by one; 0 when the whole capture has one label.
+    #[must_use]
+    pub fn listed(&self) -> usize {
+        match self {
+            Self::Whole(_) => 0,
+            Self::Flows(flows) => flows.values().map(Vec::len).sum(),
+        }
+    }
+}
+
+/// Captures, in order, with the labels of their flows.
+#[derive(Clone, Debug, Default)]
+pub struct LabelBook {
+    /// Names of the labels, sorted.
+    pub labels: Vec<String>,
+    /// Captures by path.
+    pub files: BTreeMap<PathBuf, FileLabels>,
+    /// SHA-256 of what the book was read from.
+    pub sha256: String,
+}
+
+/// Collects a book; labels get their indices at the end, in sorted order.
+#[derive(Default)]
+pub(super) struct Writer {
+    names: BTreeMap<String, u16>,
+    files: BTreeMap<PathBuf, FileLabels>,
+}
+
+impl Writer {
+    /// A provisional index for a label.
+    pub(super) fn label(&mut self, name: &str) -> u16 {
+        if let Some(&index) = self.names.get(name) {
+            return index;
+        }
+        let index = self.names.len() as u16;
+        self.names.insert(name.to_owned(), index);
+        index
+    }
+
+    pub(super) fn whole(&mut self, file: PathBuf, labelled: Labelled) {
+        self.files.insert(file, FileLabels::Whole(labelled));
+    }
+
+    pub(super) fn flow(&mut self, file: PathBuf, key: FlowKey, first_us: u64, labelled: Labelled) {
+        let file = self.files.entry(file).or_insert_with(|| FileLabels::Flows(HashMap::new()));
+        if let FileLabels::Flows(flows) = file {
+            flows.entry(key).or_default().push((first_us, labelled));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    pub(super) fn finish(mut self, sha256: String) -> LabelBook {
+        let mut sorted = vec![0; self.names.len()];
+        for (index, &provisional) in self.names.values().enumerate() {
+            sorted[usize::from(provisional)] = index as u16;
+        }
+        let renumber =
+            |labelled: &mut Labelled| labelled.label = sorted[usize::from(labelled.label)];
+        for file in self.files.values_mut() {
+            match file {
+                FileLabels::Whole(labelled) => renumber(labelled),
+                FileLabels::Flows(flows) => {
+                    flows.values_mut().flatten().for_each(|(_, labelled)| renumber(labelled));
+                }
+            }
+        }
+        LabelBook { labels: self.names.into_keys().collect(), files: self.files, sha256 }
+    }
+}

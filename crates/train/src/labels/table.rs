@@ -1,0 +1,106 @@
+//! `labels.csv`: one line per flow.
+
+use super::book::Writer;
+use super::{LabelBook, LabelError, Labelled, Split};
+use csv::StringRecord;
+use serveflow_core::verdict::FiveTuple;
+use std::path::Path;
+use std::str::FromStr;
+
+/// The columns that are read; any others are left alone.
+const COLUMNS: [&str; 9] =
+    ["file", "split", "label", "proto", "src_ip", "src_port", "dst_ip", "dst_port", "first_ts_us"];
+
+/// Positions of [`COLUMNS`] in a table.
+struct Table<'a> {
+    path: &'a Path,
+    positions: [usize; COLUMNS.len()],
+}
+
+impl<'a> Table<'a> {
+    fn new(path: &'a Path, header: &StringRecord) -> Result<Self, LabelError> {
+        let mut positions = [0; COLUMNS.len()];
+        for (position, column) in positions.iter_mut().zip(COLUMNS) {
+            let found = header.iter().position(|name| name.trim() == column);
+            let missing = || LabelError::MissingColumn { path: path.to_owned(), column };
+            *position = found.ok_or_else(missing)?;
+        }
+        Ok(Self { path, positions })
+    }
+
+    fn text<'r>(&self, record: &'r StringRecord, column: usize) -> &'r str {
+        record.get(self.positions[column]).unwrap_or_default().trim()
+    }
+
+    fn bad(&self, record: &StringRecord, column: usize, expected: &'static str) -> LabelError {
+        LabelError::BadField {
+            path: self.path.to_owned(),
+            line: record.position().map_or(0, csv::Position::line),
+            column: COLUMNS[column],
+            expected,
+            found: self.text(record, column).to_owned(),
+        }
+    }
+
+    fn parse<T: FromStr>(
+        &self,
+        record: &StringRecord,
+        column: usize,
+        expected: &'static str,
+    ) -> Result<T, LabelError> {
+        self.text(record, column).parse().map_err(|_| self.bad(record, column, expected))
+    }
+
+    fn flow(&self, record: &StringRecord) -> Result<FiveTuple, LabelError> {
+        Ok(FiveTuple {
+            proto: self.parse(record, 3, "an IP protocol number")?,
+            src: self.parse(record, 4, "an IP address")?,
+            src_port: self.parse(record, 5, "a port number")?,
+            dst: self.parse(record, 6, "an IP address")?,
+            dst_port: self.parse(record, 7, "a port number")?,
+            vlan: None,
+        })
+    }
+
+    fn split(&self, record: &StringRecord) -> Result<Option<Split>, LabelError> {
+        match self.text(record, 1) {
+            "" => Ok(None),
+            name => Split::from_name(name)
+                .map(Some)
+                .ok_or_else(|| self.bad(record, 1, "train, val, test or nothing")),
+        }
+    }
+}
+
+/// Reads a label table; its `file` column is relative to `captures`.
+///
+/// # Errors
+/// When the table cannot be read, lacks a column or a field is not what its column says: the error
+/// names the line, the column, what was expected and what was found.
+pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError> {
+    let io = |message: String| LabelError::Io { path: path.to_owned(), message };
+    let bytes = std::fs::read(path).map_err(|error| io(error.to_string()))?;
+    let mut reader = csv::ReaderBuilder::new().from_reader(bytes.as_slice());
+    let header = reader.headers().map_err(|error| io(error.to_string()))?.clone();
+    let table = Table::new(path, &header)?;
+    let mut book = Writer::default();
+    for record in reader.records() {
+        let record = record.map_err(|error| io(error.to_string()))?;
+        let file = table.text(&record, 0);
+        if file.is_empty() {
+            return Err(table.bad(&record, 0, "a capture file"));
+        }
+        let label = table.text(&record, 2);
+        if label.is_empty() {
+            return Err(table.bad(&record, 2, "a label"));
+        }
+        let labelled = Labelled { label: book.label(label), split: table.split(&record)? };
+        let first_us = table.parse(&record, 8, "microseconds since the epoch")?;
+        let (key, _) = table.flow(&record)?.key();
+        book.flow(captures.join(file), key, first_us, labelled);
+    }
+    if book.is_empty() {
+        return Err(LabelError::Nothing { path: path.to_owned(), expected: "a line per flow" });
+    }
+    Ok(book.finish(serveflow_model::bundle::sha256(&bytes)))
+}
