@@ -1,6 +1,9 @@
 //! Datasets, trainers, calibration, evaluation.
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
+pub mod evaluate;
 pub mod labels;
 pub mod metrics;
+mod random;
 pub mod record;

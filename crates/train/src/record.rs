@@ -14,7 +14,7 @@ use serveflow_core::rows::{Column, Rows};
 use serveflow_core::verdict::{FiveTuple, Verdict};
 use serveflow_io::drive::Worker;
 use serveflow_io::{FileSource, Memory, SourceError};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -116,7 +116,7 @@ impl std::error::Error for RecordError {}
 #[derive(Debug)]
 pub struct RecordingLane {
     kept: Arc<Mutex<Vec<Kept>>>,
-    done: Vec<Box<Job>>,
+    done: VecDeque<Box<Job>>,
 }
 
 /// The rows of one stage, with the numbers of their flows.
@@ -135,7 +135,7 @@ impl RecordingLane {
         let shapes = cascade.stages().iter().map(|stage| stage.features.shape());
         let empty = |shape| Kept { flows: Vec::new(), rows: Rows::with_capacity(shape, 0) };
         let kept = Arc::new(Mutex::new(shapes.map(empty).collect()));
-        (Self { kept: Arc::clone(&kept), done: Vec::new() }, kept)
+        (Self { kept: Arc::clone(&kept), done: VecDeque::new() }, kept)
     }
 }
 
@@ -146,12 +146,12 @@ impl Lane for RecordingLane {
         stage.flows.extend_from_slice(&job.flows);
         (0..job.rows.len()).for_each(|row| stage.rows.push_copy(&job.rows, row));
         job.scores.reset(job.rows.len(), 1);
-        self.done.push(job);
+        self.done.push_back(job);
         Ok(())
     }
 
     fn poll(&mut self) -> Option<Box<Job>> {
-        self.done.pop()
+        self.done.pop_front()
     }
 }
 
@@ -263,7 +263,7 @@ fn join(
 }
 
 /// The split of flows that are not split otherwise: 70 % train, 15 % val, 15 % test, in time order.
-fn by_time(order: usize, count: usize) -> Split {
+pub(crate) fn by_time(order: usize, count: usize) -> Split {
     match order * 100 / count.max(1) {
         0..70 => Split::Train,
         70..85 => Split::Val,

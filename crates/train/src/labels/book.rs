@@ -40,6 +40,16 @@ impl FileLabels {
         }
     }
 
+    /// Whether any flow may belong to a split.
+    #[must_use]
+    pub fn may_hold(&self, split: Split) -> bool {
+        let may = |labelled: &Labelled| labelled.split.is_none_or(|own| own == split);
+        match self {
+            Self::Whole(labelled) => may(labelled),
+            Self::Flows(flows) => flows.values().flatten().any(|(_, labelled)| may(labelled)),
+        }
+    }
+
     /// Flows that are listed one by one; 0 when the whole capture has one label.
     #[must_use]
     pub fn listed(&self) -> usize {

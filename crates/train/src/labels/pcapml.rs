@@ -5,7 +5,7 @@ use super::book::Writer;
 use super::{LabelBook, LabelError, Labelled};
 use serveflow_core::parse;
 use serveflow_io::{Batch, FileSource, Source};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const BATCH: usize = 4096;
 
@@ -32,12 +32,12 @@ pub fn from_comments(files: &[PathBuf]) -> Result<LabelBook, LabelError> {
     Ok(book.finish(serveflow_model::bundle::sha256(listing.join("\n").as_bytes())))
 }
 
-fn note_labels(batch: &Batch, file: &PathBuf, book: &mut Writer) {
+fn note_labels(batch: &Batch, file: &Path, book: &mut Writer) {
     for (index, packet) in batch.iter().enumerate() {
         let Some(name) = batch.note(index).and_then(label) else { continue };
         let Ok(parsed) = parse::parse(&packet, false) else { continue };
         let labelled = Labelled { label: book.label(name), split: None };
-        book.flow(file.clone(), parsed.key, packet.ts_ns / 1000, labelled);
+        book.flow(file.to_owned(), parsed.key, packet.ts_ns / 1000, labelled);
     }
 }
 

@@ -1,0 +1,353 @@
+//! Calibration: thresholds for the gates, from recorded answers on the calibration split.
+//!
+//! The answers of every stage for every flow are at hand, so a cascade is replayed by looking up
+//! which stage each flow stops at. A search over thresholds finds, among the cascades whose
+//! macro-F1 is within the stated loss of the last stage alone, the one that waits for the fewest
+//! packets; or the one that passes on a stated share.
+
+use crate::metrics::Confusion;
+use serveflow_core::gate::{Measure, Threshold, best_class};
+use serveflow_core::rows::Scores;
+
+/// Candidate thresholds per gate, at equal steps of the flows' uncertainty.
+const CANDIDATES: usize = 48;
+/// Candidate thresholds per class and gate.
+const CLASS_CANDIDATES: usize = 16;
+/// What asking one more stage costs, in packets waited for: little, but not nothing.
+const ASK_COST: f64 = 0.1;
+/// Accepts nothing.
+const NEVER: f32 = -1.0;
+
+/// One stage's answers for all calibration flows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageAnswers {
+    /// Packets that the stage wants.
+    pub packets: u16,
+    /// Label answered, by flow.
+    pub labels: Vec<u16>,
+    /// Uncertainty of the answer, by flow.
+    pub uncertainty: Vec<f32>,
+}
+
+impl StageAnswers {
+    /// The answers in a batch of scores.
+    #[must_use]
+    pub fn new(packets: u16, measure: Measure, scores: &Scores, flows: usize) -> Self {
+        let rows = || (0..flows).map(|flow| scores.row(flow));
+        Self {
+            packets,
+            labels: rows().map(|row| best_class(row).0).collect(),
+            uncertainty: rows().map(|row| measure.uncertainty(row)).collect(),
+        }
+    }
+}
+
+/// What the gates are calibrated for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Macro-F1 at most this much below the last stage alone, at the fewest packets.
+    MaxLoss(f64),
+    /// This share of all flows reaches the last stage; each gate passes on the same share.
+    Escalate(f64),
+}
+
+/// One threshold for all classes, or one per class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    /// One threshold per gate.
+    Universal,
+    /// One threshold per gate and predicted class.
+    PerClass,
+}
+
+/// Calibrated gates, and what they gave on the calibration split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibrated {
+    /// One threshold per gate: all stages but the last.
+    pub thresholds: Vec<Threshold>,
+    /// Share of all flows that leave each stage for the next, by gate.
+    pub escalated: Vec<f64>,
+    /// Macro-F1 of the cascade.
+    pub cascade_macro_f1: f64,
+    /// Macro-F1 of the last stage alone.
+    pub slow_macro_f1: f64,
+}
+
+/// The calibration flows as the search sees them.
+struct Search<'a> {
+    stages: &'a [StageAnswers],
+    truth: &'a [u16],
+    classes: usize,
+    /// Cost of stopping at each stage.
+    cost: Vec<f64>,
+}
+
+/// Thresholds by gate and class.
+type Thresholds = Vec<Vec<f32>>;
+
+/// A cascade's outcome on the calibration flows.
+#[derive(Clone, Copy, PartialEq)]
+struct Result {
+    macro_f1: f64,
+    cost: f64,
+}
+
+impl Search<'_> {
+    fn gates(&self) -> usize {
+        self.stages.len() - 1
+    }
+
+    /// The stage that a flow stops at.
+    fn stop(&self, thresholds: &Thresholds, flow: usize) -> usize {
+        let accepts = |gate: &usize| {
+            let stage = &self.stages[*gate];
+            stage.uncertainty[flow] <= thresholds[*gate][usize::from(stage.labels[flow])]
+        };
+        (0..self.gates()).find(accepts).unwrap_or(self.gates())
+    }
+
+    fn outcome(&self, thresholds: &Thresholds) -> Result {
+        let mut table = Confusion::new(self.classes);
+        let mut cost = 0.0;
+        for (flow, &truth) in self.truth.iter().enumerate() {
+            let stop = self.stop(thresholds, flow);
+            table.add(truth, Some(self.stages[stop].labels[flow]));
+            cost += self.cost[stop];
+        }
+        Result { macro_f1: table.macro_f1(), cost: cost / self.truth.len().max(1) as f64 }
+    }
+
+    /// Candidate thresholds of a gate, for all flows or those answered as one class.
+    fn candidates(&self, gate: usize, class: Option<u16>, count: usize) -> Vec<f32> {
+        let stage = &self.stages[gate];
+        let of_class = |flow: &usize| class.is_none_or(|class| stage.labels[*flow] == class);
+        let flows = (0..self.truth.len()).filter(of_class);
+        let mut values: Vec<f32> = flows.map(|flow| stage.uncertainty[flow]).collect();
+        values.retain(|value| value.is_finite());
+        values.sort_unstable_by(f32::total_cmp);
+        let mut candidates = vec![NEVER];
+        if !values.is_empty() {
+            let at = |step: usize| values[step * (values.len() - 1) / count];
+            candidates.extend((0..=count).map(at));
+        }
+        candidates.dedup();
+        candidates
+    }
+
+    /// Whether `new` is better than `old`, given that both lose little enough.
+    fn better(new: Result, old: Result) -> bool {
+        (new.cost, -new.macro_f1) < (old.cost, -old.macro_f1)
+    }
+
+    /// Searches pairs of neighbouring gates together until nothing gets better.
+    fn universal(&self, floor: f64) -> Thresholds {
+        let mut best = vec![vec![NEVER; self.classes]; self.gates()];
+        let mut result = self.outcome(&best);
+        loop {
+            let before = result;
+            for gate in 0..self.gates() {
+                self.search_pair(gate, floor, &mut best, &mut result);
+            }
+            if result == before {
+                return best;
+            }
+        }
+    }
+
+    fn search_pair(&self, gate: usize, floor: f64, best: &mut Thresholds, result: &mut Result) {
+        let second = (gate + 1 < self.gates()).then_some(gate + 1);
+        // Without a second gate there is one turn of the inner loop, which changes nothing.
+        let none = || vec![NEVER];
+        let inner = second.map_or_else(none, |gate| self.candidates(gate, None, CANDIDATES));
+        let mut trial = best.clone();
+        for first in self.candidates(gate, None, CANDIDATES) {
+            trial[gate].fill(first);
+            for &choice in &inner {
+                if let Some(second) = second {
+                    trial[second].fill(choice);
+                }
+                let found = self.outcome(&trial);
+                if found.macro_f1 >= floor && Self::better(found, *result) {
+                    (*best, *result) = (trial.clone(), found);
+                }
+            }
+        }
+    }
+
+    /// Moves one class's threshold at a time while that helps.
+    fn per_class(&self, floor: f64, best: &mut Thresholds) {
+        let mut result = self.outcome(best);
+        loop {
+            let before = result;
+            for gate in 0..self.gates() {
+                for class in 0..self.classes {
+                    let mut trial = best.clone();
+                    for value in self.candidates(gate, Some(class as u16), CLASS_CANDIDATES) {
+                        trial[gate][class] = value;
+                        let found = self.outcome(&trial);
+                        if found.macro_f1 >= floor && Self::better(found, result) {
+                            (*best, result) = (trial.clone(), found);
+                        }
+                    }
+                }
+            }
+            if result == before {
+                return;
+            }
+        }
+    }
+
+    /// Thresholds at which each gate passes on the same share of what reaches it.
+    fn escalate(&self, share: f64, granularity: Granularity) -> Thresholds {
+        let each = share.clamp(0.0, 1.0).powf(1.0 / self.gates().max(1) as f64);
+        let mut thresholds = vec![vec![NEVER; self.classes]; self.gates()];
+        let mut reaching: Vec<usize> = (0..self.truth.len()).collect();
+        for gate in 0..self.gates() {
+            let groups = match granularity {
+                Granularity::Universal => vec![None],
+                Granularity::PerClass => (0..self.classes as u16).map(Some).collect(),
+            };
+            for class in groups {
+                let threshold = self.quantile(gate, class, &reaching, 1.0 - each);
+                match class {
+                    None => thresholds[gate].fill(threshold),
+                    Some(class) => thresholds[gate][usize::from(class)] = threshold,
+                }
+            }
+            reaching.retain(|&flow| self.stop(&thresholds, flow) > gate);
+        }
+        thresholds
+    }
+
+    /// The uncertainty that a share of the flows reaching a gate stay under.
+    fn quantile(&self, gate: usize, class: Option<u16>, reaching: &[usize], share: f64) -> f32 {
+        let stage = &self.stages[gate];
+        let of_class = |flow: &&usize| class.is_none_or(|class| stage.labels[**flow] == class);
+        let flows = reaching.iter().filter(of_class);
+        let mut values: Vec<f32> = flows.map(|&flow| stage.uncertainty[flow]).collect();
+        values.sort_unstable_by(f32::total_cmp);
+        let accepted = (share * values.len() as f64).round() as usize;
+        accepted.checked_sub(1).map_or(NEVER, |last| values[last])
+    }
+
+    fn finish(&self, thresholds: &Thresholds, granularity: Granularity) -> Calibrated {
+        let flows = self.truth.len().max(1) as f64;
+        let stops: Vec<usize> =
+            (0..self.truth.len()).map(|flow| self.stop(thresholds, flow)).collect();
+        let passed = |gate| stops.iter().filter(|&&stop| stop > gate).count() as f64 / flows;
+        let slow = vec![vec![NEVER; self.classes]; self.gates()];
+        let threshold = |by_class: &Vec<f32>| match granularity {
+            Granularity::Universal => Threshold::Universal(by_class[0]),
+            Granularity::PerClass => Threshold::PerClass(by_class.clone()),
+        };
+        Calibrated {
+            thresholds: thresholds.iter().map(threshold).collect(),
+            escalated: (0..self.gates()).map(passed).collect(),
+            cascade_macro_f1: self.outcome(thresholds).macro_f1,
+            slow_macro_f1: self.outcome(&slow).macro_f1,
+        }
+    }
+}
+
+/// Calibrates the gates of a cascade from each stage's answers on the calibration flows, whose
+/// true labels are `truth`.
+///
+/// # Panics
+/// When there is no stage or no class, or the stages have not one answer per flow.
+#[must_use]
+pub fn calibrate(
+    stages: &[StageAnswers],
+    truth: &[u16],
+    classes: usize,
+    target: Target,
+    granularity: Granularity,
+) -> Calibrated {
+    assert!(!stages.is_empty() && classes > 0, "a cascade has a stage and a class");
+    assert!(stages.iter().all(|stage| stage.labels.len() == truth.len()), "one answer per flow");
+    let wait = |stage: usize| f64::from(stages[stage].packets) + ASK_COST * stage as f64;
+    let cost = (0..stages.len()).map(wait).collect();
+    let search = Search { stages, truth, classes, cost };
+    let thresholds = match target {
+        Target::Escalate(share) => search.escalate(share, granularity),
+        Target::MaxLoss(loss) => {
+            let slow = search.outcome(&vec![vec![NEVER; classes]; search.gates()]);
+            let floor = slow.macro_f1 - loss;
+            let mut best = search.universal(floor);
+            if granularity == Granularity::PerClass {
+                search.per_class(floor, &mut best);
+            }
+            best
+        }
+    };
+    search.finish(&thresholds, granularity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// A fast stage that is right when it is sure, and a slow one that is mostly right.
+    fn answers(flows: usize) -> (Vec<StageAnswers>, Vec<u16>) {
+        let mut random = Random::new(&[3]);
+        let mut truth = Vec::new();
+        let mut stages = [1, 10].map(|packets| StageAnswers {
+            packets,
+            labels: Vec::new(),
+            uncertainty: Vec::new(),
+        });
+        for _ in 0..flows {
+            let label = random.below(4) as u16;
+            let doubt = random.below(1000) as f32 / 1000.0;
+            let fast = if doubt < 0.6 { label } else { random.below(4) as u16 };
+            let slow = if random.below(50) == 0 { (label + 1) % 4 } else { label };
+            truth.push(label);
+            stages[0].labels.push(fast);
+            stages[0].uncertainty.push(doubt);
+            stages[1].labels.push(slow);
+            stages[1].uncertainty.push(0.0);
+        }
+        (stages.to_vec(), truth)
+    }
+
+    #[test]
+    fn the_loss_is_kept_and_most_flows_stop_early() {
+        let (stages, truth) = answers(2000);
+        for granularity in [Granularity::Universal, Granularity::PerClass] {
+            let found = calibrate(&stages, &truth, 4, Target::MaxLoss(0.01), granularity);
+            assert!(found.cascade_macro_f1 >= found.slow_macro_f1 - 0.01);
+            assert!((0.1..0.45).contains(&found.escalated[0]), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_stated_share_is_escalated() {
+        let (stages, truth) = answers(2000);
+        for share in [0.0, 0.25, 0.5, 1.0] {
+            for granularity in [Granularity::Universal, Granularity::PerClass] {
+                let found = calibrate(&stages, &truth, 4, Target::Escalate(share), granularity);
+                assert!((found.escalated[0] - share).abs() < 0.01, "{share}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn three_stages_share_the_escalation() {
+        let (mut stages, truth) = answers(3000);
+        stages.insert(1, stages[0].clone());
+        let mut random = Random::new(&[9]);
+        for doubt in &mut stages[1].uncertainty {
+            *doubt = random.below(1000) as f32 / 1000.0;
+        }
+        let found = calibrate(&stages, &truth, 4, Target::Escalate(0.25), Granularity::Universal);
+        assert!((found.escalated[0] - 0.5).abs() < 0.02, "{found:?}");
+        assert!((found.escalated[1] - 0.25).abs() < 0.02, "{found:?}");
+    }
+
+    #[test]
+    fn no_loss_allowed_means_never_worse_than_the_slow_stage() {
+        let (stages, truth) = answers(500);
+        let found = calibrate(&stages, &truth, 4, Target::MaxLoss(0.0), Granularity::Universal);
+        assert!(found.cascade_macro_f1 >= found.slow_macro_f1);
+    }
+}

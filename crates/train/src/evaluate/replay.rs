@@ -1,0 +1,170 @@
+//! Replays of the labelled captures: the whole cascade, or one of its stages alone.
+
+use crate::labels::{FileLabels, LabelBook, Split};
+use serveflow_core::accounts::Accounts;
+use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
+use serveflow_core::features::Features;
+use serveflow_core::gate::Gate;
+use serveflow_core::lane::{InlineLane, Lane, Model};
+use serveflow_core::verdict::{FiveTuple, Verdict};
+use serveflow_io::drive::Worker;
+use serveflow_io::{FileSource, Memory};
+use serveflow_model::bundle::Bundle;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Frames per batch: few, as on a live interface, so that compute latencies are honest.
+const BATCH_FRAMES: usize = 64;
+
+/// A labelled flow and its final verdict.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answered {
+    /// The flow.
+    pub flow: FiveTuple,
+    /// Time of its first packet, nanoseconds since the epoch.
+    pub first_ns: u64,
+    /// Index of the true label in the bundle.
+    pub truth: u16,
+    /// Index of the label answered.
+    pub label: Option<u16>,
+    /// Index of the stage that answered; 0 when none did.
+    pub stage: usize,
+    /// Packet time from the first packet until the deciding question.
+    pub collection_ns: u64,
+    /// Wall time from asking to answer.
+    pub compute_ns: u64,
+}
+
+impl Answered {
+    /// Collection and compute together.
+    #[must_use]
+    pub fn end_to_end_ns(&self) -> u64 {
+        self.collection_ns.saturating_add(self.compute_ns)
+    }
+}
+
+/// The outcome of one replay.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Labelled flows of the split, in the order of captures and first packets.
+    pub answered: Vec<Answered>,
+    /// Flows without a label, or of another split.
+    pub other_flows: u64,
+    /// Listed flows that were not met.
+    pub missing_flows: u64,
+    /// Where everything went.
+    pub accounts: Accounts,
+    /// Damaged captures, a sentence each.
+    pub damaged: Vec<String>,
+    /// Wall time of the whole replay.
+    pub wall_ns: u64,
+}
+
+/// Replays the captures of a label book.
+pub struct Replay<'a> {
+    bundle: &'a Bundle,
+    book: &'a LabelBook,
+    /// The bundle's index of each label of the book.
+    labels: &'a [u16],
+    split: Split,
+    limits: EngineConfig,
+    wall: &'a mut dyn FnMut() -> u64,
+}
+
+impl<'a> Replay<'a> {
+    /// A replay of a split under a bundle's flow rules and the given limits.
+    pub fn new(
+        bundle: &'a Bundle,
+        book: &'a LabelBook,
+        labels: &'a [u16],
+        split: Split,
+        limits: EngineConfig,
+        wall: &'a mut dyn FnMut() -> u64,
+    ) -> Self {
+        Self { bundle, book, labels, split, limits, wall }
+    }
+
+    /// The whole cascade.
+    pub fn cascade(&mut self) -> Tally {
+        let cascade = Arc::clone(&self.bundle.cascade);
+        self.run(&cascade, &self.bundle.models.clone())
+    }
+
+    /// One stage alone.
+    pub fn tier(&mut self, stage: usize) -> Tally {
+        let alone = self.alone(stage);
+        let model = Arc::clone(&self.bundle.models[stage]);
+        let mut tally = self.run(&alone, &[model]);
+        tally.answered.iter_mut().for_each(|flow| flow.stage = stage);
+        tally
+    }
+
+    fn alone(&self, stage: usize) -> Arc<Cascade> {
+        let stage = &self.bundle.cascade.stages()[stage];
+        let features = Features::new(stage.features.spec()).expect("the bundle built it before");
+        let stage = Stage {
+            name: stage.name.clone(),
+            features,
+            gate: Gate::never(),
+            wait_ns: stage.wait_ns,
+            lane: 0,
+        };
+        let labels = self.bundle.cascade.labels().to_vec();
+        Arc::new(Cascade::new(vec![stage], labels).expect("a stage of a cascade is one"))
+    }
+
+    fn run(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> Tally {
+        let mut tally = Tally::default();
+        let started = (self.wall)();
+        for (path, labels) in &self.book.files {
+            if !labels.may_hold(self.split) {
+                continue;
+            }
+            let mut engine = Engine::new(Arc::clone(cascade), self.limits);
+            let lane = || Box::new(InlineLane::new(models.to_vec())) as Box<dyn Lane>;
+            let mut sink = Memory::default();
+            let mut worker = Worker {
+                engine: &mut engine,
+                lanes: &mut [lane(), lane()],
+                sink: &mut sink,
+                wall: &mut *self.wall,
+                batch_frames: BATCH_FRAMES,
+            };
+            let mut source = FileSource::new(vec![path.clone()]);
+            let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));
+            let outcome = outcome.expect("a sink in memory never fails");
+            tally.damaged.extend(outcome.damaged.iter().map(ToString::to_string));
+            tally.accounts.add(engine.accounts());
+            self.sort(sink.verdicts, labels, &mut tally);
+        }
+        tally.wall_ns = (self.wall)().saturating_sub(started);
+        tally
+    }
+
+    /// Puts the verdicts of one capture to the labels, in the order of the flows.
+    fn sort(&self, mut verdicts: Vec<Verdict>, labels: &FileLabels, tally: &mut Tally) {
+        verdicts.retain(|verdict| verdict.is_final);
+        verdicts.sort_unstable_by_key(|verdict| verdict.id);
+        let count = verdicts.len();
+        let mut found = 0;
+        for (order, verdict) in verdicts.iter().enumerate() {
+            let labelled = labels.find(&verdict.flow, verdict.first_ns / 1000);
+            found += usize::from(labelled.is_some());
+            let split =
+                |split: Option<Split>| split.unwrap_or(crate::record::by_time(order, count));
+            match labelled.filter(|labelled| split(labelled.split) == self.split) {
+                None => tally.other_flows += 1,
+                Some(labelled) => tally.answered.push(Answered {
+                    flow: verdict.flow,
+                    first_ns: verdict.first_ns,
+                    truth: self.labels[usize::from(labelled.label)],
+                    label: verdict.answer.map(|answer| answer.label),
+                    stage: verdict.answer.map_or(0, |answer| usize::from(answer.stage)),
+                    collection_ns: verdict.collection_ns,
+                    compute_ns: verdict.compute_ns,
+                }),
+            }
+        }
+        tally.missing_flows += labels.listed().saturating_sub(found) as u64;
+    }
+}
