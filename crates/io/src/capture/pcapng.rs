@@ -3,7 +3,7 @@
 //! This file cuts a capture into blocks; [`Section`] knows what they mean. Blocks that bring no
 //! frames and describe none are skipped without being held in memory.
 
-use super::decode::{Decode, Flaw, MAX_FRAME, Part, Step, Stop, is_full};
+use super::decode::{Decode, Flaw, MAX_BATCH_BYTES, MAX_FRAME, Part, Step, Stop};
 use super::order::Order;
 use super::section::{Block, Section, is_known};
 use crate::batch::Batch;
@@ -138,7 +138,7 @@ impl Decode for Pcapng {
                     return Step { used, stop };
                 }
             }
-            if is_full(batch, max_frames) {
+            if batch.len() >= max_frames || batch.arena_len() >= MAX_BATCH_BYTES {
                 return Step {
                     used,
                     stop: Stop::Full,
