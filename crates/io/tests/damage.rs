@@ -195,8 +195,6 @@ fn the_corpus_never_panics_however_it_is_cut() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn flipped_bits_never_panic(
         which in any::<prop::sample::Index>(),
