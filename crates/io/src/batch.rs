@@ -163,7 +163,7 @@ impl Batch {
         self.view(&self.frames[index])
     }
 
-    /// The note of frame `index`: the packet comment of a pcapng capture, if there was one.
+    /// The note of frame `index`: the first comment on the packet in a pcapng capture, if any.
     ///
     /// # Panics
     /// When `index` is out of range.
