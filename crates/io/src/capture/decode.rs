@@ -9,7 +9,7 @@ use crate::batch::Batch;
 /// so a longer one is a damaged length field, which must not be waited for or allocated.
 pub(crate) const MAX_FRAME: u32 = 16 * 1024 * 1024;
 
-/// Bytes of frames after which a batch is full, whatever number of frames was asked for.
+/// Bytes after which a batch is full, whatever number of frames was asked for.
 pub(crate) const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// Turns a capture's bytes into frames.
@@ -84,10 +84,4 @@ impl Flaw {
     pub(crate) fn field(offset: u64, expected: &'static str, found: impl Into<u64>) -> Self {
         Self::Field { offset, expected, found: found.into() }
     }
-}
-
-/// Whether a batch takes no further frame.
-#[inline]
-pub(crate) fn is_full(batch: &Batch, max_frames: usize) -> bool {
-    batch.len() >= max_frames || batch.bytes() >= MAX_BATCH_BYTES
 }

@@ -30,6 +30,18 @@ impl Order {
         }
     }
 
+    /// The first `N` 32-bit numbers; panics when `bytes` is too short.
+    ///
+    /// One decision about the order serves all of them.
+    #[inline]
+    pub(crate) fn u32s<const N: usize>(self, bytes: &[u8]) -> [u32; N] {
+        let bytes = &bytes[..4 * N];
+        match self {
+            Self::Little => std::array::from_fn(|i| Self::Little.u32(bytes, 4 * i)),
+            Self::Big => std::array::from_fn(|i| Self::Big.u32(bytes, 4 * i)),
+        }
+    }
+
     /// The 64-bit number at byte `at`; panics when `bytes` is too short.
     #[inline]
     pub(crate) fn u64(self, bytes: &[u8], at: usize) -> u64 {

@@ -2,7 +2,7 @@
 
 use serveflow_core::packet::LinkType;
 
-use super::decode::{Decode, Flaw, MAX_FRAME, Part, Step, Stop, is_full};
+use super::decode::{Decode, Flaw, MAX_BATCH_BYTES, MAX_FRAME, Part, Step, Stop};
 use super::order::Order;
 use crate::batch::Batch;
 
@@ -67,9 +67,8 @@ impl Pcap {
     /// Time stamp, captured length and wire length of a record.
     #[inline]
     fn record(&self, header: &[u8]) -> (u64, u32, u32) {
-        let seconds = u64::from(self.order.u32(header, 0));
-        let units = u64::from(self.order.u32(header, 4));
-        let (mut captured, mut wire) = (self.order.u32(header, 8), self.order.u32(header, 12));
+        let [seconds, units, mut captured, mut wire] = self.order.u32s(header);
+        let (seconds, units) = (u64::from(seconds), u64::from(units));
         if self.old_lengths && wire < captured {
             (captured, wire) = (wire, captured);
         }
@@ -81,8 +80,9 @@ impl Pcap {
 impl Decode for Pcap {
     fn decode(&mut self, bytes: &[u8], at: u64, batch: &mut Batch, max_frames: usize) -> Step {
         let mut used = 0;
+        let arena = batch.arena_len();
         let stop = loop {
-            if is_full(batch, max_frames) {
+            if batch.len() >= max_frames || used >= MAX_BATCH_BYTES {
                 break Stop::Full;
             }
             let rest = &bytes[used..];
@@ -95,13 +95,20 @@ impl Decode for Pcap {
                 let expected = "a captured length of at most 16777216";
                 break Stop::Damage(Flaw::field(start, expected, captured));
             }
-            let Some(data) = body.get(..captured as usize) else {
-                let len = self.record_header + captured as usize;
+            let len = self.record_header + captured as usize;
+            if body.len() < captured as usize {
                 break Stop::Starved(Part::whole(start, len));
-            };
-            batch.push(ts_ns, wire, self.link, data);
-            used += self.record_header + data.len();
+            }
+            batch.push_span(
+                ts_ns,
+                wire,
+                self.link,
+                arena + used + self.record_header,
+                captured,
+            );
+            used += len;
         };
+        batch.append(&bytes[..used]);
         Step { used, stop }
     }
 }

@@ -1,0 +1,237 @@
+//! Damaged captures: the frames before the damage come out, then one error, and never a panic.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Bytes, ORDERS, Order, fixtures, gzip, open, read, zstd};
+use proptest::prelude::*;
+use serveflow_io::{Batch, Source, SourceError, read_all};
+
+/// A pcap of frames of these lengths.
+fn pcap(order: Order, lengths: &[usize]) -> Vec<u8> {
+    let mut bytes = Bytes::new(order);
+    bytes.pcap_header(0xa1b2_c3d4, 1);
+    for &len in lengths {
+        bytes.record(1, 2, 3, &vec![0x45; len]);
+    }
+    bytes.out
+}
+
+/// A pcapng of three frames, with a block to be skipped among them; and where its blocks end.
+fn pcapng(order: Order) -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = Bytes::new(order);
+    let mut ends = vec![0];
+    bytes.section();
+    ends.push(bytes.out.len());
+    bytes.interface(1, 0, |b| {
+        b.option(9, &[9]);
+    });
+    ends.push(bytes.out.len());
+    for data in [&b"abc"[..], b"", b"defgh"] {
+        bytes.enhanced(0, 1, 9, data, |b| {
+            b.option(1, b"note");
+        });
+        ends.push(bytes.out.len());
+        bytes.block(0x0bad, |b| {
+            b.raw(&[1; 40]);
+        });
+        ends.push(bytes.out.len());
+    }
+    (bytes.out, ends)
+}
+
+#[test]
+fn a_pcap_cut_anywhere_gives_the_frames_before_and_the_offset() {
+    let lengths = [0, 1, 60, 17, 5];
+    for order in ORDERS {
+        let whole = pcap(order, &lengths);
+        let mut ends = vec![24];
+        ends.extend(lengths.iter().scan(24, |end, len| {
+            *end += 16 + len;
+            Some(*end)
+        }));
+        for cut in 0..=whole.len() {
+            let (frames, error) = read(&whole[..cut]);
+            let before = ends.iter().filter(|&&end| end <= cut).count();
+            assert_eq!(frames.len(), before.saturating_sub(1), "cut at {cut}");
+            match error {
+                None => assert!(ends.contains(&cut), "cut at {cut}"),
+                Some(SourceError::Empty { .. }) => assert_eq!(cut, 0),
+                Some(SourceError::Truncated {
+                    at,
+                    expected,
+                    found,
+                }) => {
+                    let start = if before == 0 { 0 } else { ends[before - 1] };
+                    assert_eq!((at.offset, found), (start as u64, (cut - start) as u64));
+                    assert!(expected > found);
+                }
+                Some(other) => panic!("cut at {cut}: {other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pcapng_cut_anywhere_gives_the_frames_before_and_the_offset() {
+    for order in ORDERS {
+        let (whole, ends) = pcapng(order);
+        for cut in 1..=whole.len() {
+            let (frames, error) = read(&whole[..cut]);
+            let blocks = ends.iter().filter(|&&end| end <= cut).count() - 1;
+            assert_eq!(frames.len(), blocks.saturating_sub(1) / 2, "cut at {cut}");
+            match error {
+                None => assert!(ends.contains(&cut), "cut at {cut}"),
+                Some(SourceError::Truncated {
+                    at,
+                    expected,
+                    found,
+                }) => {
+                    let start = ends[blocks];
+                    assert_eq!((at.offset, found), (start as u64, (cut - start) as u64));
+                    assert!(expected > found);
+                }
+                Some(other) => panic!("cut at {cut}: {other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_length_that_cannot_be_is_damage_and_no_allocation() {
+    let mut bytes = pcap(Order::Little, &[4, 4]);
+    bytes[24 + 20 + 8..24 + 20 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
+    let (frames, error) = read(&bytes);
+    assert_eq!(frames.len(), 1);
+    let Some(SourceError::Damaged { at, found, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((at.offset, found), (44, u32::MAX.into()));
+}
+
+#[test]
+fn blocks_whose_two_lengths_differ_are_damage() {
+    let (whole, ends) = pcapng(Order::Big);
+    for pair in ends.windows(2) {
+        let mut bytes = whole.clone();
+        bytes[pair[1] - 1] ^= 4;
+        let (_, error) = read(&bytes);
+        let Some(SourceError::Damaged { at, .. }) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(at.offset, pair[1] as u64 - 4);
+    }
+}
+
+#[test]
+fn the_error_comes_one_fill_after_the_frames_and_then_it_is_over() {
+    let mut bytes = pcap(Order::Little, &[4, 4]);
+    bytes.extend([0xff; 16]);
+    let mut reader = open(&bytes).unwrap();
+    let mut batch = Batch::new();
+    assert_eq!(reader.fill(&mut batch, 100).unwrap(), 2);
+    assert!(matches!(
+        reader.fill(&mut batch, 100),
+        Err(SourceError::Damaged { .. })
+    ));
+    assert_eq!(reader.fill(&mut batch, 100).unwrap(), 0);
+}
+
+#[test]
+fn empty_and_foreign_files_are_named_as_such() {
+    for nothing in [Vec::new(), gzip(&[]), zstd(&[])] {
+        assert!(matches!(read(&nothing).1, Some(SourceError::Empty { .. })));
+    }
+    for text in [b"%PDF-1.7".to_vec(), gzip(b"%PDF-1.7")] {
+        let error = read(&text).1;
+        let Some(SourceError::UnknownFormat { found, .. }) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(&found, b"%PDF");
+    }
+}
+
+#[test]
+fn a_compressed_capture_cut_short_gives_a_beginning_and_an_error() {
+    let whole = pcap(Order::Little, &[700; 900]);
+    let expected = read(&whole).0;
+    for packed in [gzip(&whole), zstd(&whole)] {
+        for cut in (5..packed.len()).step_by(97) {
+            let (frames, error) = read(&packed[..cut]);
+            assert_eq!(frames, expected[..frames.len()]);
+            let Some(SourceError::Compression { at, .. }) = error else {
+                panic!("{error:?}")
+            };
+            assert!(at.codec.is_some());
+        }
+    }
+}
+
+#[test]
+fn a_compressed_capture_with_a_bad_checksum_gives_all_and_an_error() {
+    let whole = pcap(Order::Little, &[700; 90]);
+    let mut packed = gzip(&whole);
+    let checksum = packed.len() - 6;
+    packed[checksum] ^= 1;
+    let (frames, error) = read(&packed);
+    assert_eq!(frames.len(), 90);
+    let Some(SourceError::Compression { at, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(at.offset, whole.len() as u64);
+}
+
+#[test]
+fn the_corpus_never_panics_however_it_is_cut() {
+    for path in fixtures() {
+        let whole = std::fs::read(&path).unwrap();
+        let mut before = 0;
+        for cut in (0..=whole.len()).step_by(1 + whole.len() / 1000) {
+            let (frames, _) = read_all(&whole[..cut]);
+            assert!(frames >= before, "{} cut at {cut}", path.display());
+            before = frames;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn flipped_bits_never_panic(
+        which in any::<prop::sample::Index>(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..6),
+        wrap in 0..3,
+    ) {
+        let paths = fixtures();
+        let plain = std::fs::read(which.get(&paths)).unwrap();
+        let mut bytes = match wrap {
+            0 => plain,
+            1 => gzip(&plain),
+            _ => zstd(&plain),
+        };
+        for (index, bit) in flips {
+            let at = index.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        let (frames, error) = read_all(&bytes);
+        prop_assert!(frames < 100_000);
+        if let Some(error) = error {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn noise_behind_a_header_never_panics(
+        noise in prop::collection::vec(any::<u8>(), 0..300),
+        big in any::<bool>(),
+        ng in any::<bool>(),
+    ) {
+        let mut bytes = Bytes::new(if big { Order::Big } else { Order::Little });
+        if ng {
+            bytes.section().interface(1, 0, |_| {});
+        } else {
+            bytes.pcap_header(0xa1b2_c3d4, 1);
+        }
+        bytes.raw(&noise);
+        let _ = read_all(&bytes.out);
+    }
+}
