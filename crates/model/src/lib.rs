@@ -1,1 +1,3 @@
 //! Model files, the bundle, and scoring.
+
+pub mod forest;
