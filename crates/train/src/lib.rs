@@ -1,1 +1,3 @@
 //! Datasets, trainers, calibration.
+
+pub mod trees;
