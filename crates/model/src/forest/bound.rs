@@ -28,6 +28,13 @@ pub(super) struct Flat {
     pub(super) first: u32,
 }
 
+/// A tree of the walk: where it starts, and the class that a boosted one adds to.
+#[derive(Clone, Copy, Debug)]
+struct Root {
+    node: u32,
+    class: u32,
+}
+
 /// A forest laid out for scoring.
 #[derive(Debug)]
 pub struct BoundForest {
@@ -40,7 +47,7 @@ pub struct BoundForest {
     /// For each leaf node, where its values start in `leaves`.
     values: Vec<u32>,
     leaves: Vec<f32>,
-    roots: Vec<u32>,
+    roots: Vec<Root>,
     slices: Slices,
     /// Estimated cost of walking one row, in the unit of `slice_cost`.
     walk_cost: usize,
@@ -107,7 +114,11 @@ impl BoundForest {
     fn add(&mut self, tree: &Tree, width: usize) {
         let start = self.nodes.len();
         let leaf_start = self.leaves.len();
-        self.roots.push(start as u32);
+        let class = self.roots.len() % self.classes;
+        self.roots.push(Root {
+            node: start as u32,
+            class: class as u32,
+        });
         self.leaves.extend_from_slice(&tree.leaves);
         self.push_slots(1);
         let root = if tree.nodes.is_empty() { !0 } else { 0 };
@@ -133,8 +144,12 @@ impl BoundForest {
             queue.push_back((left, first, depth + 1));
             queue.push_back((right, first + 1, depth + 1));
         }
-        self.slices
-            .add(&self.nodes[start..], &self.values[start..], start as u32);
+        self.slices.add(
+            &self.nodes[start..],
+            &self.values[start..],
+            start as u32,
+            class,
+        );
         let leaves = tree.nodes.len() + 1;
         self.walk_cost += depths / leaves + 2;
         self.slice_cost += BLOCK + BLOCK * width / 8 + 3 * leaves;
@@ -184,9 +199,8 @@ impl BoundForest {
         }
         if len * self.walk_cost > self.slice_cost {
             self.slices.transpose(packed, self.packing.width, planes);
-            let width = if self.boosted { 1 } else { self.classes };
-            self.slices.run(planes, len, masks, |t, row, value| {
-                self.add_leaf(sums, row, t, value, width);
+            self.slices.run(planes, len, masks, |row, class, value| {
+                self.add_leaf(sums, row, class, value);
             });
         } else if len < LANES {
             for row in 0..len {
@@ -201,65 +215,69 @@ impl BoundForest {
         }
     }
 
-    /// Adds the leaf of tree `t` whose values start at `value` to a row's sums.
+    /// Adds the leaf whose values start at `value` to a row's sums; a boosted one to its class.
     #[inline(always)]
-    fn add_leaf(&self, sums: &mut [f64], row: usize, t: usize, value: u32, width: usize) {
-        let value = value as usize;
+    fn add_leaf(&self, sums: &mut [f64], row: usize, class: usize, value: u32) {
+        let (value, classes) = (value as usize, self.classes);
         if self.boosted {
-            sums[row * self.classes + t % self.classes] += f64::from(self.leaves[value]);
+            sums[row * classes + class] += f64::from(self.leaves[value]);
         } else {
-            let sums = &mut sums[row * width..(row + 1) * width];
-            for (sum, leaf) in sums.iter_mut().zip(&self.leaves[value..value + width]) {
+            let sums = &mut sums[row * classes..(row + 1) * classes];
+            for (sum, leaf) in sums.iter_mut().zip(&self.leaves[value..value + classes]) {
                 *sum += f64::from(*leaf);
             }
         }
     }
 
-    /// One row through eight trees at a time.
+    /// One row through eight trees at a time, then through those that are left one by one.
     fn walk_trees(&self, packed: &[u32], row: usize, sums: &mut [f64]) {
-        let bases = [row * self.packing.width; LANES];
-        for (group, roots) in self.roots.chunks(LANES).enumerate() {
-            let starts = std::array::from_fn(|lane| roots[lane.min(roots.len() - 1)]);
-            let ends = descend(&self.nodes, packed, bases, starts);
-            for (lane, end) in ends.iter().enumerate().take(roots.len()) {
-                let value = self.values[*end as usize];
-                self.add_leaf(sums, row, group * LANES + lane, value, self.classes);
+        let base = row * self.packing.width;
+        let groups = self.roots.chunks_exact(LANES);
+        let rest = groups.remainder();
+        for roots in groups {
+            let starts = std::array::from_fn(|lane| roots[lane].node);
+            let ends = descend(&self.nodes, packed, [base; LANES], starts);
+            for (root, end) in roots.iter().zip(ends) {
+                self.add_leaf(sums, row, root.class as usize, self.values[end as usize]);
             }
+        }
+        for root in rest {
+            let [end] = descend(&self.nodes, packed, [base], [root.node]);
+            self.add_leaf(sums, row, root.class as usize, self.values[end as usize]);
         }
     }
 
     /// One tree for eight rows at a time.
     fn walk_rows(&self, packed: &[u32], len: usize, sums: &mut [f64]) {
-        for (t, &root) in self.roots.iter().enumerate() {
+        let base = |row: usize| row.min(len - 1) * self.packing.width;
+        for root in &self.roots {
             for start in (0..len).step_by(LANES) {
-                let bases =
-                    std::array::from_fn(|lane| (start + lane).min(len - 1) * self.packing.width);
-                let ends = descend(&self.nodes, packed, bases, [root; LANES]);
-                for (lane, end) in ends.iter().enumerate().take(len - start) {
-                    let value = self.values[*end as usize];
-                    self.add_leaf(sums, start + lane, t, value, self.classes);
+                let bases = std::array::from_fn(|lane| base(start + lane));
+                let ends = descend(&self.nodes, packed, bases, [root.node; LANES]);
+                for (row, end) in (start..len).zip(ends) {
+                    self.add_leaf(sums, row, root.class as usize, self.values[end as usize]);
                 }
             }
         }
     }
 }
 
-/// Eight walks in turn, until all stand on leaves.
+/// Several walks in turn, each on the packed row at its base, until all stand on leaves.
 #[inline(always)]
-fn descend(
+fn descend<const WALKS: usize>(
     nodes: &[Flat],
     packed: &[u32],
-    bases: [usize; LANES],
-    mut at: [u32; LANES],
-) -> [u32; LANES] {
+    bases: [usize; WALKS],
+    mut at: [u32; WALKS],
+) -> [u32; WALKS] {
     loop {
         let mut moved = 0;
-        for lane in 0..LANES {
-            let node = nodes[at[lane] as usize];
-            let bit = packed[bases[lane] + (node.bit >> 5) as usize] >> (node.bit & 31) & 1;
+        for (at, base) in at.iter_mut().zip(bases) {
+            let node = nodes[*at as usize];
+            let bit = packed[base + (node.bit >> 5) as usize] >> (node.bit & 31) & 1;
             let next = node.first + bit;
-            moved |= next ^ at[lane];
-            at[lane] = next;
+            moved |= next ^ *at;
+            *at = next;
         }
         if moved == 0 {
             return at;

@@ -32,16 +32,17 @@ struct Leaf {
     value: u32,
 }
 
-/// Where a tree's splits and leaves end.
+/// Where a tree's splits and leaves end, and the class that a boosted one adds to.
 #[derive(Debug)]
 struct Span {
+    class: usize,
     splits: usize,
     leaves: usize,
 }
 
 impl Slices {
-    /// Appends a tree whose nodes start at `start` of the forest.
-    pub(super) fn add(&mut self, nodes: &[Flat], values: &[u32], start: u32) {
+    /// Appends a tree of a class, whose nodes start at `start` of the forest.
+    pub(super) fn add(&mut self, nodes: &[Flat], values: &[u32], start: u32, class: usize) {
         for (at, (node, &value)) in nodes.iter().zip(values).enumerate() {
             let (at, first) = (at as u32, node.first - start);
             if first == at {
@@ -56,6 +57,7 @@ impl Slices {
         }
         self.slots = self.slots.max(nodes.len());
         self.trees.push(Span {
+            class,
             splits: self.splits.len(),
             leaves: self.leaves.len(),
         });
@@ -75,8 +77,8 @@ impl Slices {
         }
     }
 
-    /// Runs the masks of `rows` rows through all trees and calls `add` with each tree, row and the
-    /// start of the leaf's values, trees in order.
+    /// Runs the masks of `rows` rows through all trees and calls `add` with each row, the tree's class
+    /// and the start of the leaf's values, trees in order.
     #[inline(always)]
     pub(super) fn run(
         &self,
@@ -88,7 +90,7 @@ impl Slices {
         masks.clear();
         masks.resize(self.slots, 0);
         let (mut split, mut leaf) = (0, 0);
-        for (t, span) in self.trees.iter().enumerate() {
+        for span in &self.trees {
             masks[0] = !0 >> (64 - rows);
             for step in &self.splits[split..span.splits] {
                 let (mask, plane) = (masks[step.at as usize], planes[step.plane as usize]);
@@ -99,7 +101,7 @@ impl Slices {
             for Leaf { at, value } in &self.leaves[leaf..span.leaves] {
                 let mut mask = masks[*at as usize];
                 while mask != 0 {
-                    add(t, mask.trailing_zeros() as usize, *value);
+                    add(mask.trailing_zeros() as usize, span.class, *value);
                     mask &= mask - 1;
                 }
             }
