@@ -10,10 +10,7 @@ use serveflow_io::{Batch, FileSource, Source, expand};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let rounds: usize = arguments
-        .next()
-        .ok_or("how many rounds, and which files?")?
-        .parse()?;
+    let rounds: usize = arguments.next().ok_or("how many rounds, and which files?")?.parse()?;
     let paths: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
     let files = expand(&paths)?;
     let mut batch = Batch::new();

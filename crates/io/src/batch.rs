@@ -107,23 +107,13 @@ impl Batch {
         len: u32,
     ) {
         let orig_len = orig_len.max(len);
-        self.frames.push(Frame {
-            ts_ns,
-            offset,
-            len,
-            orig_len,
-            note: NO_NOTE,
-            link,
-        });
+        self.frames.push(Frame { ts_ns, offset, len, orig_len, note: NO_NOTE, link });
     }
 
     /// Adds the bytes that the frames pushed as spans lie in.
     pub(crate) fn append(&mut self, run: &[u8]) {
         self.data.extend_from_slice(run);
-        let end = self
-            .frames
-            .last()
-            .map_or(0, |frame| frame.offset + frame.len as usize);
+        let end = self.frames.last().map_or(0, |frame| frame.offset + frame.len as usize);
         assert!(end <= self.data.len(), "every frame lies in the arena");
     }
 

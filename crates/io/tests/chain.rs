@@ -54,9 +54,7 @@ fn first_bytes(source: &mut dyn Source) -> (Vec<u8>, Vec<SourceError>) {
 fn files_of_any_kind_follow_each_other() {
     let scratch = Scratch::new("follow");
     let mut ng = Bytes::new(Order::Big);
-    ng.section()
-        .interface(101, 0, |_| {})
-        .enhanced(0, 0, 1, &[7], |_| {});
+    ng.section().interface(101, 0, |_| {}).enhanced(0, 0, 1, &[7], |_| {});
     let paths = vec![
         scratch.file("a", &pcap(&[1, 2, 3, 4])),
         scratch.file("b", &gzip(&pcap(&[5]))),
@@ -83,10 +81,7 @@ fn an_error_ends_its_own_file_only() {
     ];
     let (frames, errors) = first_bytes(&mut FileSource::new(paths.clone()));
     assert_eq!(frames, [1, 3, 4]);
-    assert!(matches!(
-        errors[0],
-        SourceError::Truncated { found: 16, .. }
-    ));
+    assert!(matches!(errors[0], SourceError::Truncated { found: 16, .. }));
     assert!(matches!(errors[1], SourceError::Open { .. }));
     assert!(matches!(errors[2], SourceError::Empty { .. }));
     let named: Vec<&Path> = errors.iter().map(SourceError::path).collect();
@@ -105,16 +100,7 @@ fn the_source_names_the_file_it_reads() {
 #[test]
 fn directories_become_their_files_sorted_and_without_hidden_ones() {
     let scratch = Scratch::new("sorted");
-    for name in [
-        "b/2",
-        "b/10",
-        "a",
-        "c",
-        ".hidden",
-        ".git/config",
-        "b/.x",
-        "b/deep/er",
-    ] {
+    for name in ["b/2", "b/10", "a", "c", ".hidden", ".git/config", "b/.x", "b/deep/er"] {
         scratch.file(name, &[]);
     }
     #[cfg(unix)]
@@ -149,22 +135,13 @@ fn paths_that_lead_nowhere_are_errors() {
 #[test]
 fn a_cut_sample_is_read_back_as_the_same_frames() {
     let scratch = Scratch::new("sample");
-    let path = common::fixtures()
-        .into_iter()
-        .find(|path| path.ends_with("isup.pcap"))
-        .unwrap();
+    let path = common::fixtures().into_iter().find(|path| path.ends_with("isup.pcap")).unwrap();
     let whole = MemorySource::read(&mut FileSource::new(vec![path])).unwrap();
-    let mut writer = PcapWriter::new(
-        Vec::new(),
-        serveflow_core::packet::LinkType::Ethernet,
-        262_144,
-    )
-    .unwrap();
+    let mut writer =
+        PcapWriter::new(Vec::new(), serveflow_core::packet::LinkType::Ethernet, 262_144).unwrap();
     let (mut source, mut batch) = (whole.clone().with_batch_size(2), Batch::new());
     while source.fill(&mut batch, 99).unwrap() > 0 {
-        batch
-            .iter()
-            .for_each(|packet| writer.write(&packet).unwrap());
+        batch.iter().for_each(|packet| writer.write(&packet).unwrap());
     }
     let copy = scratch.file("copy", &writer.finish().unwrap());
     let copy = MemorySource::read(&mut FileSource::new(vec![copy])).unwrap();

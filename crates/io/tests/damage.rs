@@ -57,11 +57,7 @@ fn a_pcap_cut_anywhere_gives_the_frames_before_and_the_offset() {
             match error {
                 None => assert!(ends.contains(&cut), "cut at {cut}"),
                 Some(SourceError::Empty { .. }) => assert_eq!(cut, 0),
-                Some(SourceError::Truncated {
-                    at,
-                    expected,
-                    found,
-                }) => {
+                Some(SourceError::Truncated { at, expected, found }) => {
                     let start = if before == 0 { 0 } else { ends[before - 1] };
                     assert_eq!((at.offset, found), (start as u64, (cut - start) as u64));
                     assert!(expected > found);
@@ -82,11 +78,7 @@ fn a_pcapng_cut_anywhere_gives_the_frames_before_and_the_offset() {
             assert_eq!(frames.len(), blocks.saturating_sub(1) / 2, "cut at {cut}");
             match error {
                 None => assert!(ends.contains(&cut), "cut at {cut}"),
-                Some(SourceError::Truncated {
-                    at,
-                    expected,
-                    found,
-                }) => {
+                Some(SourceError::Truncated { at, expected, found }) => {
                     let start = ends[blocks];
                     assert_eq!((at.offset, found), (start as u64, (cut - start) as u64));
                     assert!(expected > found);
@@ -103,9 +95,7 @@ fn a_length_that_cannot_be_is_damage_and_no_allocation() {
     bytes[24 + 20 + 8..24 + 20 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
     let (frames, error) = read(&bytes);
     assert_eq!(frames.len(), 1);
-    let Some(SourceError::Damaged { at, found, .. }) = error else {
-        panic!("{error:?}")
-    };
+    let Some(SourceError::Damaged { at, found, .. }) = error else { panic!("{error:?}") };
     assert_eq!((at.offset, found), (44, u32::MAX.into()));
 }
 
@@ -116,9 +106,7 @@ fn blocks_whose_two_lengths_differ_are_damage() {
         let mut bytes = whole.clone();
         bytes[pair[1] - 1] ^= 4;
         let (_, error) = read(&bytes);
-        let Some(SourceError::Damaged { at, .. }) = error else {
-            panic!("{error:?}")
-        };
+        let Some(SourceError::Damaged { at, .. }) = error else { panic!("{error:?}") };
         assert_eq!(at.offset, pair[1] as u64 - 4);
     }
 }
@@ -130,10 +118,7 @@ fn the_error_comes_one_fill_after_the_frames_and_then_it_is_over() {
     let mut reader = open(&bytes).unwrap();
     let mut batch = Batch::new();
     assert_eq!(reader.fill(&mut batch, 100).unwrap(), 2);
-    assert!(matches!(
-        reader.fill(&mut batch, 100),
-        Err(SourceError::Damaged { .. })
-    ));
+    assert!(matches!(reader.fill(&mut batch, 100), Err(SourceError::Damaged { .. })));
     assert_eq!(reader.fill(&mut batch, 100).unwrap(), 0);
 }
 
@@ -144,9 +129,7 @@ fn empty_and_foreign_files_are_named_as_such() {
     }
     for text in [b"%PDF-1.7".to_vec(), gzip(b"%PDF-1.7")] {
         let error = read(&text).1;
-        let Some(SourceError::UnknownFormat { found, .. }) = error else {
-            panic!("{error:?}")
-        };
+        let Some(SourceError::UnknownFormat { found, .. }) = error else { panic!("{error:?}") };
         assert_eq!(&found, b"%PDF");
     }
 }
@@ -159,9 +142,7 @@ fn a_compressed_capture_cut_short_gives_a_beginning_and_an_error() {
         for cut in (5..packed.len()).step_by(97) {
             let (frames, error) = read(&packed[..cut]);
             assert_eq!(frames, expected[..frames.len()]);
-            let Some(SourceError::Compression { at, .. }) = error else {
-                panic!("{error:?}")
-            };
+            let Some(SourceError::Compression { at, .. }) = error else { panic!("{error:?}") };
             assert!(at.codec.is_some());
         }
     }
@@ -175,9 +156,7 @@ fn a_compressed_capture_with_a_bad_checksum_gives_all_and_an_error() {
     packed[checksum] ^= 1;
     let (frames, error) = read(&packed);
     assert_eq!(frames.len(), 90);
-    let Some(SourceError::Compression { at, .. }) = error else {
-        panic!("{error:?}")
-    };
+    let Some(SourceError::Compression { at, .. }) = error else { panic!("{error:?}") };
     assert_eq!(at.offset, whole.len() as u64);
 }
 

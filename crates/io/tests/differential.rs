@@ -26,11 +26,7 @@ fn reference(bytes: &[u8]) -> Vec<OwnedFrame> {
                 match block {
                     PcapBlockOwned::LegacyHeader(header) => {
                         link = LinkType::from_number(header.network.0 as u16);
-                        unit = if header.is_nanosecond_precision() {
-                            1
-                        } else {
-                            1000
-                        };
+                        unit = if header.is_nanosecond_precision() { 1 } else { 1000 };
                     }
                     PcapBlockOwned::Legacy(packet) => {
                         let ns = u64::from(packet.ts_sec) * 1_000_000_000
@@ -73,22 +69,13 @@ fn take(block: &Block<'_>, interfaces: &mut Vec<(LinkType, u8)>, frames: &mut Ve
 
 fn owned(ts_ns: u64, wire: u32, link: LinkType, data: &[u8], captured: u32) -> OwnedFrame {
     let data = data[..captured as usize].to_vec();
-    OwnedFrame {
-        ts_ns,
-        orig_len: wire.max(captured),
-        link,
-        data,
-        note: None,
-    }
+    OwnedFrame { ts_ns, orig_len: wire.max(captured), link, data, note: None }
 }
 
 /// The capture with a link type that is supported in place of one that is not, so that a reader
 /// that refuses the latter at once can be held against one that does not.
 fn with_known_link(mut bytes: Vec<u8>) -> Vec<u8> {
-    if matches!(
-        common::open(&bytes),
-        Err(serveflow_io::SourceError::UnsupportedLink { .. })
-    ) {
+    if matches!(common::open(&bytes), Err(serveflow_io::SourceError::UnsupportedLink { .. })) {
         let big = bytes[0] == 0xa1;
         bytes[20..24].copy_from_slice(if big { &[0, 0, 0, 1] } else { &[1, 0, 0, 0] });
     }
@@ -100,22 +87,9 @@ fn compare(path: &Path) -> usize {
     let bytes = with_known_link(std::fs::read(path).unwrap());
     let (frames, error) = common::read(&bytes);
     let expected = reference(&bytes);
-    let at = frames
-        .iter()
-        .zip(&expected)
-        .position(|(one, other)| one != other);
-    assert_eq!(
-        at,
-        None,
-        "{}: frames differ; ended by {error:?}",
-        path.display()
-    );
-    assert_eq!(
-        frames.len(),
-        expected.len(),
-        "{}: ended by {error:?}",
-        path.display()
-    );
+    let at = frames.iter().zip(&expected).position(|(one, other)| one != other);
+    assert_eq!(at, None, "{}: frames differ; ended by {error:?}", path.display());
+    assert_eq!(frames.len(), expected.len(), "{}: ended by {error:?}", path.display());
     frames.len()
 }
 
@@ -123,30 +97,15 @@ fn compare(path: &Path) -> usize {
 fn both_readers_see_the_same_frames() {
     let counts: BTreeMap<String, usize> = common::fixtures()
         .iter()
-        .map(|path| {
-            (
-                path.file_name().unwrap().to_str().unwrap().to_owned(),
-                compare(path),
-            )
-        })
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), compare(path)))
         .collect();
     assert_eq!(counts.len(), 17);
-    assert_eq!(
-        (
-            counts["isup.pcap"],
-            counts["bgp-role.pcapng"],
-            counts["empty.pcapng"]
-        ),
-        (6, 9, 0)
-    );
+    assert_eq!((counts["isup.pcap"], counts["bgp-role.pcapng"], counts["empty.pcapng"]), (6, 9, 0));
     let Some(outside) = std::env::var_os("SERVEFLOW_CAPTURES") else {
         return;
     };
     let captures = serveflow_io::expand(&[outside]).unwrap();
-    let total: usize = captures
-        .iter()
-        .filter(|path| common::is_capture(path))
-        .map(|path| compare(path))
-        .sum();
+    let total: usize =
+        captures.iter().filter(|path| common::is_capture(path)).map(|path| compare(path)).sum();
     assert!(total > 0, "there are frames in the captures");
 }

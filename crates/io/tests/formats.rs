@@ -10,22 +10,13 @@ use serveflow_io::{CODECS, FORMATS, OwnedFrame, SourceError};
 const SECOND: u64 = 1_000_000_000;
 
 fn frame(ts_ns: u64, orig_len: u32, link: LinkType, data: &[u8]) -> OwnedFrame {
-    OwnedFrame {
-        ts_ns,
-        orig_len,
-        link,
-        data: data.to_vec(),
-        note: None,
-    }
+    OwnedFrame { ts_ns, orig_len, link, data: data.to_vec(), note: None }
 }
 
 /// A pcap of three frames.
 fn pcap(order: Order, magic: u32) -> Vec<u8> {
     let mut bytes = Bytes::new(order);
-    bytes
-        .pcap_header(magic, 1)
-        .record(7, 5, 1500, b"one")
-        .record(8, 6, 0, b"");
+    bytes.pcap_header(magic, 1).record(7, 5, 1500, b"one").record(8, 6, 0, b"");
     bytes.record(u32::MAX, u32::MAX, 2, b"three");
     bytes.out
 }
@@ -40,11 +31,7 @@ fn pcap_in_both_orders_and_resolutions() {
                 frame(8 * SECOND + 6 * unit, 0, link, b""),
                 frame(last * SECOND + last * unit, 5, link, b"three"),
             ];
-            assert_eq!(
-                read_whole(&pcap(order, magic)),
-                expected,
-                "{order:?} {magic:x}"
-            );
+            assert_eq!(read_whole(&pcap(order, magic)), expected, "{order:?} {magic:x}");
         }
     }
 }
@@ -62,13 +49,8 @@ fn pcap_with_longer_record_headers() {
 
 #[test]
 fn pcap_of_an_unsupported_link_type_is_refused_when_opened() {
-    let bytes = Bytes::new(Order::Big)
-        .pcap_header(0xa1b2_c3d4, 0x0400_0069)
-        .out
-        .clone();
-    let Err(SourceError::UnsupportedLink { at, found }) = open(&bytes) else {
-        panic!()
-    };
+    let bytes = Bytes::new(Order::Big).pcap_header(0xa1b2_c3d4, 0x0400_0069).out.clone();
+    let Err(SourceError::UnsupportedLink { at, found }) = open(&bytes) else { panic!() };
     assert_eq!((at.offset, at.codec, found), (20, None, 105));
 }
 
@@ -76,10 +58,7 @@ fn pcap_of_an_unsupported_link_type_is_refused_when_opened() {
 fn pcap_of_another_version_is_refused() {
     let mut bytes = pcap(Order::Little, 0xa1b2_c3d4);
     bytes[4] = 3;
-    assert!(matches!(
-        open(&bytes),
-        Err(SourceError::Damaged { found: 3, .. })
-    ));
+    assert!(matches!(open(&bytes), Err(SourceError::Damaged { found: 3, .. })));
 }
 
 #[test]
@@ -101,9 +80,7 @@ fn pcapng_with_sections_interfaces_and_notes() {
             b.raw(&[1; 8]);
         });
         bytes.enhanced(1, 7, 61, b"bc", |b| {
-            b.option(2, &[0; 4])
-                .option(1, "7,vidéo".as_bytes())
-                .option(0, b"");
+            b.option(2, &[0; 4]).option(1, "7,vidéo".as_bytes()).option(0, b"");
         });
         bytes.enhanced(2, 1536, 62, b"def", |b| {
             b.option(1, &[b'x', 0xff]);
@@ -125,18 +102,13 @@ fn pcapng_with_sections_interfaces_and_notes() {
 #[test]
 fn pcapng_interfaces_are_those_of_the_section() {
     let mut bytes = Bytes::new(Order::Little);
-    bytes
-        .section()
-        .interface(1, 0, |_| {})
-        .enhanced(0, 1, 1, b"a", |_| {});
+    bytes.section().interface(1, 0, |_| {}).enhanced(0, 1, 1, b"a", |_| {});
     bytes.section();
     let start = bytes.out.len() as u64;
     bytes.enhanced(0, 1, 1, b"b", |_| {});
     let (frames, error) = read(&bytes.out);
     assert_eq!(frames.len(), 1);
-    let Some(SourceError::Damaged { at, found: 0, .. }) = error else {
-        panic!("{error:?}")
-    };
+    let Some(SourceError::Damaged { at, found: 0, .. }) = error else { panic!("{error:?}") };
     assert_eq!(at.offset, start);
 }
 
@@ -144,10 +116,7 @@ fn pcapng_interfaces_are_those_of_the_section() {
 fn pcapng_simple_packets_take_the_time_before() {
     for order in ORDERS {
         let mut bytes = Bytes::new(order);
-        bytes
-            .section()
-            .interface(1, 4, |_| {})
-            .enhanced(0, 5, 1, b"a", |_| {});
+        bytes.section().interface(1, 4, |_| {}).enhanced(0, 5, 1, b"a", |_| {});
         bytes.block(3, |b| {
             b.u32(9).raw(b"abcd");
         });
@@ -168,20 +137,9 @@ fn pcapng_simple_packets_take_the_time_before() {
 fn pcapng_obsolete_packets() {
     for order in ORDERS {
         let mut bytes = Bytes::new(order);
-        bytes
-            .section()
-            .interface(1, 0, |_| {})
-            .interface(101, 0, |_| {});
+        bytes.section().interface(1, 0, |_| {}).interface(101, 0, |_| {});
         bytes.block(2, |b| {
-            b.u16(1)
-                .u16(77)
-                .u32(1)
-                .u32(2)
-                .u32(3)
-                .u32(60)
-                .raw(b"abc")
-                .pad()
-                .option(1, b"note");
+            b.u16(1).u16(77).u32(1).u32(2).u32(3).u32(60).raw(b"abc").pad().option(1, b"note");
         });
         let mut expected = frame(((1 << 32) + 2) * 1000, 60, LinkType::RawIp, b"abc");
         expected.note = Some("note".into());
@@ -192,14 +150,8 @@ fn pcapng_obsolete_packets() {
 #[test]
 fn pcapng_frames_of_unsupported_interfaces_are_passed_on() {
     let mut bytes = Bytes::new(Order::Little);
-    bytes
-        .section()
-        .interface(105, 0, |_| {})
-        .enhanced(0, 0, 1, b"a", |_| {});
-    assert_eq!(
-        read_whole(&bytes.out),
-        [frame(0, 1, LinkType::Unsupported(105), b"a")]
-    );
+    bytes.section().interface(105, 0, |_| {}).enhanced(0, 0, 1, b"a", |_| {});
+    assert_eq!(read_whole(&bytes.out), [frame(0, 1, LinkType::Unsupported(105), b"a")]);
 }
 
 #[test]
@@ -223,9 +175,7 @@ fn pcapng_clocks_of_a_wrong_length_are_damage() {
             b.option(code, value);
         });
         let (_, error) = read(&bytes.out);
-        let Some(SourceError::Damaged { found, .. }) = error else {
-            panic!("{error:?}")
-        };
+        let Some(SourceError::Damaged { found, .. }) = error else { panic!("{error:?}") };
         assert_eq!(found, value.len() as u64);
     }
 }
@@ -241,10 +191,7 @@ fn compressed_captures_are_the_plain_ones() {
         ("zstd", zstd(&plain)),
         ("zstd", [zstd(head), zstd(tail)].concat()),
     ] {
-        assert_eq!(
-            open(&packed).unwrap().codec().map(|codec| codec.name),
-            Some(codec)
-        );
+        assert_eq!(open(&packed).unwrap().codec().map(|codec| codec.name), Some(codec));
         assert_eq!(read_whole(&packed), expected, "{codec}");
     }
 }
@@ -259,17 +206,10 @@ fn every_listed_magic_number_opens_its_format() {
             bytes.extend(if big { [0, 2, 0, 4] } else { [2, 0, 4, 0] });
             bytes.extend([0; 12]);
             bytes.extend(if big { [0, 0, 0, 1] } else { [1, 0, 0, 0] });
-            assert_eq!(
-                open(&bytes).unwrap().format().name,
-                format.name,
-                "{magic:x?}"
-            );
+            assert_eq!(open(&bytes).unwrap().format().name, format.name, "{magic:x?}");
         }
     }
-    assert_eq!(
-        CODECS.iter().map(|codec| codec.name).collect::<Vec<_>>(),
-        ["gzip", "zstd"]
-    );
+    assert_eq!(CODECS.iter().map(|codec| codec.name).collect::<Vec<_>>(), ["gzip", "zstd"]);
 }
 
 #[test]

@@ -27,9 +27,7 @@ impl Write for Shared {
 }
 
 fn labels() -> Vec<String> {
-    ["video", "say \"hi\", \\ or\nnot", "voice"]
-        .map(String::from)
-        .into()
+    ["video", "say \"hi\", \\ or\nnot", "voice"].map(String::from).into()
 }
 
 fn stages() -> Vec<String> {
@@ -38,25 +36,14 @@ fn stages() -> Vec<String> {
 
 fn flow(src: &str, dst: &str, proto: u8, vlan: Option<u16>) -> FiveTuple {
     let parse = |text: &str| text.parse::<IpAddr>().unwrap();
-    FiveTuple {
-        src: parse(src),
-        dst: parse(dst),
-        src_port: 51_234,
-        dst_port: 443,
-        proto,
-        vlan,
-    }
+    FiveTuple { src: parse(src), dst: parse(dst), src_port: 51_234, dst_port: 443, proto, vlan }
 }
 
 /// One verdict of each kind.
 fn verdicts() -> Vec<Verdict> {
-    let answer = Answer {
-        label: 0,
-        confidence: 0.9375,
-        stage: 0,
-        packets: 1,
-    };
+    let answer = Answer { label: 0, confidence: 0.9375, stage: 0, packets: 1 };
     let first = Verdict {
+        id: 0,
         flow: flow("192.0.2.1", "198.51.100.7", 6, None),
         answer: Some(answer),
         reason: Reason::Accepted,
@@ -66,18 +53,8 @@ fn verdicts() -> Vec<Verdict> {
         collection_ns: 100_000_000,
         compute_ns: 1_234,
     };
-    let odd = Answer {
-        label: 1,
-        confidence: 0.1,
-        stage: 1,
-        packets: 10,
-    };
-    let nameless = Answer {
-        label: 9,
-        confidence: f32::NAN,
-        stage: 7,
-        packets: u16::MAX,
-    };
+    let odd = Answer { label: 1, confidence: 0.1, stage: 1, packets: 10 };
+    let nameless = Answer { label: 9, confidence: f32::NAN, stage: 7, packets: u16::MAX };
     vec![
         first,
         Verdict {
@@ -87,6 +64,7 @@ fn verdicts() -> Vec<Verdict> {
             ..first
         },
         Verdict {
+            id: u64::MAX,
             flow: flow("192.0.2.1", "192.0.2.2", 132, None),
             answer: Some(nameless),
             reason: Reason::TimedOut,
@@ -96,11 +74,7 @@ fn verdicts() -> Vec<Verdict> {
             collection_ns: u64::MAX,
             compute_ns: 0,
         },
-        Verdict {
-            answer: None,
-            reason: Reason::Shed,
-            ..first
-        },
+        Verdict { answer: None, reason: Reason::Shed, ..first },
     ]
 }
 
@@ -120,9 +94,8 @@ fn output(name: &str) -> String {
 #[test]
 fn every_sink_writes_its_golden_file() {
     for kind in SINKS {
-        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/golden", kind.name]
-            .iter()
-            .collect();
+        let path: PathBuf =
+            [env!("CARGO_MANIFEST_DIR"), "tests/golden", kind.name].iter().collect();
         let written = output(kind.name);
         if std::env::var_os("SERVEFLOW_UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &written).unwrap();
@@ -136,11 +109,7 @@ fn every_sink_writes_its_golden_file() {
 fn every_sink_is_documented_for_users_of_the_crate() {
     let docs = include_str!("../src/lib.rs");
     for kind in SINKS {
-        assert!(
-            docs.contains(&format!("//! - `{}`: ", kind.name)),
-            "{}",
-            kind.name
-        );
+        assert!(docs.contains(&format!("//! - `{}`: ", kind.name)), "{}", kind.name);
         assert!(!kind.doc.is_empty());
     }
 }
@@ -148,19 +117,14 @@ fn every_sink_is_documented_for_users_of_the_crate() {
 #[test]
 fn json_says_what_the_verdict_says() {
     let lines = output("json");
-    let parsed: Vec<Value> = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let parsed: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (value, verdict) in parsed.iter().zip(verdicts()) {
         assert_eq!(value["src"], verdict.flow.src.to_string());
         assert_eq!(value["dst"], verdict.flow.dst.to_string());
         assert_eq!(value["src_port"], 51_234);
         assert_eq!(value["dst_port"], 443);
-        assert_eq!(
-            value.get("vlan").and_then(Value::as_u64),
-            verdict.flow.vlan.map(u64::from)
-        );
+        assert_eq!(value.get("vlan").and_then(Value::as_u64), verdict.flow.vlan.map(u64::from));
         assert_eq!(value["reason"], verdict.reason.name());
         assert_eq!(value["final"], verdict.is_final);
         let packets = verdict.answer.map_or(0, |answer| answer.packets);
@@ -169,19 +133,10 @@ fn json_says_what_the_verdict_says() {
     assert_eq!(parsed.len(), 4);
     assert_eq!(parsed[0]["label"], labels()[0]);
     assert_eq!(parsed[1]["label"], labels()[1]);
-    assert_eq!(
-        (&parsed[0]["stage"], &parsed[1]["stage"]),
-        (&"first".into(), &"deep".into())
-    );
+    assert_eq!((&parsed[0]["stage"], &parsed[1]["stage"]), (&"first".into(), &"deep".into()));
     assert_eq!(parsed[1]["confidence"].as_f64().unwrap() as f32, 0.1);
-    assert_eq!(
-        (&parsed[2]["label"], &parsed[2]["confidence"]),
-        (&"9".into(), &Value::Null)
-    );
-    assert_eq!(
-        (&parsed[3]["label"], &parsed[3]["stage"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!((&parsed[2]["label"], &parsed[2]["confidence"]), (&"9".into(), &Value::Null));
+    assert_eq!((&parsed[3]["label"], &parsed[3]["stage"]), (&Value::Null, &Value::Null));
 }
 
 #[test]
@@ -201,8 +156,7 @@ fn many_verdicts_are_whole_lines_however_they_are_split() {
     let text = |size| {
         let out = Shared::default();
         let mut sink = JsonLines::new(out.clone(), &labels(), &stages());
-        many.chunks(size)
-            .for_each(|chunk| sink.write(chunk).unwrap());
+        many.chunks(size).for_each(|chunk| sink.write(chunk).unwrap());
         let bytes = out.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     };
@@ -224,10 +178,7 @@ fn a_failing_writer_is_an_error() {
         }
     }
     let mut sink = JsonLines::new(Full, &labels(), &stages());
-    assert_eq!(
-        sink.write(&verdicts()).unwrap_err().kind(),
-        io::ErrorKind::StorageFull
-    );
+    assert_eq!(sink.write(&verdicts()).unwrap_err().kind(), io::ErrorKind::StorageFull);
 }
 
 #[test]

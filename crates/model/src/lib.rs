@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod forest;
 pub mod formats;

@@ -7,3 +7,4 @@ pub mod labels;
 pub mod metrics;
 mod random;
 pub mod record;
+pub mod trees;

@@ -99,13 +99,7 @@ impl Decode for Pcap {
             if body.len() < captured as usize {
                 break Stop::Starved(Part::whole(start, len));
             }
-            batch.push_span(
-                ts_ns,
-                wire,
-                self.link,
-                arena + used + self.record_header,
-                captured,
-            );
+            batch.push_span(ts_ns, wire, self.link, arena + used + self.record_header, captured);
             used += len;
         };
         batch.append(&bytes[..used]);

@@ -40,11 +40,7 @@ struct Skip {
 impl Pcapng {
     /// A decoder that has seen nothing yet.
     pub(crate) fn new() -> Self {
-        Self {
-            order: Order::Little,
-            section: Section::default(),
-            skipping: None,
-        }
+        Self { order: Order::Little, section: Section::default(), skipping: None }
     }
 
     /// The block at the start of `bytes`; `None` when it is one to be skipped.
@@ -63,11 +59,7 @@ impl Pcapng {
             return Err(Stop::Damage(Flaw::field(start, expected, len)));
         }
         if !is_known(kind) {
-            self.skipping = Some(Skip {
-                start,
-                len,
-                left: len,
-            });
+            self.skipping = Some(Skip { start, len, left: len });
             return Ok(None);
         }
         if len > MAX_BLOCK {
@@ -78,14 +70,8 @@ impl Pcapng {
             return Err(Stop::Starved(Part::whole(start, len as usize)));
         };
         let (inner, closing) = block.split_at(block.len() - 4);
-        self.check_closing(closing, start, len)
-            .map_err(Stop::Damage)?;
-        Ok(Some(Block {
-            order: self.order,
-            kind,
-            start,
-            body: &inner[8..],
-        }))
+        self.check_closing(closing, start, len).map_err(Stop::Damage)?;
+        Ok(Some(Block { order: self.order, kind, start, body: &inner[8..] }))
     }
 
     /// Holds the length at a block's end against the one at its start.
@@ -96,11 +82,7 @@ impl Pcapng {
             return Ok(());
         }
         let end = start + u64::from(len) - 4;
-        Err(Flaw::field(
-            end,
-            "the block's length again at its end",
-            found,
-        ))
+        Err(Flaw::field(end, "the block's length again at its end", found))
     }
 
     /// Goes on with a block that is being skipped: the bytes used, and why it is not done if so.
@@ -112,11 +94,7 @@ impl Pcapng {
         let Some(closing) = closing else {
             self.skipping = Some(skip);
             let want = if skip.left == 4 { 4 } else { 1 };
-            let part = Part {
-                start: skip.start,
-                len: skip.len.into(),
-                want,
-            };
+            let part = Part { start: skip.start, len: skip.len.into(), want };
             return (used, Err(Stop::Starved(part)));
         };
         self.skipping = None;
@@ -139,10 +117,7 @@ impl Decode for Pcapng {
                 }
             }
             if batch.len() >= max_frames || batch.arena_len() >= MAX_BATCH_BYTES {
-                return Step {
-                    used,
-                    stop: Stop::Full,
-                };
+                return Step { used, stop: Stop::Full };
             }
             let block = match self.block(&bytes[used..], at + used as u64) {
                 Ok(Some(block)) => block,
@@ -150,10 +125,7 @@ impl Decode for Pcapng {
                 Err(stop) => return Step { used, stop },
             };
             if let Err(flaw) = self.section.take(&block, batch) {
-                return Step {
-                    used,
-                    stop: Stop::Damage(flaw),
-                };
+                return Step { used, stop: Stop::Damage(flaw) };
             }
             used += block.len();
         }

@@ -11,7 +11,7 @@ use super::fields::{
 };
 
 /// The first line.
-const HEADER: &[u8] = b"src,src_port,dst,dst_port,proto,vlan,label,confidence,stage,packets,\
+const HEADER: &[u8] = b"flow,src,src_port,dst,dst_port,proto,vlan,label,confidence,stage,packets,\
     reason,final,first_ts,deciding_ts,collection_us,compute_us\n";
 
 /// Writes a header line, then each verdict on a line of its own, quoted as RFC 4180 has it.
@@ -52,6 +52,8 @@ impl Names {
     /// Appends a verdict's line.
     fn push(&self, out: &mut Vec<u8>, verdict: &Verdict) {
         let flow = &verdict.flow;
+        push_uint(out, verdict.id);
+        out.push(b',');
         push_ip(out, flow.src);
         out.push(b',');
         push_uint(out, flow.src_port.into());

@@ -14,6 +14,7 @@ use super::fields::{
 ///
 /// | key | value |
 /// |---|---|
+/// | `flow` | number of the flow, in the order the engine met them, from 0 |
 /// | `src`, `src_port`, `dst`, `dst_port` | the flow; `src` sent its first packet |
 /// | `proto` | `"tcp"`, `"udp"`, `"icmp"`, `"icmp6"`, or the number as a string |
 /// | `vlan` | VLAN id; left out when the flow has none |
@@ -62,7 +63,9 @@ impl Names {
     /// Appends a verdict's line.
     fn push(&self, out: &mut Vec<u8>, verdict: &Verdict) {
         let flow = &verdict.flow;
-        out.extend_from_slice(b"{\"src\":\"");
+        out.extend_from_slice(b"{\"flow\":");
+        push_uint(out, verdict.id);
+        out.extend_from_slice(b",\"src\":\"");
         push_ip(out, flow.src);
         out.extend_from_slice(b"\",\"src_port\":");
         push_uint(out, flow.src_port.into());

@@ -25,36 +25,24 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     pub(crate) fn new(order: Order) -> Self {
-        Self {
-            order,
-            out: Vec::new(),
-        }
+        Self { order, out: Vec::new() }
     }
 
     pub(crate) fn u16(&mut self, value: u16) -> &mut Self {
-        let bytes = if self.order == Order::Little {
-            value.to_le_bytes()
-        } else {
-            value.to_be_bytes()
-        };
+        let bytes =
+            if self.order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
         self.raw(&bytes)
     }
 
     pub(crate) fn u32(&mut self, value: u32) -> &mut Self {
-        let bytes = if self.order == Order::Little {
-            value.to_le_bytes()
-        } else {
-            value.to_be_bytes()
-        };
+        let bytes =
+            if self.order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
         self.raw(&bytes)
     }
 
     pub(crate) fn u64(&mut self, value: u64) -> &mut Self {
-        let bytes = if self.order == Order::Little {
-            value.to_le_bytes()
-        } else {
-            value.to_be_bytes()
-        };
+        let bytes =
+            if self.order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
         self.raw(&bytes)
     }
 
@@ -71,22 +59,12 @@ impl Bytes {
 
     /// A pcap file header.
     pub(crate) fn pcap_header(&mut self, magic: u32, link: u32) -> &mut Self {
-        self.u32(magic)
-            .u16(2)
-            .u16(4)
-            .u32(0)
-            .u32(0)
-            .u32(65535)
-            .u32(link)
+        self.u32(magic).u16(2).u16(4).u32(0).u32(0).u32(65535).u32(link)
     }
 
     /// A pcap record.
     pub(crate) fn record(&mut self, seconds: u32, units: u32, wire: u32, data: &[u8]) -> &mut Self {
-        self.u32(seconds)
-            .u32(units)
-            .u32(data.len() as u32)
-            .u32(wire)
-            .raw(data)
+        self.u32(seconds).u32(units).u32(data.len() as u32).u32(wire).raw(data)
     }
 
     /// A pcapng block.
@@ -170,10 +148,7 @@ pub(crate) fn drain(
             }
         }
     }
-    assert!(
-        matches!(source.fill(&mut batch, 9), Ok(0)),
-        "the end stays the end"
-    );
+    assert!(matches!(source.fill(&mut batch, 9), Ok(0)), "the end stays the end");
     (frames, errors)
 }
 
@@ -205,8 +180,7 @@ pub(crate) fn fixtures() -> Vec<PathBuf> {
 
 /// Whether a file's name is that of a capture.
 pub(crate) fn is_capture(path: &std::path::Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "pcap" || extension == "pcapng")
+    path.extension().is_some_and(|extension| extension == "pcap" || extension == "pcapng")
 }
 
 /// The bytes in gzip.

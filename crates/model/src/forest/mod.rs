@@ -1,0 +1,160 @@
+//! Forests of decision trees over the bits and numbers of a row.
+//!
+//! A [`Forest`] is the checked description of a model: it can be written, read and walked in the obvious way by
+//! [`naive::score`]. A [`BoundForest`] is the same model laid out for speed. Both give the same scores to the last
+//! bit, for every batch size: each adds the leaves of the trees in tree order, per row and class, in `f64`, and both
+//! end in the same function.
+
+mod bound;
+mod check;
+mod file;
+pub mod naive;
+mod pack;
+mod slice;
+#[cfg(test)]
+mod tests;
+pub mod transpose;
+
+pub use bound::BoundForest;
+pub use check::ForestError;
+pub use file::ReadError;
+
+use serveflow_core::rows::{BitAt, RowShape};
+
+/// The most classes a forest may have: labels are 16 bits wide.
+pub const MAX_CLASSES: usize = 1 << 16;
+
+/// The question of an inner node; yes leads to the right child.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Test {
+    /// Is this bit of the row's words set? Value bits and presence bits alike.
+    Bit(BitAt),
+    /// Is this number of the row greater than the threshold? Not-a-number is not.
+    Number {
+        /// Index in the row's numbers.
+        index: u32,
+        /// The largest value that goes left.
+        threshold: f32,
+    },
+}
+
+impl Test {
+    /// The answer for a row.
+    ///
+    /// # Panics
+    /// When the test reads outside the row.
+    #[must_use]
+    pub fn passes(self, words: &[u32], numbers: &[f32]) -> bool {
+        match self {
+            Self::Bit(at) => at.get(words),
+            Self::Number { index, threshold } => numbers[index as usize] > threshold,
+        }
+    }
+}
+
+/// An inner node of a tree. A child `c >= 0` is node `c`, a negative one is leaf `!c`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Node {
+    /// The question.
+    pub test: Test,
+    /// Where a row goes that does not pass.
+    pub left: i32,
+    /// Where a row goes that passes.
+    pub right: i32,
+}
+
+/// A binary tree: node 0 is the root, and a tree without nodes is its leaf 0.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Tree {
+    /// Inner nodes, each after its parent.
+    pub nodes: Vec<Node>,
+    /// Values of the leaves, one after the other: one value each in a boosted forest, one per class in an averaged one.
+    pub leaves: Vec<f32>,
+}
+
+/// How the trees make up the scores.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// Tree `t` adds its leaf to the raw score of class `t % classes`; the softmax of these is the answer.
+    Boosted {
+        /// Raw score of each class before any tree.
+        base: Vec<f32>,
+    },
+    /// A leaf holds a value per class, and the answer is the mean over the trees.
+    Averaged,
+}
+
+/// A checked forest: every walk ends in a leaf, reads only inside the row, and adds finite values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forest {
+    shape: RowShape,
+    classes: usize,
+    kind: Kind,
+    trees: Vec<Tree>,
+}
+
+impl Forest {
+    /// Puts a forest together.
+    ///
+    /// # Errors
+    /// When the parts break what a forest promises; see [`ForestError`].
+    pub fn new(
+        shape: RowShape,
+        classes: usize,
+        kind: Kind,
+        trees: Vec<Tree>,
+    ) -> Result<Self, ForestError> {
+        let forest = Self { shape, classes, kind, trees };
+        check::check(&forest)?;
+        Ok(forest)
+    }
+
+    /// The shape of the rows that it scores.
+    #[must_use]
+    pub fn shape(&self) -> RowShape {
+        self.shape
+    }
+
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// How the trees make up the scores.
+    #[must_use]
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// The trees.
+    #[must_use]
+    pub fn trees(&self) -> &[Tree] {
+        &self.trees
+    }
+
+    /// Values per leaf.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self.kind {
+            Kind::Boosted { .. } => 1,
+            Kind::Averaged => self.classes,
+        }
+    }
+}
+
+/// Turns the sums of a row into its class scores: softmax for boosted forests, mean over `trees` for averaged ones.
+///
+/// Every scorer ends here, so equal sums are equal scores.
+fn finish(boosted: bool, trees: usize, sums: &mut [f64], out: &mut [f32]) {
+    if boosted {
+        let top = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        for sum in sums.iter_mut() {
+            *sum = (*sum - top).exp();
+        }
+    }
+    let whole = if boosted { sums.iter().sum() } else { trees as f64 };
+    for (score, sum) in out.iter_mut().zip(sums) {
+        *score = (*sum / whole) as f32;
+    }
+}

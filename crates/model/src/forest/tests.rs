@@ -1,0 +1,217 @@
+//! The fast scorer against the obvious one, the file format, and what is refused.
+
+use super::*;
+use proptest::prelude::*;
+use serveflow_core::rows::{Rows, Scores};
+
+/// A small seeded generator, so that a failing case is one number.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        ((self.0 >> 33) as usize) % sides.max(1)
+    }
+
+    fn float(&mut self) -> f32 {
+        (self.roll(2001) as f32 - 1000.0) / 300.0
+    }
+}
+
+fn tree(dice: &mut Dice, shape: RowShape, nodes: usize, width: usize) -> Tree {
+    // Grows by turning a random open place into a node, as a trainer would.
+    let mut open: Vec<(usize, bool)> = Vec::new();
+    let mut tree = Tree::default();
+    for n in 0..nodes {
+        if n > 0 {
+            let (parent, right) = open.swap_remove(dice.roll(open.len()));
+            let slot = &mut tree.nodes[parent];
+            *(if right { &mut slot.right } else { &mut slot.left }) = n as i32;
+        }
+        let test = if shape.numbers > 0 && (shape.words == 0 || dice.roll(3) == 0) {
+            let threshold = (dice.roll(40) as f32 - 20.0) / 4.0;
+            Test::Number { index: dice.roll(shape.numbers) as u32, threshold }
+        } else {
+            Test::Bit(BitAt { word: dice.roll(shape.words) as u32, bit: dice.roll(32) as u8 })
+        };
+        tree.nodes.push(Node { test, left: 0, right: 0 });
+        open.extend([(n, false), (n, true)]);
+    }
+    for (leaf, (parent, right)) in open.into_iter().enumerate() {
+        let slot = &mut tree.nodes[parent];
+        *(if right { &mut slot.right } else { &mut slot.left }) = !(leaf as i32);
+    }
+    tree.leaves = (0..(nodes + 1) * width).map(|_| dice.float()).collect();
+    tree
+}
+
+fn forest(seed: u64, boosted: bool, classes: usize, trees: usize, nodes: usize) -> Forest {
+    let mut dice = Dice(seed);
+    let shape = RowShape { words: 1 + dice.roll(5), numbers: dice.roll(4) };
+    let (width, trees) = if boosted { (1, trees * classes) } else { (classes, trees.max(1)) };
+    let trees = (0..trees)
+        .map(|_| {
+            let nodes = dice.roll(nodes);
+            tree(&mut dice, shape, nodes, width)
+        })
+        .collect();
+    let kind = match boosted {
+        true => Kind::Boosted { base: (0..classes).map(|_| dice.float()).collect() },
+        false => Kind::Averaged,
+    };
+    Forest::new(shape, classes, kind, trees).unwrap()
+}
+
+fn rows(seed: u64, shape: RowShape, len: usize) -> Rows {
+    let mut dice = Dice(seed);
+    let mut rows = Rows::default();
+    if len > 0 {
+        rows = Rows::with_capacity(shape, len);
+    }
+    for _ in 0..len {
+        let (words, numbers) = rows.push();
+        words.iter_mut().for_each(|w| *w = (dice.roll(1 << 16) << 16 | dice.roll(1 << 16)) as u32);
+        for number in numbers {
+            *number = match dice.roll(12) {
+                0 => f32::NAN,
+                1 => f32::INFINITY,
+                2 => (dice.roll(40) as f32 - 20.0) / 4.0,
+                _ => dice.float() * 2.0,
+            };
+        }
+    }
+    rows
+}
+
+fn bits(scores: &Scores, rows: usize) -> Vec<u32> {
+    (0..rows)
+        .flat_map(|row| scores.row(row).iter().map(|s| s.to_bits()).collect::<Vec<_>>())
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn fast_scores_are_the_naive_ones_for_every_batch_size(
+        seed: u64, boosted: bool, classes in 1usize..6, trees in 0usize..30, nodes in 1usize..60,
+        len in 1usize..200, batch in 1usize..100,
+    ) {
+        let forest = forest(seed, boosted, classes, trees, nodes);
+        let rows = rows(!seed, forest.shape(), len);
+        let (mut slow, mut fast) = (Scores::default(), Scores::default());
+        naive::score(&forest, &rows, &mut slow);
+        let bound = BoundForest::new(&forest);
+        bound.score(&rows, &mut fast);
+        let slow = bits(&slow, len);
+        prop_assert_eq!(&slow, &bits(&fast, len));
+        let mut parts = Vec::new();
+        for start in (0..len).step_by(batch) {
+            let mut part = Rows::with_capacity(forest.shape(), batch);
+            (start..len.min(start + batch)).for_each(|row| part.push_copy(&rows, row));
+            bound.score(&part, &mut fast);
+            parts.extend(bits(&fast, part.len()));
+        }
+        prop_assert_eq!(&slow, &parts);
+    }
+
+    #[test]
+    fn a_forest_reads_back_as_it_was_written(
+        seed: u64, boosted: bool, classes in 1usize..4, trees in 0usize..6,
+        odd in prop::collection::vec(any::<f32>(), 1..20),
+    ) {
+        let before = forest(seed, boosted, classes, trees, 20);
+        let mut trees = before.trees().to_vec();
+        for (tree, odd) in trees.iter_mut().zip(odd.iter().filter(|odd| odd.is_finite())) {
+            tree.leaves[0] = *odd;
+        }
+        let before = Forest::new(before.shape(), classes, before.kind().clone(), trees).unwrap();
+        let json = before.to_json();
+        let after = Forest::from_json(&json).unwrap();
+        prop_assert_eq!(&before, &after);
+        prop_assert_eq!(json, after.to_json());
+    }
+
+    #[test]
+    fn damaged_files_are_refused_or_still_a_forest(seed: u64, cut in 0usize..4000, byte: u8) {
+        let mut json = forest(seed, true, 2, 3, 12).to_json();
+        let cut = cut % json.len();
+        json[cut] = byte;
+        if let Ok(forest) = Forest::from_json(&json) {
+            prop_assert_eq!(BoundForest::new(&forest).classes(), forest.classes());
+        }
+        prop_assert!(Forest::from_json(&json[..cut]).is_err());
+    }
+}
+
+#[test]
+fn a_lone_leaf_answers_for_all_and_no_rows_are_no_scores() {
+    let tree = Tree { nodes: vec![], leaves: vec![0.25, 0.75] };
+    let shape = RowShape { words: 1, numbers: 0 };
+    let forest = Forest::new(shape, 2, Kind::Averaged, vec![tree]).unwrap();
+    let mut scores = Scores::default();
+    let bound = BoundForest::new(&forest);
+    bound.score(&rows(1, shape, 70), &mut scores);
+    assert_eq!(scores.row(69), [0.25, 0.75]);
+    bound.score(&Rows::with_capacity(shape, 0), &mut scores);
+    let constant = Kind::Boosted { base: vec![0.0, 0.0] };
+    BoundForest::new(&Forest::new(shape, 2, constant, vec![]).unwrap())
+        .score(&rows(1, shape, 3), &mut scores);
+    assert_eq!(scores.row(2), [0.5, 0.5]);
+}
+
+#[test]
+fn broken_promises_are_named() {
+    let shape = RowShape { words: 2, numbers: 1 };
+    let node = |word, left, right| Node { test: Test::Bit(BitAt { word, bit: 3 }), left, right };
+    let number =
+        |index, threshold| Node { test: Test::Number { index, threshold }, left: !0, right: !1 };
+    let try_tree = |nodes: Vec<Node>, leaves: Vec<f32>| {
+        Forest::new(shape, 1, Kind::Averaged, vec![Tree { nodes, leaves }]).unwrap_err()
+    };
+    let child = |node, child| ForestError::Child { tree: 0, node, child };
+    assert_eq!(try_tree(vec![node(0, 0, !1)], vec![0.0; 2]), child(0, 0));
+    assert_eq!(try_tree(vec![node(0, !0, !0)], vec![0.0; 2]), child(0, !0));
+    assert_eq!(try_tree(vec![node(0, !0, !2)], vec![0.0; 2]), child(0, !2));
+    assert_eq!(try_tree(vec![node(0, !0, 1), node(0, !1, 1)], vec![0.0; 3]), child(1, 1));
+    assert_eq!(try_tree(vec![node(0, i32::MIN, !0)], vec![0.0; 2]), child(0, i32::MIN));
+    assert_eq!(
+        try_tree(vec![node(2, !0, !1)], vec![0.0; 2]),
+        ForestError::Bit { tree: 0, node: 0, word: 2, bit: 3 }
+    );
+    let outside = |index| ForestError::Number { tree: 0, node: 0, index };
+    assert_eq!(try_tree(vec![number(1, 0.0)], vec![0.0; 2]), outside(1));
+    assert_eq!(try_tree(vec![number(0, f32::NAN)], vec![0.0; 2]), outside(0));
+    assert_eq!(
+        try_tree(vec![node(0, !0, !1)], vec![0.0; 3]),
+        ForestError::Leaves { tree: 0, expected: 2, found: 3 }
+    );
+    assert_eq!(try_tree(vec![], vec![f32::INFINITY]), ForestError::LeafValue { tree: 0, value: 0 });
+    let boosted = |base: &[f32], trees| {
+        Forest::new(shape, 2, Kind::Boosted { base: base.to_vec() }, trees).unwrap_err()
+    };
+    let leaf = Tree { nodes: vec![], leaves: vec![1.0] };
+    assert_eq!(boosted(&[0.0], vec![]), ForestError::Base { expected: 2, found: 1 });
+    assert_eq!(boosted(&[0.0; 2], vec![leaf]), ForestError::Rounds { trees: 1, classes: 2 });
+    assert_eq!(boosted(&[0.0, f32::NAN], vec![]), ForestError::BaseValue { class: 1 });
+    assert_eq!(Forest::new(shape, 2, Kind::Averaged, vec![]), Err(ForestError::NoTrees));
+    let none = Kind::Boosted { base: vec![] };
+    assert_eq!(Forest::new(shape, 0, none, vec![]), Err(ForestError::Classes { found: 0 }));
+}
+
+#[test]
+fn files_are_refused_with_a_reason() {
+    let good = String::from_utf8(forest(3, true, 2, 2, 9).to_json()).unwrap();
+    let read = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from} is in {good}");
+        Forest::from_json(good.replacen(from, to, 1).as_bytes()).unwrap_err().to_string()
+    };
+    assert!(read("\"version\":1", "\"version\":7,\"new\":1").contains("version 7"));
+    assert!(read("serveflow-forest", "other").contains("\"other\""));
+    assert!(read("\"boosted\"", "\"stacked\"").contains("\"stacked\""));
+    assert!(read("\"words\":", "\"extra\":1,\"words\":").contains("unknown field"));
+    assert!(read("\"left\":[", "\"left\":[7,").contains("left"));
+    assert!(read("\"thresholds\":[", "\"thresholds\":[0.5,0.5,0.5,").contains("thresholds"));
+    assert!(read("\"tests\":[", "\"tests\":[99999999999999,").contains("tree 0"));
+    assert!(read("\"base\":[", "\"base\":[1e99,").contains("not a forest file"));
+}
