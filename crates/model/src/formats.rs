@@ -1,5 +1,6 @@
 //! The model formats that a stage may name.
 
+use crate::forest::{BoundForest, Forest};
 use serveflow_core::lane::Model;
 use std::sync::Arc;
 
@@ -17,5 +18,15 @@ pub struct FormatEntry {
     pub load: fn(&[u8]) -> Loaded,
 }
 
+/// The name of this project's own forests.
+pub const FOREST: &str = "forest";
+
 /// All formats. A new one is one file and one line here.
-pub const FORMATS: &[FormatEntry] = &[];
+pub const FORMATS: &[FormatEntry] = &[FormatEntry {
+    name: FOREST,
+    doc: "this project's own forests: decision trees, random forests and boosted trees on bits",
+    load: |bytes| {
+        let forest = Forest::from_json(bytes).map_err(|error| error.to_string())?;
+        Ok(Arc::new(BoundForest::new(&forest)))
+    },
+}];

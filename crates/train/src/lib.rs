@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod evaluate;
 pub mod labels;
 pub mod metrics;
+pub mod pipeline;
 mod random;
 pub mod record;
 pub mod trees;

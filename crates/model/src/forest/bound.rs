@@ -12,6 +12,7 @@
 use super::pack::Packing;
 use super::slice::Slices;
 use super::{Forest, Kind, Node, Tree, finish};
+use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -262,5 +263,20 @@ fn descend<const WALKS: usize>(
         if moved == 0 {
             return at;
         }
+    }
+}
+
+impl Model for BoundForest {
+    fn shape(&self) -> RowShape {
+        self.shape
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
+        BoundForest::score(self, rows, scores);
+        Ok(())
     }
 }
