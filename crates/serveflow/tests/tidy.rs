@@ -15,22 +15,14 @@ use tidy::tree::Tree;
 use tidy::{code_rules, manifest_rules, text_rules};
 
 fn hold(found: &[String]) {
-    assert!(
-        found.is_empty(),
-        "{} findings:\n{}",
-        found.len(),
-        found.join("\n")
-    );
+    assert!(found.is_empty(), "{} findings:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
 fn the_rules_look_at_something() {
     let tree = Tree::here();
     assert!(tree.rust().len() > 5, "the crates' sources are found");
-    assert!(
-        tree.manifests().len() >= 5,
-        "the crates' manifests are found"
-    );
+    assert!(tree.manifests().len() >= 5, "the crates' manifests are found");
 }
 
 #[test]

@@ -15,24 +15,11 @@ const UNSAFE_ALLOWED: &[&str] = &["crates/io/src/"];
 const CLOCK_ALLOWED: &[&str] = &[];
 
 /// Names that read a clock, wherever they were imported from.
-const CLOCKS: &[&str] = &[
-    "Instant",
-    "SystemTime",
-    "clock_gettime",
-    "gettimeofday",
-    "_rdtsc",
-];
+const CLOCKS: &[&str] = &["Instant", "SystemTime", "clock_gettime", "gettimeofday", "_rdtsc"];
 
 /// Paths that `serveflow-core` may neither import nor name: it only computes.
-const CORE_PATHS: &[&str] = &[
-    "std::thread",
-    "std::fs",
-    "std::io",
-    "std::process",
-    "std::env",
-    "log",
-    "tracing",
-];
+const CORE_PATHS: &[&str] =
+    &["std::thread", "std::fs", "std::io", "std::process", "std::env", "log", "tracing"];
 
 /// Names and macros that have no place in `serveflow-core`. Addresses of `std::net` are data, its sockets are not.
 const CORE_NAMES: &[&str] = &[
@@ -70,10 +57,7 @@ pub(crate) fn long_files(files: &[Text]) -> Vec<String> {
     let lengths = files.iter().map(|file| (file, file.text.lines().count()));
     let long = lengths.filter(|&(_, lines)| lines > FILE_LINES);
     long.map(|(file, lines)| {
-        format!(
-            "{}:{lines}: {lines} lines, at most {FILE_LINES} are allowed",
-            file.path
-        )
+        format!("{}:{lines}: {lines} lines, at most {FILE_LINES} are allowed", file.path)
     })
     .collect()
 }
@@ -138,9 +122,8 @@ pub(crate) fn core_calls(files: &[Text]) -> Vec<String> {
         let imported = imports(&code);
         for path in CORE_PATHS {
             let inside = format!("{path}::");
-            let imports = imported
-                .iter()
-                .filter(|(name, _)| name == path || name.starts_with(&inside));
+            let imports =
+                imported.iter().filter(|(name, _)| name == path || name.starts_with(&inside));
             let mut places: Vec<usize> = imports.map(|&(_, at)| at).collect();
             places.extend(words(&code, &inside));
             found.extend(
@@ -172,10 +155,7 @@ mod tests {
 
     #[test]
     fn a_long_file_is_found() {
-        assert_eq!(
-            long_files(&one("crates/core/src/a.rs", &"\n".repeat(600))),
-            [""; 0]
-        );
+        assert_eq!(long_files(&one("crates/core/src/a.rs", &"\n".repeat(600))), [""; 0]);
         assert_eq!(
             long_files(&one("crates/core/src/a.rs", &"\n".repeat(601))),
             ["crates/core/src/a.rs:601: 601 lines, at most 600 are allowed"]
@@ -185,15 +165,9 @@ mod tests {
     #[test]
     fn a_long_function_is_found() {
         let body = |lines: usize| {
-            format!(
-                "// {{\nfn f<'a>(x: [u8; 2]) -> char {{\n{}'}}'\n}}\n",
-                "\n".repeat(lines)
-            )
+            format!("// {{\nfn f<'a>(x: [u8; 2]) -> char {{\n{}'}}'\n}}\n", "\n".repeat(lines))
         };
-        assert_eq!(
-            long_functions(&one("crates/io/tests/a.rs", &body(67))),
-            [""; 0]
-        );
+        assert_eq!(long_functions(&one("crates/io/tests/a.rs", &body(67))), [""; 0]);
         assert_eq!(
             long_functions(&one("crates/io/tests/a.rs", &body(68))),
             ["crates/io/tests/a.rs:2: `f` has 71 lines, at most 70 are allowed"]
@@ -214,22 +188,13 @@ mod tests {
     #[test]
     fn a_clock_is_found_below_the_worker() {
         let text = "use std::time::{Duration, Instant};\n/// Not `Instant`.\n#[cfg(test)]\nuse x::SystemTime;\n";
-        for path in [
-            "crates/core/src/a.rs",
-            "crates/io/src/a.rs",
-            "crates/model/src/b/a.rs",
-        ] {
+        for path in ["crates/core/src/a.rs", "crates/io/src/a.rs", "crates/model/src/b/a.rs"] {
             assert_eq!(
                 clock_calls(&one(path, text)),
-                [format!(
-                    "{path}:1: `Instant`: time is packet data here, not a clock's"
-                )]
+                [format!("{path}:1: `Instant`: time is packet data here, not a clock's")]
             );
         }
-        assert_eq!(
-            clock_calls(&one("crates/serveflow/src/a.rs", text)),
-            [""; 0]
-        );
+        assert_eq!(clock_calls(&one("crates/serveflow/src/a.rs", text)), [""; 0]);
         assert_eq!(clock_calls(&one("crates/io/tests/a.rs", text)), [""; 0]);
     }
 

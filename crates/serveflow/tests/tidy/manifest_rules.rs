@@ -8,20 +8,11 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("core", "serveflow-core", &[]),
     ("io", "serveflow-io", &["serveflow-core"]),
     ("model", "serveflow-model", &["serveflow-core"]),
-    (
-        "train",
-        "serveflow-train",
-        &["serveflow-core", "serveflow-io", "serveflow-model"],
-    ),
+    ("train", "serveflow-train", &["serveflow-core", "serveflow-io", "serveflow-model"]),
     (
         "serveflow",
         "serveflow",
-        &[
-            "serveflow-core",
-            "serveflow-io",
-            "serveflow-model",
-            "serveflow-train",
-        ],
+        &["serveflow-core", "serveflow-io", "serveflow-model", "serveflow-train"],
     ),
 ];
 
@@ -44,10 +35,7 @@ fn our_dependencies(manifest: &Text) -> Vec<(usize, String)> {
         if !section.contains("dependencies") {
             continue;
         }
-        for at in words(line, "serveflow")
-            .into_iter()
-            .chain(words(line, "serveflow_"))
-        {
+        for at in words(line, "serveflow").into_iter().chain(words(line, "serveflow_")) {
             let rest = line[at..].chars();
             let name = rest.take_while(|&c| c.is_alphanumeric() || matches!(c, '-' | '_'));
             found.push((number, name.collect()));
@@ -60,20 +48,14 @@ pub(crate) fn wrong_arrows(manifests: &[Text]) -> Vec<String> {
     let mut found = Vec::new();
     for manifest in manifests {
         let path = &manifest.path;
-        let directory = path
-            .trim_start_matches("crates/")
-            .trim_end_matches("/Cargo.toml");
+        let directory = path.trim_start_matches("crates/").trim_end_matches("/Cargo.toml");
         let Some((_, package, allowed)) = ARROWS.iter().find(|(name, ..)| *name == directory)
         else {
-            found.push(format!(
-                "{path}:1: `{directory}` is no crate of ARCHITECTURE.md's table"
-            ));
+            found.push(format!("{path}:1: `{directory}` is no crate of ARCHITECTURE.md's table"));
             continue;
         };
         if !lines_of(manifest).any(|(_, _, line)| line == format!("name = \"{package}\"")) {
-            found.push(format!(
-                "{path}:1: the package of `{directory}` is not named {package}"
-            ));
+            found.push(format!("{path}:1: the package of `{directory}` is not named {package}"));
         }
         for (number, used) in our_dependencies(manifest) {
             if !allowed.contains(&used.as_str()) {
@@ -91,12 +73,7 @@ pub(crate) fn missing_lints(manifests: &[Text]) -> Vec<String> {
     };
     let missing = manifests.iter().filter(|manifest| !shares(manifest));
     missing
-        .map(|manifest| {
-            format!(
-                "{}:1: has no `[lints]` with `workspace = true`",
-                manifest.path
-            )
-        })
+        .map(|manifest| format!("{}:1: has no `[lints]` with `workspace = true`", manifest.path))
         .collect()
 }
 
@@ -122,10 +99,7 @@ mod tests {
                 wrong_arrows(&manifest("io", "serveflow-io", spelling)),
                 ["crates/io/Cargo.toml:4: serveflow-io may not use serveflow-model"]
             );
-            assert_eq!(
-                wrong_arrows(&manifest("train", "serveflow-train", spelling)),
-                [""; 0]
-            );
+            assert_eq!(wrong_arrows(&manifest("train", "serveflow-train", spelling)), [""; 0]);
         }
     }
 
@@ -144,19 +118,11 @@ mod tests {
     #[test]
     fn a_manifest_without_the_shared_lints_is_found() {
         assert_eq!(
-            missing_lints(&manifest(
-                "io",
-                "serveflow-io",
-                "[lints]\nworkspace = true\n"
-            )),
+            missing_lints(&manifest("io", "serveflow-io", "[lints]\nworkspace = true\n")),
             [""; 0]
         );
         assert_eq!(
-            missing_lints(&manifest(
-                "io",
-                "serveflow-io",
-                "[lints]\n# workspace = true\n"
-            )),
+            missing_lints(&manifest("io", "serveflow-io", "[lints]\n# workspace = true\n")),
             ["crates/io/Cargo.toml:1: has no `[lints]` with `workspace = true`"]
         );
     }

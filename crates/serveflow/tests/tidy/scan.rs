@@ -5,11 +5,7 @@ use std::ops::Range;
 
 /// The line of a byte, counted from 1.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
 fn is_word(byte: u8) -> bool {
@@ -43,10 +39,7 @@ pub(crate) fn code_of(source: &str) -> String {
 
 fn line_end(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
-    at + rest
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .unwrap_or(rest.len())
+    at + rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len())
 }
 
 fn block_comment_end(bytes: &[u8], mut at: usize) -> usize {
@@ -82,25 +75,16 @@ fn string_end(bytes: &[u8], quote: usize) -> usize {
 
 /// The end of `r"..."`, `br#"..."#` and the like, when the `r` at this place opens one.
 fn raw_string_end(bytes: &[u8], r: usize) -> Option<usize> {
-    let before = bytes[..r]
-        .iter()
-        .rev()
-        .take_while(|&&byte| is_word(byte))
-        .count();
+    let before = bytes[..r].iter().rev().take_while(|&&byte| is_word(byte)).count();
     let prefix_fits = before == 0 || (before == 1 && matches!(bytes[r - 1], b'b' | b'c'));
-    let hashes = bytes[r + 1..]
-        .iter()
-        .take_while(|&&byte| byte == b'#')
-        .count();
+    let hashes = bytes[r + 1..].iter().take_while(|&&byte| byte == b'#').count();
     let quote = r + 1 + hashes;
     if !prefix_fits || bytes.get(quote) != Some(&b'"') {
         return None;
     }
     let mut closing = vec![b'"'];
     closing.resize(1 + hashes, b'#');
-    let found = bytes[quote + 1..]
-        .windows(closing.len())
-        .position(|part| part == closing);
+    let found = bytes[quote + 1..].windows(closing.len()).position(|part| part == closing);
     Some(found.map_or(bytes.len(), |inside| quote + 1 + inside + closing.len()))
 }
 
@@ -134,10 +118,8 @@ pub(crate) fn without_tests(code: &str) -> String {
             Some(semicolon) => semicolon + 1,
             None => out.len(),
         };
-        let blank: String = out[start..end]
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect();
+        let blank: String =
+            out[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
         out.replace_range(start..end, &blank);
         from = start + blank.len();
     }
@@ -178,10 +160,8 @@ pub(crate) fn functions(code: &str) -> Vec<(String, Range<usize>)> {
     let mut found = Vec::new();
     for start in words(code, "fn") {
         let rest = code[start + 2..].trim_start();
-        let name: String = rest
-            .chars()
-            .take_while(|&c| c == '$' || c == '_' || c.is_alphanumeric())
-            .collect();
+        let name: String =
+            rest.chars().take_while(|&c| c == '$' || c == '_' || c.is_alphanumeric()).collect();
         // `fn(` is a type, not a function.
         if name.is_empty() {
             continue;
@@ -229,10 +209,8 @@ fn import_tree(code: &str, range: Range<usize>, found: &mut Vec<(String, usize)>
         let byte = if at < range.end { bytes[at] } else { b',' };
         let group = groups.last().copied().unwrap_or(0);
         if is_word(byte) || byte == b'*' {
-            let width = code[at..range.end]
-                .bytes()
-                .take_while(|&b| is_word(b) || b == b'*')
-                .count();
+            let width =
+                code[at..range.end].bytes().take_while(|&b| is_word(b) || b == b'*').count();
             parts.push(&code[at..at + width]);
             last = at;
             at += width;
@@ -240,10 +218,7 @@ fn import_tree(code: &str, range: Range<usize>, found: &mut Vec<(String, usize)>
         }
         if matches!(byte, b',' | b'}') {
             if parts.len() > group {
-                let named = parts
-                    .iter()
-                    .position(|&part| part == "as")
-                    .unwrap_or(parts.len());
+                let named = parts.iter().position(|&part| part == "as").unwrap_or(parts.len());
                 found.push((parts[..named].join("::"), last));
             }
             parts.truncate(group);

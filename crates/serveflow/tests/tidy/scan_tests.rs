@@ -18,16 +18,13 @@ fn comments_and_literals_are_blanked_and_nothing_else() {
     ];
     for case in cases {
         let source = case.replace(['⟦', '⟧'], "");
-        let parts = case
-            .split('⟦')
-            .enumerate()
-            .map(|(number, part)| match part.split_once('⟧') {
-                Some((gone, stays)) => " ".repeat(gone.len()) + stays,
-                None => {
-                    assert_eq!(number, 0, "{case}");
-                    part.to_owned()
-                }
-            });
+        let parts = case.split('⟦').enumerate().map(|(number, part)| match part.split_once('⟧') {
+            Some((gone, stays)) => " ".repeat(gone.len()) + stays,
+            None => {
+                assert_eq!(number, 0, "{case}");
+                part.to_owned()
+            }
+        });
         assert_eq!(code_of(&source), parts.collect::<String>(), "{source}");
     }
 }
@@ -36,10 +33,8 @@ fn comments_and_literals_are_blanked_and_nothing_else() {
 fn functions_are_found_with_their_bodies() {
     let source = "fn a();\nfn b(f: fn(u8) -> u8) -> [u8; { 2 }] where u8: Copy { fn c() {} }\nlet d: fn();\n";
     let code = code_of(source);
-    let found: Vec<(String, &str)> = functions(&code)
-        .into_iter()
-        .map(|(name, range)| (name, &source[range]))
-        .collect();
+    let found: Vec<(String, &str)> =
+        functions(&code).into_iter().map(|(name, range)| (name, &source[range])).collect();
     let b = "fn b(f: fn(u8) -> u8) -> [u8; { 2 }] where u8: Copy { fn c() {} }";
     assert_eq!(found, [("b".to_owned(), b), ("c".to_owned(), "fn c() {}")]);
 }
@@ -49,19 +44,13 @@ fn imports_are_written_out() {
     let code = "pub(crate) use a::{b, c::{self, d as e}, f::*};\nuse g;\nuse h::i as j;";
     let names: Vec<String> = imports(code).into_iter().map(|(name, _)| name).collect();
     for wanted in ["a::b", "a::c::self", "a::c::d", "a::f::*", "g", "h::i"] {
-        assert!(
-            names.iter().any(|name| name == wanted),
-            "{wanted} is not among {names:?}"
-        );
+        assert!(names.iter().any(|name| name == wanted), "{wanted} is not among {names:?}");
     }
 }
 
 #[test]
 fn items_for_tests_are_left_out() {
     let code = "a;\n#[cfg(test)]\nmod t {\n { b }\n}\nc;\n#[cfg(test)]\nuse d;\ne;\n";
-    assert_eq!(
-        without_tests(code).split_whitespace().collect::<Vec<_>>(),
-        ["a;", "c;", "e;"]
-    );
+    assert_eq!(without_tests(code).split_whitespace().collect::<Vec<_>>(), ["a;", "c;", "e;"]);
     assert_eq!(without_tests(code).lines().count(), code.lines().count());
 }

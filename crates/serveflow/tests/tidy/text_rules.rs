@@ -4,11 +4,8 @@ use super::scan::line_of;
 use super::tree::{Entry, Text};
 
 /// Directories of one person's machine. Split, so that this file does not name them itself.
-const MACHINE_PATHS: &[&str] = &[
-    concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
-];
+const MACHINE_PATHS: &[&str] =
+    &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
 
 /// Hosts of package registries: a mirror, or their names, are a machine's business.
 const REGISTRY_HOSTS: &[&str] = &[
@@ -21,10 +18,8 @@ const REGISTRY_HOSTS: &[&str] = &[
 ];
 
 /// What Cargo itself writes into the lock file for a package of the public registry, and no other source.
-const LOCK_SOURCE: &str = concat!(
-    "source = \"registry+https://github.com/rust-lang/crates",
-    ".io-index\""
-);
+const LOCK_SOURCE: &str =
+    concat!("source = \"registry+https://github.com/rust-lang/crates", ".io-index\"");
 
 /// All data that is tracked, together.
 const DATA_BYTES: u64 = 20_000_000;
@@ -39,11 +34,8 @@ pub(crate) fn machine_names(texts: &[Text]) -> Vec<String> {
     for file in texts {
         let path = &file.path;
         if path.ends_with("Cargo.lock") {
-            let sources = file
-                .text
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| line.starts_with("source = "));
+            let sources =
+                file.text.lines().enumerate().filter(|(_, line)| line.starts_with("source = "));
             let strange = sources.filter(|&(_, line)| line != LOCK_SOURCE);
             found.extend(strange.map(|(number, line)| format!("{path}:{}: `{line}`", number + 1)));
             continue;
@@ -76,10 +68,7 @@ fn linked_paths(document: &str) -> Vec<(&str, usize)> {
 
 /// `path` as seen from `directory`, from the root; `None` if it leads out of the tree.
 fn resolve(directory: &str, path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = directory
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .collect();
+    let mut parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
     for part in path.split('/') {
         match part {
             "" | "." => {}
@@ -100,9 +89,7 @@ pub(crate) fn dead_links(documents: &[Text], entries: &[Entry]) -> Vec<String> {
     let exists = |path: &str| {
         let inside = format!("{path}/");
         path.is_empty()
-            || entries
-                .iter()
-                .any(|entry| entry.path == path || entry.path.starts_with(&inside))
+            || entries.iter().any(|entry| entry.path == path || entry.path.starts_with(&inside))
     };
     let mut found = Vec::new();
     for document in documents {
@@ -110,10 +97,7 @@ pub(crate) fn dead_links(documents: &[Text], entries: &[Entry]) -> Vec<String> {
             let path = resolve(parent(&document.path), target);
             if target.starts_with('/') || !path.is_some_and(|path| exists(&path)) {
                 let line = line_of(&document.text, at);
-                found.push(format!(
-                    "{}:{line}: `{target}` leads nowhere",
-                    document.path
-                ));
+                found.push(format!("{}:{line}: `{target}` leads nowhere", document.path));
             }
         }
     }
@@ -125,19 +109,14 @@ fn is_data(path: &str) -> bool {
 }
 
 pub(crate) fn too_much_data(entries: &[Entry]) -> Vec<String> {
-    let mut data: Vec<&Entry> = entries
-        .iter()
-        .filter(|entry| is_data(&entry.path))
-        .collect();
+    let mut data: Vec<&Entry> = entries.iter().filter(|entry| is_data(&entry.path)).collect();
     let total: u64 = data.iter().map(|entry| entry.bytes).sum();
     if total <= DATA_BYTES {
         return Vec::new();
     }
     data.sort_by_key(|entry| std::cmp::Reverse(entry.bytes));
-    let largest = data
-        .iter()
-        .take(10)
-        .map(|entry| format!("{}:1: {} bytes", entry.path, entry.bytes));
+    let largest =
+        data.iter().take(10).map(|entry| format!("{}:1: {} bytes", entry.path, entry.bytes));
     let sum = format!(
         "{total} bytes of data are tracked, at most {DATA_BYTES} are allowed; the largest:"
     );
@@ -176,10 +155,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, bytes: u64) -> Entry {
-        Entry {
-            path: path.to_owned(),
-            bytes,
-        }
+        Entry { path: path.to_owned(), bytes }
     }
 
     #[test]
@@ -223,10 +199,7 @@ mod tests {
     fn too_much_data_is_found() {
         let within = [entry("data/a/b", DATA_BYTES), entry("src/code.rs", 7)];
         assert_eq!(too_much_data(&within), [""; 0]);
-        let above = [
-            entry("data/a/b", DATA_BYTES),
-            entry("crates/io/tests/c.pcap", 1),
-        ];
+        let above = [entry("data/a/b", DATA_BYTES), entry("crates/io/tests/c.pcap", 1)];
         assert_eq!(too_much_data(&above).len(), 3);
     }
 
@@ -246,10 +219,8 @@ mod tests {
             Text::new("data/new/README.md", "## Origin\n"),
         ];
         let found = data_without_origin(&entries, &notes);
-        let lines: Vec<&str> = found
-            .iter()
-            .map(|line| line.split(" holds").next().unwrap())
-            .collect();
+        let lines: Vec<&str> =
+            found.iter().map(|line| line.split(" holds").next().unwrap()).collect();
         assert_eq!(lines, ["crates/io/tests:1:", "data/new:1:"]);
     }
 }

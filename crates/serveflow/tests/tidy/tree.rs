@@ -11,10 +11,7 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { path: path.to_owned(), text: text.to_owned() }
     }
 }
 
@@ -35,13 +32,7 @@ impl Tree {
     pub(crate) fn here() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let listed = Command::new("git")
-            .args([
-                "ls-files",
-                "-z",
-                "--cached",
-                "--others",
-                "--exclude-standard",
-            ])
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
             .current_dir(&root)
             .output()
             .expect("git runs: the tidy rules look at the files that it tracks");
@@ -56,10 +47,7 @@ impl Tree {
             // A file that was deleted and not yet committed is still listed.
             .filter_map(|path| {
                 let bytes = std::fs::metadata(root.join(path)).ok()?.len();
-                Some(Entry {
-                    path: path.to_owned(),
-                    bytes,
-                })
+                Some(Entry { path: path.to_owned(), bytes })
             })
             .collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -76,10 +64,7 @@ impl Tree {
                 let bytes =
                     std::fs::read(self.root.join(&entry.path)).expect("a listed file can be read");
                 let text = String::from_utf8(bytes).ok()?;
-                Some(Text {
-                    path: entry.path.clone(),
-                    text,
-                })
+                Some(Text { path: entry.path.clone(), text })
             })
             .collect()
     }
