@@ -1,0 +1,218 @@
+//! Rules for Rust sources: sizes, and what may be called where.
+
+use super::scan::{code_of, functions, imports, line_of, without_tests, words};
+use super::tree::Text;
+
+/// A file longer than this has more than one subject.
+const FILE_LINES: usize = 600;
+/// A function longer than this does more than one thing.
+const FUNCTION_LINES: usize = 70;
+
+/// The one crate that talks to the kernel.
+const UNSAFE_ALLOWED: &[&str] = &["crates/io/src/"];
+
+/// Below the worker, time is packet data. Files here may read a clock all the same, each for a reason.
+const CLOCK_ALLOWED: &[&str] = &[];
+
+/// Names that read a clock, wherever they were imported from.
+const CLOCKS: &[&str] = &["Instant", "SystemTime", "clock_gettime", "gettimeofday", "_rdtsc"];
+
+/// Paths that `serveflow-core` may neither import nor name: it only computes.
+const CORE_PATHS: &[&str] =
+    &["std::thread", "std::fs", "std::io", "std::process", "std::env", "log", "tracing"];
+
+/// Names and macros that have no place in `serveflow-core`. Addresses of `std::net` are data, its sockets are not.
+const CORE_NAMES: &[&str] = &[
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
+    "println!",
+    "print!",
+    "eprintln!",
+    "eprint!",
+    "dbg!",
+];
+
+/// Each finding as `path:line: what`.
+fn finding(file: &Text, at: usize, what: &str) -> String {
+    format!("{}:{}: {what}", file.path, line_of(&file.text, at))
+}
+
+/// Whether a file is a crate's own code, and not its tests, benches or examples.
+fn is_source(path: &str) -> bool {
+    path.contains("/src/") && !is_test(path)
+}
+
+/// Whether a file below `src` holds tests alone.
+fn is_test(path: &str) -> bool {
+    path.contains("/tests/") || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
+}
+
+fn is_in(path: &str, allowed: &[&str]) -> bool {
+    allowed.iter().any(|start| path.starts_with(start))
+}
+
+pub(crate) fn long_files(files: &[Text]) -> Vec<String> {
+    let lengths = files.iter().map(|file| (file, file.text.lines().count()));
+    let long = lengths.filter(|&(_, lines)| lines > FILE_LINES);
+    long.map(|(file, lines)| {
+        format!("{}:{lines}: {lines} lines, at most {FILE_LINES} are allowed", file.path)
+    })
+    .collect()
+}
+
+pub(crate) fn long_functions(files: &[Text]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files {
+        let code = code_of(&file.text);
+        for (name, range) in functions(&code) {
+            let lines = line_of(&code, range.end - 1) - line_of(&code, range.start) + 1;
+            if lines > FUNCTION_LINES {
+                let what =
+                    format!("`{name}` has {lines} lines, at most {FUNCTION_LINES} are allowed");
+                found.push(finding(file, range.start, &what));
+            }
+        }
+    }
+    found
+}
+
+pub(crate) fn stray_unsafe(files: &[Text]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files {
+        if !file.path.contains("/src/") || is_in(&file.path, UNSAFE_ALLOWED) {
+            continue;
+        }
+        for at in words(&code_of(&file.text), "unsafe") {
+            found.push(finding(file, at, "`unsafe` outside of serveflow-io"));
+        }
+    }
+    found
+}
+
+pub(crate) fn clock_calls(files: &[Text]) -> Vec<String> {
+    let mut found = Vec::new();
+    let below_the_worker = ["crates/core/", "crates/model/", "crates/io/"];
+    for file in files {
+        if !is_source(&file.path)
+            || !is_in(&file.path, &below_the_worker)
+            || is_in(&file.path, CLOCK_ALLOWED)
+        {
+            continue;
+        }
+        let code = without_tests(&code_of(&file.text));
+        for clock in CLOCKS {
+            for at in words(&code, clock) {
+                let what = format!("`{clock}`: time is packet data here, not a clock's");
+                found.push(finding(file, at, &what));
+            }
+        }
+    }
+    found
+}
+
+pub(crate) fn core_calls(files: &[Text]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files {
+        if !is_source(&file.path) || !file.path.starts_with("crates/core/") {
+            continue;
+        }
+        let code = without_tests(&code_of(&file.text));
+        let imported = imports(&code);
+        for path in CORE_PATHS {
+            let inside = format!("{path}::");
+            let imports =
+                imported.iter().filter(|(name, _)| name == path || name.starts_with(&inside));
+            let mut places: Vec<usize> = imports.map(|&(_, at)| at).collect();
+            places.extend(words(&code, &inside));
+            found.extend(
+                places
+                    .iter()
+                    .map(|&at| finding(file, at, &format!("`{path}`: the core only computes"))),
+            );
+        }
+        for name in CORE_NAMES {
+            let places = words(&code, name).into_iter();
+            found.extend(
+                places.map(|at| finding(file, at, &format!("`{name}`: the core only computes"))),
+            );
+        }
+    }
+    // An import may be found twice: as a path, and as text.
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(path: &str, text: &str) -> Vec<Text> {
+        vec![Text::new(path, text)]
+    }
+
+    #[test]
+    fn a_long_file_is_found() {
+        assert_eq!(long_files(&one("crates/core/src/a.rs", &"\n".repeat(600))), [""; 0]);
+        assert_eq!(
+            long_files(&one("crates/core/src/a.rs", &"\n".repeat(601))),
+            ["crates/core/src/a.rs:601: 601 lines, at most 600 are allowed"]
+        );
+    }
+
+    #[test]
+    fn a_long_function_is_found() {
+        let body = |lines: usize| {
+            format!("// {{\nfn f<'a>(x: [u8; 2]) -> char {{\n{}'}}'\n}}\n", "\n".repeat(lines))
+        };
+        assert_eq!(long_functions(&one("crates/io/tests/a.rs", &body(67))), [""; 0]);
+        assert_eq!(
+            long_functions(&one("crates/io/tests/a.rs", &body(68))),
+            ["crates/io/tests/a.rs:2: `f` has 71 lines, at most 70 are allowed"]
+        );
+    }
+
+    #[test]
+    fn stray_unsafe_is_found_in_tests_of_src_too() {
+        let text =
+            "#![forbid(unsafe_code)]\n// unsafe\n#[cfg(test)]\nmod t {\n    unsafe fn f() {}\n}\n";
+        assert_eq!(
+            stray_unsafe(&one("crates/model/src/a.rs", text)),
+            ["crates/model/src/a.rs:5: `unsafe` outside of serveflow-io"]
+        );
+        assert_eq!(stray_unsafe(&one("crates/io/src/a.rs", text)), [""; 0]);
+    }
+
+    #[test]
+    fn a_clock_is_found_below_the_worker() {
+        let text = "use std::time::{Duration, Instant};\n/// Not `Instant`.\n#[cfg(test)]\nuse x::SystemTime;\n";
+        for path in ["crates/core/src/a.rs", "crates/io/src/a.rs", "crates/model/src/b/a.rs"] {
+            assert_eq!(
+                clock_calls(&one(path, text)),
+                [format!("{path}:1: `Instant`: time is packet data here, not a clock's")]
+            );
+        }
+        assert_eq!(clock_calls(&one("crates/serveflow/src/a.rs", text)), [""; 0]);
+        assert_eq!(clock_calls(&one("crates/io/tests/a.rs", text)), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_core_may_not_call_is_found() {
+        let text = "use std::{fmt, fs::{self, File}};\nuse std::net::{IpAddr, UdpSocket};\n\
+            fn f(x: f64) -> f64 {\n    println!(\"std::env::args\");\n    std::thread::yield_now();\n    \
+            log::info!(\"\");\n    x.log(2.0)\n}\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
+        assert_eq!(
+            core_calls(&one("crates/core/src/a.rs", text)),
+            [
+                "crates/core/src/a.rs:1: `std::fs`: the core only computes",
+                "crates/core/src/a.rs:2: `UdpSocket`: the core only computes",
+                "crates/core/src/a.rs:4: `println!`: the core only computes",
+                "crates/core/src/a.rs:5: `std::thread`: the core only computes",
+                "crates/core/src/a.rs:6: `log`: the core only computes",
+            ]
+        );
+        assert_eq!(core_calls(&one("crates/io/src/a.rs", text)), [""; 0]);
+    }
+}
