@@ -1,1 +1,9 @@
-//! The library face of ServeFlow.
+//! The library face of ServeFlow: configuration, lanes, and what the commands are made of.
+//!
+//! The engine is in `serveflow-core`, captures and sinks in `serveflow-io`, bundles in
+//! `serveflow-model`, training and evaluation in `serveflow-train`.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod lanes;
+pub mod summary;

@@ -1,2 +1,15 @@
 //! The `serveflow` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod commands;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = commands::args::Cli::parse();
+    commands::execute(cli).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,348 @@
+//! The command line: what can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serveflow_core::features::Mask;
+use serveflow_core::gate::Measure;
+use serveflow_core::parse::Header;
+use serveflow_train::labels::Split;
+use serveflow_train::pipeline::{ClassWeights, Kind, Tier};
+use std::path::PathBuf;
+
+/// Names network flows as early as they can be named well.
+#[derive(Debug, Parser)]
+#[command(name = "serveflow", version, about, long_about = None, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The operator's configuration; see `serveflow inspect --example-config`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// No progress and no summary on standard error
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it could not be done; standard error says what, where, what was expected and what was found
+  2  the command line is wrong
+  3  an input was damaged; everything before the damage was served and written";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Replay the sample that ships with the project through its cascade
+    Demo(DemoArgs),
+    /// Train a cascade from labelled captures
+    Train(TrainArgs),
+    /// Name the flows of captures
+    Run(RunArgs),
+    /// Measure a cascade on labelled captures
+    Evaluate(EvaluateArgs),
+    /// Write the features of captures as a table
+    Features(FeaturesArgs),
+    /// Show what a bundle or a capture holds
+    Inspect(InspectArgs),
+    /// Write the completions of a shell to standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page to standard output
+    Man,
+}
+
+/// Labelled captures.
+#[derive(Debug, Args)]
+pub(crate) struct Labelled {
+    /// Directory of captures
+    #[arg(long, value_name = "DIR")]
+    pub(crate) captures: PathBuf,
+    /// Table with a line per flow (columns: see README); its `file` is relative to --captures
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Where labels stand when there is no table
+    #[arg(long, value_enum, default_value_t = LabelsFrom::Path, conflicts_with = "labels")]
+    pub(crate) labels_from: LabelsFrom,
+}
+
+/// Where labels stand when there is no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LabelsFrom {
+    /// In the folders' or files' names: captures/<label>/*.pcap or captures/<label>.pcap
+    Path,
+    /// In the packet comments of pcapML captures
+    Pcapml,
+}
+
+/// Which features.
+#[derive(Debug, Args)]
+pub(crate) struct FeatureArgs {
+    /// Encoders, in row order: header_bits, packet_series, flow_stats
+    #[arg(long, value_delimiter = ',', default_value = "header_bits,packet_series")]
+    pub(crate) features: Vec<String>,
+    /// Protocols of header_bits
+    #[arg(long, value_delimiter = ',', default_value = "ipv4,tcp,udp", value_parser = header)]
+    pub(crate) headers: Vec<Header>,
+    /// Header fields that no row shows: some of addresses, ports, checksums, ip_id, seq_ack,
+    /// tcp_timestamps, ttl; or none
+    #[arg(long, value_delimiter = ',', default_value = "addresses,ports,checksums,ip_id,seq_ack")]
+    pub(crate) mask: Vec<String>,
+    /// Longest wait for a row's packets, milliseconds after the flow's first
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub(crate) wait_ms: u64,
+}
+
+fn header(name: &str) -> Result<Header, String> {
+    let known = || Header::ALL.map(Header::name).join(", ");
+    Header::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+impl FeatureArgs {
+    /// The masks; `none` stands for no mask.
+    pub(crate) fn masks(&self) -> anyhow::Result<Vec<Mask>> {
+        let named = self.mask.iter().filter(|name| *name != "none");
+        let known = || Mask::ALL.map(Mask::name).join(", ");
+        let refused =
+            |name| anyhow::anyhow!("--mask: expected some of {} or none, found `{name}`", known());
+        named.map(|name| Mask::from_name(name).ok_or_else(|| refused(name))).collect()
+    }
+}
+
+/// `serveflow train`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow train --captures data/app_protocol --labels data/app_protocol/labels.csv --out bundle
+  serveflow train --captures captures --out bundle --stages tree@1,boosted@3 --max-loss 0.01
+  serveflow train --captures captures --out bundle --compare --depths 1,5,10")]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) labelled: Labelled,
+    /// Where the bundle goes: a directory, made if need be
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) out: PathBuf,
+    /// The cascade: KIND@PACKETS in the order they are asked; kinds are tree, forest, boosted
+    #[arg(long, value_delimiter = ',', default_value = "tree@1,boosted@1,boosted@10")]
+    pub(crate) stages: Vec<Tier>,
+    #[command(flatten)]
+    pub(crate) features: FeatureArgs,
+    /// Calibrate gates so that macro-F1 on the calibration split is at most this much below the
+    /// last stage alone
+    #[arg(long, value_name = "F1", default_value_t = 0.005, conflicts_with = "escalate")]
+    pub(crate) max_loss: f64,
+    /// Calibrate gates so that this share of the flows reaches the last stage
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) escalate: Option<f64>,
+    /// How gates measure doubt: least_confidence, margin or entropy
+    #[arg(long, default_value = "least_confidence", value_parser = measure)]
+    pub(crate) measure: Measure,
+    /// One threshold per gate and predicted class instead of one per gate
+    #[arg(long)]
+    pub(crate) per_class: bool,
+    #[command(flatten)]
+    pub(crate) trainer: TrainerArgs,
+    /// Also train each kind of model at each of --depths and print how good each is alone
+    #[arg(long)]
+    pub(crate) compare: bool,
+    /// Packet depths of --compare
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,5,10", value_name = "PACKETS")]
+    pub(crate) depths: Vec<u16>,
+}
+
+/// How models are trained.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Models")]
+pub(crate) struct TrainerArgs {
+    /// Rounds of boosting, at most
+    #[arg(long, default_value_t = 100)]
+    pub(crate) rounds: usize,
+    /// Shrinkage of boosted trees
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) learning_rate: f64,
+    /// Leaves of a boosted tree, at most
+    #[arg(long, default_value_t = 31)]
+    pub(crate) leaves: usize,
+    /// Flows in a leaf of a boosted tree, at least
+    #[arg(long, default_value_t = 20)]
+    pub(crate) min_leaf: usize,
+    /// L2 penalty on the leaves of boosted trees
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) l2: f64,
+    /// Share of the columns that each boosted tree sees
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) column_fraction: f64,
+    /// Share of the flows that each round of boosting sees
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) row_fraction: f64,
+    /// Stop boosting after so many rounds without a better loss on the calibration split; 0 never
+    #[arg(long, default_value_t = 20)]
+    pub(crate) patience: usize,
+    /// Depth of a decision tree, at most
+    #[arg(long, default_value_t = 12)]
+    pub(crate) tree_depth: usize,
+    /// Trees of a random forest
+    #[arg(long, default_value_t = 100)]
+    pub(crate) trees: usize,
+    /// How flows weigh by their class
+    #[arg(long, value_enum, default_value_t = Weights::None)]
+    pub(crate) class_weights: Weights,
+    /// Seed of all random choices; the same seed gives the same bundle
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Threads to train with [default: all cores]; the bundle does not depend on it
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// How flows weigh by their class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weights {
+    /// All the same
+    None,
+    /// Each class the same in sum
+    Balanced,
+    /// Between the two: the square root of balanced
+    Root,
+}
+
+impl From<Weights> for ClassWeights {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::None => Self::None,
+            Weights::Balanced => Self::Balanced,
+            Weights::Root => Self::Root,
+        }
+    }
+}
+
+fn measure(name: &str) -> Result<Measure, String> {
+    let known = || Measure::ALL.map(Measure::name).join(", ");
+    Measure::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+/// All kinds of model, for `--compare`.
+pub(crate) const COMPARED_KINDS: [Kind; 3] = Kind::ALL;
+
+/// `serveflow run`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow run capture.pcap --bundle bundle > verdicts.jsonl
+  serveflow run captures/ more.pcapng.gz --bundle bundle --format csv --out verdicts.csv
+  zcat big.pcap.gz | serveflow run - --bundle bundle | jq .label")]
+pub(crate) struct RunArgs {
+    /// Captures: files, directories (sorted), or - for standard input; one flow table for all
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(crate) captures: Vec<PathBuf>,
+    /// The bundle
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    /// json, csv or null [default: json]
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// Where verdicts go [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Also write the first answers that do not stand, marked "final":false
+    #[arg(long)]
+    pub(crate) provisional: bool,
+}
+
+/// `serveflow evaluate`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  serveflow evaluate --bundle bundle --captures data/app_protocol \\
+      --labels data/app_protocol/labels.csv --split test --json evaluation.json")]
+pub(crate) struct EvaluateArgs {
+    /// The bundle
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    #[command(flatten)]
+    pub(crate) labelled: Labelled,
+    /// Which flows: train, val or test
+    #[arg(long, default_value = "test", value_parser = split)]
+    pub(crate) split: Split,
+    /// Also write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+fn split(name: &str) -> Result<Split, String> {
+    Split::from_name(name).ok_or_else(|| "expected train, val or test".to_owned())
+}
+
+/// `serveflow features`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow features capture.pcap --out features.csv
+  serveflow features capture.pcap --packets 10 --format parquet --out features.parquet
+  serveflow features capture.pcap --per packet --features header_bits --mask none --out nprint.csv")]
+pub(crate) struct FeaturesArgs {
+    /// Captures: files, directories (sorted), or - for standard input; one flow table for all
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(crate) captures: Vec<PathBuf>,
+    /// Format of the table
+    #[arg(long, value_enum, default_value_t = TableFormat::Csv)]
+    pub(crate) format: TableFormat,
+    /// Where the table goes; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// A row per flow or per packet
+    #[arg(long, value_enum, default_value_t = RowPer::Flow)]
+    pub(crate) per: RowPer,
+    /// Packets that a flow's row covers
+    #[arg(long, default_value_t = 1)]
+    pub(crate) packets: u16,
+    #[command(flatten)]
+    pub(crate) features: FeatureArgs,
+    /// Table with a line per flow, whose labels and splits become columns; its `file` is relative
+    /// to the table's directory
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+}
+
+/// Format of a feature table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    /// Comma-separated values
+    Csv,
+    /// Apache Parquet
+    Parquet,
+}
+
+/// What a row of a feature table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowPer {
+    /// A flow's first packets
+    Flow,
+    /// A packet, as the nPrint tool writes them
+    Packet,
+}
+
+/// `serveflow inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow inspect bundle
+  serveflow inspect capture.pcap
+  serveflow inspect --example-config > serveflow.toml")]
+pub(crate) struct InspectArgs {
+    /// A bundle's directory, or captures
+    #[arg(value_name = "PATH", required_unless_present = "example_config")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Write a commented serveflow.toml with every key and its default
+    #[arg(long)]
+    pub(crate) example_config: bool,
+}
+
+/// `serveflow demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Directory of the sample: captures, labels.csv and a bundle
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sample: Option<PathBuf>,
+}

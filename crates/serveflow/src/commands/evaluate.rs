@@ -1,0 +1,26 @@
+//! `serveflow evaluate`: a cascade on labelled captures, beside its tiers and the yardsticks.
+
+use super::args::EvaluateArgs;
+use super::progress::Progress;
+use super::{Session, label_book, write_file};
+use serveflow_model::bundle::Bundle;
+use serveflow_train::evaluate::evaluate as measure;
+use std::process::ExitCode;
+
+pub(crate) fn evaluate(session: &Session, args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    let bundle = Bundle::load(&args.bundle)?;
+    let book = label_book(&args.labelled)?;
+    let config = session.typed.check(&bundle.flow_config())?;
+    let mut progress = Progress::new(session);
+    let mut wall = || session.wall_ns();
+    let mut passes = |done, all| progress.show("replaying", done, all, "");
+    let report = measure(&bundle, &book, args.split, config.engine, &mut wall, &mut passes)?;
+    progress.finish();
+    print!("{report}");
+    if let Some(path) = &args.json {
+        write_file(path, &serde_json::to_vec_pretty(&report)?)?;
+    }
+    let damaged = &report.damaged;
+    damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
+    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+}

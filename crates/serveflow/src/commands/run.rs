@@ -1,0 +1,82 @@
+//! `serveflow run`: captures in, verdicts out.
+
+use super::Session;
+use super::args::RunArgs;
+use anyhow::Context;
+use serveflow::{lanes, summary};
+use serveflow_core::engine::Engine;
+use serveflow_io::drive::Worker;
+use serveflow_io::{FileSource, SINKS, Sink};
+use serveflow_model::bundle::Bundle;
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let bundle = Bundle::load(&args.bundle)?;
+    let mut typed = session.typed.clone();
+    if let Some(format) = &args.format {
+        typed.output.format = Some(format.clone());
+    }
+    if args.provisional {
+        typed.output.provisional = Some(true);
+    }
+    let config = typed.check(&bundle.flow_config())?;
+    let mut source = FileSource::new(serveflow_io::expand(&args.captures)?);
+    let mut sink = open_sink(&config.format, args, &bundle)?;
+    let mut engine = Engine::new(Arc::clone(&bundle.cascade), config.engine);
+    let mut lanes = lanes::build(&bundle.models, config.lane_jobs);
+    let stop = stop_flag()?;
+    let started = session.wall_ns();
+    let outcome = Worker {
+        engine: &mut engine,
+        lanes: &mut lanes,
+        sink: sink.as_mut(),
+        wall: &mut || session.wall_ns(),
+        batch_frames: config.batch_frames,
+    }
+    .run(&mut source, &mut |_, _| match stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    let took = std::time::Duration::from_nanos(session.wall_ns() - started);
+    let accounts = engine.accounts();
+    session.say(&summary::accounts(accounts));
+    session.say(&summary::speed(accounts, took));
+    let outcome = match outcome {
+        // The reader of our output has seen enough: nobody is left to tell.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+        outcome => outcome.context("cannot write verdicts")?,
+    };
+    assert!(accounts.balance(), "every packet and every flow stands in one place");
+    if outcome.stopped {
+        session.say("stopped before the end of the input\n");
+    }
+    outcome.damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
+    Ok(if outcome.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+}
+
+fn open_sink(format: &str, args: &RunArgs, bundle: &Bundle) -> anyhow::Result<Box<dyn Sink>> {
+    let kind = SINKS.iter().find(|kind| kind.name == format).context("the config was checked")?;
+    let writer: Box<dyn Write + Send> = match &args.out {
+        None => Box::new(io::stdout()),
+        Some(path) => {
+            let file = File::create(path);
+            Box::new(file.with_context(|| format!("{}: cannot write", path.display()))?)
+        }
+    };
+    let stages = bundle.cascade.stages().iter().map(|stage| stage.name.clone());
+    Ok((kind.open)(writer, bundle.cascade.labels(), &stages.collect::<Vec<_>>()))
+}
+
+/// Set by SIGINT and SIGTERM: the run ends, and every open flow gets its verdict.
+fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .context("cannot listen for signals")?;
+    Ok(stop)
+}

@@ -1,0 +1,123 @@
+//! `serveflow train`: labelled captures in, a bundle out.
+
+use super::args::{COMPARED_KINDS, TrainArgs};
+use super::progress::Progress;
+use super::{Session, label_book};
+use serveflow_core::FlowConfig;
+use serveflow_core::features::layout::HeaderLayout;
+use serveflow_model::bundle;
+use serveflow_train::calibrate::{Granularity, Target};
+use serveflow_train::labels::{LabelBook, Split};
+use serveflow_train::pipeline::{Compared, TierParams, TrainPlan, Trained, compare, train as fit};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    let book = label_book(&args.labelled)?;
+    let plan = plan(session, args)?;
+    let mut progress = Progress::new(session);
+    let mut wall = || session.wall_ns();
+    let trained = fit(&book, &plan, &mut wall, &mut |step| progress.step(step))?;
+    progress.finish();
+    let bundle = bundle::write(&args.out, &trained.plan, trained.models.clone())?;
+    session.say(&told(&trained));
+    session.say(&format!("bundle {} written to {}\n", &bundle.id[..16], args.out.display()));
+    if args.compare {
+        print!("{}", comparison(session, args, &book, &plan)?);
+    }
+    let damaged = &trained.dataset.damaged;
+    damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
+    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+}
+
+fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
+    let trainer = &args.trainer;
+    let mut params = TierParams::default();
+    params.tree.max_depth = trainer.tree_depth;
+    params.forest.trees = trainer.trees;
+    params.class_weights = trainer.class_weights.into();
+    params.boost.rounds = trainer.rounds;
+    params.boost.learning_rate = trainer.learning_rate;
+    params.boost.max_leaves = trainer.leaves;
+    params.boost.min_leaf = trainer.min_leaf;
+    params.boost.l2 = trainer.l2;
+    params.boost.column_fraction = trainer.column_fraction;
+    params.boost.row_fraction = trainer.row_fraction;
+    params.boost.patience = (trainer.patience > 0).then_some(trainer.patience);
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let config = session.typed.check(&FlowConfig::default())?;
+    let name = args.labelled.captures.file_name().unwrap_or_default();
+    Ok(TrainPlan {
+        task: name.to_string_lossy().into_owned(),
+        tiers: args.stages.clone(),
+        features: args.features.features.clone(),
+        layout: HeaderLayout::new(&args.features.headers),
+        masks: args.features.masks()?.into_iter().collect(),
+        wait_ms: args.features.wait_ms,
+        flows: config.engine.flows,
+        params,
+        measure: args.measure,
+        granularity: if args.per_class { Granularity::PerClass } else { Granularity::Universal },
+        target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
+        seed: trainer.seed,
+        threads: trainer.threads.unwrap_or_else(cores).max(1),
+    })
+}
+
+/// What was trained, in words.
+fn told(trained: &Trained) -> String {
+    let dataset = &trained.dataset;
+    let count = |split| dataset.split(split).len();
+    let mut text = format!(
+        "{} flows with {} labels: {} train, {} val, {} test; {} unlabelled, {} listed but not met\n",
+        dataset.flows.len(),
+        dataset.labels.len(),
+        count(Split::Train),
+        count(Split::Val),
+        count(Split::Test),
+        dataset.flows.iter().filter(|flow| flow.label.is_none()).count(),
+        dataset.missing
+    );
+    for (stage, escalated) in trained.plan.stages.iter().zip(&trained.calibrated.escalated) {
+        let _ = writeln!(text, "{}: {:.1}% of val passed on", stage.name, escalated * 100.0);
+    }
+    let calibrated = &trained.calibrated;
+    let _ = writeln!(
+        text,
+        "macro-F1 on val: cascade {:.4}, last stage alone {:.4}",
+        calibrated.cascade_macro_f1, calibrated.slow_macro_f1
+    );
+    text
+}
+
+fn comparison(
+    session: &Session,
+    args: &TrainArgs,
+    book: &LabelBook,
+    plan: &TrainPlan,
+) -> anyhow::Result<String> {
+    let mut progress = Progress::new(session);
+    let mut wall = || session.wall_ns();
+    let mut depths = args.depths.clone();
+    depths.sort_unstable();
+    depths.dedup();
+    let compared =
+        compare(book, plan, &COMPARED_KINDS, &depths, &mut wall, &mut |step| progress.step(step))?;
+    progress.finish();
+    let mut text = format!(
+        "{:<14} {:>13} {:>14} {:>17} {:>12}\n",
+        "model", "val macro-F1", "test macro-F1", "test weighted-F1", "us per flow"
+    );
+    for Compared { tier, val, test, score_ns } in compared {
+        let _ = writeln!(
+            text,
+            "{:<14} {:>13.4} {:>14.4} {:>17.4} {:>12.3}",
+            tier.to_string(),
+            val.macro_f1(),
+            test.macro_f1(),
+            test.weighted_f1(),
+            score_ns / 1e3
+        );
+    }
+    Ok(text)
+}

@@ -1,0 +1,238 @@
+//! `serveflow.toml`: what the operator owns.
+//!
+//! Loading is two steps: what was typed (unknown keys are refused), then a [`Config`] with nothing
+//! optional left. Flow rules that are not typed come from the bundle, because its models were
+//! trained under them.
+
+use serde::Deserialize;
+use serveflow_core::FlowConfig;
+use serveflow_core::engine::EngineConfig;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A commented file with every key and its default.
+pub const EXAMPLE: &str = include_str!("serveflow.toml");
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// The file as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Typed {
+    /// The flow table.
+    pub flows: TypedFlows,
+    /// Limits of the engine.
+    pub limits: TypedLimits,
+    /// Where verdicts go.
+    pub output: TypedOutput,
+}
+
+/// `[flows]` as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypedFlows {
+    /// Most flows in the table.
+    pub capacity: Option<usize>,
+    /// Idle timeout, milliseconds.
+    pub idle_ms: Option<u64>,
+    /// Active timeout, milliseconds.
+    pub active_ms: Option<u64>,
+    /// How long a closed TCP flow keeps its entry, milliseconds.
+    pub linger_ms: Option<u64>,
+    /// Whether the VLAN id is part of the key.
+    pub vlan_in_key: Option<bool>,
+    /// Seed of the table's hash.
+    pub seed: Option<u64>,
+}
+
+/// `[limits]` as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypedLimits {
+    /// Most packets kept of all undecided flows together.
+    pub record_packets: Option<usize>,
+    /// Rows after which a job is handed to its lane at once.
+    pub batch_rows: Option<usize>,
+    /// Most frames taken from a source at once.
+    pub batch_frames: Option<usize>,
+    /// Jobs that wait for the thread lane before flows are shed.
+    pub lane_jobs: Option<usize>,
+}
+
+/// `[output]` as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypedOutput {
+    /// Name of the sink.
+    pub format: Option<String>,
+    /// Whether provisional verdicts are written.
+    pub provisional: Option<bool>,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Limits of the engine.
+    pub engine: EngineConfig,
+    /// Most frames taken from a source at once.
+    pub batch_frames: usize,
+    /// Jobs that wait for the thread lane before flows are shed.
+    pub lane_jobs: usize,
+    /// Name of the sink.
+    pub format: String,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file could not be read.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the message names line, key and expectation.
+    Typed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A limit of nothing.
+    Zero {
+        /// The key.
+        key: &'static str,
+    },
+    /// No such sink.
+    Format {
+        /// What was typed.
+        found: String,
+        /// The names known.
+        expected: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Typed { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Zero { key } => write!(f, "{key}: expected at least 1, found 0"),
+            Self::Format { found, expected } => {
+                write!(f, "output.format: expected one of {expected}, found `{found}`")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Typed {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what it should be.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let io = |source| ConfigError::Io { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(io)?;
+        let typed = |e: toml::de::Error| ConfigError::Typed {
+            path: path.to_owned(),
+            message: e.to_string(),
+        };
+        toml::from_str(&text).map_err(typed)
+    }
+
+    /// Fills what was not typed from the bundle's flow rules and the defaults, and checks it.
+    ///
+    /// # Errors
+    /// When a limit is 0 or the sink is unknown.
+    pub fn check(&self, bundle: &FlowConfig) -> Result<Config, ConfigError> {
+        let limits = &self.limits;
+        let engine = EngineConfig::default();
+        let engine = EngineConfig {
+            flows: self.flows.over(bundle),
+            record_packets: limits.record_packets.unwrap_or(engine.record_packets),
+            batch_rows: limits.batch_rows.unwrap_or(engine.batch_rows),
+            provisional: self.output.provisional.unwrap_or(engine.provisional),
+        };
+        let config = Config {
+            engine,
+            batch_frames: limits.batch_frames.unwrap_or(256),
+            lane_jobs: limits.lane_jobs.unwrap_or(64),
+            format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
+        };
+        config.checked()
+    }
+}
+
+impl TypedFlows {
+    fn over(&self, bundle: &FlowConfig) -> FlowConfig {
+        let ns = |typed: Option<u64>, default| {
+            typed.map_or(default, |ms| ms.saturating_mul(MILLISECOND))
+        };
+        FlowConfig {
+            capacity: self.capacity.unwrap_or(bundle.capacity),
+            idle_ns: ns(self.idle_ms, bundle.idle_ns),
+            active_ns: ns(self.active_ms, bundle.active_ns),
+            linger_ns: ns(self.linger_ms, bundle.linger_ns),
+            vlan_in_key: self.vlan_in_key.unwrap_or(bundle.vlan_in_key),
+            seed: self.seed.unwrap_or(bundle.seed),
+        }
+    }
+}
+
+impl Config {
+    fn checked(self) -> Result<Self, ConfigError> {
+        let limits = [
+            ("flows.capacity", self.engine.flows.capacity),
+            ("limits.record_packets", self.engine.record_packets),
+            ("limits.batch_rows", self.engine.batch_rows),
+            ("limits.batch_frames", self.batch_frames),
+            ("limits.lane_jobs", self.lane_jobs),
+        ];
+        if let Some((key, _)) = limits.into_iter().find(|&(_, limit)| limit == 0) {
+            return Err(ConfigError::Zero { key });
+        }
+        let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
+        if known.contains(&self.format.as_str()) {
+            return Ok(self);
+        }
+        Err(ConfigError::Format { found: self.format, expected: known.join(", ") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_default() {
+        let typed: Typed = toml::from_str(EXAMPLE).unwrap();
+        let bundle = FlowConfig::default();
+        assert_eq!(typed.check(&bundle).unwrap(), Typed::default().check(&bundle).unwrap());
+        let uncommented: String = EXAMPLE
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let typed: Typed = toml::from_str(&uncommented).unwrap();
+        assert_eq!(typed.check(&bundle).unwrap(), Typed::default().check(&bundle).unwrap());
+        assert_ne!(typed, Typed::default(), "the example shows the keys");
+    }
+
+    #[test]
+    fn what_is_typed_wins_and_nonsense_is_refused() {
+        let bundle = FlowConfig { idle_ns: 7 * MILLISECOND, ..FlowConfig::default() };
+        let typed: Typed = toml::from_str("[flows]\nactive_ms = 5").unwrap();
+        let config = typed.check(&bundle).unwrap();
+        assert_eq!(config.engine.flows.active_ns, 5 * MILLISECOND);
+        assert_eq!(config.engine.flows.idle_ns, 7 * MILLISECOND);
+        assert!(toml::from_str::<Typed>("[flows]\nidle = 5").is_err());
+        let zero: Typed = toml::from_str("[limits]\nbatch_frames = 0").unwrap();
+        assert!(zero.check(&bundle).unwrap_err().to_string().contains("limits.batch_frames"));
+        let format: Typed = toml::from_str("[output]\nformat = \"xml\"").unwrap();
+        let message = format.check(&bundle).unwrap_err().to_string();
+        assert!(message.contains("xml") && message.contains("json"), "{message}");
+    }
+}

@@ -1,0 +1,59 @@
+//! What a run says at its end: where every packet and every flow went.
+
+use serveflow_core::accounts::Accounts;
+use serveflow_core::parse::Reject;
+use serveflow_core::verdict::Reason;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The accounts in words, a line each for packets, rejects, flows and verdicts.
+#[must_use]
+pub fn accounts(accounts: &Accounts) -> String {
+    let (packets, flows) = (&accounts.packets, &accounts.flows);
+    let mut text = format!(
+        "packets: {} seen = {} recorded + {} not wanted + {} rejected\n",
+        packets.seen,
+        packets.recorded,
+        packets.not_wanted,
+        accounts.rejected()
+    );
+    let rejects = Reject::ALL.map(Reject::name).into_iter().zip(packets.rejected);
+    list(&mut text, "rejected", rejects);
+    let _ = writeln!(
+        text,
+        "flows:   {} seen = {} verdicts + {} waiting + {} asked",
+        flows.seen,
+        accounts.verdicts(),
+        flows.waiting,
+        flows.asked
+    );
+    list(&mut text, "verdicts", Reason::ALL.map(Reason::name).into_iter().zip(flows.verdicts));
+    let extra = [
+        ("entries_evicted", accounts.evictions),
+        ("jobs_shed", accounts.jobs_shed),
+        ("jobs_failed", accounts.jobs_failed),
+        ("clock_restarts", accounts.clock_restarts),
+    ];
+    list(&mut text, "notes", extra.into_iter());
+    text
+}
+
+/// A line of the counts that are not 0; none when all are.
+fn list(text: &mut String, title: &str, counts: impl Iterator<Item = (&'static str, u64)>) {
+    let counts = counts.filter(|&(_, count)| count > 0);
+    let words: Vec<String> = counts.map(|(name, count)| format!("{name} {count}")).collect();
+    if !words.is_empty() {
+        let _ = writeln!(text, "  {title}: {}", words.join(", "));
+    }
+}
+
+/// The speed of a run in words.
+#[must_use]
+pub fn speed(accounts: &Accounts, took: Duration) -> String {
+    let seconds = took.as_secs_f64().max(1e-9);
+    format!(
+        "took {seconds:.3} s: {:.0} packets/s, {:.0} flows/s\n",
+        accounts.packets.seen as f64 / seconds,
+        accounts.flows.seen as f64 / seconds
+    )
+}
