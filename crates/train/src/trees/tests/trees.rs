@@ -1,6 +1,7 @@
 //! Decision trees and random forests.
 
 use super::*;
+use crate::trees::decision::{ColumnSample, Learner};
 use crate::trees::{Criterion, ForestParams, TrainError, TreeParams, train_forest, train_tree};
 use proptest::prelude::*;
 use serveflow_model::forest::Tree;
@@ -128,6 +129,24 @@ proptest! {
         let repeated = TrainSet::new(matrix, many_labels, vec![], classes).unwrap();
         let params = TreeParams::default();
         prop_assert_eq!(train_tree(&weighted, &params), train_tree(&repeated, &params));
+    }
+}
+
+#[test]
+fn drawing_all_columns_is_drawing_none() {
+    for seed in 0..6 {
+        let set = set(seed, 400, 4);
+        let params = TreeParams {
+            min_leaf: 2,
+            ..TreeParams::default()
+        };
+        let learner = Learner::new(&set, &params);
+        let sample = ColumnSample {
+            columns: usize::MAX,
+            random: Random::new(&[seed]),
+        };
+        let drawn = learner.grow(learner.rows_by_class(), Some(sample));
+        assert!(drawn == learner.grow(learner.rows_by_class(), None));
     }
 }
 
