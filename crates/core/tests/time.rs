@@ -8,7 +8,7 @@ use common::frames::{Frame, framed, ipv4, udp};
 use common::models::{cascade, inline_lanes, stage};
 use common::traffic::{MS, START};
 use serveflow_core::FlowConfig;
-use serveflow_core::engine::{Cascade, End, EngineConfig};
+use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::packet::LinkType;
 use serveflow_core::verdict::Reason;
 use std::sync::Arc;
@@ -78,4 +78,25 @@ fn a_stop_or_a_restarted_clock_makes_no_flow_longer() {
     assert!(check(&frames, 1) == check(&frames, 10));
     frames.extend([datagram(3, 0), datagram(3, 1)]);
     assert!(check(&frames, 1) == check(&frames, 10));
+}
+
+/// until packet time came to it.
+#[test]
+fn a_stray_time_stamp_in_an_empty_table_stops_no_clock() {
+    let cascade = cascade(&[stage(5, 300 * MS, 1.0)]);
+    let arp = common::frames::ether(&[], 0x0806, &[0; 28]);
+    let mut engine = Engine::new(cascade.clone(), config(100, 1_000));
+    let mut lanes = inline_lanes(&cascade);
+    engine.push(&Frame::new(START, LinkType::Ethernet, arp).packet());
+    engine.push(&datagram(1, 3_600_000).packet());
+    engine.push(&datagram(2, 1).packet());
+    for ms in 0..50 {
+        engine.push(&datagram(3, 2 + ms * 100).packet());
+        engine.advance();
+        engine.submit(&mut lanes);
+        engine.collect(&mut lanes);
+    }
+    assert_eq!(engine.table_len(), 2, "only the stray flow and the living one stay");
+    let timed_out = engine.accounts().flows.verdicts[Reason::TimedOut as usize];
+    assert_eq!(timed_out, 2, "neither had five packets within 300 ms");
 }

@@ -80,7 +80,7 @@ impl Engine {
         let deadline = deadline(&self.cascade, self.table[pending.entry].first_at, &pending);
         match self.question(&pending, deadline, now) {
             Some(question) => self.ask(ticket, &question),
-            None => self.room.wait_until(ticket, deadline, now),
+            None => self.room.wait_until(ticket, deadline, self.clock.now_ns()),
         }
     }
 

@@ -224,7 +224,7 @@ impl Engine {
         let (was_closed, pending) = (entry.closed, entry.pending);
         let closes = entry.note(parsed, at);
         if closes {
-            self.table.leaves_earlier(id);
+            self.table.leaves_earlier(id, now);
         }
         if pending == DECIDED {
             self.accounts.packets.not_wanted += 1;
@@ -271,7 +271,7 @@ impl Engine {
         self.accounts.flows.seen += 1;
         self.accounts.flows.waiting += 1;
         let ticket = self.room.add();
-        let id = self.table.add(parsed, at, ticket);
+        let id = self.table.add(parsed, at, self.clock.now_ns(), ticket);
         self.room[ticket].entry = id;
         id
     }

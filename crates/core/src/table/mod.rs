@@ -168,8 +168,9 @@ impl FlowTable {
         self.index.find(key.hash(&self.state), same).copied()
     }
 
-    /// Adds the flow that a packet begins. The table must have room.
-    pub(crate) fn add(&mut self, parsed: &Parsed, at: u64, pending: u32) -> u32 {
+    /// Adds the flow that a packet begins. The table must have room. `at` is the flow's time,
+    /// which a stray time stamp may put far ahead of the present, `now_ns`.
+    pub(crate) fn add(&mut self, parsed: &Parsed, at: u64, now_ns: u64, pending: u32) -> u32 {
         let entry = Entry {
             key: parsed.key,
             first_at: at,
@@ -192,14 +193,14 @@ impl FlowTable {
         let (entries, state) = (&self.entries, &self.state);
         let hash = |id: &u32| entries[*id as usize].key.hash(state);
         self.index.insert_unique(parsed.key.hash(state), id, hash);
-        self.wheel.file(id, entry.leaves_at(&self.config), at);
+        self.wheel.file(id, entry.leaves_at(&self.config), now_ns);
         id
     }
 
     /// Files an entry anew whose leave time moved earlier.
-    pub(crate) fn leaves_earlier(&mut self, id: u32) {
+    pub(crate) fn leaves_earlier(&mut self, id: u32, now_ns: u64) {
         let entry = &self.entries[id as usize];
-        self.wheel.file(id, entry.leaves_at(&self.config), entry.last_at);
+        self.wheel.file(id, entry.leaves_at(&self.config), now_ns);
     }
 
     /// Hides an entry from packets; its slot stays until [`Self::free`].

@@ -203,7 +203,7 @@ impl Tcp {
         out.extend(self.dst.to_be_bytes());
         out.extend(self.seq.to_be_bytes());
         out.extend(self.ack.to_be_bytes());
-        out.extend([((20 + options.len()) / 4 << 4) as u8, self.flags]);
+        out.extend([(((20 + options.len()) / 4) << 4) as u8, self.flags]);
         out.extend([0x20, 0, 0xbe, 0xef, 0, 0]);
         out.extend(options);
         out.extend(payload);
