@@ -2,6 +2,7 @@
 //! driver, and the twin of the engine.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod captures;
 pub mod drive;
 pub mod entry;
 pub mod frames;
