@@ -159,7 +159,8 @@ impl Engine {
     fn unask(&mut self, ticket: u32) {
         let pending = &mut self.room[ticket];
         pending.asked = false;
-        pending.compute_ns += self.wall_ns.saturating_sub(pending.asked_wall_ns);
+        let compute_ns = self.wall_ns.saturating_sub(pending.asked_wall_ns);
+        pending.compute_ns = pending.compute_ns.saturating_add(compute_ns);
         self.accounts.flows.asked -= 1;
         self.accounts.flows.waiting += 1;
     }
