@@ -143,3 +143,16 @@ fn long_gaps_have_the_verdicts_of_the_twin() {
         ..Shape::new(5_000 + seed, 60, &edges)
     });
 }
+
+/// A flood: all flows leave within one slot of the wheel, and packets keep moving some of them.
+#[test]
+fn a_flood_evicts_what_would_leave_first() {
+    let edges = [300 * MS, 900 * MS, 10 * MS, 40 * MS];
+    for (capacity, span) in [(20, 5), (60, 60), (60, 400), (200, 60)] {
+        let reasons = sweep(config(capacity, 300, 900, 10), 8, |seed| {
+            let shape = Shape::new(6_000 + seed, 400, &edges);
+            Shape { span_ns: span * MS, jitter: seed % 3 == 1, strays: seed % 3 == 2, ..shape }
+        });
+        assert!(reasons[4] > 1_000, "{reasons:?}");
+    }
+}
