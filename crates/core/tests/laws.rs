@@ -11,7 +11,7 @@ use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Job, Lane};
 use serveflow_core::parse::parse;
-use serveflow_core::verdict::{FiveTuple, Reason};
+use serveflow_core::verdict::{FiveTuple, Reason, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -208,6 +208,30 @@ fn a_flow_asks_each_stage_once_and_none_after_its_verdict() {
         };
         let asked = *by_stage.lock().unwrap();
         assert_eq!(asked, [answered_by(0), answered_by(1), answered_by(2)], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_flow_keeps_no_more_packets_than_its_deepest_stage_wants() {
+    let cascade = cascade(&[stage(2, u64::MAX, 0.0), stage(4, u64::MAX, 1.0)]);
+    for seed in 0..10 {
+        let frames = traffic(&Shape::new(450 + seed, 40, &EDGES));
+        let mut engine = Engine::new(cascade.clone(), config());
+        // No job is ever submitted: every flow stays undecided.
+        frames.iter().for_each(|frame| engine.push(&frame.packet()));
+        let accounts = *engine.accounts();
+        assert_eq!(accounts.packets.recorded, engine.recorded_packets() as u64);
+        assert!(accounts.packets.recorded <= 4 * accounts.flows.seen);
+        assert!(accounts.packets.not_wanted > 0);
+        let lanes = &mut inline_lanes(&cascade);
+        engine.finish(End::Stop);
+        while engine.has_work() {
+            engine.submit(lanes);
+            engine.collect(lanes);
+        }
+        let used = |verdict: &Verdict| u64::from(verdict.answer.unwrap().packets);
+        let used: u64 = engine.verdicts().iter().map(used).sum();
+        assert_eq!(used, accounts.packets.recorded, "what is kept is what the last stage sees");
     }
 }
 

@@ -117,6 +117,21 @@ fn a_full_table_evicts_what_would_leave_first() {
     }
 }
 
+/// Time in coarse steps: packets, timeouts and evictions fall on the same nanosecond, and only the
+/// key breaks ties.
+#[test]
+fn ties_in_time_are_broken_as_the_twin_breaks_them() {
+    let config = config(8, 100, 300, 50);
+    for seed in 0..20 {
+        let shape = Shape { span_ns: 3_000 * MS, ..Shape::new(7_000 + seed, 150, &EDGES) };
+        let mut frames = traffic(&shape);
+        frames.iter_mut().for_each(|frame| frame.ts_ns -= frame.ts_ns % (50 * MS));
+        for specs in cascades() {
+            compare(&specs, config, &frames, End::Stop, seed);
+        }
+    }
+}
+
 /// Timeouts that fall together with each other and with the stages' waits, and those that lie in
 /// one slot of a timing wheel with them.
 #[test]
