@@ -135,7 +135,8 @@ impl Engine {
 
     /// Takes the answers of a scored job.
     pub(super) fn resolve(&mut self, job: Box<Job>) {
-        if job.failed {
+        let shape = (job.scores.len(), job.scores.classes());
+        if job.failed || shape != (job.tickets.len(), self.cascade.labels().len()) {
             self.accounts.jobs_failed += 1;
             self.shed(job);
             return;
@@ -180,7 +181,7 @@ impl Engine {
             self.decide(ticket, short.unwrap_or(Reason::Accepted), at);
         } else {
             if self.config.provisional {
-                self.tell(ticket, Reason::Accepted, at, false);
+                self.tell(ticket, Reason::Provisional, at, false);
             }
             self.room[ticket].stage += 1;
             self.step(ticket, at);
