@@ -159,16 +159,8 @@ impl fmt::Display for SourceError {
     }
 }
 
-impl std::error::Error for SourceError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open { error, .. }
-            | Self::Read { error, .. }
-            | Self::Compression { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+// The system's answer is part of the sentence, so it is no `source`: a chain would say it twice.
+impl std::error::Error for SourceError {}
 
 /// A path as messages spell it.
 struct PathName<'a>(&'a Path);
@@ -215,5 +207,14 @@ mod tests {
         let text = SourceError::UnsupportedLink { at, found: 105 }.to_string();
         assert!(text.starts_with("unsupported link type at a.pcap, byte 20: expected one of 0 ("));
         assert!(text.ends_with("found 105"));
+    }
+
+    #[test]
+    fn the_systems_answer_is_said_once() {
+        let error: io::Error = io::ErrorKind::NotFound.into();
+        let said = error.to_string();
+        let error = SourceError::Open { path: "a.pcap".into(), error };
+        assert_eq!(error.to_string(), format!("cannot open a.pcap: {said}"));
+        assert!(std::error::Error::source(&error).is_none());
     }
 }
