@@ -35,7 +35,8 @@ pub struct Outcome {
 impl Worker<'_> {
     /// Serves a source to its end, or until `watch` breaks; then every open flow gets its verdict.
     ///
-    /// `watch` sees each batch after it was served. Damaged inputs are reported in the outcome and
+    /// `watch` sees each batch after it was served, and an empty one where the input is damaged and
+    /// at its end: a source that was told to stop ends as well. Damaged inputs are reported in the outcome and
     /// the source goes on with its next input.
     ///
     /// # Errors
@@ -48,13 +49,18 @@ impl Worker<'_> {
         let mut batch = Batch::new();
         let mut outcome = Outcome { damaged: Vec::new(), stopped: false };
         loop {
-            match source.fill(&mut batch, self.batch_frames) {
-                Ok(0) => break,
+            let filled = source.fill(&mut batch, self.batch_frames);
+            let is_over = matches!(filled, Ok(0));
+            match filled {
+                Ok(0) => {}
                 Ok(_) => self.serve(&batch)?,
                 Err(error) => outcome.damaged.push(error),
             }
             if watch(&batch, self.engine).is_break() {
                 outcome.stopped = true;
+                break;
+            }
+            if is_over {
                 break;
             }
         }

@@ -6,4 +6,5 @@
 
 pub mod config;
 pub mod lanes;
+pub mod patient;
 pub mod summary;

@@ -3,14 +3,16 @@
 use super::Session;
 use super::args::RunArgs;
 use anyhow::Context;
+use serveflow::patient::PatientSource;
 use serveflow::{lanes, summary};
 use serveflow_core::engine::Engine;
 use serveflow_io::drive::Worker;
-use serveflow_io::{FileSource, SINKS, Sink};
+use serveflow_io::{FileSource, SINKS, Sink, Source};
 use serveflow_model::bundle::Bundle;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,11 +27,12 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         typed.output.provisional = Some(true);
     }
     let config = typed.check(&bundle.flow_config())?;
-    let mut source = FileSource::new(serveflow_io::expand(&args.captures)?);
+    let paths = serveflow_io::expand(&args.captures)?;
     let mut sink = open_sink(&config.format, args, &bundle)?;
     let mut engine = Engine::new(Arc::clone(&bundle.cascade), config.engine);
     let mut lanes = lanes::build(&bundle.models, config.lane_jobs);
     let stop = stop_flag()?;
+    let mut source = open_source(paths, &stop);
     let started = session.wall_ns();
     let outcome = Worker {
         engine: &mut engine,
@@ -38,7 +41,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         wall: &mut || session.wall_ns(),
         batch_frames: config.batch_frames,
     }
-    .run(&mut source, &mut |_, _| match stop.load(Ordering::Relaxed) {
+    .run(source.as_mut(), &mut |_, _| match stop.load(Ordering::Relaxed) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
@@ -57,6 +60,13 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     }
     outcome.damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
     Ok(if outcome.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+}
+
+/// The captures; pipes and the like on a thread, so that they do not hold up a stop.
+fn open_source(paths: Vec<PathBuf>, stop: &Arc<AtomicBool>) -> Box<dyn Source> {
+    let never_waits = paths.iter().all(|path| path != Path::new("-") && path.is_file());
+    let files = Box::new(FileSource::new(paths));
+    if never_waits { files } else { Box::new(PatientSource::new(files, Arc::clone(stop))) }
 }
 
 fn open_sink(format: &str, args: &RunArgs, bundle: &Bundle) -> anyhow::Result<Box<dyn Sink>> {

@@ -1,0 +1,143 @@
+//! Sources that may keep a worker waiting, read so that a stop need not wait with it.
+
+use serveflow_io::{Batch, Source, SourceError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// How often a waiting worker looks whether it should stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A batch that the reading thread filled.
+struct Filled {
+    batch: Batch,
+    result: Result<usize, SourceError>,
+    name: String,
+}
+
+/// Reads a source on a thread of its own, so that it ends as soon as a flag is set: a read from an
+/// open but silent pipe returns when it likes, and no signal can hurry it.
+///
+/// The thread reads when it is asked and not ahead, so frames come as they would without it.
+#[derive(Debug)]
+pub struct PatientSource {
+    wishes: Sender<(Batch, usize)>,
+    filled: Receiver<Filled>,
+    stop: Arc<AtomicBool>,
+    is_over: bool,
+    name: String,
+}
+
+impl PatientSource {
+    /// Reads `source` until its end, or until `stop` is set. The thread is left behind when the
+    /// source never returns: it holds nothing but its input.
+    #[must_use]
+    pub fn new(mut source: Box<dyn Source>, stop: Arc<AtomicBool>) -> Self {
+        let (wishes, asked) = channel::<(Batch, usize)>();
+        let (answers, filled) = channel();
+        let name = source.name().to_owned();
+        std::thread::spawn(move || {
+            for (mut batch, max_frames) in asked {
+                let result = source.fill(&mut batch, max_frames);
+                let name = source.name().to_owned();
+                if answers.send(Filled { batch, result, name }).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { wishes, filled, stop, is_over: false, name }
+    }
+
+    /// What the thread filled; `None` when it is told to stop before that.
+    fn wait(&self) -> Option<Filled> {
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.filled.recv_timeout(LOOK) {
+                Ok(filled) => return Some(filled),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => panic!("the reading thread panicked"),
+            }
+        }
+        None
+    }
+}
+
+impl Source for PatientSource {
+    fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
+        batch.clear();
+        if self.is_over {
+            return Ok(0);
+        }
+        // A thread that is gone has panicked, which the wait finds.
+        let _ = self.wishes.send((std::mem::take(batch), max_frames));
+        let Some(filled) = self.wait() else {
+            self.is_over = true;
+            return Ok(0);
+        };
+        *batch = filled.batch;
+        self.name = filled.name;
+        self.is_over = matches!(filled.result, Ok(0));
+        filled.result
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serveflow_core::packet::LinkType;
+    use serveflow_io::{MemorySource, OwnedFrame};
+
+    fn frames() -> Vec<OwnedFrame> {
+        let frame = |n: u8| OwnedFrame {
+            ts_ns: n.into(),
+            orig_len: 60,
+            link: LinkType::Ethernet,
+            data: vec![n; 60],
+            note: None,
+        };
+        (0..10).map(frame).collect()
+    }
+
+    #[test]
+    fn frames_and_the_end_are_those_of_the_source() {
+        let inner = Box::new(MemorySource::new(frames()));
+        let mut source = PatientSource::new(inner, Arc::default());
+        assert_eq!(source.name(), "memory");
+        let mut batch = Batch::new();
+        assert_eq!(source.fill(&mut batch, 3).unwrap(), 3);
+        assert_eq!(batch.packet(2).ts_ns, 2);
+        assert_eq!(MemorySource::read(&mut source).unwrap().frames(), &frames()[3..]);
+        assert_eq!(source.fill(&mut batch, 3).unwrap(), 0);
+        assert!(batch.is_empty());
+    }
+
+    /// A pipe on which nothing ever comes.
+    struct Silence;
+
+    impl Source for Silence {
+        fn fill(&mut self, _: &mut Batch, _: usize) -> Result<usize, SourceError> {
+            loop {
+                std::thread::park();
+            }
+        }
+
+        fn name(&self) -> &'static str {
+            "silence"
+        }
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_for_a_silent_source() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut source = PatientSource::new(Box::new(Silence), Arc::clone(&stop));
+        let waiting = std::thread::spawn(move || source.fill(&mut Batch::new(), 1));
+        std::thread::sleep(2 * LOOK);
+        assert!(!waiting.is_finished());
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(waiting.join().unwrap().unwrap(), 0);
+    }
+}
