@@ -104,6 +104,15 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
     },
+    /// A limit that no machine has the memory for.
+    TooLarge {
+        /// The key.
+        key: &'static str,
+        /// The largest that is taken.
+        most: usize,
+        /// What was typed.
+        found: usize,
+    },
     /// No such sink.
     Format {
         /// What was typed.
@@ -119,6 +128,9 @@ impl fmt::Display for ConfigError {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Typed { path, message } => write!(f, "{}: {message}", path.display()),
             Self::Zero { key } => write!(f, "{key}: expected at least 1, found 0"),
+            Self::TooLarge { key, most, found } => {
+                write!(f, "{key}: expected at most {most}, found {found}")
+            }
             Self::Format { found, expected } => {
                 write!(f, "output.format: expected one of {expected}, found `{found}`")
             }
@@ -146,7 +158,7 @@ impl Typed {
     /// Fills what was not typed from the bundle's flow rules and the defaults, and checks it.
     ///
     /// # Errors
-    /// When a limit is 0 or the sink is unknown.
+    /// When a limit is 0 or absurdly large, or the sink is unknown.
     pub fn check(&self, bundle: &FlowConfig) -> Result<Config, ConfigError> {
         let limits = &self.limits;
         let engine = EngineConfig::default();
@@ -184,15 +196,22 @@ impl TypedFlows {
 
 impl Config {
     fn checked(self) -> Result<Self, ConfigError> {
+        // Flows and packets grow as they come, and are numbered with 32 bits. Room for jobs is
+        // taken at the start.
         let limits = [
-            ("flows.capacity", self.engine.flows.capacity),
-            ("limits.record_packets", self.engine.record_packets),
-            ("limits.batch_rows", self.engine.batch_rows),
-            ("limits.batch_frames", self.batch_frames),
-            ("limits.lane_jobs", self.lane_jobs),
+            ("flows.capacity", self.engine.flows.capacity, 1 << 31),
+            ("limits.record_packets", self.engine.record_packets, 1 << 31),
+            ("limits.batch_rows", self.engine.batch_rows, 1 << 16),
+            ("limits.batch_frames", self.batch_frames, 1 << 20),
+            ("limits.lane_jobs", self.lane_jobs, 1 << 20),
         ];
-        if let Some((key, _)) = limits.into_iter().find(|&(_, limit)| limit == 0) {
-            return Err(ConfigError::Zero { key });
+        for (key, found, most) in limits {
+            if found == 0 {
+                return Err(ConfigError::Zero { key });
+            }
+            if found > most {
+                return Err(ConfigError::TooLarge { key, most, found });
+            }
         }
         let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
         if known.contains(&self.format.as_str()) {
@@ -231,6 +250,11 @@ mod tests {
         assert!(toml::from_str::<Typed>("[flows]\nidle = 5").is_err());
         let zero: Typed = toml::from_str("[limits]\nbatch_frames = 0").unwrap();
         assert!(zero.check(&bundle).unwrap_err().to_string().contains("limits.batch_frames"));
+        for key in ["batch_rows", "batch_frames", "lane_jobs", "record_packets"] {
+            let huge: Typed = toml::from_str(&format!("[limits]\n{key} = 9000000000")).unwrap();
+            let message = huge.check(&bundle).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains("9000000000"), "{message}");
+        }
         let format: Typed = toml::from_str("[output]\nformat = \"xml\"").unwrap();
         let message = format.check(&bundle).unwrap_err().to_string();
         assert!(message.contains("xml") && message.contains("json"), "{message}");
