@@ -131,9 +131,10 @@ pub(crate) struct TrainArgs {
     /// Calibrate gates so that macro-F1 on the calibration split is at most this much below the
     /// last stage alone
     #[arg(long, value_name = "F1", default_value_t = 0.005, conflicts_with = "escalate")]
+    #[arg(value_parser = share)]
     pub(crate) max_loss: f64,
     /// Calibrate gates so that this share of the flows reaches the last stage
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) escalate: Option<f64>,
     /// How gates measure doubt: least_confidence, margin or entropy
     #[arg(long, default_value = "least_confidence", value_parser = measure)]
@@ -197,10 +198,10 @@ pub(crate) struct TrainerArgs {
     /// How flows weigh by their class
     #[arg(long, value_enum, default_value_t = Weights::None)]
     pub(crate) class_weights: Weights,
-    /// Seed of all random choices; the same seed gives the same bundle
+    /// Seed of all random choices; the same seed gives the same models and thresholds
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Threads to train with [default: all cores]; the bundle does not depend on it
+    /// Threads to train with [default: all cores]; models and thresholds do not depend on it
     #[arg(long)]
     pub(crate) threads: Option<usize>,
 }
@@ -231,6 +232,11 @@ fn measure(name: &str) -> Result<Measure, String> {
     Measure::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
 /// All kinds of model, for `--compare`.
 pub(crate) const COMPARED_KINDS: [Kind; 3] = Kind::ALL;
 
@@ -249,7 +255,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) bundle: PathBuf,
     /// json, csv or null [default: json]
-    #[arg(long)]
+    #[arg(long, value_parser = sink)]
     pub(crate) format: Option<String>,
     /// Where verdicts go [default: standard output]
     #[arg(long, value_name = "FILE")]
@@ -257,6 +263,12 @@ pub(crate) struct RunArgs {
     /// Also write the first answers that do not stand, marked "final":false
     #[arg(long)]
     pub(crate) provisional: bool,
+}
+
+fn sink(name: &str) -> Result<String, String> {
+    let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
+    let found = known.contains(&name).then(|| name.to_owned());
+    found.ok_or_else(|| format!("expected one of {}", known.join(", ")))
 }
 
 /// `serveflow evaluate`
