@@ -3,6 +3,7 @@
 use super::args::{COMPARED_KINDS, Thresholds, TrainArgs};
 use super::progress::Progress;
 use super::{Session, label_book};
+use anyhow::Context;
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_model::bundle;
@@ -15,6 +16,9 @@ use std::process::ExitCode;
 pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let book = label_book(&args.labelled)?;
     let plan = plan(session, args)?;
+    // Known before the training, not after it.
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("{}: cannot write", args.out.display()))?;
     let mut progress = Progress::new(session);
     let mut wall = || session.wall_ns();
     let trained = fit(&book, &plan, &mut wall, &mut |step| progress.step(step))?;
