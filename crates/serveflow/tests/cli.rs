@@ -1,0 +1,15 @@
+//! The command line from outside: what is typed, what comes out, and what the exit code says.
+#![allow(clippy::unwrap_used)]
+
+mod cli {
+    pub(crate) mod kit;
+
+    mod configs;
+    mod evaluations;
+    mod exits;
+    mod inputs;
+    mod odd_captures;
+    mod odd_labels;
+    mod outputs;
+    mod stops;
+}

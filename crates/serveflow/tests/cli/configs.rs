@@ -1,0 +1,67 @@
+//! `--config`: unknown keys are refused by name, and limits change no account's balance.
+
+use super::kit::{self, put, run, scratch, text};
+use std::path::PathBuf;
+
+fn config(name: &str, toml: &str) -> PathBuf {
+    put(scratch(&format!("config-{name}")).join("serveflow.toml"), toml)
+}
+
+fn capture() -> PathBuf {
+    kit::data().join("test/http.pcap.zst")
+}
+
+#[test]
+fn unknown_keys_and_impossible_limits_are_refused_by_name() {
+    for (name, toml, words) in [
+        ("key", "[flows]\nidle = 5", ["idle", "idle_ms"]),
+        ("table", "[flow]\nidle_ms = 5", ["flow", "flows"]),
+        ("type", "[flows]\nidle_ms = \"long\"", ["idle_ms", "u64"]),
+        ("negative", "[flows]\nidle_ms = -1", ["idle_ms", "u64"]),
+        ("toml", "[flows\n", ["serveflow.toml", "line 1"]),
+        ("zero", "[limits]\nbatch_rows = 0", ["limits.batch_rows", "at least 1"]),
+        ("rows", "[limits]\nbatch_rows = 1000000000000", ["limits.batch_rows", "at most"]),
+        ("jobs", "[limits]\nlane_jobs = 1000000000000000", ["limits.lane_jobs", "at most"]),
+        ("frames", "[limits]\nbatch_frames = 100000000000", ["limits.batch_frames", "at most"]),
+        ("flows", "[flows]\ncapacity = 100000000000", ["flows.capacity", "at most"]),
+        ("sink", "[output]\nformat = \"xml\"", ["output.format", "json"]),
+    ] {
+        let path = config(name, toml);
+        run(&[&capture()], &["--config", text(&path)]).exits(1).says(&words);
+    }
+}
+
+#[test]
+fn what_is_typed_on_the_command_line_wins() {
+    let path = config("wins", "[output]\nformat = \"csv\"\nprovisional = true");
+    let ran = run(&[&capture()], &["--config", text(&path)]).exits(0);
+    assert!(ran.out.starts_with("flow,src") && ran.out.contains(",provisional,false,"));
+    let ran = run(&[&capture()], &["--config", text(&path), "--format", "json"]).exits(0);
+    assert!(ran.out.starts_with('{') && ran.out.contains("\"final\":false"));
+}
+
+#[test]
+fn the_smallest_limits_keep_the_accounts() {
+    let plain = run(&[&capture()], &[]).exits(0).verdicts();
+    for (name, toml, changes) in [
+        ("frames", "[limits]\nbatch_frames = 1", false),
+        ("rows", "[limits]\nbatch_rows = 1", false),
+        ("jobs", "[limits]\nlane_jobs = 1", false),
+        ("seed", "[flows]\nseed = 7", false),
+        ("capacity", "[flows]\ncapacity = 1", true),
+        ("pool", "[limits]\nrecord_packets = 1", true),
+        ("both", "[limits]\nrecord_packets = 3\nbatch_rows = 2\n[flows]\ncapacity = 2", true),
+        ("idle", "[flows]\nidle_ms = 0", true),
+        ("active", "[flows]\nactive_ms = 0\nlinger_ms = 0", true),
+        ("forever", "[flows]\nidle_ms = 18446744073709551615", false),
+    ] {
+        let path = config(&format!("small-{name}"), toml);
+        let ran = run(&[&capture()], &["--config", text(&path)]).exits(0);
+        let [packets, flows] = ["packets", "flows"].map(|word| ran.account(word));
+        assert_eq!(packets[0], packets[1] + packets[2] + packets[3], "{name}");
+        assert_eq!((flows[1], flows[2], flows[3]), (flows[0], 0, 0), "{name}");
+        let verdicts = ran.verdicts();
+        assert_eq!(verdicts.len() as u64, flows[0], "{name}");
+        assert_eq!(verdicts != plain, changes, "{name}");
+    }
+}

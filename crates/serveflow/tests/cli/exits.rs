@@ -1,0 +1,116 @@
+//! Exit codes, and the sentences that come with them.
+
+use super::kit::{self, put, run, scratch, serveflow, text};
+use std::path::Path;
+
+#[test]
+fn a_wrong_command_line_is_2() {
+    let bundle = text(kit::bundle());
+    let cases: [&[&str]; 12] = [
+        &[],
+        &["fly"],
+        &["run"],
+        &["run", "x.pcap"],
+        &["run", "x.pcap", "--bundle", bundle, "--bogus"],
+        &["run", "x.pcap", "--bundle", bundle, "--format", "xml"],
+        &["train", "--captures", "x", "--out", "y", "--stages", "bush@1"],
+        &["train", "--captures", "x", "--out", "y", "--stages", "tree@0"],
+        &["train", "--captures", "x", "--out", "y", "--max-loss", "nan"],
+        &["train", "--captures", "x", "--out", "y", "--escalate", "1.5"],
+        &["train", "--captures", "x", "--out", "y", "--headers", "ipx"],
+        &["evaluate", "--captures", "x", "--bundle", bundle, "--split", "exam"],
+    ];
+    for args in cases {
+        let ran = serveflow(args).exits(2);
+        assert_eq!(ran.out, "", "{args:?}");
+        assert!(ran.err.contains("Usage") || ran.err.contains("--help"), "{args:?}: {}", ran.err);
+    }
+    assert!(serveflow(cases[5]).err.contains("json, csv, null"));
+}
+
+#[test]
+fn what_cannot_be_done_is_1_and_says_what_and_where() {
+    let dir = scratch("exits");
+    let capture = kit::data().join("test/llmnr.pcap.zst");
+    let (capture, bundle) = (text(&capture), text(kit::bundle()));
+    let nowhere = dir.join("nowhere");
+    let nowhere = text(&nowhere);
+    let empty = dir.join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let file = put(dir.join("file"), "x");
+    let cases: [(&[&str], &str); 9] = [
+        (&["run", capture, "--bundle", nowhere], "SHA256SUMS"),
+        (&["run", capture, "--bundle", capture], "SHA256SUMS"),
+        (&["run", nowhere, "--bundle", bundle], "cannot open"),
+        (&["run", text(&empty), "--bundle", bundle], "no capture file"),
+        (&["run", capture, "--bundle", bundle, "--out", text(&empty)], "cannot write"),
+        (&["--config", nowhere, "run", capture, "--bundle", bundle], "No such file"),
+        (&["train", "--captures", nowhere, "--out", nowhere], "cannot open"),
+        (&["train", "--captures", text(&empty), "--out", nowhere], "no capture file"),
+        (&["evaluate", "--captures", nowhere, "--labels", text(&file), "--bundle", bundle], "file"),
+    ];
+    for (args, word) in cases {
+        let ran = serveflow(args).exits(1).says(&["error: ", word]);
+        let system = ran.err.matches("os error").count();
+        assert!(system <= 1, "the system's answer stands there once: {}", ran.err);
+        assert_eq!(ran.out, "", "{args:?}");
+    }
+}
+
+#[test]
+fn a_bundle_that_cannot_be_written_is_refused_before_the_training() {
+    let dir = scratch("unwritable");
+    let file = put(dir.join("file"), "x");
+    let (labels, _) = kit::small();
+    for out in [file.clone(), file.join("below")] {
+        let started = std::time::Instant::now();
+        // So many trees take minutes.
+        let more = ["--stages", "forest@5", "--trees", "1000000"];
+        kit::train(labels, &kit::data(), &out, &more).exits(1).says(&["cannot write"]);
+        assert!(started.elapsed().as_secs() < 20);
+    }
+}
+
+#[test]
+fn a_bundle_that_was_touched_is_refused() {
+    let dir = scratch("touched");
+    for name in ["plan.toml", "SHA256SUMS", "models/tree_1.json"] {
+        copy(kit::bundle(), &dir);
+        let path = dir.join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.insert(0, b'#');
+        std::fs::write(&path, bytes).unwrap();
+        let capture = kit::data().join("test/llmnr.pcap.zst");
+        let ran = serveflow(&["run", text(&capture), "--bundle", text(&dir)]).exits(1);
+        assert!(ran.err.contains(name) && ran.out.is_empty(), "{}", ran.err);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.join("models")).unwrap();
+    for name in ["plan.toml", "SHA256SUMS"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    for entry in std::fs::read_dir(from.join("models")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join("models").join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn the_demo_runs_from_anywhere() {
+    let dir = scratch("demo");
+    let output = kit::program().current_dir(&dir).arg("demo").output().unwrap();
+    assert!(output.status.success());
+    assert!(!output.stdout.is_empty());
+    serveflow(&["demo", "--sample", text(&dir)]).exits(1).says(&["labels.csv", "--sample"]);
+}
+
+#[test]
+fn a_capture_of_nothing_is_served_to_its_end() {
+    let path = put(scratch("nothing").join("a.pcap"), kit::pcap(&[]));
+    let ran = run(&[&path], &[]).exits(0);
+    assert_eq!((ran.out.as_str(), ran.account("packets")[0]), ("", 0));
+    let ran = run(&[&path], &["--format", "csv"]).exits(0);
+    assert!(ran.out.starts_with("flow,src,") && ran.out.lines().count() == 1);
+}

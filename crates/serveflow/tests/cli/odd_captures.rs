@@ -1,0 +1,101 @@
+//! Captures that are odd, but not damaged.
+
+use super::kit::{self, pcap, pcapng, put, run, scratch};
+use serveflow_core::packet::LinkType;
+use serveflow_io::OwnedFrame;
+
+const START: u64 = 1_700_000_000_000_000_000;
+
+fn frame(ts_ns: u64, ether_type: u16, packet: &[u8]) -> OwnedFrame {
+    let data = [&[2; 12][..], &ether_type.to_be_bytes(), packet].concat();
+    let orig_len = data.len() as u32;
+    OwnedFrame { ts_ns, orig_len, link: LinkType::Ethernet, data, note: None }
+}
+
+fn udp(port: u16, payload: usize) -> Vec<u8> {
+    let ports = [port.to_be_bytes(), 53u16.to_be_bytes()].concat();
+    let rest = [((8 + payload) as u16).to_be_bytes(), [0, 0]].concat();
+    [ports, rest, vec![7; payload]].concat()
+}
+
+fn ipv6(port: u16) -> Vec<u8> {
+    let datagram = udp(port, 20);
+    let mut packet = vec![0x60, 0, 0, 0, 0, datagram.len() as u8, 17, 64];
+    packet.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    packet.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+    packet.extend(datagram);
+    packet
+}
+
+fn ipv4(host: u8, port: u16, payload: usize) -> Vec<u8> {
+    let datagram = udp(port, payload);
+    let mut packet = vec![0x45, 0, 0, (20 + datagram.len()) as u8, 0, 1, 0, 0, 64, 17, 0, 0];
+    packet.extend([10, 0, 0, host, 10, 0, 0, 254]);
+    packet.extend(datagram);
+    packet
+}
+
+#[test]
+fn frames_that_are_no_ip_are_counted_and_no_flow() {
+    let frames: Vec<OwnedFrame> = (0..5).map(|n| frame(START + n, 0x0806, &[0; 28])).collect();
+    let path = put(scratch("arp").join("arp.pcap"), pcap(&frames));
+    let ran = run(&[&path], &[]).exits(0).says(&["not_ip 5"]);
+    assert_eq!(ran.out, "");
+}
+
+#[test]
+fn ipv6_is_served_by_models_of_ipv4() {
+    let frame = |n: u64| frame(START + n * 1000, 0x86dd, &ipv6(1000 + n as u16 % 3));
+    let frames: Vec<OwnedFrame> = (0..9).map(frame).collect();
+    let path = put(scratch("ipv6").join("v6.pcap"), pcap(&frames));
+    let verdicts = run(&[&path], &[]).exits(0).verdicts();
+    assert_eq!(verdicts.len(), 3);
+    assert!(verdicts.iter().all(|v| v["dst"] == "2001:db8::2" && v["label"].is_string()));
+}
+
+#[test]
+fn nanoseconds_arrive_to_the_last_digit() {
+    let frames: Vec<OwnedFrame> =
+        (0..4).map(|n| frame(START + 1_000_000_007 * n, 0x0800, &ipv4(1, 9, 30))).collect();
+    let dir = scratch("nanoseconds");
+    for path in [put(dir.join("a"), pcapng(&frames)), put(dir.join("b"), pcap(&frames))] {
+        let ran = run(&[&path], &[]).exits(0);
+        assert!(ran.out.contains("\"first_ts\":1700000000.000000000,"), "{}", ran.out);
+        let frames_back = kit::frames(&path);
+        assert_eq!(frames_back, frames);
+    }
+}
+
+#[test]
+fn times_at_both_ends_and_in_any_order_are_served() {
+    let at = |ts_ns: u64, host: u8| frame(ts_ns, 0x0800, &ipv4(host, 7, 10));
+    let last = (u64::from(u32::MAX)) * 1_000_000_000;
+    let orders: [&[u64]; 4] = [
+        &[0, 0, 1],
+        &[last, last, last],
+        &[last, 0, last, 0, 5, 6, last, last],
+        &[START + 500_000_000_000, START, START + 400_000_000_000, START],
+    ];
+    for (index, times) in orders.into_iter().enumerate() {
+        let frames: Vec<OwnedFrame> =
+            times.iter().enumerate().map(|(n, &time)| at(time, n as u8 % 2)).collect();
+        let path = put(scratch(&format!("times-{index}")).join("a.pcap"), pcap(&frames));
+        let ran = run(&[&path], &[]).exits(0);
+        let flows = ran.account("flows");
+        assert_eq!((flows[1], ran.verdicts().len() as u64), (flows[0], flows[0]), "{times:?}");
+        assert_eq!(ran.account("packets")[0], times.len() as u64);
+    }
+}
+
+#[test]
+fn frames_of_no_bytes_and_cut_headers_are_counted() {
+    let whole = frame(START, 0x0800, &ipv4(1, 9, 30));
+    let cut = |len: usize| OwnedFrame { data: whole.data[..len].to_vec(), ..whole.clone() };
+    let frames: Vec<OwnedFrame> = (0..=whole.data.len()).map(cut).collect();
+    let path = put(scratch("cut-frames").join("a.pcap"), pcap(&frames));
+    let ran = run(&[&path], &[]).exits(0);
+    let packets = ran.account("packets");
+    assert_eq!(packets[0], frames.len() as u64);
+    assert!(packets[3] >= 34, "frames without a whole IP header: {packets:?}");
+    assert_eq!(ran.verdicts().len() as u64, ran.account("flows")[0]);
+}

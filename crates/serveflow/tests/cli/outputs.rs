@@ -1,0 +1,164 @@
+//! What `run` writes: lines that parse, keys that are documented, accounts that balance.
+
+use super::kit::{self, Ran, put, run, scratch, text};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const KEYS: [&str; 17] = [
+    "flow",
+    "src",
+    "src_port",
+    "dst",
+    "dst_port",
+    "proto",
+    "label",
+    "confidence",
+    "stage",
+    "packets",
+    "reason",
+    "final",
+    "first_ts",
+    "deciding_ts",
+    "collection_us",
+    "compute_us",
+    "vlan",
+];
+
+fn capture() -> std::path::PathBuf {
+    kit::data().join("test/http.pcap.zst")
+}
+
+/// Fails unless accounts balance and are those of the final verdicts.
+fn accounts_hold(ran: &Ran) {
+    let packets = ran.account("packets");
+    let [seen, recorded, not_wanted, rejected] = packets[..] else { panic!("{packets:?}") };
+    assert_eq!(seen, recorded + not_wanted + rejected);
+    let flows = ran.account("flows");
+    let [seen, verdicts, waiting, asked] = flows[..] else { panic!("{flows:?}") };
+    assert_eq!((seen, waiting, asked), (verdicts, 0, 0));
+    let all = ran.verdicts();
+    let finals: Vec<&Value> = all.iter().filter(|verdict| verdict["final"] == true).collect();
+    assert_eq!(finals.len() as u64, verdicts);
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    finals.iter().for_each(|v| *reasons.entry(v["reason"].as_str().unwrap()).or_default() += 1);
+    for (reason, count) in reasons {
+        let expected = format!("{reason} {count}");
+        assert!(
+            ran.err.lines().any(|line| line.contains("verdicts: ") && line.contains(&expected))
+        );
+    }
+}
+
+#[test]
+fn lines_hold_the_documented_keys() {
+    let ran = run(&[&capture()], &[]).exits(0);
+    for line in ran.out.lines() {
+        let verdict: Value = serde_json::from_str(line).unwrap();
+        let keys: Vec<&String> = verdict.as_object().unwrap().keys().collect();
+        assert!(keys.iter().all(|key| KEYS.contains(&key.as_str())), "{line}");
+        assert_eq!(keys.len(), KEYS.len() - 1, "all but `vlan`: {line}");
+        let confidence = verdict["confidence"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&confidence), "{line}");
+        assert!(verdict["collection_us"].as_f64() >= Some(0.0));
+        assert!(verdict["first_ts"].as_f64() <= verdict["deciding_ts"].as_f64());
+    }
+    let stages: Vec<String> =
+        ran.verdicts().iter().map(|v| v["stage"].as_str().unwrap().to_owned()).collect();
+    for stage in ["tree@1", "boosted@5"] {
+        assert!(stages.iter().any(|found| found == stage), "{stage} decides some");
+    }
+    accounts_hold(&ran);
+}
+
+#[test]
+fn csv_says_what_json_says() {
+    let json = run(&[&capture()], &[]).exits(0).verdicts();
+    let dir = scratch("csv");
+    let out = dir.join("verdicts.csv");
+    let ran = run(&[&capture()], &["--format", "csv", "--out", text(&out)]).exits(0);
+    assert_eq!(ran.out, "");
+    let table = std::fs::read_to_string(out).unwrap();
+    let mut lines = table.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    assert!(KEYS.iter().all(|key| header.contains(key)) && header.len() == KEYS.len());
+    let mut rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    rows.sort_by_key(|row| row[0].parse::<u64>().unwrap());
+    assert_eq!(rows.len(), json.len());
+    for (row, verdict) in rows.iter().zip(&json) {
+        for (key, field) in header.iter().zip(row).filter(|(key, _)| **key != "compute_us") {
+            let expected = match &verdict[*key] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                // Times have nine decimals, which a float of JSON may not hold.
+                Value::Number(_) if key.ends_with("_ts") => (*field).to_owned(),
+                Value::Number(number) if number.is_f64() => {
+                    assert_eq!(field.parse::<f64>().unwrap(), number.as_f64().unwrap());
+                    continue;
+                }
+                other => other.to_string(),
+            };
+            assert_eq!(*field, expected, "{key}");
+        }
+    }
+    let ran = run(&[&capture()], &["--format", "null"]).exits(0);
+    assert_eq!((ran.out.as_str(), ran.account("flows")[0]), ("", json.len() as u64));
+}
+
+#[test]
+fn provisional_verdicts_come_beside_the_final_ones() {
+    let plain = run(&[&capture()], &[]).exits(0).verdicts();
+    let ran = run(&[&capture()], &["--provisional"]).exits(0);
+    accounts_hold(&ran);
+    let (finals, early): (Vec<Value>, Vec<Value>) =
+        ran.verdicts().into_iter().partition(|verdict| verdict["final"] == true);
+    assert_eq!(finals, plain);
+    assert!(!early.is_empty() && early.iter().all(|v| v["reason"] == "provisional"));
+    // One for each stage that a flow left.
+    let stage = |verdict: &Value| match verdict["stage"].as_str() {
+        Some("tree@1") => 0,
+        Some("boosted@1") => 1,
+        _ => 2,
+    };
+    let left: usize = finals.iter().map(stage).sum();
+    assert_eq!(early.len(), left);
+    let order = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut decided = std::collections::HashSet::new();
+    for verdict in order {
+        let flow = verdict["flow"].as_u64().unwrap();
+        assert!(!decided.contains(&flow), "nothing follows a final verdict");
+        if verdict["final"] == true {
+            decided.insert(flow);
+        }
+    }
+}
+
+#[test]
+fn quiet_is_quiet() {
+    let ran = run(&[&capture()], &["--quiet"]).exits(0);
+    assert_eq!(ran.err, "");
+    assert!(!ran.out.is_empty());
+}
+
+#[test]
+fn helpers_of_a_shell_are_written() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = kit::serveflow(&["completions", shell]).exits(0);
+        assert!(ran.out.contains("serveflow") && ran.out.contains("evaluate"), "{shell}");
+    }
+    let ran = kit::serveflow(&["man"]).exits(0);
+    assert!(ran.out.contains(".TH") && ran.out.contains("evaluate"));
+    let ran = kit::serveflow(&["inspect", "--example-config"]).exits(0);
+    let path = put(scratch("example").join("serveflow.toml"), &ran.out);
+    run(&[&capture()], &["--config", text(&path)]).exits(0);
+    let ran = kit::serveflow(&["inspect", text(kit::bundle()), text(&capture())]).exits(0);
+    assert!(ran.out.contains("boosted@5") && ran.out.contains("Ethernet"), "{}", ran.out);
+}
+
+#[test]
+fn a_full_device_is_an_error_with_a_sentence() {
+    let full = Path::new("/dev/full");
+    if full.exists() {
+        run(&[&capture()], &["--out", text(full)]).exits(1).says(&["cannot write verdicts"]);
+    }
+}
