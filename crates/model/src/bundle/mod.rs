@@ -28,7 +28,7 @@ use serveflow_core::features::{FeatureSpec, Features, Mask};
 use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::Model;
 use serveflow_core::parse::Header;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,6 +65,7 @@ impl Bundle {
         };
         let path = dir.join(PLAN);
         let plan = read_plan(&path, listed(PLAN)?)?;
+        names_are_unique(&path, &plan)?;
         let mut models = Vec::new();
         let mut stages = Vec::new();
         for (index, written) in plan.stages.iter().enumerate() {
@@ -161,6 +162,20 @@ fn read_plan(path: &Path, bytes: &[u8]) -> Result<Plan, BundleError> {
         return Err(BundleError::Version { path: path.to_owned(), found: format.to_owned() });
     }
     toml::from_str(text).map_err(|error| refused(error.to_string()))
+}
+
+/// Outputs name labels and stages, and thresholds stand under their label's name.
+fn names_are_unique(path: &Path, plan: &Plan) -> Result<(), BundleError> {
+    let labels = plan.labels.iter().map(|label| ("label", label));
+    let stages = plan.stages.iter().map(|stage| ("stage", &stage.name));
+    let mut seen = BTreeSet::new();
+    match labels.chain(stages).find(|&entry| !seen.insert(entry)) {
+        None => Ok(()),
+        Some((what, name)) => {
+            let message = format!("expected each {what} once, found `{name}` twice");
+            Err(BundleError::Plan { path: path.to_owned(), message })
+        }
+    }
 }
 
 fn load_model(path: &Path, stage: &StagePlan, bytes: &[u8]) -> Result<Arc<dyn Model>, BundleError> {
