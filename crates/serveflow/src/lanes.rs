@@ -2,6 +2,7 @@
 
 use serveflow_core::lane::{InlineLane, Job, Lane, Model};
 use serveflow_model::bundle::LANE_NAMES;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -57,7 +58,7 @@ impl ThreadLane {
         let (answers, done) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             for mut job in waiting {
-                job.failed = models[job.stage].score(&job.rows, &mut job.scores).is_err();
+                job.failed = !scores(models[job.stage].as_ref(), &mut job);
                 if answers.send(job).is_err() {
                     return;
                 }
@@ -65,6 +66,13 @@ impl ThreadLane {
         });
         Self { queue: Some(queue), done, thread: Some(thread) }
     }
+}
+
+/// Whether the model scores the job. A model that panics fails like any other: its job must come
+/// back, or its flows would be waited for without end.
+fn scores(model: &dyn Model, job: &mut Job) -> bool {
+    let score = AssertUnwindSafe(|| model.score(&job.rows, &mut job.scores).is_ok());
+    std::panic::catch_unwind(score).unwrap_or(false)
 }
 
 impl Lane for ThreadLane {
