@@ -5,12 +5,12 @@ use super::args::InspectArgs;
 use serveflow::config::EXAMPLE;
 use serveflow::summary;
 use serveflow_core::engine::Engine;
+use serveflow_core::packet::LinkType;
 use serveflow_io::drive::Worker;
 use serveflow_io::{Batch, CaptureReader, FileSource, Null};
 use serveflow_model::bundle::{Bundle, GatePlan, StagePlan};
 use serveflow_train::pipeline::TrainPlan;
 use serveflow_train::record::{RecordingLane, recording_cascade};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -124,7 +124,8 @@ fn gate(gate: &GatePlan) -> String {
 /// What a capture's packets say.
 #[derive(Default)]
 struct Seen {
-    links: BTreeMap<String, u64>,
+    /// Packets by link type, in order of appearance.
+    links: Vec<(LinkType, u64)>,
     first_ns: Option<u64>,
     last_ns: u64,
     captured: u64,
@@ -135,7 +136,10 @@ struct Seen {
 impl Seen {
     fn add(&mut self, batch: &Batch) {
         for packet in batch.iter() {
-            *self.links.entry(format!("{:?}", packet.link)).or_default() += 1;
+            match self.links.iter_mut().find(|(link, _)| *link == packet.link) {
+                Some((_, count)) => *count += 1,
+                None => self.links.push((packet.link, 1)),
+            }
             let first = self.first_ns.get_or_insert(packet.ts_ns);
             *first = (*first).min(packet.ts_ns);
             self.last_ns = self.last_ns.max(packet.ts_ns);
@@ -169,7 +173,7 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<bool> {
         ControlFlow::Continue(())
     })?;
     let mut text = format!("capture {}: {format}\n", path.display());
-    let links: Vec<String> = seen.links.iter().map(|(link, n)| format!("{link} {n}")).collect();
+    let links: Vec<String> = seen.links.iter().map(|(link, n)| format!("{link:?} {n}")).collect();
     let first = seen.first_ns.unwrap_or(0);
     let _ = writeln!(text, "  link types: {}", links.join(", "));
     let _ = writeln!(
