@@ -1,10 +1,13 @@
 //! The label book: captures, and what their flows are.
 
-use super::Split;
+use super::{LabelError, Split};
 use serveflow_core::key::FlowKey;
 use serveflow_core::verdict::FiveTuple;
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Labels are numbered with 16 bits, and a cascade takes one number less.
+const MAX_LABELS: usize = u16::MAX as usize;
 
 /// A flow's label and split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum FileLabels {
     Whole(Labelled),
     /// By flow key and time of the first packet, microseconds since the epoch.
     Flows(HashMap<FlowKey, Vec<(u64, Labelled)>>),
+    /// By flow key and time of any packet, for a flow has the label of its first one.
+    Packets(HashMap<FlowKey, Vec<(u64, Labelled)>>),
 }
 
 impl FileLabels {
@@ -31,10 +36,10 @@ impl FileLabels {
     pub fn find(&self, flow: &FiveTuple, first_us: u64) -> Option<Labelled> {
         match self {
             Self::Whole(labelled) => Some(*labelled),
-            Self::Flows(flows) => {
+            Self::Flows(entries) | Self::Packets(entries) => {
                 let (key, _) = FiveTuple { vlan: None, ..*flow }.key();
                 let distance = |entry: &&(u64, Labelled)| entry.0.abs_diff(first_us);
-                let nearest = flows.get(&key)?.iter().min_by_key(distance)?;
+                let nearest = entries.get(&key)?.iter().min_by_key(distance)?;
                 (nearest.0.abs_diff(first_us) <= 1).then_some(nearest.1)
             }
         }
@@ -46,15 +51,17 @@ impl FileLabels {
         let may = |labelled: &Labelled| labelled.split.is_none_or(|own| own == split);
         match self {
             Self::Whole(labelled) => may(labelled),
-            Self::Flows(flows) => flows.values().flatten().any(|(_, labelled)| may(labelled)),
+            Self::Flows(entries) | Self::Packets(entries) => {
+                entries.values().flatten().any(|(_, labelled)| may(labelled))
+            }
         }
     }
 
-    /// Flows that are listed one by one; 0 when the whole capture has one label.
+    /// Flows that are listed one by one; 0 when the capture's flows are not listed.
     #[must_use]
     pub fn listed(&self) -> usize {
         match self {
-            Self::Whole(_) => 0,
+            Self::Whole(_) | Self::Packets(_) => 0,
             Self::Flows(flows) => flows.values().map(Vec::len).sum(),
         }
     }
@@ -79,7 +86,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// A provisional index for a label.
+    /// A provisional index for a label; what is beyond the most labels is refused at the end.
     pub(super) fn label(&mut self, name: &str) -> u16 {
         if let Some(&index) = self.names.get(name) {
             return index;
@@ -100,11 +107,23 @@ impl Writer {
         }
     }
 
+    pub(super) fn packet(&mut self, file: PathBuf, key: FlowKey, at_us: u64, labelled: Labelled) {
+        let file = self.files.entry(file).or_insert_with(|| FileLabels::Packets(HashMap::new()));
+        if let FileLabels::Packets(packets) = file {
+            packets.entry(key).or_default().push((at_us, labelled));
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    pub(super) fn finish(mut self, sha256: String) -> LabelBook {
+    /// The book of what was collected from `path`.
+    pub(super) fn finish(mut self, path: &Path, sha256: String) -> Result<LabelBook, LabelError> {
+        if self.names.len() > MAX_LABELS {
+            let (path, found) = (path.to_owned(), self.names.len());
+            return Err(LabelError::TooMany { path, most: MAX_LABELS, found });
+        }
         let mut sorted = vec![0; self.names.len()];
         for (index, &provisional) in self.names.values().enumerate() {
             sorted[usize::from(provisional)] = index as u16;
@@ -114,11 +133,11 @@ impl Writer {
         for file in self.files.values_mut() {
             match file {
                 FileLabels::Whole(labelled) => renumber(labelled),
-                FileLabels::Flows(flows) => {
-                    flows.values_mut().flatten().for_each(|(_, labelled)| renumber(labelled));
+                FileLabels::Flows(entries) | FileLabels::Packets(entries) => {
+                    entries.values_mut().flatten().for_each(|(_, labelled)| renumber(labelled));
                 }
             }
         }
-        LabelBook { labels: self.names.into_keys().collect(), files: self.files, sha256 }
+        Ok(LabelBook { labels: self.names.into_keys().collect(), files: self.files, sha256 })
     }
 }

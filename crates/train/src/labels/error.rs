@@ -36,6 +36,15 @@ pub enum LabelError {
         /// What was found.
         found: String,
     },
+    /// There are more labels than a cascade takes.
+    TooMany {
+        /// Where the labels are from.
+        path: PathBuf,
+        /// The most labels.
+        most: usize,
+        /// Labels found.
+        found: usize,
+    },
     /// There is no labelled flow, or no labelled capture.
     Nothing {
         /// Where labels were looked for.
@@ -56,6 +65,9 @@ impl fmt::Display for LabelError {
             Self::BadField { path, line, column, expected, found } => {
                 let path = path.display();
                 write!(f, "{path}: line {line}: {column}: expected {expected}, found `{found}`")
+            }
+            Self::TooMany { path, most, found } => {
+                write!(f, "{}: expected at most {most} labels, found {found}", path.display())
             }
             Self::Nothing { path, expected } => {
                 write!(f, "{}: no labels: expected {expected}", path.display())

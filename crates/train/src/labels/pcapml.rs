@@ -22,14 +22,15 @@ pub fn from_comments(files: &[PathBuf]) -> Result<LabelBook, LabelError> {
             note_labels(&batch, file, &mut book);
         }
     }
+    let path = files.first().cloned().unwrap_or_default();
     if book.is_empty() {
         return Err(LabelError::Nothing {
-            path: files.first().cloned().unwrap_or_default(),
+            path,
             expected: "packet comments of the form `sample id,label`",
         });
     }
     let listing: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    Ok(book.finish(serveflow_model::bundle::sha256(listing.join("\n").as_bytes())))
+    book.finish(&path, serveflow_model::bundle::sha256(listing.join("\n").as_bytes()))
 }
 
 fn note_labels(batch: &Batch, file: &Path, book: &mut Writer) {
@@ -37,7 +38,7 @@ fn note_labels(batch: &Batch, file: &Path, book: &mut Writer) {
         let Some(name) = batch.note(index).and_then(label) else { continue };
         let Ok(parsed) = parse::parse(&packet, false) else { continue };
         let labelled = Labelled { label: book.label(name), split: None };
-        book.flow(file.to_owned(), parsed.key, packet.ts_ns / 1000, labelled);
+        book.packet(file.to_owned(), parsed.key, packet.ts_ns / 1000, labelled);
     }
 }
 

@@ -14,18 +14,19 @@ const COLUMNS: [&str; 9] =
 /// Positions of [`COLUMNS`] in a table.
 struct Table<'a> {
     path: &'a Path,
+    bytes: &'a [u8],
     positions: [usize; COLUMNS.len()],
 }
 
 impl<'a> Table<'a> {
-    fn new(path: &'a Path, header: &StringRecord) -> Result<Self, LabelError> {
+    fn new(path: &'a Path, bytes: &'a [u8], header: &StringRecord) -> Result<Self, LabelError> {
         let mut positions = [0; COLUMNS.len()];
         for (position, column) in positions.iter_mut().zip(COLUMNS) {
             let found = header.iter().position(|name| name.trim() == column);
             let missing = || LabelError::MissingColumn { path: path.to_owned(), column };
             *position = found.ok_or_else(missing)?;
         }
-        Ok(Self { path, positions })
+        Ok(Self { path, bytes, positions })
     }
 
     fn text<'r>(&self, record: &'r StringRecord, column: usize) -> &'r str {
@@ -35,7 +36,7 @@ impl<'a> Table<'a> {
     fn bad(&self, record: &StringRecord, column: usize, expected: &'static str) -> LabelError {
         LabelError::BadField {
             path: self.path.to_owned(),
-            line: record.position().map_or(0, csv::Position::line),
+            line: record.position().map_or(0, |position| line(self.bytes, position)),
             column: COLUMNS[column],
             expected,
             found: self.text(record, column).to_owned(),
@@ -72,6 +73,28 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The line that a record starts on, from 1. The reader's position is the end of the record before
+/// it, so blank lines and what is left of a line end are stepped over here.
+fn line(bytes: &[u8], position: &csv::Position) -> u64 {
+    let (before, behind) = bytes.split_at(bytes.len().min(position.byte() as usize));
+    let ends = behind.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    before.iter().chain(ends).filter(|&&byte| byte == b'\n').count() as u64 + 1
+}
+
+/// What is wrong with a record that is none.
+fn malformed(bytes: &[u8], error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos: Some(position), expected_len, len } => {
+            let line = line(bytes, position);
+            format!("line {line}: expected {expected_len} fields as in line 1, found {len}")
+        }
+        csv::ErrorKind::Utf8 { pos: Some(position), .. } => {
+            format!("line {}: expected UTF-8 text", line(bytes, position))
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// Reads a label table; its `file` column is relative to `captures`.
 ///
 /// # Errors
@@ -81,11 +104,12 @@ pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError>
     let io = |message: String| LabelError::Io { path: path.to_owned(), message };
     let bytes = std::fs::read(path).map_err(|error| io(error.to_string()))?;
     let mut reader = csv::ReaderBuilder::new().from_reader(bytes.as_slice());
-    let header = reader.headers().map_err(|error| io(error.to_string()))?.clone();
-    let table = Table::new(path, &header)?;
+    let malformed = |error: csv::Error| io(malformed(&bytes, &error));
+    let header = reader.headers().map_err(malformed)?.clone();
+    let table = Table::new(path, &bytes, &header)?;
     let mut book = Writer::default();
     for record in reader.records() {
-        let record = record.map_err(|error| io(error.to_string()))?;
+        let record = record.map_err(malformed)?;
         let file = table.text(&record, 0);
         if file.is_empty() {
             return Err(table.bad(&record, 0, "a capture file"));
@@ -102,5 +126,5 @@ pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError>
     if book.is_empty() {
         return Err(LabelError::Nothing { path: path.to_owned(), expected: "a line per flow" });
     }
-    Ok(book.finish(serveflow_model::bundle::sha256(&bytes)))
+    book.finish(path, serveflow_model::bundle::sha256(&bytes))
 }
