@@ -134,7 +134,8 @@ fn list(
         let (kind, path) = (entry.file_type()?, entry.path());
         if kind.is_dir() {
             directories.push(path);
-        } else if !kind.is_symlink() || fs::metadata(&path)?.is_file() {
+        } else if !kind.is_symlink() || fs::metadata(&path).map_or(true, |found| found.is_file()) {
+            // A link that leads nowhere is a file that cannot be opened, and is named as such then.
             files.push(path);
         }
     }

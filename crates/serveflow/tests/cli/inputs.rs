@@ -103,3 +103,14 @@ fn damage_in_the_middle_ends_its_file_alone() {
         run(&[&path, &next], &[]).exits(3).says(&[name, word]);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_damage_and_no_end() {
+    let (dir, frames) = (scratch("links"), sample());
+    let plain = put(dir.join("b.pcap"), pcap(&frames));
+    std::os::unix::fs::symlink("nowhere", dir.join("a.pcap")).unwrap();
+    std::os::unix::fs::symlink(&dir, dir.join("circle")).unwrap();
+    let ran = run(&[&dir], &[]).exits(3).says(&["damaged: cannot open", "a.pcap"]);
+    assert_eq!(ran.verdicts(), run(&[&plain], &[]).exits(0).verdicts());
+}
