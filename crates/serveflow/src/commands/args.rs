@@ -1,5 +1,6 @@
 //! The command line: what can be typed.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::features::Mask;
 use serveflow_core::gate::Measure;
@@ -90,8 +91,13 @@ pub(crate) struct FeatureArgs {
     #[arg(long, value_delimiter = ',', default_value = "addresses,ports,checksums,ip_id,seq_ack")]
     pub(crate) mask: Vec<String>,
     /// Longest wait for a row's packets, milliseconds after the flow's first
-    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = plan_number())]
     pub(crate) wait_ms: u64,
+}
+
+/// A number that a plan can hold: TOML's integers have a sign.
+fn plan_number() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(..=i64::MAX as u64)
 }
 
 fn header(name: &str) -> Result<Header, String> {
@@ -149,6 +155,7 @@ pub(crate) struct TrainArgs {
     pub(crate) compare: bool,
     /// Packet depths of --compare
     #[arg(long, value_delimiter = ',', default_value = "1,2,3,5,10", value_name = "PACKETS")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) depths: Vec<u16>,
 }
 
@@ -199,7 +206,7 @@ pub(crate) struct TrainerArgs {
     #[arg(long, value_enum, default_value_t = Weights::None)]
     pub(crate) class_weights: Weights,
     /// Seed of all random choices; the same seed gives the same models and thresholds
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = plan_number())]
     pub(crate) seed: u64,
     /// Threads to train with [default: all cores]; models and thresholds do not depend on it
     #[arg(long)]

@@ -132,6 +132,16 @@ fn a_new_bundle_replaces_the_old_one() {
 }
 
 #[test]
+fn the_largest_numbers_make_a_bundle_that_loads() {
+    let (dir, (labels, _)) = (scratch("largest"), small());
+    let most = i64::MAX.to_string();
+    let more = ["--stages", "tree@1,tree@2", "--seed", &most, "--wait-ms", &most];
+    train(labels, &data(), &dir.join("bundle"), &more).exits(0);
+    let (_, report) = evaluate(&dir.join("bundle"), labels, &[]);
+    assert_eq!(number(&report, "disagreements"), 0.0);
+}
+
+#[test]
 fn compare_prints_each_kind_at_each_depth() {
     let (dir, (labels, _)) = (scratch("compare"), small());
     let more = ["--stages", "tree@1", "--compare", "--depths", "3,1,3", "--trees", "3"];

@@ -6,7 +6,7 @@ use std::path::Path;
 #[test]
 fn a_wrong_command_line_is_2() {
     let bundle = text(kit::bundle());
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 15] = [
         &[],
         &["fly"],
         &["run"],
@@ -18,6 +18,9 @@ fn a_wrong_command_line_is_2() {
         &["train", "--captures", "x", "--out", "y", "--max-loss", "nan"],
         &["train", "--captures", "x", "--out", "y", "--escalate", "1.5"],
         &["train", "--captures", "x", "--out", "y", "--headers", "ipx"],
+        &["train", "--captures", "x", "--out", "y", "--depths", "0,1"],
+        &["train", "--captures", "x", "--out", "y", "--seed", "18446744073709551615"],
+        &["train", "--captures", "x", "--out", "y", "--wait-ms", "9223372036854775808"],
         &["evaluate", "--captures", "x", "--bundle", bundle, "--split", "exam"],
     ];
     for args in cases {
