@@ -7,3 +7,4 @@
 pub mod config;
 pub mod lanes;
 pub mod summary;
+pub mod table;

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod evaluate;
+mod features;
 mod inspect;
 mod progress;
 mod run;
@@ -46,7 +47,8 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
     let session = Session { typed, quiet: cli.quiet, started: Instant::now() };
     match cli.command {
-        Command::Demo(_) | Command::Features(_) => anyhow::bail!("not yet"),
+        Command::Demo(_) => anyhow::bail!("not yet"),
+        Command::Features(args) => features::features(&session, &args),
         Command::Train(args) => train::train(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),

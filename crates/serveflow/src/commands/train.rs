@@ -50,7 +50,7 @@ fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
     Ok(TrainPlan {
         task: name.to_string_lossy().into_owned(),
         tiers: args.stages.clone(),
-        features: args.features.features.clone(),
+        features: args.features.encoders(),
         layout: HeaderLayout::new(&args.features.headers),
         masks: args.features.masks()?.into_iter().collect(),
         wait_ms: args.features.wait_ms,
