@@ -4,8 +4,13 @@
 //! which stage each flow stops at. A search over thresholds finds, among the cascades whose
 //! macro-F1 is within the stated loss of the last stage alone, the one that waits for the fewest
 //! packets; or the one that passes on a stated share.
+//!
+//! A few hundred flows per class leave room for luck, and a search over many thresholds finds it.
+//! So the search runs on bootstrap resamples of the calibration flows, and of the thresholds found
+//! for a gate and class a low one is taken: what only some resamples would accept goes on.
 
 use crate::metrics::Confusion;
+use crate::random::Random;
 use serveflow_core::gate::{Measure, Threshold, best_class};
 use serveflow_core::rows::Scores;
 
@@ -15,6 +20,10 @@ const CANDIDATES: usize = 48;
 const CLASS_CANDIDATES: usize = 16;
 /// What asking one more stage costs, in packets waited for: little, but not nothing.
 const ASK_COST: f64 = 0.1;
+/// Bootstrap resamples that are searched.
+const RESAMPLES: u64 = 15;
+/// The threshold taken of those found, from the lowest: about the fifth part is lower.
+const TAKEN: usize = 2;
 /// Accepts nothing.
 const NEVER: f32 = -1.0;
 
@@ -38,6 +47,15 @@ impl StageAnswers {
             packets,
             labels: rows().map(|row| best_class(row).0).collect(),
             uncertainty: rows().map(|row| measure.uncertainty(row)).collect(),
+        }
+    }
+
+    /// The answers for some of the flows, in that order.
+    fn drawn(&self, flows: &[usize]) -> Self {
+        Self {
+            packets: self.packets,
+            labels: flows.iter().map(|&flow| self.labels[flow]).collect(),
+            uncertainty: flows.iter().map(|&flow| self.uncertainty[flow]).collect(),
         }
     }
 }
@@ -92,7 +110,24 @@ struct Result {
     cost: f64,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(stages: &'a [StageAnswers], truth: &'a [u16], classes: usize) -> Self {
+        let wait = |stage: usize| f64::from(stages[stage].packets) + ASK_COST * stage as f64;
+        let cost = (0..stages.len()).map(wait).collect();
+        Self { stages, truth, classes, cost }
+    }
+
+    /// The thresholds that wait for the fewest packets at a loss of macro-F1 within the stated one.
+    fn within(&self, loss: f64, granularity: Granularity) -> Thresholds {
+        let slow = self.outcome(&vec![vec![NEVER; self.classes]; self.gates()]);
+        let floor = slow.macro_f1 - loss;
+        let mut best = self.universal(floor);
+        if granularity == Granularity::PerClass {
+            self.per_class(floor, &mut best);
+        }
+        best
+    }
+
     fn gates(&self) -> usize {
         self.stages.len() - 1
     }
@@ -264,28 +299,43 @@ pub fn calibrate(
 ) -> Calibrated {
     assert!(!stages.is_empty() && classes > 0, "a cascade has a stage and a class");
     assert!(stages.iter().all(|stage| stage.labels.len() == truth.len()), "one answer per flow");
-    let wait = |stage: usize| f64::from(stages[stage].packets) + ASK_COST * stage as f64;
-    let cost = (0..stages.len()).map(wait).collect();
-    let search = Search { stages, truth, classes, cost };
+    let search = Search::new(stages, truth, classes);
     let thresholds = match target {
         Target::Escalate(share) => search.escalate(share, granularity),
         Target::MaxLoss(loss) => {
-            let slow = search.outcome(&vec![vec![NEVER; classes]; search.gates()]);
-            let floor = slow.macro_f1 - loss;
-            let mut best = search.universal(floor);
-            if granularity == Granularity::PerClass {
-                search.per_class(floor, &mut best);
-            }
-            best
+            bagged(stages, truth, classes, |resample| resample.within(loss, granularity))
         }
     };
     search.finish(&thresholds, granularity)
 }
 
+/// Searches each resample, and takes a low threshold of those found for each gate and class.
+fn bagged(
+    stages: &[StageAnswers],
+    truth: &[u16],
+    classes: usize,
+    search: impl Fn(&Search<'_>) -> Thresholds,
+) -> Thresholds {
+    let mut found: Vec<Thresholds> = Vec::new();
+    for resample in 0..RESAMPLES {
+        let mut random = Random::new(&[resample]);
+        let draw: Vec<usize> = truth.iter().map(|_| random.below(truth.len())).collect();
+        let drawn: Vec<StageAnswers> = stages.iter().map(|stage| stage.drawn(&draw)).collect();
+        let drawn_truth: Vec<u16> = draw.iter().map(|&flow| truth[flow]).collect();
+        found.push(search(&Search::new(&drawn, &drawn_truth, classes)));
+    }
+    let low = |gate: usize, class: usize| {
+        let mut values: Vec<f32> = found.iter().map(|all| all[gate][class]).collect();
+        values.sort_unstable_by(f32::total_cmp);
+        values[TAKEN]
+    };
+    let gate = |gate| (0..classes).map(|class| low(gate, class)).collect();
+    (0..stages.len() - 1).map(gate).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
 
     /// A fast stage that is right when it is sure, and a slow one that is mostly right.
     fn answers(flows: usize) -> (Vec<StageAnswers>, Vec<u16>) {
@@ -345,9 +395,9 @@ mod tests {
     }
 
     #[test]
-    fn no_loss_allowed_means_never_worse_than_the_slow_stage() {
+    fn no_loss_allowed_means_hardly_worse_than_the_slow_stage() {
         let (stages, truth) = answers(500);
         let found = calibrate(&stages, &truth, 4, Target::MaxLoss(0.0), Granularity::Universal);
-        assert!(found.cascade_macro_f1 >= found.slow_macro_f1);
+        assert!(found.cascade_macro_f1 >= found.slow_macro_f1 - 0.005, "{found:?}");
     }
 }

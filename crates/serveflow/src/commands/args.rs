@@ -147,9 +147,9 @@ pub(crate) struct TrainArgs {
     /// How gates measure doubt: least_confidence, margin or entropy
     #[arg(long, default_value = "least_confidence", value_parser = measure)]
     pub(crate) measure: Measure,
-    /// One threshold per gate and predicted class instead of one per gate
-    #[arg(long)]
-    pub(crate) per_class: bool,
+    /// One threshold per gate, or one per gate and predicted class
+    #[arg(long, value_enum, default_value_t = Thresholds::PerClass)]
+    pub(crate) thresholds: Thresholds,
     #[command(flatten)]
     pub(crate) trainer: TrainerArgs,
     /// Also train each kind of model at each of --depths and print how good each is alone
@@ -158,6 +158,15 @@ pub(crate) struct TrainArgs {
     /// Packet depths of --compare
     #[arg(long, value_delimiter = ',', default_value = "1,2,3,5,10", value_name = "PACKETS")]
     pub(crate) depths: Vec<u16>,
+}
+
+/// How many thresholds a gate has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Thresholds {
+    /// One for all classes
+    Universal,
+    /// One per predicted class
+    PerClass,
 }
 
 /// How models are trained.
@@ -174,13 +183,13 @@ pub(crate) struct TrainerArgs {
     #[arg(long, default_value_t = 31)]
     pub(crate) leaves: usize,
     /// Flows in a leaf of a boosted tree, at least
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 5)]
     pub(crate) min_leaf: usize,
     /// L2 penalty on the leaves of boosted trees
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 5.0)]
     pub(crate) l2: f64,
     /// Share of the columns that each boosted tree sees
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.3)]
     pub(crate) column_fraction: f64,
     /// Share of the flows that each round of boosting sees
     #[arg(long, default_value_t = 1.0)]

@@ -1,6 +1,6 @@
 //! `serveflow train`: labelled captures in, a bundle out.
 
-use super::args::{COMPARED_KINDS, TrainArgs};
+use super::args::{COMPARED_KINDS, Thresholds, TrainArgs};
 use super::progress::Progress;
 use super::{Session, label_book};
 use serveflow_core::FlowConfig;
@@ -57,7 +57,10 @@ fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
         flows: config.engine.flows,
         params,
         measure: args.measure,
-        granularity: if args.per_class { Granularity::PerClass } else { Granularity::Universal },
+        granularity: match args.thresholds {
+            Thresholds::Universal => Granularity::Universal,
+            Thresholds::PerClass => Granularity::PerClass,
+        },
         target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
         seed: trainer.seed,
         threads: trainer.threads.unwrap_or_else(cores).max(1),

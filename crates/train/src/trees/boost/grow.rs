@@ -1,52 +1,13 @@
 //! One tree, leaf-wise: split the leaf that gains most, again and again.
 
-use super::histogram::{Histogram, Sums};
+use super::gains::{Gains, Judge, TINY};
+use super::histogram::Histogram;
+use super::plane_tree::{PlaneNode, PlaneTree};
 use super::quantise::{Bits, Quantised};
 use super::{BoostParams, draw_columns};
+use crate::trees::TrainSet;
 use crate::trees::decision::search::Split;
-use crate::trees::kernel::{Work, part, wide};
-use crate::trees::{BitMatrix, TrainSet};
-use serveflow_model::forest::{Node, Test, Tree};
-
-/// A tree whose nodes ask planes.
-#[derive(Clone, Debug)]
-pub(super) struct PlaneTree {
-    pub(super) nodes: Vec<PlaneNode>,
-    pub(super) leaves: Vec<f32>,
-}
-
-/// A node: the plane that it asks and its children, as in [`Node`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PlaneNode {
-    plane: usize,
-    left: i32,
-    right: i32,
-}
-
-impl PlaneTree {
-    /// A tree that adds nothing.
-    pub(super) fn constant() -> Self {
-        Self { nodes: Vec::new(), leaves: vec![0.0] }
-    }
-
-    /// The value of a row's leaf.
-    pub(super) fn value(&self, matrix: &BitMatrix, row: usize) -> f64 {
-        let row = matrix.row(row);
-        let mut at: i32 = if self.nodes.is_empty() { !0 } else { 0 };
-        while at >= 0 {
-            let node = &self.nodes[at as usize];
-            let passes = row[node.plane / 64] >> (node.plane % 64) & 1 == 1;
-            at = if passes { node.right } else { node.left };
-        }
-        f64::from(self.leaves[!at as usize])
-    }
-
-    /// The tree with tests of raw rows.
-    pub(super) fn bind(&self, tests: &[Test]) -> Tree {
-        let bind = |n: &PlaneNode| Node { test: tests[n.plane], left: n.left, right: n.right };
-        Tree { nodes: self.nodes.iter().map(bind).collect(), leaves: self.leaves.clone() }
-    }
-}
+use crate::trees::kernel::{part, wide};
 
 /// A leaf of the tree that grows: a stretch of the rows.
 struct Leaf {
@@ -267,64 +228,6 @@ impl<'a> Grower<'a> {
         }
         for (row, _) in bag.into_iter().flatten().enumerate().filter(|(_, in_bag)| !**in_bag) {
             scores[row] += tree.value(self.set.matrix(), row);
-        }
-    }
-}
-
-/// Keeps a leaf without hessian from a division by zero.
-const TINY: f64 = 1e-15;
-
-/// What a node is before a split, and what a split must keep to.
-struct Judge<'a> {
-    whole: Sums,
-    params: &'a BoostParams,
-    offset: f64,
-    gradient_unit: f64,
-    hessian_unit: f64,
-}
-
-impl Judge<'_> {
-    /// The gradient and hessian that sums stand for.
-    #[inline(always)]
-    fn real(&self, sums: Sums) -> (f64, f64) {
-        let gradient = sums.gradient as f64 - self.offset * sums.rows as f64;
-        (gradient * self.gradient_unit, sums.hessian as f64 * self.hessian_unit)
-    }
-
-    /// What rows add to the loss that is taken away, were they a leaf.
-    #[inline(always)]
-    fn worth(&self, (gradient, hessian): (f64, f64)) -> f64 {
-        gradient * gradient / (hessian + self.params.l2 + TINY)
-    }
-}
-
-/// Computes the gain of every plane; 0 where it may not be asked.
-struct Gains<'a> {
-    gains: &'a mut [f64],
-    histogram: &'a Histogram,
-    drawn: &'a [bool],
-    judge: Judge<'a>,
-}
-
-impl Work for Gains<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let (judge, whole) = (&self.judge, self.judge.whole);
-        let least = judge.params.min_leaf as u64;
-        let min_hessian = judge.params.min_hessian;
-        let before = judge.worth(judge.real(whole)) + judge.params.min_gain;
-        let sums = self.histogram.rows.iter().zip(&self.histogram.gradients);
-        let sums = sums.zip(&self.histogram.hessians).zip(self.drawn);
-        for (gain, (((&rows, &gradient), &hessian), &drawn)) in self.gains.iter_mut().zip(sums) {
-            let right = Sums { rows, gradient, hessian };
-            let left = whole.without(right);
-            let (a, b) = (judge.real(left), judge.real(right));
-            let fits = drawn & (left.rows >= least) & (right.rows >= least);
-            let fits = fits & (a.1 >= min_hessian) & (b.1 >= min_hessian);
-            let found = judge.worth(a) + judge.worth(b) - before;
-            *gain = if fits { found } else { 0.0 };
         }
     }
 }

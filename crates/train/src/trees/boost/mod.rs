@@ -12,76 +12,25 @@
 //! gradients as they were before rounding. The trees of a round do not depend on each other, so
 //! threads share out the classes.
 
+mod gains;
 mod grow;
 mod histogram;
 mod loss;
+mod params;
+mod plane_tree;
 mod quantise;
+mod watch;
 
-use super::error::require;
+pub use params::BoostParams;
+
 use super::{Progress, TrainError, TrainSet};
 use crate::random::{self, Random};
-use grow::{Grower, PlaneTree};
-use loss::{log_loss, log_sums};
+use grow::Grower;
+use loss::log_sums;
+use plane_tree::PlaneTree;
 use serveflow_model::forest::{Forest, Kind, Tree};
 use std::sync::Mutex;
-
-/// How boosted trees grow. Names in brackets are LightGBM's.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BoostParams {
-    /// Rounds, each a tree per class (`num_iterations`).
-    pub rounds: usize,
-    /// Factor to the values of the leaves (`learning_rate`).
-    pub learning_rate: f64,
-    /// Leaves of a tree, at most (`num_leaves`).
-    pub max_leaves: usize,
-    /// Tests from the root to a leaf, at most (`max_depth`); none for any number.
-    pub max_depth: Option<usize>,
-    /// Rows in a leaf, at least, whatever they weigh (`min_data_in_leaf`).
-    pub min_leaf: usize,
-    /// Sum of hessians in a leaf, at least (`min_sum_hessian_in_leaf`).
-    pub min_hessian: f64,
-    /// Added to the sum of hessians of a leaf (`lambda_l2`).
-    pub l2: f64,
-    /// What a split has to gain (`min_gain_to_split`).
-    pub min_gain: f64,
-    /// Share of the columns that each tree sees (`feature_fraction`).
-    pub column_fraction: f64,
-    /// Share of the rows that each round sees (`bagging_fraction`, with a `bagging_freq` of 1).
-    pub row_fraction: f64,
-    /// Stop after so many rounds without a better validation loss, and keep the best round
-    /// (`early_stopping_round`); none to keep all rounds.
-    pub patience: Option<usize>,
-    /// Bits of a quantised gradient, its sign among them.
-    pub gradient_bits: u32,
-    /// Bits of a quantised hessian.
-    pub hessian_bits: u32,
-    /// Decides rounding and all draws.
-    pub seed: u64,
-    /// Threads to use, at most one for each class. The forest does not depend on it.
-    pub threads: usize,
-}
-
-impl Default for BoostParams {
-    fn default() -> Self {
-        Self {
-            rounds: 100,
-            learning_rate: 0.1,
-            max_leaves: 31,
-            max_depth: None,
-            min_leaf: 20,
-            min_hessian: 1e-3,
-            l2: 0.0,
-            min_gain: 0.0,
-            column_fraction: 1.0,
-            row_fraction: 1.0,
-            patience: None,
-            gradient_bits: 8,
-            hessian_bits: 6,
-            seed: 0,
-            threads: 1,
-        }
-    }
-}
+use watch::Watch;
 
 /// What boosting gave.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,26 +41,6 @@ pub struct Boosted {
     pub rounds: usize,
     /// Mean validation log-loss after each round that was tried; empty without a validation set.
     pub validation_losses: Vec<f64>,
-}
-
-impl BoostParams {
-    fn check(&self) -> Result<(), TrainError> {
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        let not_negative = |x: f64| x.is_finite() && x >= 0.0;
-        let share = |x: f64| x > 0.0 && x <= 1.0;
-        require(positive(self.learning_rate), "learning_rate", "finite and positive")?;
-        require(self.max_leaves > 0 && self.max_leaves < 1 << 24, "max_leaves", "1 to 2^24 - 1")?;
-        require(self.min_leaf > 0, "min_leaf", "at least 1")?;
-        require(not_negative(self.min_hessian), "min_hessian", "finite and not negative")?;
-        require(not_negative(self.l2), "l2", "finite and not negative")?;
-        require(not_negative(self.min_gain), "min_gain", "finite and not negative")?;
-        require(share(self.column_fraction), "column_fraction", "above 0, at most 1")?;
-        require(share(self.row_fraction), "row_fraction", "above 0, at most 1")?;
-        require(self.patience != Some(0), "patience", "at least 1, or none")?;
-        require((2..=16).contains(&self.gradient_bits), "gradient_bits", "2 to 16")?;
-        require((1..=15).contains(&self.hessian_bits), "hessian_bits", "1 to 15")?;
-        require(self.threads > 0, "threads", "at least 1")
-    }
 }
 
 /// Trains gradient-boosted trees and reports after every round.
@@ -245,40 +174,6 @@ impl<'a> Run<'a> {
 /// The base scores for every row, class after class.
 fn start(base: &[f32], rows: usize) -> Vec<f64> {
     base.iter().flat_map(|b| std::iter::repeat_n(f64::from(*b), rows)).collect()
-}
-
-/// The validation set as it is scored so far.
-struct Watch<'a> {
-    set: &'a TrainSet,
-    scores: Vec<f64>,
-    losses: Vec<f64>,
-    /// Rounds up to and with the best one.
-    best: usize,
-    least: f64,
-}
-
-impl<'a> Watch<'a> {
-    fn new(set: &'a TrainSet, base: &[f32]) -> Self {
-        let scores = start(base, set.matrix().rows());
-        let least = log_loss(set, &scores);
-        Self { set, scores, losses: Vec::new(), best: 0, least }
-    }
-
-    /// Adds a round and returns the loss after it.
-    fn add(&mut self, trees: &[PlaneTree]) -> f64 {
-        let rows = self.set.matrix().rows();
-        for (tree, scores) in trees.iter().zip(self.scores.chunks_mut(rows)) {
-            for (row, score) in scores.iter_mut().enumerate() {
-                *score += tree.value(self.set.matrix(), row);
-            }
-        }
-        let loss = log_loss(self.set, &self.scores);
-        self.losses.push(loss);
-        if loss < self.least {
-            (self.least, self.best) = (loss, self.losses.len());
-        }
-        loss
-    }
 }
 
 /// Which planes a tree may ask: those of a draw of columns.

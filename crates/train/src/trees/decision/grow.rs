@@ -6,20 +6,12 @@
 //! each node, as in a random forest, counts are taken of the drawn planes alone.
 
 use super::counts::{Counts, Ledger, Weighing};
+use super::draw::{ColumnSample, Draw};
 use super::search::{Split, Whole, purity};
 use super::{Criterion, TreeParams};
-use crate::random::Random;
 use crate::trees::TrainSet;
 use crate::trees::kernel::part;
 use serveflow_model::forest::{Node, Tree};
-
-/// Draws columns at each node.
-pub(in crate::trees) struct ColumnSample {
-    /// Columns to draw.
-    pub(in crate::trees) columns: usize,
-    /// Where they are drawn from.
-    pub(in crate::trees) random: Random,
-}
 
 /// What all trees on one set share.
 pub(in crate::trees) struct Learner<'a> {
@@ -44,7 +36,7 @@ struct Growth<'l, 'a> {
     rows: Vec<u32>,
     moved: Vec<u32>,
     sample: Option<ColumnSample>,
-    sources: Vec<usize>,
+    draw: Draw,
     spare: Vec<Counts>,
     tree: Tree,
     leaves: i32,
@@ -77,13 +69,12 @@ impl<'a> Learner<'a> {
 
     /// Grows a tree on `rows`, which are sorted by class; a row may be there more than once.
     pub(in crate::trees) fn grow(&self, rows: Vec<u32>, sample: Option<ColumnSample>) -> Tree {
-        let sources = (0..self.set.matrix().sources().len()).collect();
         let mut growth = Growth {
             learner: self,
             moved: Vec::with_capacity(rows.len()),
             rows,
             sample,
-            sources,
+            draw: Draw::new(self.set.matrix()),
             spare: Vec::new(),
             tree: Tree::default(),
             leaves: 0,
@@ -228,7 +219,7 @@ impl Growth<'_, '_> {
             purity: purity(criterion, totals.iter().copied()),
         };
         if let Some(sample) = &mut self.sample {
-            return drawn(self.learner, rows, &whole, sample, &mut self.sources);
+            return self.draw.best(self.learner.ledger(), rows, &whole, sample);
         }
         let counts = pending.counts.get_or_insert_with(|| {
             let mut counts = self.spare.pop().unwrap_or_default();
@@ -247,38 +238,4 @@ fn pick(best: Option<Split>, whole: &Whole<'_>, counts: &Counts, plane: usize) -
         Some(gain) => Split::better(best, Split { plane, gain }),
         None => best,
     }
-}
-
-/// The best split of drawn columns; goes on drawing until there is one or no column is left.
-fn drawn(
-    learner: &Learner<'_>,
-    rows: &[u32],
-    whole: &Whole<'_>,
-    sample: &mut ColumnSample,
-    sources: &mut [usize],
-) -> Option<Split> {
-    let matrix = learner.set.matrix();
-    let mut best = None;
-    let mut right = vec![0.0; learner.set.classes()];
-    for at in 0..sources.len() {
-        if at >= sample.columns && best.is_some() {
-            break;
-        }
-        sample.random.choose(&mut sources[at..], 1);
-        for plane in matrix.sources()[sources[at]].clone() {
-            let bits = matrix.plane(plane);
-            let mut passed = 0;
-            right.fill(0.0);
-            for &row in rows {
-                let bit = bits[row as usize / 64] >> (row % 64) & 1;
-                let label = learner.label(row);
-                passed += bit;
-                right[usize::from(label)] += bit as f64 * learner.weighing.of(row, label);
-            }
-            if let Some(gain) = whole.gain(passed, |class| right[class]) {
-                best = Split::better(best, Split { plane, gain });
-            }
-        }
-    }
-    best
 }

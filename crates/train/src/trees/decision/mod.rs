@@ -1,10 +1,12 @@
 //! Decision trees: the best split of every node, depth first.
 
 mod counts;
+mod draw;
 mod grow;
 pub(super) mod search;
 
-pub(super) use grow::{ColumnSample, Learner};
+pub(super) use draw::ColumnSample;
+pub(super) use grow::Learner;
 
 use super::error::require;
 use super::{TrainError, TrainSet};
