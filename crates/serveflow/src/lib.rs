@@ -8,3 +8,4 @@ pub mod config;
 pub mod lanes;
 pub mod patient;
 pub mod summary;
+pub mod table;

@@ -40,6 +40,8 @@ pub struct FlowInfo {
     pub flow: FiveTuple,
     /// Time of its first packet, nanoseconds since the epoch.
     pub first_ns: u64,
+    /// Packets that its row at the last stage covers.
+    pub packets: u16,
     /// Index of its capture in the book's order.
     pub file: usize,
     /// Index of its label in the book; `None` when it is not labelled.
@@ -251,6 +253,7 @@ fn join(
         dataset.flows.push(FlowInfo {
             flow: verdict.flow,
             first_ns: verdict.first_ns,
+            packets: verdict.answer.map_or(0, |answer| answer.packets),
             file,
             label: labelled.map(|labelled| labelled.label),
             split: labelled.and_then(|labelled| labelled.split).unwrap_or(by_time(order, count)),

@@ -80,8 +80,9 @@ pub(crate) enum LabelsFrom {
 /// Which features.
 #[derive(Debug, Args)]
 pub(crate) struct FeatureArgs {
-    /// Encoders, in row order: header_bits, packet_series, flow_stats
-    #[arg(long, value_delimiter = ',', default_value = "header_bits,packet_series")]
+    /// Encoders, in row order: some of header_bits, packet_series, flow_stats
+    /// [default: header_bits,packet_series; of single packets header_bits]
+    #[arg(long, value_delimiter = ',')]
     pub(crate) features: Vec<String>,
     /// Protocols of header_bits
     #[arg(long, value_delimiter = ',', default_value = "ipv4,tcp,udp", value_parser = header)]
@@ -106,6 +107,14 @@ fn header(name: &str) -> Result<Header, String> {
 }
 
 impl FeatureArgs {
+    /// The encoders of a flow's row.
+    pub(crate) fn encoders(&self) -> Vec<String> {
+        if self.features.is_empty() {
+            return ["header_bits", "packet_series"].map(str::to_owned).to_vec();
+        }
+        self.features.clone()
+    }
+
     /// The masks; `none` stands for no mask.
     pub(crate) fn masks(&self) -> anyhow::Result<Vec<Mask>> {
         let named = self.mask.iter().filter(|name| *name != "none");
@@ -328,7 +337,8 @@ pub(crate) struct FeaturesArgs {
     #[command(flatten)]
     pub(crate) features: FeatureArgs,
     /// Table with a line per flow, whose labels and splits become columns; its `file` is relative
-    /// to the table's directory
+    /// to the table's directory. Each capture then has a flow table of its own, and captures that
+    /// it does not list are left out
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod demo;
 mod evaluate;
+mod features;
 mod inspect;
 mod progress;
 mod run;
@@ -49,7 +50,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let session = Session { typed, quiet: cli.quiet, started: Instant::now() };
     match cli.command {
         Command::Demo(args) => demo::demo(&session, &args),
-        Command::Features(_) => anyhow::bail!("not yet"),
+        Command::Features(args) => features::features(&session, &args),
         Command::Train(args) => train::train(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),

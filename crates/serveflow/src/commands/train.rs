@@ -54,7 +54,7 @@ fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
     Ok(TrainPlan {
         task: name.to_string_lossy().into_owned(),
         tiers: args.stages.clone(),
-        features: args.features.features.clone(),
+        features: args.features.encoders(),
         layout: HeaderLayout::new(&args.features.headers),
         masks: args.features.masks()?.into_iter().collect(),
         wait_ms: args.features.wait_ms,
@@ -112,17 +112,18 @@ fn comparison(
         compare(book, plan, &COMPARED_KINDS, &depths, &mut wall, &mut |step| progress.step(step))?;
     progress.finish();
     let mut text = format!(
-        "{:<14} {:>13} {:>14} {:>17} {:>12}\n",
-        "model", "val macro-F1", "test macro-F1", "test weighted-F1", "us per flow"
+        "{:<14} {:>13} {:>14} {:>17} {:>8} {:>12}\n",
+        "model", "val macro-F1", "test macro-F1", "test weighted-F1", "train s", "us per flow"
     );
-    for Compared { tier, val, test, score_ns } in compared {
+    for Compared { tier, val, test, train_ns, score_ns } in compared {
         let _ = writeln!(
             text,
-            "{:<14} {:>13.4} {:>14.4} {:>17.4} {:>12.3}",
+            "{:<14} {:>13.4} {:>14.4} {:>17.4} {:>8.2} {:>12.3}",
             tier.to_string(),
             val.macro_f1(),
             test.macro_f1(),
             test.weighted_f1(),
+            train_ns as f64 / 1e9,
             score_ns / 1e3
         );
     }

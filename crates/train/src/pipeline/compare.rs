@@ -17,6 +17,8 @@ pub struct Compared {
     pub val: Confusion,
     /// On the test split.
     pub test: Confusion,
+    /// Wall time of training, nanoseconds, without recording.
+    pub train_ns: u64,
     /// What scoring costs, nanoseconds per flow in batches of 64.
     pub score_ns: f64,
 }
@@ -51,9 +53,11 @@ pub fn compare(
         let data = data.map_err(failed(kinds[0]))?;
         let test_rows = dataset.rows_of(stage, &test);
         for &kind in kinds {
+            let started = wall();
             let forest = train_tier(kind, &data, &params, &mut |done| {
                 progress(Step::Training(of(kind), done));
             });
+            let train_ns = wall() - started;
             let bound = BoundForest::new(&forest.map_err(failed(kind))?);
             let table = |rows: &Rows, truth: &[u16]| {
                 let mut scores = Scores::default();
@@ -65,6 +69,7 @@ pub fn compare(
                 tier: of(kind),
                 val: table(&data.val_rows, &dataset.labels_of(&val)),
                 test: table(&test_rows, &dataset.labels_of(&test)),
+                train_ns,
                 score_ns: super::cost(&bound, &test_rows, wall).score_batch_ns,
             });
         }

@@ -19,13 +19,20 @@ pub(super) fn log_sums(scores: &[f64], rows: usize) -> Vec<f64> {
     sums
 }
 
+/// Most that a row counts in the log-loss: a probability of 1e-15, as LightGBM has it.
+///
+/// A row of a class that training never saw is answered ever worse the surer the others become.
+/// Without an end to that, a handful of such rows would stop boosting in its first rounds.
+const MOST_LOSS: f64 = 34.538_776_394_910_684;
+
 /// Mean log-loss of the set's rows, by weight.
 pub(super) fn log_loss(set: &TrainSet, scores: &[f64]) -> f64 {
     let rows = set.matrix().rows();
     let (mut sum, mut weights) = (0.0, 0.0);
     for (row, log_sum) in log_sums(scores, rows).iter().enumerate() {
         let weight = f64::from(set.weights()[row]);
-        sum += weight * (log_sum - scores[usize::from(set.labels()[row]) * rows + row]);
+        let loss = log_sum - scores[usize::from(set.labels()[row]) * rows + row];
+        sum += weight * loss.min(MOST_LOSS);
         weights += weight;
     }
     sum / weights

@@ -1,0 +1,192 @@
+//! `serveflow features`: captures in, a table of features out.
+
+use super::Session;
+use super::args::{FeaturesArgs, RowPer, TableFormat};
+use super::progress::Progress;
+use anyhow::{Context, bail};
+use serveflow::summary;
+use serveflow::table::{
+    CsvTable, FLOW_KEYS, Head, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table,
+    flow_keys, packet_features, write_packets,
+};
+use serveflow_core::FlowConfig;
+use serveflow_core::accounts::Accounts;
+use serveflow_core::engine::{Engine, EngineConfig};
+use serveflow_core::features::FeatureSpec;
+use serveflow_core::features::layout::HeaderLayout;
+use serveflow_core::rows::{Column, RowShape};
+use serveflow_io::drive::Worker;
+use serveflow_io::{FileSource, Memory, SourceError};
+use serveflow_train::labels::{LabelBook, read_table};
+use serveflow_train::pipeline::Step;
+use serveflow_train::record::{RecordPlan, RecordingLane, record, recording_cascade};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// What is told at the end.
+struct Told {
+    accounts: Accounts,
+    damaged: Vec<SourceError>,
+}
+
+pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
+    let captures = serveflow_io::expand(&args.captures)?;
+    let told = match (args.per, &args.labels) {
+        (RowPer::Packet, None) => per_packet(args, captures),
+        (RowPer::Packet, Some(_)) => bail!("--labels: labels are of flows, found --per packet"),
+        (RowPer::Flow, None) => per_flow(session, args, captures),
+        (RowPer::Flow, Some(labels)) => per_labelled_flow(session, args, &captures, labels),
+    };
+    let told = match told {
+        // The reader of our output has seen enough: nobody is left to tell.
+        Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
+        Err(error) if error.is::<io::Error>() => {
+            return Err(error.context(format!("{}: cannot write", args.out.display())));
+        }
+        told => told?,
+    };
+    session.say(&summary::accounts(&told.accounts));
+    told.damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
+    Ok(if told.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn spec(args: &FeaturesArgs, encoders: Vec<String>) -> anyhow::Result<FeatureSpec> {
+    if args.packets == 0 {
+        bail!("--packets: expected at least 1, found 0");
+    }
+    Ok(FeatureSpec {
+        encoders,
+        packets: args.packets,
+        layout: HeaderLayout::new(&args.features.headers),
+        masks: args.features.masks()?.into_iter().collect(),
+    })
+}
+
+fn open(
+    args: &FeaturesArgs,
+    keys: &[KeyColumn],
+    columns: Vec<Column>,
+    shape: RowShape,
+) -> anyhow::Result<Box<dyn Table>> {
+    let writer: Box<dyn Write + Send> = if args.out == Path::new("-") {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::create(&args.out)?)
+    };
+    let head = Head { keys: keys.to_vec(), columns };
+    Ok(match args.format {
+        TableFormat::Csv => Box::new(CsvTable::new(writer, head)),
+        TableFormat::Parquet => Box::new(ParquetTable::new(writer, head, shape)?),
+    })
+}
+
+fn per_packet(args: &FeaturesArgs, captures: Vec<PathBuf>) -> anyhow::Result<Told> {
+    let encoders = match args.features.features.as_slice() {
+        [] => vec!["header_bits".to_owned()],
+        typed => typed.to_vec(),
+    };
+    let features = packet_features(&spec(args, encoders)?).context("--per packet")?;
+    let mut table = open(args, &PACKET_KEYS, features.columns(), features.shape())?;
+    let tally = write_packets(&mut FileSource::new(captures), &features, table.as_mut())?;
+    table.finish()?;
+    Ok(Told { accounts: tally.accounts, damaged: tally.damaged })
+}
+
+fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan> {
+    let spec = spec(args, args.features.encoders())?;
+    let wait_ns = args.features.wait_ms.saturating_mul(MILLISECOND);
+    Ok(RecordPlan { specs: vec![spec], wait_ns, flows: engine.flows })
+}
+
+/// One flow table for all captures, as `serveflow run` has it.
+fn per_flow(
+    session: &Session,
+    args: &FeaturesArgs,
+    captures: Vec<PathBuf>,
+) -> anyhow::Result<Told> {
+    let config = session.typed.check(&FlowConfig::default())?;
+    let cascade = Arc::new(recording_cascade(&plan(args, &config.engine)?)?);
+    let features = &cascade.stages()[0].features;
+    let mut table = open(args, &FLOW_KEYS, features.columns(), features.shape())?;
+    let engine = EngineConfig { provisional: false, ..config.engine };
+    let mut engine = Engine::new(Arc::clone(&cascade), engine);
+    let (lane, kept) = RecordingLane::new(&cascade);
+    let mut sink = Memory::default();
+    let outcome = Worker {
+        engine: &mut engine,
+        lanes: &mut [Box::new(lane)],
+        sink: &mut sink,
+        wall: &mut || 0,
+        batch_frames: config.batch_frames,
+    }
+    .run(&mut FileSource::new(captures), &mut |_, _| ControlFlow::Continue(()))?;
+    let kept = kept.lock().expect("no holder of the rows panics");
+    let rows = &kept[0];
+    let row_of: HashMap<u64, usize> = rows.flows.iter().copied().zip(0..).collect();
+    sink.verdicts.sort_unstable_by_key(|verdict| verdict.id);
+    for verdict in &sink.verdicts {
+        let (Some(answer), Some(&row)) = (&verdict.answer, row_of.get(&verdict.id)) else {
+            continue;
+        };
+        let keys = flow_keys(&verdict.flow, verdict.first_ns, answer.packets);
+        table.push(&keys, &rows.rows, row)?;
+    }
+    table.finish()?;
+    Ok(Told { accounts: *engine.accounts(), damaged: outcome.damaged })
+}
+
+/// A flow table for each capture, as training has it.
+fn per_labelled_flow(
+    session: &Session,
+    args: &FeaturesArgs,
+    captures: &[PathBuf],
+    labels: &Path,
+) -> anyhow::Result<Told> {
+    let directory = labels.parent().unwrap_or(Path::new(""));
+    let book = only(read_table(labels, directory)?, captures);
+    if book.files.is_empty() {
+        bail!("{}: expected lines for one of the captures, found none", labels.display());
+    }
+    let config = session.typed.check(&FlowConfig::default())?;
+    let plan = plan(args, &config.engine)?;
+    let mut progress = Progress::new(session);
+    let files = book.files.len();
+    let dataset = record(&book, &plan, &mut |done| progress.step(Step::Recording(done, files)))?;
+    progress.finish();
+    let keys: Vec<KeyColumn> = FLOW_KEYS.into_iter().chain(LABEL_KEYS).collect();
+    let mut table = open(args, &keys, dataset.columns[0].clone(), dataset.rows[0].shape())?;
+    let name = |path: &PathBuf| {
+        path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned()
+    };
+    let names: Vec<String> = book.files.keys().map(name).collect();
+    for (row, flow) in dataset.flows.iter().enumerate() {
+        let text = |words: &'_ str| Key::Text(words.to_owned().into());
+        let label = flow.label.map_or("", |label| dataset.labels[usize::from(label)].as_str());
+        let split = flow.label.map_or("", |_| flow.split.name());
+        let mut cells = flow_keys(&flow.flow, flow.first_ns, flow.packets).to_vec();
+        cells.extend([text(&names[flow.file]), text(label), text(split)]);
+        table.push(&cells, &dataset.rows[0], row)?;
+    }
+    table.finish()?;
+    Ok(Told { accounts: dataset.accounts, damaged: dataset.damaged })
+}
+
+/// The book without captures that are not among the given ones.
+fn only(mut book: LabelBook, captures: &[PathBuf]) -> LabelBook {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let given: BTreeSet<PathBuf> = captures.iter().map(|path| real(path)).collect();
+    book.files.retain(|path, _| given.contains(&real(path)));
+    book
+}
