@@ -63,7 +63,9 @@ pub fn fuzz_forest(bytes: &[u8]) -> bool {
 /// A directory of this process.
 fn folder(name: &str) -> PathBuf {
     let id = format!("serveflow-fuzz-{}-{:?}", std::process::id(), std::thread::current().id());
-    let dir = std::env::temp_dir().join(id).join(name);
+    // Tests have a directory of their own, fuzzers the system's.
+    let root = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = root.join(id).join(name);
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }
