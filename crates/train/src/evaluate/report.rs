@@ -53,7 +53,8 @@ pub struct Report {
     pub flows_per_s: f64,
     /// Packets per second of wall time, on one thread.
     pub packets_per_s: f64,
-    /// Flows whose verdict differs from what its stage says of them alone; 0 by construction.
+    /// Flows whose verdict differs from what its stage says of them alone; 0 unless limits are so
+    /// tight that flows are shed or evicted.
     pub disagreements: u64,
     /// Where packets and flows went.
     pub accounts: AccountsReport,
