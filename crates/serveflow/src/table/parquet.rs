@@ -182,3 +182,56 @@ fn into_io(error: ParquetError) -> io::Error {
         other => io::Error::other(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::FLOW_KEYS;
+    use crate::table::flow_keys;
+    use parquet::column::reader::ColumnReader;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use serveflow_core::verdict::FiveTuple;
+
+    #[test]
+    fn row_groups_are_bounded_and_hold_every_row_once() {
+        let shape = RowShape { words: 0, numbers: 1 };
+        let column = Column { name: "size".to_owned(), place: Place::Number(0) };
+        let head = Head { keys: FLOW_KEYS.to_vec(), columns: vec![column] };
+        let path = std::env::temp_dir().join(format!("groups-{}.parquet", std::process::id()));
+        let mut table =
+            ParquetTable::new(std::fs::File::create(&path).unwrap(), head, shape).unwrap();
+        assert_eq!(table.group_rows, GROUP_ROWS);
+        table.group_rows = 3;
+        let address = [10, 0, 0, 1].into();
+        let flow = FiveTuple {
+            src: address,
+            dst: address,
+            src_port: 1,
+            dst_port: 2,
+            proto: 6,
+            vlan: None,
+        };
+        let mut rows = Rows::with_capacity(shape, 8);
+        for row in 0..8 {
+            rows.push().1[0] = row as f32;
+            table.push(&flow_keys(&flow, 7, 1), &rows, row).unwrap();
+            assert!(table.rows.len() < 3);
+        }
+        table.finish().unwrap();
+        let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut sizes = Vec::new();
+        for (group, count) in [3, 3, 2].into_iter().enumerate() {
+            let group = reader.get_row_group(group).unwrap();
+            assert_eq!(group.metadata().num_rows(), count);
+            let Ok(ColumnReader::FloatColumnReader(mut column)) =
+                group.get_column_reader(FLOW_KEYS.len())
+            else {
+                panic!("a column of numbers");
+            };
+            column.read_records(count as usize, None, None, &mut sizes).unwrap();
+        }
+        assert_eq!(reader.num_row_groups(), 3);
+        assert_eq!(sizes, (0..8).map(|row| row as f32).collect::<Vec<_>>());
+    }
+}
