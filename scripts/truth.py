@@ -50,6 +50,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEPTHS = [1, 10]
 KINDS = ["tree", "forest", "boosted"]
 SEEDS = {"tree": 5, "forest": 3, "boosted": 3}
+# What both sides are told; the rest of LightGBM's and scikit-learn's parameters are as they come.
+PARAMETERS = ["--rounds", 100, "--learning-rate", 0.1, "--leaves", 31, "--patience", 20, "--min-leaf", 20, "--l2", 0,
+              "--column-fraction", 1, "--row-fraction", 1, "--tree-depth", 12, "--trees", 100,
+              "--class-weights", "none"]
 KEYS = ["src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "file", "label", "split"]
 FIGURES = ["macro-F1", "accuracy", "log-loss"]
 TOLERANCE = {"macro-F1": 0.01, "accuracy": 0.01, "log-loss": 0.05}
@@ -124,33 +128,39 @@ def parity(tool, task, bits, work):
     return None if worst <= 1e-6 else f"confidences differ by {worst}"
 
 
-def train_ours(tool, task, tables, labels, work):
-    """Class probabilities of our models on the test rows by (kind, depth): one array a seed.
+class Ours:
+    """Our models of one task."""
 
-    Also what `--compare` prints of the first seed: macro-F1 and seconds by (kind, depth).
-    """
-    scores, printed = {}, {}
-    for seed in range(1, max(SEEDS.values()) + 1):
+    def __init__(self, tool, task, tables, test, work):
+        self.tool, self.work = tool, work
+        self.task = ["--captures", task, "--labels", task / "labels.csv"]
+        self.columns = {depth: table.columns for depth, table in tables.items()}
+        self.x = {depth: table.x[test] for depth, table in tables.items()}
+        # Class probabilities of the test rows by (kind, depth), one array a seed.
+        self.scores = {}
+        # Macro-F1 and seconds by (kind, depth), as `--compare` prints them.
+        self.printed = {}
+
+    def train(self, seed, compare=False):
+        """Trains with a seed and scores what the bundle holds."""
         # A decision tree draws nothing.
         kinds = [kind for kind in KINDS if seed <= SEEDS[kind] and (seed == 1 or kind != "tree")]
         if not kinds:
-            break
-        bundle = work / f"ours-{seed}"
-        stages = [f"{kind}@{depth}" for depth in DEPTHS for kind in kinds]
-        more = ["--compare", "--depths", ",".join(map(str, DEPTHS))] if seed == 1 else []
-        out = tool("train", "--captures", task, "--labels", task / "labels.csv", "--out", bundle, "--seed", seed,
-                   "--threads", 1, "--stages", ",".join(stages), *more)
+            return
+        bundle = self.work / f"ours-{seed}"
+        stages = ",".join(f"{kind}@{depth}" for depth in DEPTHS for kind in kinds)
+        more = ["--compare", "--depths", ",".join(map(str, DEPTHS))] if compare else []
+        out = self.tool("train", *self.task, "--out", bundle, "--seed", seed, "--threads", 1, "--stages", stages,
+                        *PARAMETERS, *more)
         for line in out.splitlines()[1:]:
             model, _, f1, _, seconds, _ = line.split()
             kind, depth = model.split("@")
-            printed[kind, int(depth)] = float(f1), float(seconds)
+            self.printed[kind, int(depth)] = float(f1), float(seconds)
         for depth in DEPTHS:
-            table = tables[depth]
             for kind in kinds:
                 path = bundle / f"models/{kind}_{depth}.json"
-                got = truth_forest.score(path, table.columns, table.x[labels["test"][0]])
-                scores.setdefault((kind, depth), []).append(got)
-    return scores, printed
+                scores = truth_forest.score(path, self.columns[depth], self.x[depth])
+                self.scores.setdefault((kind, depth), []).append(scores)
 
 
 def distinct(x):
@@ -217,44 +227,54 @@ def judge(kind, ours, theirs, y):
     return result
 
 
+def export(tool, task, bits, work):
+    """The task's tables by depth, its labels' names, and by split the rows and their labels."""
+    tables = {}
+    for depth in DEPTHS:
+        out = work / f"{depth}.parquet"
+        tool("features", *captures(task), "--labels", task / "labels.csv", "--packets", depth, "--format", "parquet",
+             "--out", out)
+        tables[depth] = Table(out, bits)
+    keys = tables[DEPTHS[0]].keys
+    names = sorted(set(keys["label"]) - {""})
+    label = np.array([names.index(name) if name else -1 for name in keys["label"]])
+    rows = {split: np.flatnonzero((np.array(keys["split"]) == split) & (label >= 0))
+            for split in ["train", "val", "test"]}
+    return tables, names, {split: (found, label[found]) for split, found in rows.items()}
+
+
 def hold(task, tool, pool):
     """Holds one task; returns what failed."""
-    print(f"{task}")
+    print(f"{task}", flush=True)
     failures = []
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
-        files = captures(task)
-        first = tool("features", files[0], "--per", "packet", "--mask", "none", "--out", "-")
+        first = tool("features", captures(task)[0], "--per", "packet", "--mask", "none", "--out", "-")
         bits = first.split("\n", 1)[0].split(",")[1:]
         if wrong := parity(tool, task, bits, work):
             failures.append(f"{task} parity: {wrong}")
-        tables = {}
-        for depth in DEPTHS:
-            out = work / f"{depth}.parquet"
-            tool("features", *files, "--labels", task / "labels.csv", "--packets", depth, "--format", "parquet",
-                 "--out", out)
-            tables[depth] = Table(out, bits)
-        names = sorted(set(tables[1].keys["label"]) - {""})
-        label = np.array([names.index(name) if name else -1 for name in tables[1].keys["label"]])
-        split = np.array(tables[1].keys["split"])
-        labels = {part: (rows, label[rows]) for part in ["train", "val", "test"]
-                  for rows in [np.flatnonzero((split == part) & (label >= 0))]}
-        ours, printed = train_ours(tool, task, tables, labels, work)
+        tables, names, labels = export(tool, task, bits, work)
+        rows, y = labels["test"]
+        ours = Ours(tool, task, tables, rows, work)
+        # Before Python trains on all cores, so that the seconds printed are those of an idle machine.
+        ours.train(1, compare=True)
         theirs = train_theirs(pool, tables, labels, len(names), work)
         tables.clear()
+        for seed in range(2, max(SEEDS.values()) + 1):
+            ours.train(seed)
         print(f"  {len(names)} labels; {', '.join(f'{len(y)} {part}' for part, (_, y) in labels.items())}")
-        print(f"  {'model':11} {'macro-F1 ours':>13} {'theirs':>7} {'+-':>6} {'accuracy ours':>13} {'theirs':>7} {'+-':>6} "
-              f"{'log-loss ours':>13} {'theirs':>7} {'+-':>6} {'train s ours':>12} {'theirs':>7}")
+        head = " ".join(f"{name + ' ours':>13} {'theirs':>7} {'+-':>6}" for name in FIGURES)
+        print(f"  {'model':11} {head} {'train s ours':>12} {'theirs':>7}")
         for (kind, depth), jobs in theirs.items():
             results = [job.result() for job in jobs]
-            mine, (f1, seconds) = ours[kind, depth], printed[kind, depth]
-            judged = judge(kind, mine, [scores for scores, _ in results], labels["test"][1])
+            f1, seconds = ours.printed[kind, depth]
+            judged = judge(kind, ours.scores[kind, depth], [scores for scores, _ in results], y)
             cells = " ".join(f"{o:13.4f} {t:7.4f} {e:6.4f}" for o, t, e, _ in judged.values())
-            print(f"  {f'{kind}@{depth}':11} {cells} {seconds:12.2f} {np.mean([s for _, s in results]):7.2f}",
-                  flush=True)
+            theirs_s = np.mean([seconds for _, seconds in results])
+            print(f"  {f'{kind}@{depth}':11} {cells} {seconds:12.2f} {theirs_s:7.2f}", flush=True)
             failures += [f"{task} {kind}@{depth}: {name} {mine:.4f}, theirs {other:.4f} (+- {error:.4f})"
                          for name, (mine, other, error, failed) in judged.items() if failed]
-            found = figures(mine[0], labels["test"][1], np.ones((1, len(labels["test"][1]))))[0, 0]
+            found = figures(ours.scores[kind, depth][0], y, np.ones((1, len(y))))[0, 0]
             if abs(found - f1) > 0.5001e-4:
                 failures.append(f"{task} {kind}@{depth}: --compare prints macro-F1 {f1}, the model has {found:.6f}")
     return failures
