@@ -62,6 +62,11 @@ mod tests {
         assert_eq!(clock.now_ns(), 1030);
         assert!(!clock.tick(5).restarted);
         assert_eq!(clock.tick(7), Tick { now_ns: 7, restarted: true });
+        // It starts over with the later of the two, whichever came first.
+        for ts in [2000, 2000, 9] {
+            assert!(!clock.tick(ts).restarted);
+        }
+        assert_eq!(clock.tick(5), Tick { now_ns: 9, restarted: true });
     }
 
     #[test]

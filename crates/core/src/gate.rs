@@ -55,7 +55,6 @@ fn entropy(scores: &[f32]) -> f32 {
     if scores.len() < 2 {
         return 0.0;
     }
-    // What is no probability makes the sum no number, and no gate accepts that.
     let terms = scores.iter().filter(|&&score| score != 0.0).map(|score| -score * score.ln());
     terms.sum::<f32>() / (scores.len() as f32).ln()
 }
@@ -94,7 +93,8 @@ impl Gate {
             Threshold::Universal(threshold) => *threshold,
             Threshold::PerClass(all) => all.get(usize::from(label)).copied().unwrap_or(-1.0),
         };
-        self.measure.uncertainty(scores) <= threshold
+        scores.iter().all(|score| score.is_finite())
+            && self.measure.uncertainty(scores) <= threshold
     }
 }
 
@@ -142,6 +142,12 @@ mod tests {
         for measure in Measure::ALL {
             let gate = Gate { measure, threshold: Threshold::Universal(0.99) };
             assert!(!gate.accepts(0, &[f32::NAN, f32::NAN]), "{measure:?}");
+            // One that is no number beside one that looks sure, at the widest gate.
+            let gate = Gate { measure, threshold: Threshold::Universal(1.0) };
+            for scores in [[0.95, f32::NAN], [f32::NAN, 0.95], [f32::INFINITY, 0.0]] {
+                assert!(!gate.accepts(0, &scores), "{measure:?} {scores:?}");
+            }
+            assert!(gate.accepts(0, &[0.5, 0.5]), "{measure:?}");
         }
     }
 

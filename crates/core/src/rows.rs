@@ -175,6 +175,18 @@ impl Scores {
         self.data.resize(rows * classes, 0.0);
     }
 
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.data.len().checked_div(self.classes).unwrap_or(0)
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {

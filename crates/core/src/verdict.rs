@@ -35,10 +35,12 @@ pub enum Reason {
     Evicted,
     /// A lane or the record pool was full, or the model failed: the best answer so far stands.
     Shed,
+    /// The answer does not stand: the flow goes on to the next stage (provisional verdicts only).
+    Provisional,
 }
 
 impl Reason {
-    /// All reasons, in the order of their counters.
+    /// The reasons of final verdicts, in the order of their counters.
     pub const ALL: [Self; 6] =
         [Self::Accepted, Self::Final, Self::Ended, Self::TimedOut, Self::Evicted, Self::Shed];
 
@@ -52,6 +54,7 @@ impl Reason {
             Self::TimedOut => "timed_out",
             Self::Evicted => "evicted",
             Self::Shed => "shed",
+            Self::Provisional => "provisional",
         }
     }
 }

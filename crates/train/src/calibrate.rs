@@ -232,18 +232,24 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Thresholds at which each gate passes on the same share of what reaches it.
+    /// Thresholds at which each gate passes on the same share of what reaches it, so that `share`
+    /// of all flows reach the last stage. Where ties let a gate accept more or fewer than it
+    /// should, the gates behind it make up for it.
     fn escalate(&self, share: f64, granularity: Granularity) -> Thresholds {
-        let each = share.clamp(0.0, 1.0).powf(1.0 / self.gates().max(1) as f64);
+        let share = share.clamp(0.0, 1.0);
+        let all = self.truth.len().max(1) as f64;
         let mut thresholds = vec![vec![NEVER; self.classes]; self.gates()];
         let mut reaching: Vec<usize> = (0..self.truth.len()).collect();
         for gate in 0..self.gates() {
+            // Of the flows that are here, this share must not be accepted, by this gate and all.
+            let least = (share * all / reaching.len().max(1) as f64).min(1.0);
+            let passed_on = least.powf(1.0 / (self.gates() - gate) as f64);
             let groups = match granularity {
                 Granularity::Universal => vec![None],
                 Granularity::PerClass => (0..self.classes as u16).map(Some).collect(),
             };
             for class in groups {
-                let threshold = self.quantile(gate, class, &reaching, 1.0 - each);
+                let threshold = self.quantile(gate, class, &reaching, 1.0 - passed_on, 1.0 - least);
                 match class {
                     None => thresholds[gate].fill(threshold),
                     Some(class) => thresholds[gate][usize::from(class)] = threshold,
@@ -254,15 +260,29 @@ impl<'a> Search<'a> {
         thresholds
     }
 
-    /// The uncertainty that a share of the flows reaching a gate stay under.
-    fn quantile(&self, gate: usize, class: Option<u16>, reaching: &[usize], share: f64) -> f32 {
+    /// The uncertainty up to which a share of the flows at a gate lie. Flows of equal uncertainty
+    /// stay together: all of them when no more than `most` are accepted then, else none.
+    fn quantile(
+        &self,
+        gate: usize,
+        class: Option<u16>,
+        reaching: &[usize],
+        share: f64,
+        most: f64,
+    ) -> f32 {
         let stage = &self.stages[gate];
         let of_class = |flow: &&usize| class.is_none_or(|class| stage.labels[**flow] == class);
         let flows = reaching.iter().filter(of_class);
         let mut values: Vec<f32> = flows.map(|&flow| stage.uncertainty[flow]).collect();
         values.sort_unstable_by(f32::total_cmp);
-        let accepted = (share * values.len() as f64).round() as usize;
-        accepted.checked_sub(1).map_or(NEVER, |last| values[last])
+        let accepted = |share: f64| (share * values.len() as f64).round() as usize;
+        let Some(last) = accepted(share).checked_sub(1) else { return NEVER };
+        let end = values.partition_point(|&value| value <= values[last]);
+        if end <= accepted(most) {
+            return values[last];
+        }
+        let start = values.partition_point(|&value| value < values[last]);
+        start.checked_sub(1).map_or(NEVER, |before| values[before])
     }
 
     fn finish(&self, thresholds: &Thresholds, granularity: Granularity) -> Calibrated {
@@ -392,6 +412,22 @@ mod tests {
         let found = calibrate(&stages, &truth, 4, Target::Escalate(0.25), Granularity::Universal);
         assert!((found.escalated[0] - 0.5).abs() < 0.02, "{found:?}");
         assert!((found.escalated[1] - 0.25).abs() < 0.02, "{found:?}");
+    }
+
+    #[test]
+    fn ties_at_one_gate_are_made_up_for_by_the_next() {
+        let (mut stages, truth) = answers(2000);
+        stages.insert(0, stages[0].clone());
+        // A tree of pure leaves: sure of nearly everything.
+        for doubt in &mut stages[0].uncertainty {
+            *doubt = if *doubt < 0.9 { 0.0 } else { *doubt };
+        }
+        for share in [0.05, 0.5] {
+            for granularity in [Granularity::Universal, Granularity::PerClass] {
+                let found = calibrate(&stages, &truth, 4, Target::Escalate(share), granularity);
+                assert!((found.escalated[1] - share).abs() < 0.01, "{share}: {found:?}");
+            }
+        }
     }
 
     #[test]

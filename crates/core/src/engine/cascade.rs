@@ -53,6 +53,15 @@ pub enum CascadeError {
         /// Packets that the stage before it wants.
         before: u16,
     },
+    /// A stage waits less long than the one before it, and would see fewer packets.
+    ShorterWait {
+        /// Name of the stage.
+        stage: String,
+        /// Its longest wait, nanoseconds.
+        wait_ns: u64,
+        /// Longest wait of the stage before it, nanoseconds.
+        before: u64,
+    },
     /// A per-class gate has not one threshold per label.
     Thresholds {
         /// Name of the stage.
@@ -76,6 +85,13 @@ impl fmt::Display for CascadeError {
                 write!(
                     f,
                     "stage `{stage}` wants {packets} packets, fewer than the {before} of the stage before it"
+                )
+            }
+            Self::ShorterWait { stage, wait_ns, before } => {
+                let (wait, before) = (wait_ns / 1_000_000, before / 1_000_000);
+                write!(
+                    f,
+                    "stage `{stage}` waits {wait} ms, less than the {before} ms of the stage before it"
                 )
             }
             Self::Thresholds { stage, found, labels } => {
@@ -102,10 +118,10 @@ impl Cascade {
         if labels.is_empty() || labels.len() > usize::from(u16::MAX) {
             return Err(CascadeError::LabelCount(labels.len()));
         }
-        let mut before = 0;
+        let mut before = (0, 0);
         for stage in &stages {
             check(stage, before, labels.len())?;
-            before = stage.packets();
+            before = (stage.packets(), stage.wait_ns);
         }
         Ok(Self { stages, labels })
     }
@@ -129,14 +145,19 @@ impl Cascade {
     }
 }
 
-fn check(stage: &Stage, before: u16, labels: usize) -> Result<(), CascadeError> {
+/// Holds a stage to the packets and the wait of the one before it.
+fn check(stage: &Stage, before: (u16, u64), labels: usize) -> Result<(), CascadeError> {
     let name = || stage.name.clone();
     let packets = stage.packets();
     if packets == 0 {
         return Err(CascadeError::NoPackets(name()));
     }
-    if packets < before {
-        return Err(CascadeError::FewerPackets { stage: name(), packets, before });
+    if packets < before.0 {
+        return Err(CascadeError::FewerPackets { stage: name(), packets, before: before.0 });
+    }
+    if stage.wait_ns < before.1 {
+        let (wait_ns, before) = (stage.wait_ns, before.1);
+        return Err(CascadeError::ShorterWait { stage: name(), wait_ns, before });
     }
     match &stage.gate.threshold {
         crate::gate::Threshold::PerClass(all) if all.len() != labels => {

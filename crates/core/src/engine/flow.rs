@@ -21,16 +21,25 @@ struct Question {
 }
 
 impl Engine {
-    /// Ends a flow: no packet finds it any more.
-    pub(super) fn end_flow(&mut self, id: u32, cut: Cut) {
+    /// Ends a flow, no packet finds it any more: for `reason` now, unless its time had passed
+    /// before. The wheels find that a little late, and whoever comes first must tell the same.
+    pub(super) fn end_flow(&mut self, id: u32, reason: Reason, now: u64) -> Cut {
+        let entry = &self.table[id];
+        let leaves_at = entry.leaves_at(&self.config.flows);
+        let cut = if leaves_at < now {
+            Cut { reason: Reason::Ended, at: leaves_at }
+        } else {
+            Cut { reason, at: now.max(entry.last_at) }
+        };
+        let ticket = entry.pending;
         self.table.detach(id);
-        let ticket = self.table[id].pending;
         if ticket == DECIDED {
             self.table.free(id);
-            return;
+        } else {
+            self.cut(ticket, cut);
+            self.step(ticket, cut.at);
         }
-        self.cut(ticket, cut);
-        self.step(ticket, cut.at);
+        cut
     }
 
     /// Closes a flow's record; the first cut stands.
@@ -48,7 +57,12 @@ impl Engine {
             self.due.push(ticket);
         }
         while let Some(ticket) = self.due.pop() {
-            self.step(ticket, now);
+            let id = self.room[ticket].entry;
+            if self.table[id].leaves_at(&self.config.flows) < now {
+                self.end_flow(id, Reason::Ended, now);
+            } else {
+                self.step(ticket, now);
+            }
         }
     }
 
@@ -66,7 +80,7 @@ impl Engine {
         let deadline = deadline(&self.cascade, self.table[pending.entry].first_at, &pending);
         match self.question(&pending, deadline, now) {
             Some(question) => self.ask(ticket, &question),
-            None => self.room.wait_until(ticket, deadline, now),
+            None => self.room.wait_until(ticket, deadline, self.clock.now_ns()),
         }
     }
 
@@ -121,7 +135,8 @@ impl Engine {
 
     /// Takes the answers of a scored job.
     pub(super) fn resolve(&mut self, job: Box<Job>) {
-        if job.failed {
+        let shape = (job.scores.len(), job.scores.classes());
+        if job.failed || shape != (job.tickets.len(), self.cascade.labels().len()) {
             self.accounts.jobs_failed += 1;
             self.shed(job);
             return;
@@ -146,7 +161,8 @@ impl Engine {
     fn unask(&mut self, ticket: u32) {
         let pending = &mut self.room[ticket];
         pending.asked = false;
-        pending.compute_ns += self.wall_ns.saturating_sub(pending.asked_wall_ns);
+        let compute_ns = self.wall_ns.saturating_sub(pending.asked_wall_ns);
+        pending.compute_ns = pending.compute_ns.saturating_add(compute_ns);
         self.accounts.flows.asked -= 1;
         self.accounts.flows.waiting += 1;
     }
@@ -165,7 +181,7 @@ impl Engine {
             self.decide(ticket, short.unwrap_or(Reason::Accepted), at);
         } else {
             if self.config.provisional {
-                self.tell(ticket, Reason::Accepted, at, false);
+                self.tell(ticket, Reason::Provisional, at, false);
             }
             self.room[ticket].stage += 1;
             self.step(ticket, at);

@@ -152,7 +152,7 @@ impl Engine {
         let tick = self.clock.tick(packet.ts_ns);
         if tick.restarted {
             self.accounts.clock_restarts += 1;
-            self.end_all(Reason::Ended, before);
+            self.end_all(before);
         }
         self.accounts.packets.seen += 1;
         match parse::parse(packet, self.config.flows.vlan_in_key) {
@@ -165,8 +165,7 @@ impl Engine {
     pub fn advance(&mut self) {
         let now = self.clock.now_ns();
         while let Some(id) = self.table.pop_leaving(now) {
-            let at = self.table[id].leaves_at(&self.config.flows);
-            self.end_flow(id, Cut { reason: Reason::Ended, at });
+            self.end_flow(id, Reason::Ended, now);
         }
         self.pass_deadlines(now);
     }
@@ -206,21 +205,15 @@ impl Engine {
 
     /// Ends every flow. Submit and collect until nothing is asked to get the last verdicts.
     pub fn finish(&mut self, end: End) {
-        match end {
-            End::Stop => self.end_all(Reason::Ended, self.clock.now_ns()),
-            End::Silence => {
-                for id in self.table.all() {
-                    let at = self.table[id].leaves_at(&self.config.flows);
-                    self.end_flow(id, Cut { reason: Reason::Ended, at });
-                }
-            }
-        }
+        self.end_all(match end {
+            End::Stop => self.clock.now_ns(),
+            End::Silence => u64::MAX,
+        });
     }
 
-    fn end_all(&mut self, reason: Reason, at: u64) {
+    fn end_all(&mut self, now: u64) {
         for id in self.table.all() {
-            let at = at.max(self.table[id].last_at);
-            self.end_flow(id, Cut { reason, at });
+            self.end_flow(id, Reason::Ended, now);
         }
     }
 
@@ -231,7 +224,7 @@ impl Engine {
         let (was_closed, pending) = (entry.closed, entry.pending);
         let closes = entry.note(parsed, at);
         if closes {
-            self.table.leaves_earlier(id);
+            self.table.leaves_earlier(id, now);
         }
         if pending == DECIDED {
             self.accounts.packets.not_wanted += 1;
@@ -257,14 +250,11 @@ impl Engine {
         if let Some(id) = self.table.find(&parsed.key) {
             let entry = &self.table[id];
             at = at.max(entry.last_at);
-            let leaves_at = entry.leaves_at(&self.config.flows);
-            if at > leaves_at {
-                self.end_flow(id, Cut { reason: Reason::Ended, at: leaves_at });
-            } else if entry.is_new_connection(parsed) {
-                self.end_flow(id, Cut { reason: Reason::Ended, at });
-            } else {
+            let is_over = entry.leaves_at(&self.config.flows) < at;
+            if !is_over && !entry.is_new_connection(parsed) {
                 return (id, at);
             }
+            self.end_flow(id, Reason::Ended, at);
         }
         (self.begin_flow(parsed, at), at)
     }
@@ -275,14 +265,13 @@ impl Engine {
         }
         while self.table.is_full() {
             let Some(oldest) = self.table.next_to_leave() else { break };
-            self.accounts.evictions += 1;
-            let at = self.clock.now_ns().max(self.table[oldest].last_at);
-            self.end_flow(oldest, Cut { reason: Reason::Evicted, at });
+            let cut = self.end_flow(oldest, Reason::Evicted, self.clock.now_ns());
+            self.accounts.evictions += u64::from(cut.reason == Reason::Evicted);
         }
         let ticket = self.room.add(self.accounts.flows.seen);
         self.accounts.flows.seen += 1;
         self.accounts.flows.waiting += 1;
-        let id = self.table.add(parsed, at, ticket);
+        let id = self.table.add(parsed, at, self.clock.now_ns(), ticket);
         self.room[ticket].entry = id;
         id
     }

@@ -50,7 +50,8 @@ fn behind_tags(data: &[u8], mut kind: u16, mut offset: usize) -> Result<Inner, R
             // 802.1Q, 802.1ad, and the two tag types in use before 802.1ad.
             0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
                 let tag = be16(data, offset).ok_or(Reject::TruncatedLink)?;
-                vlan = vlan.or(Some(tag & 0x0fff));
+                // VLAN 0 is a priority tag (IEEE 802.1Q): the frame belongs to no VLAN.
+                vlan = vlan.or(Some(tag & 0x0fff).filter(|&id| id != 0));
                 kind = be16(data, offset + 2).ok_or(Reject::TruncatedLink)?;
                 offset += 4;
                 continue;

@@ -4,12 +4,14 @@
 //! the waiting room. Entries that left the table while their features are with a model are
 //! *detached*: no packet finds them, and their slot is freed with their verdict.
 
+mod queue;
 mod wheel;
 
 use crate::key::FlowKey;
 use crate::parse::{ACK, FIN, Parsed, RST, SYN};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use queue::{LeaveQueue, Place};
 use std::ops::{Index, IndexMut};
 pub(crate) use wheel::Wheel;
 
@@ -81,6 +83,11 @@ impl Entry {
         idle.min(self.first_at.saturating_add(config.active_ns))
     }
 
+    /// Where the entry stands among those that leave.
+    fn place(&self, config: &FlowConfig) -> Place {
+        (self.leaves_at(config), self.first_at, self.key)
+    }
+
     /// Whether a packet is the SYN of another connection on the same five-tuple.
     pub(crate) fn is_new_connection(&self, parsed: &Parsed) -> bool {
         if parsed.tcp_flags & (SYN | ACK) != SYN {
@@ -116,6 +123,7 @@ pub(crate) struct FlowTable {
     entries: Vec<Entry>,
     free: Vec<u32>,
     wheel: Wheel,
+    queue: LeaveQueue,
     candidates: Vec<u32>,
 }
 
@@ -141,6 +149,7 @@ impl FlowTable {
             entries: Vec::new(),
             free: Vec::new(),
             wheel: Wheel::new(LEAVE_SHIFT),
+            queue: LeaveQueue::default(),
             candidates: Vec::new(),
         }
     }
@@ -160,6 +169,8 @@ impl FlowTable {
             + self.free.capacity() * 4
             + self.index.allocation_size()
             + self.wheel.bytes()
+            + self.queue.bytes()
+            + self.candidates.capacity() * 4
     }
 
     pub(crate) fn find(&self, key: &FlowKey) -> Option<u32> {
@@ -168,8 +179,9 @@ impl FlowTable {
         self.index.find(key.hash(&self.state), same).copied()
     }
 
-    /// Adds the flow that a packet begins. The table must have room.
-    pub(crate) fn add(&mut self, parsed: &Parsed, at: u64, pending: u32) -> u32 {
+    /// Adds the flow that a packet begins. The table must have room. `at` is the flow's time,
+    /// which a stray time stamp may put far ahead of the present, `now_ns`.
+    pub(crate) fn add(&mut self, parsed: &Parsed, at: u64, now_ns: u64, pending: u32) -> u32 {
         let entry = Entry {
             key: parsed.key,
             first_at: at,
@@ -192,14 +204,19 @@ impl FlowTable {
         let (entries, state) = (&self.entries, &self.state);
         let hash = |id: &u32| entries[*id as usize].key.hash(state);
         self.index.insert_unique(parsed.key.hash(state), id, hash);
-        self.wheel.file(id, entry.leaves_at(&self.config), at);
+        self.file(id, now_ns);
         id
     }
 
+    fn file(&mut self, id: u32, now_ns: u64) {
+        let place = self.entries[id as usize].place(&self.config);
+        self.wheel.file(id, place.0, now_ns);
+        self.queue.note(place, id, self.index.len());
+    }
+
     /// Files an entry anew whose leave time moved earlier.
-    pub(crate) fn leaves_earlier(&mut self, id: u32) {
-        let entry = &self.entries[id as usize];
-        self.wheel.file(id, entry.leaves_at(&self.config), entry.last_at);
+    pub(crate) fn leaves_earlier(&mut self, id: u32, now_ns: u64) {
+        self.file(id, now_ns);
     }
 
     /// Hides an entry from packets; its slot stays until [`Self::free`].
@@ -229,13 +246,14 @@ impl FlowTable {
     /// Ties go by age and key, so that the choice depends on traffic alone.
     pub(crate) fn next_to_leave(&mut self) -> Option<u32> {
         let (entries, config) = (&self.entries, &self.config);
-        let leaves_at = |id: u32| entries[id as usize].leaves_at(config);
-        self.wheel.next_due(leaves_at, &mut self.candidates);
-        let order = |&id: &u32| {
-            let entry = &entries[id as usize];
-            (entry.leaves_at(config), entry.first_at, entry.key)
-        };
-        self.candidates.iter().copied().min_by_key(order)
+        let place = |id: u32| entries[id as usize].place(config);
+        let still = |id: u32| (!entries[id as usize].detached).then(|| place(id));
+        if let Some(id) = self.queue.first(still) {
+            return Some(id);
+        }
+        self.wheel.next_due(|id| place(id).0, &mut self.candidates);
+        self.queue.fill(self.candidates.iter().map(|&id| (place(id), id)));
+        self.queue.first(still)
     }
 
     /// Numbers of all entries that packets can find, oldest first.

@@ -16,7 +16,8 @@ pub(crate) fn evaluate(session: &Session, args: &EvaluateArgs) -> anyhow::Result
     let mut passes = |done, all| progress.show("replaying", done, all, "");
     let report = measure(&bundle, &book, args.split, config.engine, &mut wall, &mut passes)?;
     progress.finish();
-    print!("{report}");
+    let report = report.report;
+    super::print(&report.to_string())?;
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&report)?)?;
     }

@@ -3,40 +3,196 @@
 use super::Session;
 use super::args::InspectArgs;
 use serveflow::config::EXAMPLE;
-use serveflow_model::bundle::{Bundle, StagePlan};
+use serveflow::summary;
+use serveflow_core::engine::Engine;
+use serveflow_io::drive::Worker;
+use serveflow_io::{Batch, CaptureReader, FileSource, Null};
+use serveflow_model::bundle::{Bundle, GatePlan, StagePlan};
+use serveflow_train::pipeline::TrainPlan;
+use serveflow_train::record::{RecordingLane, recording_cascade};
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-pub(crate) fn inspect(_session: &Session, args: &InspectArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> anyhow::Result<ExitCode> {
     if args.example_config {
-        print!("{EXAMPLE}");
+        super::print(EXAMPLE)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut damaged = false;
     for path in &args.paths {
-        print!("{}", bundle(path)?);
+        if path.join("plan.toml").is_file() || path.join("SHA256SUMS").is_file() {
+            super::print(&bundle(path)?)?;
+            continue;
+        }
+        for file in serveflow_io::expand(&[path])? {
+            damaged |= capture(session, &file)?;
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if damaged { ExitCode::from(super::DAMAGED) } else { ExitCode::SUCCESS })
 }
 
 fn bundle(dir: &Path) -> anyhow::Result<String> {
     let bundle = Bundle::load(dir)?;
     let plan = &bundle.plan;
-    let mut text =
-        format!("bundle {}\n  task    {}\n  id      {}\n", dir.display(), plan.task, bundle.id);
-    let _ = writeln!(text, "  labels  {}", plan.labels.join(", "));
+    let flows = &plan.flows;
+    let mut text = format!("bundle {}\n", dir.display());
+    let _ = writeln!(text, "  id       {} (SHA-256 of SHA256SUMS)", bundle.id);
+    let _ = writeln!(text, "  task     {}", plan.task);
+    let _ = writeln!(text, "  labels   {}: {}", plan.labels.len(), plan.labels.join(", "));
+    let _ = writeln!(
+        text,
+        "  flows    idle {} ms, active {} ms, linger {} ms, VLAN id in key: {}",
+        flows.idle_ms, flows.active_ms, flows.linger_ms, flows.vlan_in_key
+    );
+    let from = &plan.provenance;
+    let trained: Vec<String> = from.flows.iter().map(|(split, n)| format!("{split} {n}")).collect();
+    let _ = writeln!(
+        text,
+        "  from     {}, seed {}, flows: {}, labels SHA-256 {:.16}",
+        from.written_by,
+        from.seed,
+        trained.join(", "),
+        from.labels_sha256
+    );
     for (index, stage) in plan.stages.iter().enumerate() {
-        text.push_str(&self::stage(index, stage));
+        text.push_str(&self::stage(&bundle, index, stage));
     }
     Ok(text)
 }
 
-fn stage(index: usize, stage: &StagePlan) -> String {
-    format!(
-        "stage {} `{}`: {} on {} packets\n",
-        index + 1,
-        stage.name,
-        stage.model.kind,
-        stage.packets
-    )
+fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
+    let shape = bundle.cascade.stages()[index].features.shape();
+    let mut text = format!("\n  stage {} `{}`\n", index + 1, stage.name);
+    let model = &stage.model;
+    let _ = writeln!(text, "    model    {} ({}, {})", model.kind, model.format, model.file);
+    let _ = writeln!(
+        text,
+        "    sees     {} packet(s), waits at most {} ms, lane {}",
+        stage.packets, stage.wait_ms, stage.lane
+    );
+    let _ = writeln!(
+        text,
+        "    features {} of {}; masked: {}; a row is {} words and {} numbers",
+        stage.features.join(" + "),
+        stage.headers.join(", "),
+        if stage.masks.is_empty() { "none".to_owned() } else { stage.masks.join(", ") },
+        shape.words,
+        shape.numbers
+    );
+    if let Some(cost) = &stage.cost {
+        let _ = writeln!(
+            text,
+            "    cost     {:.0} ns to score a flow in a batch, {:.0} ns alone",
+            cost.score_batch_ns, cost.score_single_ns
+        );
+    }
+    text.push_str(&stage.gate.as_ref().map_or_else(String::new, gate));
+    text
+}
+
+fn gate(gate: &GatePlan) -> String {
+    let thresholds = match (&gate.threshold, &gate.thresholds) {
+        (Some(threshold), _) => format!("up to {threshold}"),
+        (None, Some(all)) => {
+            let words = all.iter().map(|(label, t)| match t {
+                t if *t < 0.0 => format!("{label} never"),
+                t => format!("{label} {t:.4}"),
+            });
+            format!("by predicted class up to: {}", words.collect::<Vec<_>>().join(", "))
+        }
+        (None, None) => String::new(),
+    };
+    let mut text = format!("    gate     accepts a {} of {thresholds}\n", gate.measure);
+    if let Some(from) = &gate.calibration {
+        let _ = writeln!(
+            text,
+            "    calibrated on {} flows for {}: passed on {:.1}%, macro-F1 {:.4} against {:.4}",
+            from.flows,
+            from.target,
+            from.escalated * 100.0,
+            from.cascade_macro_f1,
+            from.slow_macro_f1
+        );
+    }
+    text
+}
+
+/// What a capture's packets say.
+#[derive(Default)]
+struct Seen {
+    links: BTreeMap<String, u64>,
+    first_ns: Option<u64>,
+    last_ns: u64,
+    captured: u64,
+    original: u64,
+    cut: u64,
+}
+
+impl Seen {
+    fn add(&mut self, batch: &Batch) {
+        for packet in batch.iter() {
+            *self.links.entry(format!("{:?}", packet.link)).or_default() += 1;
+            let first = self.first_ns.get_or_insert(packet.ts_ns);
+            *first = (*first).min(packet.ts_ns);
+            self.last_ns = self.last_ns.max(packet.ts_ns);
+            self.captured += packet.data.len() as u64;
+            self.original += u64::from(packet.orig_len);
+            self.cut += u64::from((packet.data.len() as u64) < u64::from(packet.orig_len));
+        }
+    }
+}
+
+/// Prints what a capture holds; true when it is damaged.
+fn capture(session: &Session, path: &Path) -> anyhow::Result<bool> {
+    let format = match path {
+        path if path == Path::new("-") => "standard input".to_owned(),
+        path => CaptureReader::open(path).map(|reader| format_of(&reader))?,
+    };
+    let plan = TrainPlan::default();
+    let cascade = Arc::new(recording_cascade(&plan.recording(&[1]))?);
+    let config = session.typed.check(&plan.flows)?;
+    let mut engine = Engine::new(Arc::clone(&cascade), config.engine);
+    let mut seen = Seen::default();
+    let outcome = Worker {
+        engine: &mut engine,
+        lanes: &mut [Box::new(RecordingLane::new(&cascade).0)],
+        sink: &mut Null::default(),
+        wall: &mut || 0,
+        batch_frames: config.batch_frames,
+    }
+    .run(&mut FileSource::new(vec![path.to_owned()]), &mut |batch, _| {
+        seen.add(batch);
+        ControlFlow::Continue(())
+    })?;
+    let mut text = format!("capture {}: {format}\n", path.display());
+    let links: Vec<String> = seen.links.iter().map(|(link, n)| format!("{link} {n}")).collect();
+    let first = seen.first_ns.unwrap_or(0);
+    let _ = writeln!(text, "  link types: {}", links.join(", "));
+    let _ = writeln!(
+        text,
+        "  from {}.{:09} s, {:.6} s long, {} bytes on the wire, {} captured, {} packets cut",
+        first / 1_000_000_000,
+        first % 1_000_000_000,
+        (seen.last_ns.saturating_sub(first)) as f64 / 1e9,
+        seen.original,
+        seen.captured,
+        seen.cut
+    );
+    let accounts = summary::accounts(engine.accounts());
+    text.extend(accounts.lines().map(|line| format!("  {line}\n")));
+    super::print(&text)?;
+    outcome.damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
+    Ok(!outcome.damaged.is_empty())
+}
+
+fn format_of(reader: &CaptureReader) -> String {
+    let format = reader.format();
+    match reader.codec() {
+        Some(codec) => format!("{} in {}", format.name, codec.name),
+        None => format.name.to_owned(),
+    }
 }

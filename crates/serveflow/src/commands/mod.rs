@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod args;
+mod demo;
 mod evaluate;
 mod features;
 mod inspect;
@@ -13,6 +14,7 @@ use args::{Cli, Command, Labelled, LabelsFrom};
 use clap::CommandFactory;
 use serveflow::config::Typed;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -47,7 +49,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
     let session = Session { typed, quiet: cli.quiet, started: Instant::now() };
     match cli.command {
-        Command::Demo(_) => anyhow::bail!("not yet"),
+        Command::Demo(args) => demo::demo(&session, &args),
         Command::Features(args) => features::features(&session, &args),
         Command::Train(args) => train::train(&session, &args),
         Command::Run(args) => run::run(&session, &args),
@@ -63,7 +65,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            print(&manual()?)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -82,4 +84,28 @@ fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
 /// Writes a file whole.
 fn write_file(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
+}
+
+/// Writes to standard output; unlike `print!`, an output that was closed is an error, no panic.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
+}
+
+/// The manual: the page of the program, then one of each command.
+fn manual() -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    let mut program = Cli::command();
+    program.build();
+    clap_mangen::Man::new(program.clone()).render(&mut text)?;
+    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
+        clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whether an error only says that nobody reads our output any more.
+pub(crate) fn is_closed_output(error: &anyhow::Error) -> bool {
+    let broken = |io: &std::io::Error| io.kind() == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(broken))
 }

@@ -9,6 +9,7 @@ use serveflow_io::drive::Worker;
 use serveflow_io::{FileSource, SINKS, Sink};
 use serveflow_model::bundle::Bundle;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -24,7 +25,12 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     if args.provisional {
         typed.output.provisional = Some(true);
     }
-    let config = typed.check(&bundle.flow_config())?;
+    let mut config = typed.check(&bundle.flow_config())?;
+    if typed.flows.seed.is_none() {
+        // Nobody outside may know which five-tuples share a slot of the table. No verdict depends
+        // on the seed.
+        config.engine.flows.seed = RandomState::new().build_hasher().finish();
+    }
     let mut source = FileSource::new(serveflow_io::expand(&args.captures)?);
     let mut sink = open_sink(&config.format, args, &bundle)?;
     let mut engine = Engine::new(Arc::clone(&bundle.cascade), config.engine);

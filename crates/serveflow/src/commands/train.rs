@@ -23,7 +23,7 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     session.say(&told(&trained));
     session.say(&format!("bundle {} written to {}\n", &bundle.id[..16], args.out.display()));
     if args.compare {
-        print!("{}", comparison(session, args, &book, &plan)?);
+        super::print(&comparison(session, args, &book, &plan)?)?;
     }
     let damaged = &trained.dataset.damaged;
     damaged.iter().for_each(|error| eprintln!("damaged: {error}"));

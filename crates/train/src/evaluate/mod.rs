@@ -58,6 +58,15 @@ impl fmt::Display for EvaluateError {
 
 impl std::error::Error for EvaluateError {}
 
+/// The figures, and the flows that they are made of.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The figures.
+    pub report: Report,
+    /// The cascade's verdicts on the labelled flows of the split.
+    pub answered: Vec<Answered>,
+}
+
 /// Evaluates a bundle on the flows of a split.
 ///
 /// `wall` tells wall time in nanoseconds; `progress` is told how many of the passes over the
@@ -72,7 +81,7 @@ pub fn evaluate(
     limits: EngineConfig,
     wall: &mut dyn FnMut() -> u64,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Report, EvaluateError> {
+) -> Result<Evaluation, EvaluateError> {
     let labels = label_map(bundle, book)?;
     let passes = bundle.cascade.stages().len() + 1;
     let mut replay = Replay::new(bundle, book, &labels, split, limits, wall);
@@ -86,7 +95,8 @@ pub fn evaluate(
     if cascade.answered.is_empty() {
         return Err(EvaluateError::NoFlows { split });
     }
-    Ok(report(bundle, split, &cascade, &tiers))
+    let report = report(bundle, split, &cascade, &tiers);
+    Ok(Evaluation { report, answered: cascade.answered })
 }
 
 /// The bundle's index of each label of the book.
@@ -187,12 +197,14 @@ fn stage_reports(bundle: &Bundle, cascade: &Tally) -> Vec<StageReport> {
 fn tier_report(bundle: &Bundle, stage: usize, tally: &Tally) -> TierReport {
     let table = confusion(bundle.cascade.labels().len(), &tally.answered);
     let plan = &bundle.plan.stages[stage];
+    let short = tally.answered.iter().filter(|flow| flow.packets < plan.packets).count();
     TierReport {
         name: plan.name.clone(),
         packets: plan.packets,
         accuracy: table.accuracy(),
         macro_f1: table.macro_f1(),
         weighted_f1: table.weighted_f1(),
+        short_share: short as f64 / tally.answered.len().max(1) as f64,
         latency_us: latency(&tally.answered),
         share_under_16ms: share_under_mark(&tally.answered),
     }

@@ -27,8 +27,12 @@ pub struct Answered {
     pub truth: u16,
     /// Index of the label answered.
     pub label: Option<u16>,
+    /// Probability of that label; 0 when there is none.
+    pub confidence: f32,
     /// Index of the stage that answered; 0 when none did.
     pub stage: usize,
+    /// Packets that the stage saw.
+    pub packets: u16,
     /// Packet time from the first packet until the deciding question.
     pub collection_ns: u64,
     /// Wall time from asking to answer.
@@ -159,7 +163,9 @@ impl<'a> Replay<'a> {
                     first_ns: verdict.first_ns,
                     truth: self.labels[usize::from(labelled.label)],
                     label: verdict.answer.map(|answer| answer.label),
+                    confidence: verdict.answer.map_or(0.0, |answer| answer.confidence),
                     stage: verdict.answer.map_or(0, |answer| usize::from(answer.stage)),
+                    packets: verdict.answer.map_or(0, |answer| answer.packets),
                     collection_ns: verdict.collection_ns,
                     compute_ns: verdict.compute_ns,
                 }),

@@ -108,6 +108,9 @@ pub struct TierReport {
     pub macro_f1: f64,
     /// Mean F1 weighted by the classes' flows.
     pub weighted_f1: f64,
+    /// Share of flows that never had the packets it wants: they wait until they end, or until the
+    /// longest wait has passed, and are answered with what there is.
+    pub short_share: f64,
     /// Its latency.
     pub latency_us: LatencyReport,
     /// Share of flows with an end-to-end latency under 16 ms.

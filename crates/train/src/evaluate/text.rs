@@ -74,10 +74,14 @@ impl Report {
         writeln!(f, "{:<30} {:>12} {:>12} {:>12}", "latency (ms)", "p50", "p90", "p99")?;
         latency_lines(f, "cascade", &self.latency_us)?;
         latency_lines(f, "slow only", &self.slow_only.latency_us)?;
+        let (slow, speedup) = (&self.slow_only, self.median_speedup);
         writeln!(
             f,
-            "median end-to-end latency: {:.1} times lower than the slow stage alone",
-            self.median_speedup
+            "median end-to-end latency: {speedup:.1} times lower than {} alone, where {:.1}% of the \
+             flows\nnever have {} packets and wait until they end or their wait has passed",
+            slow.name,
+            slow.short_share * 100.0,
+            slow.packets
         )
     }
 

@@ -1,0 +1,245 @@
+//! The engine's twin: the written rules, in the most obvious way.
+//!
+//! Flows are lists of packets in a plain map, and a flow's verdict is worked out only when all of
+//! its packets are known. No wheel, no pools, no jobs, no states.
+
+use super::drive::Told;
+use super::frames::Frame;
+use super::models::hash_scores;
+use super::words::packet_words;
+use serveflow_core::engine::{Cascade, End, EngineConfig};
+use serveflow_core::features::layout::HeaderLayout;
+use serveflow_core::gate::best_class;
+use serveflow_core::key::FlowKey;
+use serveflow_core::parse::{ACK, FIN, Parsed, RST, SYN, parse};
+use serveflow_core::verdict::Reason;
+use std::collections::BTreeMap;
+
+/// A packet of a flow.
+struct Kept {
+    ts_ns: u64,
+    /// When it arrived: never before an earlier packet of the flow, nor before the clock.
+    at: u64,
+    parsed: Parsed,
+    words: Vec<u32>,
+}
+
+struct Flow {
+    first_at: u64,
+    last_at: u64,
+    source_is_low: bool,
+    syn_seq: Option<u32>,
+    fins: [bool; 2],
+    closed: bool,
+    /// Packets up to the one that closed the flow.
+    packets: Vec<Kept>,
+    /// Why and when the record closed.
+    end: Option<(Reason, u64)>,
+}
+
+impl Flow {
+    fn leaves_at(&self, config: &EngineConfig) -> u64 {
+        if self.closed {
+            return self.last_at.saturating_add(config.flows.linger_ns);
+        }
+        let idle = self.last_at.saturating_add(config.flows.idle_ns);
+        idle.min(self.first_at.saturating_add(config.flows.active_ns))
+    }
+
+    fn is_new_connection(&self, parsed: &Parsed) -> bool {
+        let opens = parsed.tcp_flags & (SYN | ACK) == SYN;
+        if parsed.sender_is_low == self.source_is_low {
+            opens && self.syn_seq != Some(parsed.tcp_seq)
+        } else {
+            opens && self.closed
+        }
+    }
+
+    fn add(&mut self, packet: Kept) {
+        if self.closed {
+            return;
+        }
+        let flags = packet.parsed.tcp_flags;
+        self.last_at = packet.at;
+        self.fins[usize::from(packet.parsed.sender_is_low)] |= flags & FIN != 0;
+        self.closed = flags & RST != 0 || self.fins == [true, true];
+        if self.closed {
+            self.end = Some((Reason::Ended, packet.at));
+        }
+        self.packets.push(packet);
+    }
+}
+
+/// The twin.
+pub struct Twin<'a> {
+    cascade: &'a Cascade,
+    config: EngineConfig,
+    now: u64,
+    previous: Option<u64>,
+    live: BTreeMap<FlowKey, Flow>,
+    told: Vec<Told>,
+    pub evictions: u64,
+}
+
+impl<'a> Twin<'a> {
+    /// The final verdicts for traffic, sorted, and the number of evictions.
+    pub fn run(
+        cascade: &'a Cascade,
+        config: EngineConfig,
+        frames: &[Frame],
+        end: End,
+    ) -> (Vec<Told>, u64) {
+        let (live, told) = (BTreeMap::new(), Vec::new());
+        let mut twin = Self { cascade, config, now: 0, previous: None, live, told, evictions: 0 };
+        for frame in frames {
+            twin.push(frame);
+        }
+        for key in twin.live.keys().copied().collect::<Vec<_>>() {
+            let leaves_at = twin.live[&key].leaves_at(&config);
+            let at = match end {
+                End::Silence => leaves_at,
+                End::Stop => leaves_at.min(twin.now.max(twin.live[&key].last_at)),
+            };
+            twin.end(key, Reason::Ended, at);
+        }
+        twin.told.sort();
+        (twin.told, twin.evictions)
+    }
+
+    fn push(&mut self, frame: &Frame) {
+        self.tick(frame.ts_ns);
+        let Ok(parsed) = parse(&frame.packet(), self.config.flows.vlan_in_key) else { return };
+        let key = parsed.key;
+        let mut at = frame.ts_ns.max(self.now);
+        if let Some(flow) = self.live.get(&key) {
+            at = at.max(flow.last_at);
+            let leaves_at = flow.leaves_at(&self.config);
+            if at > leaves_at {
+                self.end(key, Reason::Ended, leaves_at);
+            } else if flow.is_new_connection(&parsed) {
+                self.end(key, Reason::Ended, at);
+            }
+        }
+        if !self.live.contains_key(&key) {
+            self.make_room();
+            self.begin(&parsed, at);
+        }
+        let words = packet_words(&HeaderLayout::default(), &frame.data, &parsed);
+        let flow = self.live.get_mut(&key).unwrap();
+        flow.add(Kept { ts_ns: frame.ts_ns, at, parsed, words });
+    }
+
+    /// The clock follows the earlier of the last two packets, and starts over with the later one
+    /// when both lie more than the idle timeout behind.
+    fn tick(&mut self, ts_ns: u64) {
+        let previous = self.previous.replace(ts_ns).unwrap_or(ts_ns);
+        let (earlier, later) = (previous.min(ts_ns), previous.max(ts_ns));
+        if later.saturating_add(self.config.flows.idle_ns) >= self.now {
+            self.now = self.now.max(earlier);
+            return;
+        }
+        for key in self.live.keys().copied().collect::<Vec<_>>() {
+            let flow = &self.live[&key];
+            let at = flow.leaves_at(&self.config).min(self.now.max(flow.last_at));
+            self.end(key, Reason::Ended, at);
+        }
+        self.now = later;
+    }
+
+    /// When the table is full, what is over leaves; then, one by one, what would leave first.
+    fn make_room(&mut self) {
+        let capacity = self.config.flows.capacity.max(1);
+        while self.live.len() >= capacity {
+            let leaving = |(key, flow): (&FlowKey, &Flow)| {
+                (flow.leaves_at(&self.config), flow.first_at, *key)
+            };
+            let (leaves_at, _, key) = self.live.iter().map(leaving).min().unwrap();
+            if leaves_at < self.now {
+                self.end(key, Reason::Ended, leaves_at);
+            } else {
+                self.evictions += 1;
+                let at = self.now.max(self.live[&key].last_at);
+                self.end(key, Reason::Evicted, at);
+            }
+        }
+    }
+
+    fn begin(&mut self, parsed: &Parsed, at: u64) {
+        let opens = parsed.tcp_flags & (SYN | ACK) == SYN;
+        let flow = Flow {
+            first_at: at,
+            last_at: at,
+            source_is_low: parsed.sender_is_low,
+            syn_seq: opens.then_some(parsed.tcp_seq),
+            fins: [false; 2],
+            closed: false,
+            packets: Vec::new(),
+            end: None,
+        };
+        self.live.insert(parsed.key, flow);
+    }
+
+    fn end(&mut self, key: FlowKey, reason: Reason, at: u64) {
+        let mut flow = self.live.remove(&key).unwrap();
+        let end = *flow.end.get_or_insert((reason, at));
+        self.told.push(self.verdict(key, &flow, end));
+    }
+
+    /// The verdict of a flow that is over.
+    fn verdict(&self, key: FlowKey, flow: &Flow, end: (Reason, u64)) -> Told {
+        let mut asked_at = 0;
+        let stages = self.cascade.stages();
+        for (index, stage) in stages.iter().enumerate() {
+            let deadline = flow.first_at.saturating_add(stage.wait_ns);
+            let wanted = usize::from(stage.packets());
+            let in_time = flow.packets.iter().filter(|packet| packet.at <= deadline).count();
+            let seen = &flow.packets[..in_time.min(wanted)];
+            let (short, at) = if seen.len() == wanted {
+                (None, seen[wanted - 1].at)
+            } else if end.1 <= deadline {
+                (Some(end.0), end.1)
+            } else {
+                (Some(Reason::TimedOut), deadline)
+            };
+            asked_at = asked_at.max(at);
+            let (words, numbers) = row(flow, seen, wanted);
+            let scores = hash_scores(index as u64, &words, &numbers);
+            let (label, confidence) = best_class(&scores);
+            let is_last = index + 1 == stages.len();
+            if is_last || stage.gate.accepts(label, &scores) {
+                let full = if is_last { Reason::Final } else { Reason::Accepted };
+                let answer = (label, confidence.to_bits(), index as u8, seen.len() as u16);
+                return Told {
+                    flow: key.five_tuple(flow.source_is_low),
+                    first_ns: flow.packets[0].ts_ns,
+                    deciding_ns: seen.last().unwrap().ts_ns,
+                    collection_ns: asked_at - flow.first_at,
+                    reason: short.unwrap_or(full),
+                    answer: Some(answer),
+                };
+            }
+        }
+        unreachable!("the last stage always answers")
+    }
+}
+
+/// The row of `header_bits` and `packet_series`, unmasked.
+fn row(flow: &Flow, seen: &[Kept], wanted: usize) -> (Vec<u32>, Vec<f32>) {
+    let mut words: Vec<u32> = seen.iter().flat_map(|packet| packet.words.clone()).collect();
+    words.resize(wanted * HeaderLayout::default().packet_words(), 0);
+    let mut numbers = Vec::new();
+    for (index, packet) in seen.iter().enumerate() {
+        let backward = packet.parsed.sender_is_low != flow.source_is_low;
+        let size = f32::from(packet.parsed.size);
+        let before = if index == 0 { packet.ts_ns } else { seen[index - 1].ts_ns };
+        numbers.push(if backward { -size } else { size });
+        numbers.push((packet.ts_ns.saturating_sub(before) as f64 / 1e3) as f32);
+        numbers.push(if backward { 1.0 } else { 0.0 });
+        numbers.push(f32::from(packet.parsed.tcp_flags));
+        numbers.push(f32::from(packet.parsed.payload));
+    }
+    for _ in seen.len()..wanted {
+        numbers.extend([0.0, -1.0, -1.0, -1.0, -1.0]);
+    }
+    (words, numbers)
+}

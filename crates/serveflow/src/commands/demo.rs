@@ -1,0 +1,168 @@
+//! `serveflow demo`: the sample that ships with the project, through its cascade.
+
+use super::Session;
+use super::args::DemoArgs;
+use super::progress::Progress;
+use anyhow::Context;
+use serveflow_model::bundle::Bundle;
+use serveflow_train::evaluate::{Answered, Evaluation, Report, evaluate};
+use serveflow_train::labels::{Split, read_table};
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The sample, from the root of the project.
+const SAMPLE: &str = "data/app_protocol";
+/// Verdicts shown.
+const SHOWN: usize = 24;
+/// Pause between two verdicts on a terminal, so that one can see them pass.
+const PAUSE: Duration = Duration::from_millis(60);
+
+pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let sample = find_sample(args.sample.as_deref())?;
+    let bundle = Bundle::load(&sample.join("bundle"))?;
+    let book = read_table(&sample.join("labels.csv"), &sample)?;
+    let config = session.typed.check(&bundle.flow_config())?;
+    super::print(&introduction(&bundle, &sample))?;
+    let mut progress = Progress::new(session);
+    let mut wall = || session.wall_ns();
+    let mut passes = |done, all| progress.show("replaying", done, all, "");
+    let evaluation = evaluate(&bundle, &book, Split::Test, config.engine, &mut wall, &mut passes)?;
+    progress.finish();
+    show_verdicts(&bundle, &evaluation)?;
+    super::print(&conclusion(&evaluation.report, &sample))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The sample in the present directory, or in the project that this program was built from.
+fn find_sample(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(SAMPLE);
+    let places = match named {
+        Some(dir) => vec![dir.to_owned()],
+        None => vec![PathBuf::from(SAMPLE), built_from],
+    };
+    let found = places.iter().find(|dir| dir.join("labels.csv").is_file());
+    found.cloned().with_context(|| {
+        let tried: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
+        format!("no sample with a labels.csv in {}; name one with --sample", tried.join(" or "))
+    })
+}
+
+fn introduction(bundle: &Bundle, sample: &Path) -> String {
+    let mut text = format!(
+        "Real captures from {}, of hosts and days that training never saw, go through a\n\
+         cascade of {} stages that names the application protocol without looking at ports:\n\n",
+        sample.display(),
+        bundle.plan.stages.len()
+    );
+    for stage in &bundle.plan.stages {
+        let packets = match stage.packets {
+            1 => "packet".to_owned(),
+            packets => format!("{packets} packets"),
+        };
+        let (name, kind) = (&stage.name, &stage.model.kind);
+        let _ = writeln!(text, "  {name:<12} {kind} on the first {packets}");
+    }
+    text.push_str("\nA stage that is sure decides; the others pass on.\n\n");
+    text
+}
+
+/// Some of the verdicts, spread over the flows.
+fn show_verdicts(bundle: &Bundle, evaluation: &Evaluation) -> anyhow::Result<()> {
+    let answered = &evaluation.answered;
+    super::print(&format!(
+        "{:<6} {:>6}  {:<8} {:>10}  {:<12} {:>7} {:>14}  {}\n",
+        "flow", "port", "verdict", "confidence", "by", "packets", "latency", "truth"
+    ))?;
+    let pause = std::io::stdout().is_terminal();
+    for step in 0..SHOWN.min(answered.len()) {
+        let flow = &answered[step * answered.len() / SHOWN.min(answered.len())];
+        super::print(&verdict_line(bundle, flow))?;
+        if pause {
+            std::thread::sleep(PAUSE);
+        }
+    }
+    super::print(&format!("... {} flows in all\n\n", answered.len()))
+}
+
+fn verdict_line(bundle: &Bundle, flow: &Answered) -> String {
+    let labels = bundle.cascade.labels();
+    let name = |label: u16| labels[usize::from(label)].as_str();
+    let proto = match flow.flow.proto {
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => other.to_string(),
+    };
+    let right = if flow.label == Some(flow.truth) { "right" } else { "wrong: " };
+    let truth = if flow.label == Some(flow.truth) { "" } else { name(flow.truth) };
+    format!(
+        "{proto:<6} {:>6}  {:<8} {:>9.1}%  {:<12} {:>7} {:>14}  {right}{truth}\n",
+        flow.flow.dst_port,
+        flow.label.map_or("-", name),
+        flow.confidence * 100.0,
+        bundle.plan.stages[flow.stage].name,
+        flow.packets,
+        latency(flow.end_to_end_ns() as f64 / 1e3),
+    )
+}
+
+/// A latency in the unit that suits it.
+fn latency(us: f64) -> String {
+    match us {
+        us if us < 1e3 => format!("{us:.0} us"),
+        us if us < 1e6 => format!("{:.1} ms", us / 1e3),
+        us => format!("{:.1} s", us / 1e6),
+    }
+}
+
+fn conclusion(report: &Report, sample: &Path) -> String {
+    let first_packet: f64 =
+        report.stages.iter().filter(|stage| stage.packets == 1).map(|stage| stage.share).sum();
+    let slow = &report.slow_only;
+    let row = |what: &str, cascade: String, slow: String| {
+        format!("{what:<38} {cascade:>12} {slow:>14}\n")
+    };
+    let share = |share: f64| format!("{:.1}%", share * 100.0);
+    let f1 = |f1: f64| format!("{f1:.4}");
+    let mut text = row("", "cascade".to_owned(), format!("{} alone", slow.name));
+    text += &row("decided on packet 1", share(first_packet), share(0.0));
+    text +=
+        &row("decided within 16 ms", share(report.share_under_16ms), share(slow.share_under_16ms));
+    text += &row(
+        "median latency, first packet to verdict",
+        latency(report.latency_us.end_to_end.p50),
+        latency(slow.latency_us.end_to_end.p50),
+    );
+    text += &row("macro-F1", f1(report.macro_f1), f1(slow.macro_f1));
+    text += &row("accuracy", f1(report.accuracy), f1(slow.accuracy));
+    let _ = write!(
+        text,
+        "\n{:.0}% of these flows never have {} packets: the slow stage alone waits for them until they\n\
+         end or {:.0} s have passed.\n\n\
+         Served {:.0} flows/s ({:.0} packets/s) on one thread, reading the captures included.\n\
+         {} packets seen = {} recorded + {} not wanted + {} rejected; {} flows, {} verdicts.\n\n\
+         Where to look next:\n",
+        slow.short_share * 100.0,
+        slow.packets,
+        slow.latency_us.collection.p99 / 1e6,
+        report.flows_per_s,
+        report.packets_per_s,
+        report.accounts.packets.seen,
+        report.accounts.packets.recorded,
+        report.accounts.packets.not_wanted,
+        report.accounts.packets.rejected.values().sum::<u64>(),
+        report.accounts.flows.seen,
+        report.accounts.flows.verdicts.values().sum::<u64>(),
+    );
+    let sample = sample.display();
+    let _ = write!(
+        text,
+        "  serveflow evaluate --bundle {sample}/bundle --captures {sample} --labels {sample}/labels.csv\n\
+         \x20 serveflow train --captures {sample} --labels {sample}/labels.csv --out my-bundle\n\
+         \x20 serveflow run YOUR.pcap --bundle my-bundle\n\
+         \x20 serveflow --help   (or cargo run --release -- --help)\n"
+    );
+    text
+}
