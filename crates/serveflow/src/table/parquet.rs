@@ -117,7 +117,7 @@ impl KeyCells {
             (Self::Integer(cells), Key::Integer(number)) => cells.push(i32::from(*number)),
             // Captures that claim to be later than the year 2262 are beyond the format.
             (Self::Time(cells), Key::Time(ns)) => {
-                cells.push(i64::try_from(*ns).unwrap_or(i64::MAX))
+                cells.push(i64::try_from(*ns).unwrap_or(i64::MAX));
             }
             _ => panic!("the cells of a column are of its kind"),
         }
