@@ -31,8 +31,8 @@ fn cascades() -> Vec<Vec<StageSpec>> {
         vec![stage(1, 0, 0.4), stage(1, 0, 0.4), stage(10, 400 * MS, 1.0)],
         vec![stage(1, 100 * MS, 0.3), stage(3, 300 * MS, 0.3), stage(5, forever, 1.0)],
         vec![stage(2, 1_000 * MS, 0.2), stage(4, 1_000 * MS, 0.2), stage(7, 2_000 * MS, 0.0)],
-        // A later stage whose wait is the shorter one.
-        vec![stage(3, 300 * MS, 0.3), stage(6, 50 * MS, 1.0)],
+        // A wait that is over for both stages at once.
+        vec![stage(3, 50 * MS, 0.3), stage(6, 50 * MS, 1.0)],
     ]
 }
 

@@ -166,3 +166,48 @@ fn check(stage: &Stage, before: (u16, u64), labels: usize) -> Result<(), Cascade
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::layout::HeaderLayout;
+    use crate::features::{FeatureSpec, MaskSet};
+    use crate::gate::Threshold;
+
+    fn stage(packets: u16, wait_ms: u64) -> Stage {
+        let spec = FeatureSpec {
+            encoders: vec!["packet_series".to_owned()],
+            packets,
+            layout: HeaderLayout::default(),
+            masks: MaskSet::default(),
+        };
+        Stage {
+            name: format!("at {packets}"),
+            features: Features::new(&spec).unwrap(),
+            gate: Gate::never(),
+            wait_ns: wait_ms * 1_000_000,
+            lane: 0,
+        }
+    }
+
+    fn refusal(stages: Vec<Stage>) -> String {
+        Cascade::new(stages, vec!["a".to_owned(), "b".to_owned()]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn stages_that_cannot_follow_each_other_are_refused_in_words() {
+        assert_eq!(refusal(Vec::new()), "expected 1 to 255 stages, found 0");
+        let fewer = refusal(vec![stage(5, 10), stage(3, 10)]);
+        assert_eq!(fewer, "stage `at 3` wants 3 packets, fewer than the 5 of the stage before it");
+        let shorter = refusal(vec![stage(3, 300), stage(5, 50)]);
+        assert_eq!(
+            shorter,
+            "stage `at 5` waits 50 ms, less than the 300 ms of the stage before it"
+        );
+        assert!(refusal(vec![stage(0, 1)]).contains("at least 1 packet"));
+        let mut odd = stage(1, 1);
+        odd.gate.threshold = Threshold::PerClass(vec![0.5]);
+        assert!(refusal(vec![odd]).contains("each of 2 labels, found 1"));
+        assert!(Cascade::new(vec![stage(1, 5), stage(1, 5)], vec!["a".to_owned()]).is_ok());
+    }
+}
