@@ -8,6 +8,7 @@
 mod bound;
 mod check;
 mod file;
+pub mod import;
 pub mod naive;
 mod pack;
 mod slice;
