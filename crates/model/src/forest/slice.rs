@@ -10,7 +10,7 @@ use super::finish::Finish;
 use super::level::Set;
 use super::pack::Packing;
 use super::program::{CONSTANTS, Mux, Program};
-use super::transpose::transpose;
+use super::transpose::transpose_many;
 use super::{Forest, Kind};
 use serveflow_core::rows::Scores;
 
@@ -32,8 +32,6 @@ pub(super) struct Slices {
     code: Vec<u16>,
     leaves: Vec<f32>,
     trees: Vec<Span>,
-    /// Planes of the buffer.
-    places: usize,
 }
 
 /// Where a tree's parts end, and the class that a boosted one adds to.
@@ -45,11 +43,38 @@ struct Span {
     leaves: usize,
 }
 
+/// Bits of a row that are transposed at once: a line of the cache.
+const LINE_BITS: usize = 512;
+
+/// The buffer of planes: as many places as 16 bits can name, of which the system hands out what is
+/// touched. So no place needs to be checked.
+type Places<const W: usize> = [[u64; W]; 1 << 16];
+
+fn places<const W: usize>() -> Box<Places<W>> {
+    let zeros = vec![[0; W]; 1 << 16].into_boxed_slice();
+    let mut places: Box<Places<W>> = zeros.try_into().expect("it has that many places");
+    places[1] = [!0; W];
+    places
+}
+
+/// Bits `512 line` and on of a row, and zeros behind its end.
+#[inline(always)]
+fn line_of(row: &[u32], line: usize) -> [u64; LINE_BITS / 64] {
+    let start = line * LINE_BITS / 32;
+    let mut words = [0; LINE_BITS / 32];
+    if let Some(whole) = row.get(start..start + LINE_BITS / 32) {
+        words.copy_from_slice(whole);
+    } else {
+        row[start..].iter().zip(&mut words).for_each(|(word, to)| *to = *word);
+    }
+    std::array::from_fn(|s| u64::from(words[2 * s + 1]) << 32 | u64::from(words[2 * s]))
+}
+
 /// Memory that a thread keeps between calls.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    narrow: Vec<[u64; 1]>,
-    wide: Vec<[u64; WIDE]>,
+    narrow: Option<Box<Places<1>>>,
+    wide: Option<Box<Places<WIDE>>>,
     sums: Vec<f64>,
 }
 
@@ -75,7 +100,6 @@ impl Slices {
             code: Vec::new(),
             leaves: Vec::new(),
             trees: Vec::new(),
-            places: free,
         };
         let classes = if boosted { forest.classes() } else { 1 };
         for class in 0..classes {
@@ -85,14 +109,13 @@ impl Slices {
                     bit.ok().and_then(|bit| u16::try_from(CONSTANTS + bit).ok())
                 };
                 let tests = tree.nodes.iter().map(place).collect::<Option<Vec<u16>>>()?;
-                slices.push(&Program::new(tree, &tests, free)?, class, free, &tree.leaves);
+                slices.push(&Program::new(tree, &tests, free)?, class, &tree.leaves);
             }
         }
         Some(slices)
     }
 
-    fn push(&mut self, program: &Program, class: usize, free: usize, values: &[f32]) {
-        self.places = self.places.max(free + program.steps.len());
+    fn push(&mut self, program: &Program, class: usize, values: &[f32]) {
         self.steps.extend_from_slice(&program.steps);
         self.code.extend_from_slice(&program.code);
         let width = values.len() / program.leaves.len();
@@ -140,14 +163,13 @@ impl Slices {
         &self,
         set: S,
         rows: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
-        buffer: &mut Vec<[u64; W]>,
+        buffer: &mut Option<Box<Places<W>>>,
         sums: &mut Vec<f64>,
         scores: &mut Scores,
         start: usize,
     ) {
         let len = rows.len();
-        buffer.resize(self.places, [0; W]);
-        buffer[1] = [!0; W];
+        let buffer = buffer.get_or_insert_with(places);
         let mut rest = rows;
         for word in 0..len.div_ceil(WORD) {
             self.transpose(rest.clone().take(WORD), buffer, word);
@@ -167,20 +189,21 @@ impl Slices {
     fn transpose<'a, const W: usize>(
         &self,
         rows: impl Iterator<Item = &'a [u32]> + Clone,
-        buffer: &mut [[u64; W]],
+        buffer: &mut Places<W>,
         word: usize,
     ) {
         let mut at = 0;
         while let Some(first) = self.bits.get(at) {
-            let pair = (first / 64 * 2) as usize;
-            let mut square = [0; 64];
-            for (to, row) in square.iter_mut().zip(rows.clone()) {
-                let high = row.get(pair + 1).copied().unwrap_or(0);
-                *to = u64::from(high) << 32 | u64::from(row[pair]);
+            let line = *first as usize / LINE_BITS;
+            let mut squares = [[0; LINE_BITS / 64]; 64];
+            for (to, row) in squares.iter_mut().zip(rows.clone()) {
+                *to = line_of(row, line);
             }
-            transpose(&mut square);
-            while let Some(bit) = self.bits.get(at).filter(|bit| **bit / 64 == first / 64) {
-                buffer[CONSTANTS + at][word] = square[(bit % 64) as usize];
+            transpose_many(&mut squares);
+            let in_line = |bit: &u32| *bit as usize / LINE_BITS == line;
+            while let Some(bit) = self.bits.get(at).filter(|bit| in_line(bit)) {
+                let plane = squares[(bit % 64) as usize][*bit as usize % LINE_BITS / 64];
+                buffer[CONSTANTS + at][word] = plane;
                 at += 1;
             }
         }
@@ -190,7 +213,7 @@ impl Slices {
     fn add_trees<S: Set, const W: usize>(
         &self,
         set: S,
-        buffer: &mut [[u64; W]],
+        buffer: &mut Places<W>,
         sums: &mut [f64],
         words: usize,
     ) {
@@ -198,10 +221,11 @@ impl Slices {
         let free = CONSTANTS + self.bits.len();
         let mut from = Span { class: 0, steps: 0, code: 0, leaves: 0 };
         for span in &self.trees {
-            for (place, step) in (free..).zip(&self.steps[from.steps..span.steps]) {
+            for (place, step) in (free as u16..).zip(&self.steps[from.steps..span.steps]) {
                 let test = buffer[step.test as usize];
                 let (zero, one) = (buffer[step.zero as usize], buffer[step.one as usize]);
-                buffer[place] = std::array::from_fn(|w| zero[w] ^ (test[w] & (zero[w] ^ one[w])));
+                buffer[place as usize] =
+                    std::array::from_fn(|w| zero[w] ^ (test[w] & (zero[w] ^ one[w])));
             }
             let code = &self.code[from.code..span.code];
             let table = &self.leaves[from.leaves..span.leaves];
