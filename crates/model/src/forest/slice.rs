@@ -172,7 +172,7 @@ impl Slices {
         let buffer = buffer.get_or_insert_with(places);
         let mut rest = rows;
         for word in 0..len.div_ceil(WORD) {
-            self.transpose(rest.clone().take(WORD), buffer, word);
+            self.transpose(&rest.clone().take(WORD), buffer, word);
             rest.by_ref().take(WORD).for_each(drop);
         }
         let padded = W * WORD;
@@ -188,7 +188,7 @@ impl Slices {
     #[inline(always)]
     fn transpose<'a, const W: usize>(
         &self,
-        rows: impl Iterator<Item = &'a [u32]> + Clone,
+        rows: &(impl Iterator<Item = &'a [u32]> + Clone),
         buffer: &mut Places<W>,
         word: usize,
     ) {
@@ -210,6 +210,7 @@ impl Slices {
     }
 
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "a word of many planes, not of the buffer")]
     fn add_trees<S: Set, const W: usize>(
         &self,
         set: S,
@@ -221,11 +222,11 @@ impl Slices {
         let free = CONSTANTS + self.bits.len();
         let mut from = Span { class: 0, steps: 0, code: 0, leaves: 0 };
         for span in &self.trees {
-            for (place, step) in (free as u16..).zip(&self.steps[from.steps..span.steps]) {
-                let test = buffer[step.test as usize];
-                let (zero, one) = (buffer[step.zero as usize], buffer[step.one as usize]);
-                buffer[place as usize] =
-                    std::array::from_fn(|w| zero[w] ^ (test[w] & (zero[w] ^ one[w])));
+            let steps = &self.steps[from.steps..span.steps];
+            if W == 1 {
+                compute_plain(steps, buffer, free as u16);
+            } else {
+                compute(steps, buffer, free as u16);
             }
             let code = &self.code[from.code..span.code];
             let table = &self.leaves[from.leaves..span.leaves];
@@ -268,4 +269,20 @@ impl Slices {
             }
         }
     }
+}
+
+/// Runs a program; its planes stand from place `free` on.
+#[inline(always)]
+fn compute<const W: usize>(steps: &[Mux], buffer: &mut Places<W>, free: u16) {
+    for (place, step) in (free..).zip(steps) {
+        let test = buffer[step.test as usize];
+        let (zero, one) = (buffer[step.zero as usize], buffer[step.one as usize]);
+        buffer[place as usize] = std::array::from_fn(|w| zero[w] ^ (test[w] & (zero[w] ^ one[w])));
+    }
+}
+
+/// The same, never compiled for wide vectors: single words moved through them lose a third.
+#[inline(never)]
+fn compute_plain<const W: usize>(steps: &[Mux], buffer: &mut Places<W>, free: u16) {
+    compute(steps, buffer, free);
 }

@@ -1,7 +1,7 @@
 //! A few rows: from the root of each tree to its leaf, eight walks in turn.
 //!
-//! Nodes of 8 bytes stand in one array, the two children of a node side by side, so the next node is
-//! `first + bit`, without a branch. A leaf asks again what its parent asked, and since the answer is
+//! Nodes of 4 or 8 bytes stand in one array, the two children of a node side by side, so the next node
+//! is `first + bit`, without a branch. A leaf asks again what its parent asked, and since the answer is
 //! the same, it can lead to itself: walks that are done stand still until all eight are. These are the
 //! walks of eight trees for one row, or, where there are fewer trees, of eight rows in one tree.
 //!
@@ -18,11 +18,30 @@ use std::collections::VecDeque;
 /// Walks that go on in turn.
 const LANES: usize = 8;
 
-/// A bit of the packed row, and the first of two children.
+/// A bit of the packed row, and the first of two children, counted from the tree's root.
 #[derive(Clone, Copy, Debug)]
-struct Flat {
-    bit: u32,
-    first: u32,
+struct Flat<I> {
+    bit: I,
+    first: I,
+}
+
+/// The nodes of all trees. Where 16 bits are enough, twice as many stay in the cache.
+#[derive(Debug)]
+enum Nodes {
+    Short(Vec<Flat<u16>>),
+    Long(Vec<Flat<u32>>),
+}
+
+impl Nodes {
+    /// The shortest form that holds the nodes.
+    fn new(nodes: Vec<Flat<u32>>) -> Self {
+        let short = |node: &Flat<u32>| {
+            let (bit, first) = (u16::try_from(node.bit).ok()?, u16::try_from(node.first).ok()?);
+            Some(Flat { bit, first })
+        };
+        let shorts = nodes.iter().map(short).collect::<Option<Vec<_>>>();
+        shorts.map_or(Self::Long(nodes), Self::Short)
+    }
 }
 
 /// Where a tree starts, and the class that a boosted one adds to.
@@ -38,7 +57,7 @@ pub(super) struct Walks {
     boosted: bool,
     base: Vec<f64>,
     finish: Finish,
-    nodes: Vec<Flat>,
+    nodes: Nodes,
     /// For each leaf node its value, if boosted, else where its values start in `leaves`.
     ends: Vec<End>,
     leaves: Vec<f32>,
@@ -88,21 +107,23 @@ impl Walks {
             boosted,
             base,
             finish: Finish::of(forest),
-            nodes: Vec::new(),
+            nodes: Nodes::Long(Vec::new()),
             ends: Vec::new(),
             leaves: Vec::new(),
             roots: Vec::new(),
             steps: 0,
         };
+        let mut nodes = Vec::new();
         for tree in forest.trees() {
-            walks.add(tree, packing, forest.width());
+            walks.add(tree, packing, forest.width(), &mut nodes);
         }
+        walks.nodes = Nodes::new(nodes);
         walks
     }
 
     /// Appends a tree, breadth first, children side by side.
-    fn add(&mut self, tree: &Tree, packing: &Packing, width: usize) {
-        let start = self.nodes.len();
+    fn add(&mut self, tree: &Tree, packing: &Packing, width: usize, nodes: &mut Vec<Flat<u32>>) {
+        let start = nodes.len();
         let class = self.roots.len() % self.base.len();
         self.roots.push(Root { node: start as u32, class: class as u32 });
         let leaf_start = self.leaves.len();
@@ -116,21 +137,21 @@ impl Walks {
         };
         if tree.nodes.is_empty() {
             // Whatever the bit is, this leaf or its copy is where the walk stays.
-            self.nodes.extend([Flat { bit: 0, first: start as u32 }; 2]);
+            nodes.extend([Flat { bit: 0, first: 0 }; 2]);
             self.ends.extend([end(!0); 2]);
             return;
         }
         let mut queue = VecDeque::from([(0, start, 1)]);
         let mut depths = 0;
-        self.nodes.push(Flat { bit: 0, first: 0 });
+        nodes.push(Flat { bit: 0, first: 0 });
         self.ends.push(End(0));
         while let Some((at, slot, depth)) = queue.pop_front() {
             let Node { test, left, right } = tree.nodes[at as usize];
-            let first = self.nodes.len();
-            let node = Flat { bit: packing.bit(test), first: first as u32 };
-            self.nodes[slot] = node;
+            let first = nodes.len();
+            let node = Flat { bit: packing.bit(test), first: (first - start) as u32 };
+            nodes[slot] = node;
             for (side, child) in [left, right].into_iter().enumerate() {
-                self.nodes.push(node);
+                nodes.push(node);
                 self.ends.push(if child < 0 { end(child) } else { End(0) });
                 if child >= 0 {
                     queue.push_back((child, first + side, depth + 1));
@@ -153,8 +174,26 @@ impl Walks {
         scores: &mut Scores,
         start: usize,
     ) {
+        match &self.nodes {
+            Nodes::Short(nodes) => self.run_on(set, nodes, rows, spread, buffers, scores, start),
+            Nodes::Long(nodes) => self.run_on(set, nodes, rows, spread, buffers, scores, start),
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "this is run, given the nodes")]
+    fn run_on<S: Set, I: Copy + Into<u32>>(
+        &self,
+        set: S,
+        nodes: &[Flat<I>],
+        rows: Packed<'_>,
+        spread: bool,
+        buffers: &mut Buffers,
+        scores: &mut Scores,
+        start: usize,
+    ) {
         if self.roots.len() == 1 && !self.boosted {
-            return self.lone(rows, scores, start);
+            return self.lone(nodes, rows, scores, start);
         }
         let Buffers { bytes, sums } = buffers;
         for row in 0..rows.len() {
@@ -164,9 +203,9 @@ impl Walks {
             if spread {
                 bytes.resize(words.len() * 32, 0);
                 set.spread(words, bytes);
-                self.walk(&bytes[..], sums);
+                self.walk(nodes, &bytes[..], sums);
             } else {
-                self.walk(words, sums);
+                self.walk(nodes, words, sums);
             }
             self.finish.row(sums, scores.row_mut(start + row));
         }
@@ -174,16 +213,16 @@ impl Walks {
 
     /// One row through eight trees at a time, then through those that are left one by one.
     #[inline(always)]
-    fn walk<B: Bits>(&self, row: B, sums: &mut [f64]) {
+    fn walk<I: Copy + Into<u32>, B: Bits>(&self, nodes: &[Flat<I>], row: B, sums: &mut [f64]) {
         let (groups, rest) = self.roots.as_chunks::<LANES>();
         for roots in groups {
-            let ends = descend(&self.nodes, [row; LANES], roots.map(|root| root.node));
+            let ends = descend(nodes, [row; LANES], roots.map(|root| root.node));
             for (root, end) in roots.iter().zip(ends) {
                 self.add_leaf(sums, root.class, self.ends[end as usize]);
             }
         }
         for root in rest {
-            let [end] = descend(&self.nodes, [row], [root.node]);
+            let [end] = descend(nodes, [row], [root.node]);
             self.add_leaf(sums, root.class, self.ends[end as usize]);
         }
     }
@@ -200,7 +239,13 @@ impl Walks {
 
     /// A lone averaged tree, eight rows at a time: the leaf's values are the scores.
     #[inline(always)]
-    fn lone(&self, rows: Packed<'_>, scores: &mut Scores, start: usize) {
+    fn lone<I: Copy + Into<u32>>(
+        &self,
+        nodes: &[Flat<I>],
+        rows: Packed<'_>,
+        scores: &mut Scores,
+        start: usize,
+    ) {
         let classes = self.base.len();
         let root = self.roots[0].node;
         let mut put = |row: usize, end: u32| {
@@ -211,29 +256,30 @@ impl Walks {
         };
         let whole = rows.len() / LANES * LANES;
         for row in (0..whole).step_by(LANES) {
-            let eight = std::array::from_fn(|lane| rows.row(row + lane));
-            let ends = descend::<_, LANES>(&self.nodes, eight, [root; LANES]);
+            let eight: [_; LANES] = std::array::from_fn(|lane| rows.row(row + lane));
+            let ends = descend(nodes, eight, [root; LANES]);
             ends.into_iter().enumerate().for_each(|(lane, end)| put(row + lane, end));
         }
         for row in whole..rows.len() {
-            let [end] = descend(&self.nodes, [rows.row(row)], [root]);
+            let [end] = descend(nodes, [rows.row(row)], [root]);
             put(row, end);
         }
     }
 }
 
-/// Several walks in turn, each on its row, until all stand on leaves.
+/// Several walks in turn, each on its row and from its root, until all stand on leaves.
 #[inline(always)]
-fn descend<B: Bits, const WALKS: usize>(
-    nodes: &[Flat],
+fn descend<I: Copy + Into<u32>, B: Bits, const WALKS: usize>(
+    nodes: &[Flat<I>],
     rows: [B; WALKS],
-    mut at: [u32; WALKS],
+    roots: [u32; WALKS],
 ) -> [u32; WALKS] {
+    let mut at = roots;
     loop {
         let mut moved = 0;
-        for (at, row) in at.iter_mut().zip(rows) {
+        for ((at, row), root) in at.iter_mut().zip(rows).zip(roots) {
             let node = nodes[*at as usize];
-            let next = node.first + row.bit(node.bit);
+            let next = root + node.first.into() + row.bit(node.bit.into());
             moved |= next ^ *at;
             *at = next;
         }
