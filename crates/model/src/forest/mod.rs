@@ -7,17 +7,24 @@
 
 mod bound;
 mod check;
+mod choose;
 mod file;
+mod finish;
+pub mod import;
+mod level;
 pub mod naive;
 mod pack;
+mod program;
 mod slice;
 #[cfg(test)]
 mod tests;
 pub mod transpose;
+mod walk;
 
 pub use bound::BoundForest;
 pub use check::ForestError;
 pub use file::ReadError;
+pub use level::Level;
 
 use serveflow_core::rows::{BitAt, RowShape};
 
@@ -140,21 +147,5 @@ impl Forest {
             Kind::Boosted { .. } => 1,
             Kind::Averaged => self.classes,
         }
-    }
-}
-
-/// Turns the sums of a row into its class scores: softmax for boosted forests, mean over `trees` for averaged ones.
-///
-/// Every scorer ends here, so equal sums are equal scores.
-fn finish(boosted: bool, trees: usize, sums: &mut [f64], out: &mut [f32]) {
-    if boosted {
-        let top = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        for sum in sums.iter_mut() {
-            *sum = (*sum - top).exp();
-        }
-    }
-    let whole = if boosted { sums.iter().sum() } else { trees as f64 };
-    for (score, sum) in out.iter_mut().zip(sums) {
-        *score = (*sum / whole) as f32;
     }
 }

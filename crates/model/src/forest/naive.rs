@@ -1,6 +1,7 @@
 //! The obvious scorer: the truth that the fast one is held against.
 
-use super::{Forest, Kind, Tree, finish};
+use super::finish::Finish;
+use super::{Forest, Kind, Tree};
 use serveflow_core::rows::{Rows, Scores};
 
 /// Index of the leaf that a row falls into.
@@ -40,7 +41,6 @@ pub fn score(forest: &Forest, rows: &Rows, scores: &mut Scores) {
                 }
             }
         }
-        let boosted = matches!(forest.kind(), Kind::Boosted { .. });
-        finish(boosted, forest.trees().len(), &mut sums, scores.row_mut(row));
+        Finish::of(forest).row(&mut sums, scores.row_mut(row));
     }
 }

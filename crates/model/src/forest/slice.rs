@@ -1,103 +1,288 @@
-//! Sixty-four rows at once, one bit of a word each.
+//! Many rows at once, one bit of a word each.
 //!
-//! The packed rows are transposed: every tested bit becomes a **plane**, a 64-bit word with one bit
-//! for each row. In a tree, a mask says which rows stand on a node: all on the root, then
-//! `mask & !plane` on the left child and `mask & plane` on the right one. There is no branch and no
-//! load that depends on data until the leaves, each of which names the rows in its mask.
+//! The rows are transposed: every tested bit becomes a plane of 64 rows, or of 512 with wide vectors.
+//! The trees' programs (see [`super::program`]) turn planes into the numbers of leaves, bit by bit,
+//! without a branch and without a load that depends on data. Then each row's number is put together,
+//! looked up in the tree's table of leaves, and added to the row's sum. Trees are run class by class,
+//! in tree order within a class, so each sum is the naive one.
 
-use super::bound::Flat;
-use super::transpose::transpose;
+use super::finish::Finish;
+use super::level::Set;
+use super::pack::Packing;
+use super::program::{CONSTANTS, Mux, Program};
+use super::transpose::transpose_many;
+use super::{Forest, Kind};
+use serveflow_core::rows::Scores;
 
-/// The trees as lists of mask steps.
-#[derive(Debug, Default)]
+/// Rows of a plane's word.
+pub(super) const WORD: usize = 64;
+/// Words of a wide plane.
+pub(super) const WIDE: usize = 8;
+
+/// A forest as programs.
+#[derive(Debug)]
 pub(super) struct Slices {
-    splits: Vec<Split>,
-    leaves: Vec<Leaf>,
+    classes: usize,
+    boosted: bool,
+    base: Vec<f64>,
+    finish: Finish,
+    /// The tested bits of a packed row, rising; the plane of bit `i` is `CONSTANTS + i`.
+    bits: Vec<u32>,
+    steps: Vec<Mux>,
+    code: Vec<u16>,
+    leaves: Vec<f32>,
     trees: Vec<Span>,
-    slots: usize,
 }
 
-/// Splits the mask at `at` by a plane into those at `first` and `first + 1`.
-#[derive(Debug)]
-struct Split {
-    plane: u32,
-    at: u32,
-    first: u32,
-}
-
-/// The rows of the mask at `at` get the values that start at `value`.
-#[derive(Debug)]
-struct Leaf {
-    at: u32,
-    value: u32,
-}
-
-/// Where a tree's splits and leaves end, and the class that a boosted one adds to.
+/// Where a tree's parts end, and the class that a boosted one adds to.
 #[derive(Debug)]
 struct Span {
     class: usize,
-    splits: usize,
+    steps: usize,
+    code: usize,
     leaves: usize,
 }
 
+/// Bits of a row that are transposed at once: a line of the cache.
+const LINE_BITS: usize = 512;
+
+/// The buffer of planes: as many places as 16 bits can name, of which the system hands out what is
+/// touched. So no place needs to be checked.
+type Places<const W: usize> = [[u64; W]; 1 << 16];
+
+fn places<const W: usize>() -> Box<Places<W>> {
+    let zeros = vec![[0; W]; 1 << 16].into_boxed_slice();
+    let mut places: Box<Places<W>> = zeros.try_into().expect("it has that many places");
+    places[1] = [!0; W];
+    places
+}
+
+/// Bits `512 line` and on of a row, and zeros behind its end.
+#[inline(always)]
+fn line_of(row: &[u32], line: usize) -> [u64; LINE_BITS / 64] {
+    let start = line * LINE_BITS / 32;
+    let mut words = [0; LINE_BITS / 32];
+    if let Some(whole) = row.get(start..start + LINE_BITS / 32) {
+        words.copy_from_slice(whole);
+    } else {
+        row[start..].iter().zip(&mut words).for_each(|(word, to)| *to = *word);
+    }
+    std::array::from_fn(|s| u64::from(words[2 * s + 1]) << 32 | u64::from(words[2 * s]))
+}
+
+/// Memory that a thread keeps between calls.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    narrow: Option<Box<Places<1>>>,
+    wide: Option<Box<Places<WIDE>>>,
+    sums: Vec<f64>,
+}
+
 impl Slices {
-    /// Appends a tree of a class, whose nodes start at `start` of the forest.
-    pub(super) fn add(&mut self, nodes: &[Flat], values: &[u32], start: u32, class: usize) {
-        for (at, (node, &value)) in nodes.iter().zip(values).enumerate() {
-            let (at, first) = (at as u32, node.first - start);
-            if first == at {
-                self.leaves.push(Leaf { at, value });
-            } else {
-                self.splits.push(Split { plane: node.bit, at, first });
+    /// Compiles a forest; none when it is too large to be run on planes.
+    pub(super) fn new(forest: &Forest, packing: &Packing) -> Option<Self> {
+        let nodes = || forest.trees().iter().flat_map(|tree| &tree.nodes);
+        let mut bits: Vec<u32> = nodes().map(|node| packing.bit(node.test)).collect();
+        bits.sort_unstable();
+        bits.dedup();
+        let free = CONSTANTS + bits.len();
+        let (boosted, base) = match forest.kind() {
+            Kind::Boosted { base } => (true, base.iter().map(|b| f64::from(*b)).collect()),
+            Kind::Averaged => (false, vec![0.0; forest.classes()]),
+        };
+        let mut slices = Self {
+            classes: forest.classes(),
+            boosted,
+            base,
+            finish: Finish::of(forest),
+            bits,
+            steps: Vec::new(),
+            code: Vec::new(),
+            leaves: Vec::new(),
+            trees: Vec::new(),
+        };
+        let classes = if boosted { forest.classes() } else { 1 };
+        for class in 0..classes {
+            for tree in forest.trees().iter().skip(class).step_by(classes) {
+                let place = |node: &super::Node| {
+                    let bit = slices.bits.binary_search(&packing.bit(node.test));
+                    bit.ok().and_then(|bit| u16::try_from(CONSTANTS + bit).ok())
+                };
+                let tests = tree.nodes.iter().map(place).collect::<Option<Vec<u16>>>()?;
+                slices.push(&Program::new(tree, &tests, free)?, class, &tree.leaves);
             }
         }
-        self.slots = self.slots.max(nodes.len());
-        self.trees.push(Span { class, splits: self.splits.len(), leaves: self.leaves.len() });
+        Some(slices)
     }
 
-    /// Turns up to 64 packed rows of `width` words into `32 * width` planes.
-    pub(super) fn transpose(&self, packed: &[u32], width: usize, planes: &mut Vec<u64>) {
-        planes.clear();
-        for word in (0..width).step_by(2) {
-            let mut square = [0; 64];
-            for (to, row) in square.iter_mut().zip(packed.chunks_exact(width)) {
-                let high = row.get(word + 1).copied().unwrap_or(0);
-                *to = u64::from(high) << 32 | u64::from(row[word]);
-            }
-            transpose(&mut square);
-            planes.extend_from_slice(&square);
+    fn push(&mut self, program: &Program, class: usize, values: &[f32]) {
+        self.steps.extend_from_slice(&program.steps);
+        self.code.extend_from_slice(&program.code);
+        let width = values.len() / program.leaves.len();
+        let start = self.leaves.len();
+        for leaf in &program.leaves {
+            self.leaves.extend_from_slice(&values[leaf * width..(leaf + 1) * width]);
         }
+        // A table has a power of two of entries, and fills a vector.
+        let entries = (1 << program.code.len()).max(if self.boosted { 16 } else { 1 });
+        self.leaves.resize(start + entries * width, 0.0);
+        let (steps, code, leaves) = (self.steps.len(), self.code.len(), self.leaves.len());
+        self.trees.push(Span { class, steps, code, leaves });
     }
 
-    /// Runs the masks of `rows` rows through all trees and calls `add` with each row, the tree's class
-    /// and the start of the leaf's values, trees in order.
+    /// Scores up to 64 rows.
     #[inline(always)]
-    pub(super) fn run(
+    pub(super) fn narrow<'a, S: Set>(
         &self,
-        planes: &[u64],
-        rows: usize,
-        masks: &mut Vec<u64>,
-        mut add: impl FnMut(usize, usize, u32),
+        set: S,
+        rows: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
+        buffers: &mut Buffers,
+        scores: &mut Scores,
+        start: usize,
     ) {
-        masks.clear();
-        masks.resize(self.slots, 0);
-        let (mut split, mut leaf) = (0, 0);
-        for span in &self.trees {
-            masks[0] = !0 >> (64 - rows);
-            for step in &self.splits[split..span.splits] {
-                let (mask, plane) = (masks[step.at as usize], planes[step.plane as usize]);
-                let pair = &mut masks[step.first as usize..step.first as usize + 2];
-                pair[0] = mask & !plane;
-                pair[1] = mask & plane;
+        let Buffers { narrow, sums, .. } = buffers;
+        self.run(set, rows, narrow, sums, scores, start);
+    }
+
+    /// Scores up to 512 rows.
+    #[inline(always)]
+    pub(super) fn wide<'a, S: Set>(
+        &self,
+        set: S,
+        rows: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
+        buffers: &mut Buffers,
+        scores: &mut Scores,
+        start: usize,
+    ) {
+        let Buffers { wide, sums, .. } = buffers;
+        self.run(set, rows, wide, sums, scores, start);
+    }
+
+    #[inline(always)]
+    fn run<'a, S: Set, const W: usize>(
+        &self,
+        set: S,
+        rows: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
+        buffer: &mut Option<Box<Places<W>>>,
+        sums: &mut Vec<f64>,
+        scores: &mut Scores,
+        start: usize,
+    ) {
+        let len = rows.len();
+        let buffer = buffer.get_or_insert_with(places);
+        let mut rest = rows;
+        for word in 0..len.div_ceil(WORD) {
+            self.transpose(&rest.clone().take(WORD), buffer, word);
+            rest.by_ref().take(WORD).for_each(drop);
+        }
+        let padded = W * WORD;
+        sums.clear();
+        for base in &self.base {
+            sums.resize(sums.len() + padded, *base);
+        }
+        self.add_trees(set, buffer, sums, len.div_ceil(WORD));
+        self.finish.planes(sums, padded, len, scores, start);
+    }
+
+    /// Turns up to 64 rows into word `word` of the planes of the tested bits.
+    #[inline(always)]
+    fn transpose<'a, const W: usize>(
+        &self,
+        rows: &(impl Iterator<Item = &'a [u32]> + Clone),
+        buffer: &mut Places<W>,
+        word: usize,
+    ) {
+        let mut at = 0;
+        while let Some(first) = self.bits.get(at) {
+            let line = *first as usize / LINE_BITS;
+            let mut squares = [[0; LINE_BITS / 64]; 64];
+            for (to, row) in squares.iter_mut().zip(rows.clone()) {
+                *to = line_of(row, line);
             }
-            for Leaf { at, value } in &self.leaves[leaf..span.leaves] {
-                let mut mask = masks[*at as usize];
-                while mask != 0 {
-                    add(mask.trailing_zeros() as usize, span.class, *value);
-                    mask &= mask - 1;
+            transpose_many(&mut squares);
+            let in_line = |bit: &u32| *bit as usize / LINE_BITS == line;
+            while let Some(bit) = self.bits.get(at).filter(|bit| in_line(bit)) {
+                let plane = squares[(bit % 64) as usize][*bit as usize % LINE_BITS / 64];
+                buffer[CONSTANTS + at][word] = plane;
+                at += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "a word of many planes, not of the buffer")]
+    fn add_trees<S: Set, const W: usize>(
+        &self,
+        set: S,
+        buffer: &mut Places<W>,
+        sums: &mut [f64],
+        words: usize,
+    ) {
+        let padded = W * WORD;
+        let free = CONSTANTS + self.bits.len();
+        let mut from = Span { class: 0, steps: 0, code: 0, leaves: 0 };
+        for span in &self.trees {
+            let steps = &self.steps[from.steps..span.steps];
+            if W == 1 {
+                compute_plain(steps, buffer, free as u16);
+            } else {
+                compute(steps, buffer, free as u16);
+            }
+            let code = &self.code[from.code..span.code];
+            let table = &self.leaves[from.leaves..span.leaves];
+            for word in 0..words {
+                let mut planes = [0; super::program::CODE_BITS];
+                for (plane, place) in planes.iter_mut().zip(code) {
+                    *plane = buffer[*place as usize][word];
+                }
+                let planes = &planes[..code.len()];
+                if self.boosted {
+                    let at = span.class * padded + word * WORD;
+                    let sums = sums[at..].first_chunk_mut().expect("a sum for each row");
+                    set.add(planes, table, sums);
+                } else {
+                    self.add_shares(set, planes, table, sums, padded, word);
                 }
             }
-            (split, leaf) = (span.splits, span.leaves);
+            from = Span { class: 0, steps: span.steps, code: span.code, leaves: span.leaves };
         }
     }
+
+    /// Adds a leaf's values, one per class, to the sums of each of 64 rows.
+    #[inline(always)]
+    fn add_shares<S: Set>(
+        &self,
+        set: S,
+        planes: &[u64],
+        table: &[f32],
+        sums: &mut [f64],
+        padded: usize,
+        word: usize,
+    ) {
+        let low = set.numbers(&planes[..planes.len().min(8)]);
+        let high = if planes.len() > 8 { set.numbers(&planes[8..]) } else { [0; 64] };
+        for (row, (low, high)) in low.into_iter().zip(high).enumerate() {
+            let number = usize::from(high) << 8 | usize::from(low);
+            let values = &table[number * self.classes..(number + 1) * self.classes];
+            for (class, value) in values.iter().enumerate() {
+                sums[class * padded + word * WORD + row] += f64::from(*value);
+            }
+        }
+    }
+}
+
+/// Runs a program; its planes stand from place `free` on.
+#[inline(always)]
+fn compute<const W: usize>(steps: &[Mux], buffer: &mut Places<W>, free: u16) {
+    for (place, step) in (free..).zip(steps) {
+        let test = buffer[step.test as usize];
+        let (zero, one) = (buffer[step.zero as usize], buffer[step.one as usize]);
+        buffer[place as usize] = std::array::from_fn(|w| zero[w] ^ (test[w] & (zero[w] ^ one[w])));
+    }
+}
+
+/// The same, never compiled for wide vectors: single words moved through them lose a third.
+#[inline(never)]
+fn compute_plain<const W: usize>(steps: &[Mux], buffer: &mut Places<W>, free: u16) {
+    compute(steps, buffer, free);
 }

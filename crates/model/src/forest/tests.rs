@@ -1,5 +1,6 @@
 //! The fast scorer against the obvious one, the file format, and what is refused.
 
+use super::choose::Way;
 use super::*;
 use proptest::prelude::*;
 use serveflow_core::rows::{Rows, Scores};
@@ -89,30 +90,72 @@ fn bits(scores: &Scores, rows: usize) -> Vec<u32> {
         .collect()
 }
 
+/// Scores in batches of one size.
+fn in_batches(bound: &BoundForest, rows: &Rows, batch: usize) -> Vec<u32> {
+    let mut scores = Scores::default();
+    let mut parts = Vec::new();
+    for start in (0..rows.len()).step_by(batch) {
+        let mut part = Rows::with_capacity(rows.shape(), batch);
+        (start..rows.len().min(start + batch)).for_each(|row| part.push_copy(rows, row));
+        bound.score(&part, &mut scores);
+        parts.extend(bits(&scores, part.len()));
+    }
+    parts
+}
+
+/// Holds every level and every way of scoring, and the choice between them, against the naive scorer.
+fn same_as_naive(forest: &Forest, rows: &Rows, batch: usize) -> Result<(), TestCaseError> {
+    let mut scores = Scores::default();
+    naive::score(forest, rows, &mut scores);
+    let naive = bits(&scores, rows.len());
+    for level in Level::here() {
+        let mut bound = BoundForest::new(forest).at_level(level);
+        prop_assert_eq!(&naive, &in_batches(&bound, rows, batch), "{:?}", level);
+        let ways = [
+            (Way::Walk { spread: false }, rows.len()),
+            (Way::Walk { spread: true }, rows.len()),
+            (Way::Narrow, 64),
+            (Way::Wide, 512),
+        ];
+        for (way, most) in ways {
+            let mut scores = Scores::default();
+            scores.reset(rows.len(), forest.classes());
+            for start in (0..rows.len()).step_by(most.min(batch)) {
+                let len = most.min(batch).min(rows.len() - start);
+                bound.score_by(way, rows, start, len, &mut scores);
+            }
+            prop_assert_eq!(&naive, &bits(&scores, rows.len()), "{:?} {:?}", level, way);
+        }
+        let mut time = 0;
+        bound.tune(&mut || {
+            time += 1000;
+            time
+        });
+        prop_assert_eq!(&naive, &in_batches(&bound, rows, batch), "tuned {:?}", level);
+    }
+    Ok(())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn fast_scores_are_the_naive_ones_for_every_batch_size(
+    fn every_level_and_way_gives_the_naive_scores_for_every_batch_size(
         seed: u64, boosted: bool, classes in 1usize..6, trees in 0usize..30, nodes in 1usize..60,
-        len in 1usize..200, batch in 1usize..100,
+        len in 1usize..300, batch in 1usize..100,
     ) {
         let forest = forest(seed, boosted, classes, trees, nodes);
         let rows = rows(!seed, forest.shape(), len);
-        let (mut slow, mut fast) = (Scores::default(), Scores::default());
-        naive::score(&forest, &rows, &mut slow);
-        let bound = BoundForest::new(&forest);
-        bound.score(&rows, &mut fast);
-        let slow = bits(&slow, len);
-        prop_assert_eq!(&slow, &bits(&fast, len));
-        let mut parts = Vec::new();
-        for start in (0..len).step_by(batch) {
-            let mut part = Rows::with_capacity(forest.shape(), batch);
-            (start..len.min(start + batch)).for_each(|row| part.push_copy(&rows, row));
-            bound.score(&part, &mut fast);
-            parts.extend(bits(&fast, part.len()));
-        }
-        prop_assert_eq!(&slow, &parts);
+        same_as_naive(&forest, &rows, batch)?;
+    }
+
+    #[test]
+    fn large_trees_and_long_batches_give_the_naive_scores(
+        seed: u64, boosted: bool, nodes in 1usize..1500, len in 500usize..1100, batch in 1usize..700,
+    ) {
+        let forest = forest(seed, boosted, 3, 1 + (seed % 3) as usize, nodes);
+        let rows = rows(!seed, forest.shape(), len);
+        same_as_naive(&forest, &rows, batch)?;
     }
 
     #[test]

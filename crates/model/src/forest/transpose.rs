@@ -27,9 +27,35 @@ fn round<const SHIFT: u32>(from: &[u64; 64], to: &mut [u64; 64], low: u64) {
     }
 }
 
+/// Transposes squares of bits side by side: word `r` of square `s` is `a[r][s]`.
+#[inline(always)]
+pub(super) fn transpose_many<const N: usize>(a: &mut [[u64; N]; 64]) {
+    let mut b = [[0; N]; 64];
+    round_many::<N, 32>(a, &mut b, 0x0000_0000_ffff_ffff);
+    round_many::<N, 16>(&b, a, 0x0000_ffff_0000_ffff);
+    round_many::<N, 8>(a, &mut b, 0x00ff_00ff_00ff_00ff);
+    round_many::<N, 4>(&b, a, 0x0f0f_0f0f_0f0f_0f0f);
+    round_many::<N, 2>(a, &mut b, 0x3333_3333_3333_3333);
+    round_many::<N, 1>(&b, a, 0x5555_5555_5555_5555);
+}
+
+#[inline(always)]
+fn round_many<const N: usize, const SHIFT: u32>(
+    from: &[[u64; N]; 64],
+    to: &mut [[u64; N]; 64],
+    low: u64,
+) {
+    for i in 0..32 {
+        let (x, y) = (from[i], from[i + 32]);
+        let swap: [u64; N] = std::array::from_fn(|s| ((x[s] >> SHIFT) ^ y[s]) & low);
+        to[2 * i] = std::array::from_fn(|s| x[s] ^ (swap[s] << SHIFT));
+        to[2 * i + 1] = std::array::from_fn(|s| y[s] ^ swap[s]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::transpose;
+    use super::{transpose, transpose_many};
 
     #[test]
     fn each_bit_goes_to_its_mirror_place() {
@@ -43,5 +69,8 @@ mod tests {
                 assert_eq!(word >> c & 1, column >> r & 1, "row {r} column {c}");
             }
         }
+        let mut many = before.map(|word| [word, !word]);
+        transpose_many(&mut many);
+        assert_eq!(many, after.map(|word| [word, !word]));
     }
 }

@@ -45,6 +45,12 @@ pub(crate) enum Command {
     Features(FeaturesArgs),
     /// Show what a bundle or a capture holds
     Inspect(InspectArgs),
+    /// Measure what the parts cost on this machine
+    Bench {
+        /// Which part
+        #[command(subcommand)]
+        what: BenchCommand,
+    },
     /// Write the completions of a shell to standard output
     Completions {
         /// The shell
@@ -383,4 +389,25 @@ pub(crate) struct DemoArgs {
     /// Directory of the sample: captures, labels.csv and a bundle
     #[arg(long, value_name = "DIR")]
     pub(crate) sample: Option<PathBuf>,
+}
+
+/// `serveflow bench`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Time per flow of reference models, and their largest difference from the expected scores
+    Models(BenchModelsArgs),
+}
+
+/// `serveflow bench models`
+#[derive(Debug, Args)]
+pub(crate) struct BenchModelsArgs {
+    /// Directory of reference models, test rows and expected scores, compressed by zstd
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: PathBuf,
+    /// Also write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Seconds to spend on each model and batch size
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) seconds: f64,
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod args;
+mod bench;
 mod demo;
 mod evaluate;
 mod features;
@@ -10,12 +11,13 @@ mod run;
 mod train;
 
 use anyhow::Context;
-use args::{Cli, Command, Labelled, LabelsFrom};
+use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
 use clap::CommandFactory;
 use serveflow::config::Typed;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 /// An input was damaged; everything before the damage was served.
@@ -48,6 +50,7 @@ impl Session {
 pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
     let session = Session { typed, quiet: cli.quiet, started: Instant::now() };
+    serveflow_model::formats::measure_with(clock_ns);
     match cli.command {
         Command::Demo(args) => demo::demo(&session, &args),
         Command::Features(args) => features::features(&session, &args),
@@ -55,6 +58,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),
         Command::Inspect(args) => inspect::inspect(&session, &args),
+        Command::Bench { what: BenchCommand::Models(args) } => bench::models(&session, &args),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -69,6 +73,12 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Nanoseconds since it was first asked.
+fn clock_ns() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The label book of labelled captures.

@@ -1,0 +1,123 @@
+//! Why a foreign model is refused.
+
+use crate::forest::ForestError;
+use std::fmt;
+
+/// What is wrong with a place of a tree.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SplitFault {
+    /// It splits by categories.
+    Categorical,
+    /// It treats zeros as missing.
+    ZeroIsMissing,
+    /// It does not tell 0 from 1.
+    Threshold(f64),
+    /// It asks a column that the model does not have.
+    Column(i64),
+    /// A child is no place of the tree.
+    Child(i64),
+    /// Its leaf is missing or has the wrong number of values.
+    Leaf,
+    /// The tree leads back to where it was.
+    Loop,
+}
+
+impl fmt::Display for SplitFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Categorical => write!(f, "categorical splits are not supported"),
+            Self::ZeroIsMissing => write!(f, "zeros that stand for missing are not supported"),
+            Self::Threshold(found) => write!(f, "threshold {found} does not tell 0 from 1"),
+            Self::Column(found) => write!(f, "column {found} is not one of the model's"),
+            Self::Child(found) => write!(f, "child {found} is no place of the tree"),
+            Self::Leaf => write!(f, "the leaf is missing or has the wrong number of values"),
+            Self::Loop => write!(f, "the tree leads back to where it was"),
+        }
+    }
+}
+
+/// Why bytes are not a model that can be bound to bits.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// Not text in UTF-8.
+    Text,
+    /// Not JSON of this shape; says where.
+    Json(serde_json::Error),
+    /// A key is missing or its value does not read.
+    Key {
+        /// The tree, or none for the model's head.
+        tree: Option<usize>,
+        /// The key.
+        key: &'static str,
+    },
+    /// The key asks for something that is not supported.
+    Unsupported {
+        /// The tree, or none for the model's head.
+        tree: Option<usize>,
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What is supported.
+        expected: &'static str,
+    },
+    /// More columns than a row may have.
+    Columns {
+        /// The number that the file claims.
+        found: usize,
+    },
+    /// A place of a tree cannot be bound.
+    Split {
+        /// The tree.
+        tree: usize,
+        /// The place, as the file numbers it.
+        node: usize,
+        /// What is wrong.
+        fault: SplitFault,
+    },
+    /// It reads, but is no forest.
+    Forest(ForestError),
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = |tree: &Option<usize>| tree.map_or(String::new(), |t| format!("tree {t}: "));
+        match self {
+            Self::Text => write!(f, "expected text, found bytes that are not UTF-8"),
+            Self::Json(error) => write!(f, "not a model of this format: {error}"),
+            Self::Key { tree, key } => {
+                write!(f, "{}`{key}` is missing or does not read", whose(tree))
+            }
+            Self::Unsupported { tree, key, found, expected } => {
+                write!(f, "{}`{key}`: expected {expected}, found {found:?}", whose(tree))
+            }
+            Self::Columns { found } => write!(f, "{found} columns are more than a row may have"),
+            Self::Split { tree, node, fault } => write!(f, "tree {tree}, node {node}: {fault}"),
+            Self::Forest(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ImportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Json(error) => Some(error),
+            Self::Forest(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<serde_json::Error> for ImportError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl From<ForestError> for ImportError {
+    fn from(error: ForestError) -> Self {
+        Self::Forest(error)
+    }
+}

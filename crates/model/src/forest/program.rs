@@ -1,0 +1,94 @@
+//! Trees as programs on planes.
+//!
+//! A **plane** holds one bit of many rows. The leaves of a tree are numbered from left to right; what
+//! a tree answers is then a few planes: the bits of the numbers of the leaves that the rows fall
+//! into. These planes are found from the leaves up. At a leaf each is all zeros or all ones, and at
+//! a node it is "where the test is 1 that of the one-child, else that of the zero-child", which is a
+//! single instruction for 64 to 512 rows. Where both children have the same plane there is nothing to
+//! do, and where they have zeros and ones it is the test's own plane.
+
+use super::Tree;
+
+/// Planes of the rows live in one buffer: zeros, ones, one plane per tested bit, then what the tree
+/// at hand computes.
+pub(super) const CONSTANTS: usize = 2;
+/// Bits of a leaf's number at the most.
+pub(super) const CODE_BITS: usize = 16;
+
+/// `buffer[at] = test ? one : zero`, bit by bit, where `at` counts up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mux {
+    pub(super) test: u16,
+    pub(super) zero: u16,
+    pub(super) one: u16,
+}
+
+/// A tree's program.
+#[derive(Debug, Default)]
+pub(super) struct Program {
+    /// What to compute, each from what was there before.
+    pub(super) steps: Vec<Mux>,
+    /// Where the planes of the leaf's number are, from its lowest bit on.
+    pub(super) code: Vec<u16>,
+    /// The leaf with each number.
+    pub(super) leaves: Vec<usize>,
+}
+
+impl Program {
+    /// Compiles a tree, given the place of each node's test and the first free place of the buffer.
+    /// None when it would not fit the buffer's 65,536 places.
+    pub(super) fn new(tree: &Tree, tests: &[u16], free: usize) -> Option<Self> {
+        let leaves = number(tree);
+        let count = leaves.len();
+        let bits = count.next_power_of_two().trailing_zeros() as usize;
+        if bits > CODE_BITS {
+            return None;
+        }
+        let mut numbers = vec![0; count];
+        leaves.iter().enumerate().for_each(|(number, leaf)| numbers[*leaf] = number);
+        let mut steps = Vec::new();
+        // For each node, where the planes of its code are.
+        let mut planes = vec![0u16; tree.nodes.len() * bits];
+        for (n, node) in tree.nodes.iter().enumerate().rev() {
+            let plane = |child: i32, bit: usize| {
+                if child < 0 {
+                    (numbers[!child as usize] >> bit & 1) as u16
+                } else {
+                    planes[child as usize * bits + bit]
+                }
+            };
+            let pairs: Vec<_> =
+                (0..bits).map(|bit| (plane(node.left, bit), plane(node.right, bit))).collect();
+            for (bit, &(zero, one)) in pairs.iter().enumerate() {
+                let same = pairs[..bit].iter().position(|pair| *pair == (zero, one));
+                planes[n * bits + bit] = if zero == one {
+                    zero
+                } else if (zero, one) == (0, 1) {
+                    tests[n]
+                } else if let Some(same) = same {
+                    planes[n * bits + same]
+                } else {
+                    steps.push(Mux { test: tests[n], zero, one });
+                    u16::try_from(free + steps.len() - 1).ok()?
+                };
+            }
+        }
+        planes.truncate(bits);
+        Some(Self { steps, code: planes, leaves })
+    }
+}
+
+/// The leaves from left to right.
+fn number(tree: &Tree) -> Vec<usize> {
+    let mut open = vec![if tree.nodes.is_empty() { !0 } else { 0 }];
+    let mut leaves = Vec::with_capacity(tree.nodes.len() + 1);
+    while let Some(at) = open.pop() {
+        if at < 0 {
+            leaves.push(!at as usize);
+        } else {
+            let node = &tree.nodes[at as usize];
+            open.extend([node.right, node.left]);
+        }
+    }
+    leaves
+}
