@@ -68,79 +68,73 @@ fn edited(file: &str, from: &str, to: &str) -> Result<Bundle, String> {
     load(&dir)
 }
 
+/// What is replaced in a plan, by what, and the words of the refusal.
+const UNFIT: [(&str, &str, &[&str]); 32] = [
+    (
+        "serveflow-plan/1",
+        "serveflow-plan/2",
+        &["plan.toml", "serveflow-plan/1", "`serveflow-plan/2`"],
+    ),
+    ("format = \"serveflow-plan/1\"\n", "", &["plan.toml", "serveflow-plan/1", "``"]),
+    ("format = \"serveflow-plan/1\"", "format = 1", &["plan.toml", "serveflow-plan/1"]),
+    ("task = ", "tusk = ", &["plan.toml", "tusk"]),
+    ("wait_ms = 50", "wait = 50", &["plan.toml", "`wait`"]),
+    ("wait_ms = 50\n", "", &["plan.toml", "wait_ms"]),
+    ("idle_ms = 120000", "idle_ms = -1", &["plan.toml", "idle_ms", "-1"]),
+    ("packets = 2", "packets = 70000", &["plan.toml", "packets", "70000"]),
+    ("packets = 2", "packets = 0", &["stage `slow`", "0"]),
+    ("packets = 1", "packets = 3", &["stage `fast`"]),
+    ("wait_ms = 50", "wait_ms = 60", &["plan.toml", "stage `slow`", "50 ms", "60 ms"]),
+    (
+        "\"packet_series\"",
+        "\"packet_serial\"",
+        &["stage `fast`", "features", "packet_serial", "flow_stats"],
+    ),
+    ("\"ports\"", "\"harbours\"", &["stage `fast`", "masks", "harbours", "ports"]),
+    ("\"udp\"", "\"ipx\"", &["stage `fast`", "headers", "ipx", "icmp"]),
+    ("lane = \"inline\"", "lane = \"fast\"", &["stage `fast`", "lane", "`fast`", "inline, thread"]),
+    ("measure = \"margin\"", "measure = \"luck\"", &["stage `fast`", "measure", "luck", "entropy"]),
+    ("format = \"forest\"", "format = \"onnx\"", &["stage `fast`", "format", "onnx", "forest"]),
+    ("threshold = 0.25\n", "", &["stage `fast`", "gate", "threshold"]),
+    (
+        "threshold = 0.25\n",
+        "threshold = 0.25\n[stages.gate.thresholds]\na = 0.1\n",
+        &["stage `fast`", "either"],
+    ),
+    (
+        "threshold = 0.25\n",
+        "[stages.gate.thresholds]\na = 0.1\nb = 0.2\n",
+        &["stage `fast`", "`c`"],
+    ),
+    (
+        "threshold = 0.25\n",
+        "[stages.gate.thresholds]\na = 0.1\nz = 0.2\n",
+        &["stage `fast`", "`z`"],
+    ),
+    ("threshold = 0.25\n", "threshold = \"low\"\n", &["plan.toml", "threshold"]),
+    (
+        "[stages.gate]\nmeasure = \"margin\"\nthreshold = 0.25\n",
+        "",
+        &["stage `fast`", "gate", "missing"],
+    ),
+    ("models/a.json", "models/z.json", &["models/z.json", "SHA256SUMS"]),
+    ("models/a.json", "../a.json", &["../a.json"]),
+    ("models/a.json", "plan.toml", &["plan.toml", "not a forest"]),
+    (
+        "\"a\", \"b\", \"c\"",
+        "\"a\", \"b\"",
+        &["models/a.json", "stage `fast`", "2 labels", "3 classes"],
+    ),
+    ("\"a\", \"b\", \"c\"", "\"a\", \"b\", \"b\"", &["plan.toml", "label", "`b`"]),
+    ("\"a\", \"b\", \"c\"", "", &["stage `fast`", "0 labels", "3 classes"]),
+    ("name = \"slow\"", "name = \"fast\"", &["plan.toml", "stage", "`fast`"]),
+    ("models/a.json", "models/b.json", &["models/b.json", "stage `fast`", "words"]),
+    ("task = ", "task = = ", &["plan.toml", "line 2"]),
+];
+
 #[test]
 fn plans_that_do_not_fit_are_refused_with_a_sentence() {
-    let cases: [(&str, &str, &[&str]); 32] = [
-        (
-            "serveflow-plan/1",
-            "serveflow-plan/2",
-            &["plan.toml", "serveflow-plan/1", "`serveflow-plan/2`"],
-        ),
-        ("format = \"serveflow-plan/1\"\n", "", &["plan.toml", "serveflow-plan/1", "``"]),
-        ("format = \"serveflow-plan/1\"", "format = 1", &["plan.toml", "serveflow-plan/1"]),
-        ("task = ", "tusk = ", &["plan.toml", "tusk"]),
-        ("wait_ms = 50", "wait = 50", &["plan.toml", "`wait`"]),
-        ("wait_ms = 50\n", "", &["plan.toml", "wait_ms"]),
-        ("idle_ms = 120000", "idle_ms = -1", &["plan.toml", "idle_ms", "-1"]),
-        ("packets = 2", "packets = 70000", &["plan.toml", "packets", "70000"]),
-        ("packets = 2", "packets = 0", &["stage `slow`", "0"]),
-        ("packets = 1", "packets = 3", &["stage `fast`"]),
-        ("wait_ms = 50", "wait_ms = 60", &["plan.toml", "stage `slow`", "50 ms", "60 ms"]),
-        (
-            "\"packet_series\"",
-            "\"packet_serial\"",
-            &["stage `fast`", "features", "packet_serial", "flow_stats"],
-        ),
-        ("\"ports\"", "\"harbours\"", &["stage `fast`", "masks", "harbours", "ports"]),
-        ("\"udp\"", "\"ipx\"", &["stage `fast`", "headers", "ipx", "icmp"]),
-        (
-            "lane = \"inline\"",
-            "lane = \"fast\"",
-            &["stage `fast`", "lane", "`fast`", "inline, thread"],
-        ),
-        (
-            "measure = \"margin\"",
-            "measure = \"luck\"",
-            &["stage `fast`", "measure", "luck", "entropy"],
-        ),
-        ("format = \"forest\"", "format = \"onnx\"", &["stage `fast`", "format", "onnx", "forest"]),
-        ("threshold = 0.25\n", "", &["stage `fast`", "gate", "threshold"]),
-        (
-            "threshold = 0.25\n",
-            "threshold = 0.25\n[stages.gate.thresholds]\na = 0.1\n",
-            &["stage `fast`", "either"],
-        ),
-        (
-            "threshold = 0.25\n",
-            "[stages.gate.thresholds]\na = 0.1\nb = 0.2\n",
-            &["stage `fast`", "`c`"],
-        ),
-        (
-            "threshold = 0.25\n",
-            "[stages.gate.thresholds]\na = 0.1\nz = 0.2\n",
-            &["stage `fast`", "`z`"],
-        ),
-        ("threshold = 0.25\n", "threshold = \"low\"\n", &["plan.toml", "threshold"]),
-        (
-            "[stages.gate]\nmeasure = \"margin\"\nthreshold = 0.25\n",
-            "",
-            &["stage `fast`", "gate", "missing"],
-        ),
-        ("models/a.json", "models/z.json", &["models/z.json", "SHA256SUMS"]),
-        ("models/a.json", "../a.json", &["../a.json"]),
-        ("models/a.json", "plan.toml", &["plan.toml", "not a forest"]),
-        (
-            "\"a\", \"b\", \"c\"",
-            "\"a\", \"b\"",
-            &["models/a.json", "stage `fast`", "2 labels", "3 classes"],
-        ),
-        ("\"a\", \"b\", \"c\"", "\"a\", \"b\", \"b\"", &["plan.toml", "label", "`b`"]),
-        ("\"a\", \"b\", \"c\"", "", &["stage `fast`", "0 labels", "3 classes"]),
-        ("name = \"slow\"", "name = \"fast\"", &["plan.toml", "stage", "`fast`"]),
-        ("models/a.json", "models/b.json", &["models/b.json", "stage `fast`", "words"]),
-        ("task = ", "task = = ", &["plan.toml", "line 2"]),
-    ];
-    for (from, to, words) in cases {
+    for (from, to, words) in UNFIT {
         let message = edited("plan.toml", from, to).map(|bundle| bundle.plan);
         let Err(message) = message else { panic!("{from:?} -> {to:?} is refused") };
         let missing = words.iter().find(|word| !message.contains(**word));
