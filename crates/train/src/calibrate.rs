@@ -24,6 +24,8 @@ const ASK_COST: f64 = 0.1;
 const RESAMPLES: u64 = 15;
 /// The threshold taken of those found, from the lowest: about the fifth part is lower.
 const TAKEN: usize = 2;
+/// Accepts every answer: no measure is above 1.
+const ALWAYS: f32 = 1.0;
 /// Accepts nothing.
 const NEVER: f32 = -1.0;
 
@@ -237,6 +239,9 @@ impl<'a> Search<'a> {
     /// should, the gates behind it make up for it.
     fn escalate(&self, share: f64, granularity: Granularity) -> Thresholds {
         let share = share.clamp(0.0, 1.0);
+        if share == 0.0 {
+            return vec![vec![ALWAYS; self.classes]; self.gates()];
+        }
         let all = self.truth.len().max(1) as f64;
         let mut thresholds = vec![vec![NEVER; self.classes]; self.gates()];
         let mut reaching: Vec<usize> = (0..self.truth.len()).collect();
@@ -399,6 +404,13 @@ mod tests {
                 assert!((found.escalated[0] - share).abs() < 0.01, "{share}: {found:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_share_of_nothing_accepts_what_calibration_never_saw() {
+        let (stages, truth) = answers(200);
+        let found = calibrate(&stages, &truth, 4, Target::Escalate(0.0), Granularity::Universal);
+        assert_eq!(found.thresholds, [Threshold::Universal(ALWAYS)]);
     }
 
     #[test]

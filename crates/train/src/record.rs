@@ -7,7 +7,7 @@ use crate::labels::{FileLabels, LabelBook, Split};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
-use serveflow_core::features::{FeatureSpec, Features, UnknownEncoder};
+use serveflow_core::features::{EncoderError, FeatureSpec, Features};
 use serveflow_core::gate::Gate;
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::rows::{Column, Rows};
@@ -98,7 +98,7 @@ impl Dataset {
 #[derive(Debug)]
 pub enum RecordError {
     /// A feature name is unknown.
-    Features(UnknownEncoder),
+    Features(EncoderError),
     /// The stages make no cascade.
     Cascade(serveflow_core::engine::CascadeError),
 }

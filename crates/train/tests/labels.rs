@@ -285,3 +285,13 @@ fn a_table_finds_flows_by_key_and_time_to_the_microsecond() {
         }
     }
 }
+
+#[test]
+fn a_flow_listed_twice_counts_once_and_a_contradiction_is_refused() {
+    let other = GOOD.replace(",x,", ",y,");
+    let book = table("twice", format!("{HEADER}\n{GOOD}\n{GOOD}\n")).unwrap();
+    assert_eq!(book.files.values().map(FileLabels::listed).sum::<usize>(), 1);
+    let message = refused("contradiction", format!("{HEADER}\n{GOOD}\n{other}\n"));
+    assert!(message.contains("line 3: label: expected the label and split"), "{message}");
+    assert!(message.ends_with("found `y`"), "{message}");
+}

@@ -53,21 +53,28 @@ pub struct EncoderEntry {
 pub const ENCODERS: &[EncoderEntry] =
     &[header_bits::ENTRY, packet_series::ENTRY, flow_stats::ENTRY];
 
-/// A name that is not in [`ENCODERS`].
+/// Why a list of encoders is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownEncoder {
-    /// The name found.
-    pub found: String,
+pub enum EncoderError {
+    /// A name that is not in [`ENCODERS`].
+    Unknown(String),
+    /// A name that is in the list twice, whose columns would be too.
+    Twice(String),
 }
 
-impl fmt::Display for UnknownEncoder {
+impl fmt::Display for EncoderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known: Vec<&str> = ENCODERS.iter().map(|entry| entry.name).collect();
-        write!(f, "unknown features `{}`: expected some of {}", self.found, known.join(", "))
+        match self {
+            Self::Unknown(found) => {
+                let known: Vec<&str> = ENCODERS.iter().map(|entry| entry.name).collect();
+                write!(f, "unknown features `{found}`: expected some of {}", known.join(", "))
+            }
+            Self::Twice(found) => write!(f, "features `{found}`: expected once, found twice"),
+        }
     }
 }
 
-impl std::error::Error for UnknownEncoder {}
+impl std::error::Error for EncoderError {}
 
 /// The encoders of a stage, side by side in one row.
 #[derive(Debug)]
@@ -82,14 +89,17 @@ impl Features {
     /// Builds the encoders that a spec names.
     ///
     /// # Errors
-    /// When a name is not in [`ENCODERS`].
-    pub fn new(spec: &FeatureSpec) -> Result<Self, UnknownEncoder> {
+    /// When a name is not in [`ENCODERS`], or is there twice.
+    pub fn new(spec: &FeatureSpec) -> Result<Self, EncoderError> {
         let mut shape = RowShape::default();
         let mut layout = HeaderLayout::new(&[]);
         let mut parts = Vec::new();
-        for name in &spec.encoders {
+        for (at, name) in spec.encoders.iter().enumerate() {
             let entry = ENCODERS.iter().find(|entry| entry.name == name);
-            let entry = entry.ok_or_else(|| UnknownEncoder { found: name.clone() })?;
+            let entry = entry.ok_or_else(|| EncoderError::Unknown(name.clone()))?;
+            if spec.encoders[..at].contains(name) {
+                return Err(EncoderError::Twice(name.clone()));
+            }
             let encoder = (entry.build)(spec);
             let part = encoder.shape();
             shape.words += part.words;
@@ -191,13 +201,23 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
+        let error = refused(&["bytes"]);
+        assert!(error.contains("`bytes`") && error.contains("header_bits"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_is_there_twice_is_refused() {
+        let error = refused(&["header_bits", "flow_stats", "header_bits"]);
+        assert!(error.contains("`header_bits`") && error.contains("twice"), "{error}");
+    }
+
+    fn refused(encoders: &[&str]) -> String {
         let spec = FeatureSpec {
-            encoders: vec!["bytes".to_owned()],
+            encoders: encoders.iter().map(|&name| name.to_owned()).collect(),
             packets: 1,
             layout: HeaderLayout::default(),
             masks: MaskSet::default(),
         };
-        let error = Features::new(&spec).unwrap_err().to_string();
-        assert!(error.contains("`bytes`") && error.contains("header_bits"), "{error}");
+        Features::new(&spec).unwrap_err().to_string()
     }
 }

@@ -24,7 +24,7 @@ use crate::formats;
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
-use serveflow_core::features::{FeatureSpec, Features, Mask};
+use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
 use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::Model;
 use serveflow_core::parse::Header;
@@ -219,8 +219,12 @@ fn unknown(stage: &StagePlan, key: &'static str, found: &str, known: &[&str]) ->
 fn checked_stage(plan: &Plan, index: usize) -> Result<Stage, BundleError> {
     let written = &plan.stages[index];
     let spec = feature_spec(written)?;
-    let features = Features::new(&spec)
-        .map_err(|error| unknown(written, "features", &error.found, &encoder_names()))?;
+    let features = Features::new(&spec).map_err(|error| match error {
+        EncoderError::Unknown(found) => unknown(written, "features", &found, &encoder_names()),
+        EncoderError::Twice(found) => {
+            unknown(written, "features", &format!("{found} twice"), &["each name once"])
+        }
+    })?;
     let lane = LANE_NAMES.iter().position(|&name| name == written.lane);
     let lane = lane.ok_or_else(|| unknown(written, "lane", &written.lane, &LANE_NAMES))?;
     let is_last = index + 1 == plan.stages.len();

@@ -38,6 +38,7 @@ struct Told {
 
 pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     let captures = serveflow_io::expand(&args.captures)?;
+    super::keep_captures(&args.out, &captures)?;
     let told = match (args.per, &args.labels) {
         (RowPer::Packet, None) => per_packet(args, captures),
         (RowPer::Packet, Some(_)) => bail!("--labels: labels are of flows, found --per packet"),

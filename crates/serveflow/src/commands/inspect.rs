@@ -96,13 +96,13 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
 
 fn gate(gate: &GatePlan) -> String {
     let thresholds = match (&gate.threshold, &gate.thresholds) {
-        (Some(threshold), _) => format!("up to {threshold}"),
+        (Some(threshold), _) => format!("at most {threshold}"),
         (None, Some(all)) => {
             let words = all.iter().map(|(label, t)| match t {
                 t if *t < 0.0 => format!("{label} never"),
                 t => format!("{label} {t:.4}"),
             });
-            format!("by predicted class up to: {}", words.collect::<Vec<_>>().join(", "))
+            format!("at most, by predicted class: {}", words.collect::<Vec<_>>().join(", "))
         }
         (None, None) => String::new(),
     };
@@ -154,7 +154,13 @@ impl Seen {
 fn capture(session: &Session, path: &Path) -> anyhow::Result<bool> {
     let format = match path {
         path if path == Path::new("-") => "standard input".to_owned(),
-        path => CaptureReader::open(path).map(|reader| format_of(&reader))?,
+        path => match CaptureReader::open(path) {
+            Ok(reader) => format_of(&reader),
+            Err(error) => {
+                eprintln!("damaged: {error}");
+                return Ok(true);
+            }
+        },
     };
     let plan = TrainPlan::default();
     let cascade = Arc::new(recording_cascade(&plan.recording(&[1]))?);

@@ -16,6 +16,7 @@ use clap::CommandFactory;
 use serveflow::config::Typed;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -44,6 +45,18 @@ impl Session {
             eprint!("{text}");
         }
     }
+}
+
+/// Refuses an output that is one of the captures, before opening it would empty that capture.
+fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
+    let Ok(out_file) = out.canonicalize() else { return Ok(()) };
+    let is_out = |capture: &PathBuf| capture.canonicalize().is_ok_and(|path| path == out_file);
+    anyhow::ensure!(
+        !(out_file.is_file() && captures.iter().any(is_out)),
+        "{}: expected an output other than the captures, found one of them",
+        out.display()
+    );
+    Ok(())
 }
 
 /// Does what was typed.
@@ -92,7 +105,7 @@ fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
 }
 
 /// Writes a file whole.
-fn write_file(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
+fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
 }
 

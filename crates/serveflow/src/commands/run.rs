@@ -34,6 +34,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         config.engine.flows.seed = RandomState::new().build_hasher().finish();
     }
     let paths = serveflow_io::expand(&args.captures)?;
+    args.out.as_ref().map_or(Ok(()), |out| super::keep_captures(out, &paths))?;
     let mut sink = open_sink(&config.format, args, &bundle)?;
     let mut engine = Engine::new(Arc::clone(&bundle.cascade), config.engine);
     let mut lanes = lanes::build(&bundle.models, config.lane_jobs);
@@ -58,7 +59,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let outcome = match outcome {
         // The reader of our output has seen enough: nobody is left to tell.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-        outcome => outcome.context("cannot write verdicts")?,
+        outcome => outcome.with_context(|| format!("{}: cannot write verdicts", output(args)))?,
     };
     assert!(accounts.balance(), "every packet and every flow stands in one place");
     if outcome.stopped {
@@ -73,6 +74,11 @@ fn open_source(paths: Vec<PathBuf>, stop: &Arc<AtomicBool>) -> Box<dyn Source> {
     let never_waits = paths.iter().all(|path| path != Path::new("-") && path.is_file());
     let files = Box::new(FileSource::new(paths));
     if never_waits { files } else { Box::new(PatientSource::new(files, Arc::clone(stop))) }
+}
+
+/// The output, as an error names it.
+fn output(args: &RunArgs) -> String {
+    args.out.as_ref().map_or("standard output".to_owned(), |path| path.display().to_string())
 }
 
 fn open_sink(format: &str, args: &RunArgs, bundle: &Bundle) -> anyhow::Result<Box<dyn Sink>> {

@@ -156,9 +156,23 @@ fn helpers_of_a_shell_are_written() {
 }
 
 #[test]
+fn an_output_that_is_one_of_the_captures_is_refused() {
+    let bytes = std::fs::read(capture()).unwrap();
+    let path = scratch("same").join("capture.pcap.zst");
+    std::fs::write(&path, &bytes).unwrap();
+    run(&[&path], &["--out", text(&path)]).exits(1).says(&["other than the captures"]);
+    kit::serveflow(&["features", text(&path), "--out", text(&path)])
+        .exits(1)
+        .says(&["other than the captures"]);
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn a_full_device_is_an_error_with_a_sentence() {
     let full = Path::new("/dev/full");
     if full.exists() {
-        run(&[&capture()], &["--out", text(full)]).exits(1).says(&["cannot write verdicts"]);
+        run(&[&capture()], &["--out", text(full)])
+            .exits(1)
+            .says(&["/dev/full: cannot write verdicts"]);
     }
 }

@@ -61,11 +61,12 @@ impl Report {
             &self.stages
         {
             let (share, escalated) = (share * 100.0, escalated * 100.0);
-            writeln!(
-                f,
-                "{name:<18} {model:<24} {packets:>7} {share:>8.1}% {escalated:>9.1}% \
-                 {accuracy:>9.4} {macro_f1:>9.4}"
-            )?;
+            write!(f, "{name:<18} {model:<24} {packets:>7} {share:>8.1}% {escalated:>9.1}%")?;
+            if share > 0.0 {
+                writeln!(f, " {accuracy:>9.4} {macro_f1:>9.4}")?;
+            } else {
+                writeln!(f, " {:>9} {:>9}", "-", "-")?;
+            }
         }
         Ok(())
     }

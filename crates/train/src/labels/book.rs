@@ -100,11 +100,23 @@ impl Writer {
         self.files.insert(file, FileLabels::Whole(labelled));
     }
 
-    pub(super) fn flow(&mut self, file: PathBuf, key: FlowKey, first_us: u64, labelled: Labelled) {
+    /// Lists a flow; false when it is listed already as something else. A flow that is listed
+    /// twice as the same counts once.
+    pub(super) fn flow(
+        &mut self,
+        file: PathBuf,
+        key: FlowKey,
+        first_us: u64,
+        labelled: Labelled,
+    ) -> bool {
         let file = self.files.entry(file).or_insert_with(|| FileLabels::Flows(HashMap::new()));
-        if let FileLabels::Flows(flows) = file {
-            flows.entry(key).or_default().push((first_us, labelled));
+        let FileLabels::Flows(flows) = file else { return false };
+        let listed = flows.entry(key).or_default();
+        if let Some((_, earlier)) = listed.iter().find(|(at, _)| *at == first_us) {
+            return *earlier == labelled;
         }
+        listed.push((first_us, labelled));
+        true
     }
 
     pub(super) fn packet(&mut self, file: PathBuf, key: FlowKey, at_us: u64, labelled: Labelled) {

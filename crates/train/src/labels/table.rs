@@ -121,7 +121,9 @@ pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError>
         let labelled = Labelled { label: book.label(label), split: table.split(&record)? };
         let first_us = table.parse(&record, 8, "microseconds since the epoch")?;
         let (key, _) = table.flow(&record)?.key();
-        book.flow(captures.join(file), key, first_us, labelled);
+        if !book.flow(captures.join(file), key, first_us, labelled) {
+            return Err(table.bad(&record, 2, "the label and split of this flow's earlier line"));
+        }
     }
     if book.is_empty() {
         return Err(LabelError::Nothing { path: path.to_owned(), expected: "a line per flow" });
