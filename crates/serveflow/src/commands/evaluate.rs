@@ -21,7 +21,5 @@ pub(crate) fn evaluate(session: &Session, args: &EvaluateArgs) -> anyhow::Result
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&report)?)?;
     }
-    let damaged = &report.damaged;
-    damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
-    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+    Ok(super::ended(&report.damaged))
 }

@@ -54,8 +54,7 @@ pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result
         told => told?,
     };
     session.say(&summary::accounts(&told.accounts));
-    told.damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
-    Ok(if told.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+    Ok(super::ended(&told.damaged))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -7,7 +7,7 @@ use serveflow::summary;
 use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
 use serveflow_io::drive::Worker;
-use serveflow_io::{Batch, CaptureReader, FileSource, Null};
+use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError};
 use serveflow_model::bundle::{Bundle, GatePlan, StagePlan};
 use serveflow_train::pipeline::TrainPlan;
 use serveflow_train::record::{RecordingLane, recording_cascade};
@@ -22,17 +22,17 @@ pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> anyhow::Result<E
         super::print(EXAMPLE)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut damaged = false;
+    let mut damaged = Vec::new();
     for path in &args.paths {
         if path.join("plan.toml").is_file() || path.join("SHA256SUMS").is_file() {
             super::print(&bundle(path)?)?;
             continue;
         }
         for file in serveflow_io::expand(&[path])? {
-            damaged |= capture(session, &file)?;
+            damaged.extend(capture(session, &file)?);
         }
     }
-    Ok(if damaged { ExitCode::from(super::DAMAGED) } else { ExitCode::SUCCESS })
+    Ok(super::ended(&damaged))
 }
 
 fn bundle(dir: &Path) -> anyhow::Result<String> {
@@ -150,16 +150,13 @@ impl Seen {
     }
 }
 
-/// Prints what a capture holds; true when it is damaged.
-fn capture(session: &Session, path: &Path) -> anyhow::Result<bool> {
+/// Prints what a capture holds, and hands back its damage.
+fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
     let format = match path {
         path if path == Path::new("-") => "standard input".to_owned(),
         path => match CaptureReader::open(path) {
             Ok(reader) => format_of(&reader),
-            Err(error) => {
-                eprintln!("damaged: {error}");
-                return Ok(true);
-            }
+            Err(error) => return Ok(vec![error]),
         },
     };
     let plan = TrainPlan::default();
@@ -195,8 +192,7 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<bool> {
     let accounts = summary::accounts(engine.accounts());
     text.extend(accounts.lines().map(|line| format!("  {line}\n")));
     super::print(&text)?;
-    outcome.damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
-    Ok(!outcome.damaged.is_empty())
+    Ok(outcome.damaged)
 }
 
 fn format_of(reader: &CaptureReader) -> String {

@@ -30,13 +30,12 @@ pub(crate) struct Session {
     pub(crate) typed: Typed,
     /// No progress and no summary.
     pub(crate) quiet: bool,
-    started: Instant,
 }
 
 impl Session {
-    /// Wall time since the start, nanoseconds.
+    /// Wall time, nanoseconds from a fixed start.
     pub(crate) fn wall_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        clock_ns()
     }
 
     /// Writes to standard error, unless it should be quiet.
@@ -62,7 +61,7 @@ fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
 /// Does what was typed.
 pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
-    let session = Session { typed, quiet: cli.quiet, started: Instant::now() };
+    let session = Session { typed, quiet: cli.quiet };
     serveflow_model::formats::measure_with(clock_ns);
     match cli.command {
         Command::Demo(args) => demo::demo(&session, &args),
@@ -102,6 +101,12 @@ fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
         (None, LabelsFrom::Pcapml) => from_comments(&serveflow_io::expand(&[&labelled.captures])?)?,
     };
     Ok(book)
+}
+
+/// Tells of damaged inputs, and how a command ends that met them.
+fn ended(damaged: &[impl std::fmt::Display]) -> ExitCode {
+    damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
+    if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
 }
 
 /// Writes a file whole.

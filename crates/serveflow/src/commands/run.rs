@@ -65,8 +65,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     if outcome.stopped {
         session.say("stopped before the end of the input\n");
     }
-    outcome.damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
-    Ok(if outcome.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+    Ok(super::ended(&outcome.damaged))
 }
 
 /// The captures; pipes and the like on a thread, so that they do not hold up a stop.

@@ -29,9 +29,7 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     if args.compare {
         super::print(&comparison(session, args, &book, &plan)?)?;
     }
-    let damaged = &trained.dataset.damaged;
-    damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
-    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::DAMAGED) })
+    Ok(super::ended(&trained.dataset.damaged))
 }
 
 fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
