@@ -93,8 +93,9 @@ fn nobody_reading_is_no_panic() {
     let captures = kit::data();
     let evaluate = ["evaluate", "--bundle", text(bundle), "--captures", text(&captures)];
     let evaluate: Vec<&str> = evaluate.into_iter().chain(["--labels", text(labels)]).collect();
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 6] = [
         &["man"],
+        &["completions", "bash"],
         &["inspect", "--example-config"],
         &["inspect", text(bundle)],
         &["demo"],
