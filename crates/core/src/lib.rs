@@ -16,6 +16,7 @@ pub mod lane;
 pub mod packet;
 pub mod parse;
 pub mod record;
+mod reserve;
 pub mod rows;
 mod table;
 pub mod verdict;

@@ -16,12 +16,13 @@ use crate::clock::Clock;
 use crate::features::layout::HeaderLayout;
 use crate::lane::Lane;
 use crate::packet::Packet;
-use crate::parse::{self, Parsed};
-use crate::record::{PacketMeta, PacketPool};
-use crate::table::{DECIDED, FlowConfig, FlowTable};
+use crate::parse::{self, Parsed, Reject};
+use crate::record::{NONE, PacketMeta, PacketPool};
+use crate::table::{DECIDED, FlowConfig, FlowTable, Slot, Tag};
 use crate::verdict::{Reason, Verdict};
 use desk::Desk;
 use room::{Cut, WaitingRoom};
+use std::hint::black_box;
 use std::sync::Arc;
 
 /// Limits of an engine.
@@ -63,7 +64,6 @@ pub enum End {
 pub struct Engine {
     cascade: Arc<Cascade>,
     config: EngineConfig,
-    layout: HeaderLayout,
     table: FlowTable,
     room: WaitingRoom,
     pool: PacketPool,
@@ -87,9 +87,8 @@ impl Engine {
             desk: Desk::new(&cascade, config.batch_rows),
             cascade,
             config,
-            layout,
             table: FlowTable::new(config.flows),
-            room: WaitingRoom::new(),
+            room: WaitingRoom::new(config.flows.capacity),
             pool: PacketPool::new(layout, config.record_packets),
             clock: Clock::new(config.flows.idle_ns),
             wall_ns: 0,
@@ -148,6 +147,63 @@ impl Engine {
 
     /// Takes a packet.
     pub fn push(&mut self, packet: &Packet<'_>) {
+        let sighting = self.sight(packet);
+        self.take(packet, &sighting);
+    }
+
+    /// Takes packets, as [`Self::push`] takes each of them, and is faster: what it needs of memory for
+    /// one packet arrives while it looks at others.
+    pub fn push_all<'a>(&mut self, packets: impl IntoIterator<Item = Packet<'a>>) {
+        let mut packets = packets.into_iter();
+        let mut run = [(Packet::default(), Sighting::default()); AHEAD];
+        loop {
+            let mut len = 0;
+            for (slot, packet) in run.iter_mut().zip(&mut packets) {
+                *slot = (packet, self.sight(&packet));
+                len += 1;
+            }
+            self.look_ahead(&run[..len]);
+            for (packet, sighting) in &run[..len] {
+                self.take(packet, sighting);
+            }
+            if len < AHEAD {
+                return;
+            }
+        }
+    }
+
+    /// What a packet says of itself.
+    #[inline]
+    fn sight(&self, packet: &Packet<'_>) -> Sighting {
+        let parsed = parse::parse(packet, self.config.flows.vlan_in_key);
+        let tag =
+            parsed.as_ref().map_or_else(|_| Tag::default(), |parsed| self.table.tag(&parsed.key));
+        Sighting { parsed, tag }
+    }
+
+    /// Touches what the packets will need, each kind of memory for all of them before the next: the
+    /// processor waits for many lines at once, and for none twice.
+    #[inline]
+    fn look_ahead(&self, run: &[(Packet<'_>, Sighting)]) {
+        let mut slots = [Slot::default(); AHEAD];
+        for (slot, (_, sighting)) in slots.iter_mut().zip(run) {
+            *slot = self.table.first(sighting.tag);
+        }
+        let mut tickets = [DECIDED; AHEAD];
+        for ((ticket, slot), (_, sighting)) in tickets.iter_mut().zip(slots).zip(run) {
+            *ticket = self.table.likely_pending(slot, sighting.tag);
+        }
+        let mut tails = [0; AHEAD];
+        for (tail, ticket) in tails.iter_mut().zip(tickets) {
+            *tail = if ticket == DECIDED { NONE } else { self.room[ticket].tail };
+        }
+        for tail in &mut tails {
+            *tail = if *tail == NONE { 0 } else { self.pool.next(*tail) };
+        }
+        black_box(tails);
+    }
+
+    fn take(&mut self, packet: &Packet<'_>, sighting: &Sighting) {
         let before = self.clock.now_ns();
         let tick = self.clock.tick(packet.ts_ns);
         if tick.restarted {
@@ -155,9 +211,9 @@ impl Engine {
             self.end_all(before);
         }
         self.accounts.packets.seen += 1;
-        match parse::parse(packet, self.config.flows.vlan_in_key) {
-            Ok(parsed) => self.accept(packet, &parsed, tick.now_ns),
-            Err(reject) => self.accounts.packets.rejected[reject as usize] += 1,
+        match &sighting.parsed {
+            Ok(parsed) => self.accept(packet, parsed, sighting.tag, tick.now_ns),
+            Err(reject) => self.accounts.packets.rejected[*reject as usize] += 1,
         }
     }
 
@@ -218,10 +274,10 @@ impl Engine {
     }
 
     /// Puts a parsed packet into its flow.
-    fn accept(&mut self, packet: &Packet<'_>, parsed: &Parsed, now: u64) {
-        let (id, at) = self.flow_for(packet, parsed, now);
+    fn accept(&mut self, packet: &Packet<'_>, parsed: &Parsed, tag: Tag, now: u64) {
+        let (id, at) = self.flow_for(packet, parsed, tag, now);
         let entry = &mut self.table[id];
-        let (was_closed, pending) = (entry.closed, entry.pending);
+        let (was_closed, pending) = (entry.is_closed(), entry.pending);
         let closes = entry.note(parsed, at);
         if closes {
             self.table.leaves_earlier(id, now);
@@ -245,9 +301,9 @@ impl Engine {
     }
 
     /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock.
-    fn flow_for(&mut self, packet: &Packet<'_>, parsed: &Parsed, now: u64) -> (u32, u64) {
+    fn flow_for(&mut self, packet: &Packet<'_>, parsed: &Parsed, tag: Tag, now: u64) -> (u32, u64) {
         let mut at = packet.ts_ns.max(now);
-        if let Some(id) = self.table.find(&parsed.key) {
+        if let Some(id) = self.table.find(&parsed.key, tag) {
             let entry = &self.table[id];
             at = at.max(entry.last_at);
             let is_over = entry.leaves_at(&self.config.flows) < at;
@@ -256,10 +312,10 @@ impl Engine {
             }
             self.end_flow(id, Reason::Ended, at);
         }
-        (self.begin_flow(parsed, at), at)
+        (self.begin_flow(parsed, tag, at), at)
     }
 
-    fn begin_flow(&mut self, parsed: &Parsed, at: u64) -> u32 {
+    fn begin_flow(&mut self, parsed: &Parsed, tag: Tag, at: u64) -> u32 {
         if self.table.is_full() {
             self.advance();
         }
@@ -271,7 +327,7 @@ impl Engine {
         let ticket = self.room.add(self.accounts.flows.seen);
         self.accounts.flows.seen += 1;
         self.accounts.flows.waiting += 1;
-        let id = self.table.add(parsed, at, self.clock.now_ns(), ticket);
+        let id = self.table.add(parsed, tag, at, self.clock.now_ns(), ticket);
         self.room[ticket].entry = id;
         id
     }
@@ -297,14 +353,14 @@ impl Engine {
             flags: parsed.tcp_flags,
             backward: self.table[id].is_backward(parsed),
         };
-        let Some((cell, words)) = self.pool.take(meta) else {
+        let Some(cell) = self.pool.keep(meta, packet.data, parsed) else {
             self.cut(ticket, Cut { reason: Reason::Shed, at });
             self.step(ticket, at);
             return false;
         };
-        self.layout.write(packet.data, parsed, words);
         if pending.count == 0 {
             pending.head = cell;
+            pending.first_ns = packet.ts_ns;
         } else {
             self.pool.link(pending.tail, cell);
         }
@@ -312,5 +368,21 @@ impl Engine {
         pending.tail_at = at;
         pending.count += 1;
         true
+    }
+}
+
+/// Packets that are looked at together: enough for all the lines that a core can wait for at once.
+const AHEAD: usize = 32;
+
+/// What a packet says of itself, before its flow is looked up.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    parsed: Result<Parsed, Reject>,
+    tag: Tag,
+}
+
+impl Default for Sighting {
+    fn default() -> Self {
+        Self { parsed: Err(Reject::NotIp), tag: Tag::default() }
     }
 }

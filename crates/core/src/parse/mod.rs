@@ -123,9 +123,17 @@ pub struct Section {
     /// Whose header.
     pub header: Header,
     /// First byte in the frame.
-    pub offset: usize,
+    pub offset: u32,
     /// Captured bytes of the header.
-    pub len: usize,
+    pub len: u8,
+}
+
+impl Section {
+    /// Where the header stands in the frame.
+    #[must_use]
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.offset as usize..self.offset as usize + usize::from(self.len)
+    }
 }
 
 /// What the engine needs of a packet.

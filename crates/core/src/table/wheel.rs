@@ -5,6 +5,8 @@
 //! due time asked for, and the entry filed again or handed out. Due times that move earlier are
 //! filed anew at once. A due time beyond the wheel's span waits in its last slot.
 
+use crate::reserve::{bytes_used, room_for};
+
 const SLOTS: usize = 4096;
 const NONE: u32 = u32::MAX;
 const UNFILED: u16 = u16::MAX;
@@ -29,13 +31,14 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    pub(crate) fn new(shift: u32) -> Self {
-        Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: Vec::new(), filed: 0 }
+    /// A wheel with slots of `1 << shift` nanoseconds, for numbers that mostly stay below `entries`.
+    pub(crate) fn new(shift: u32, entries: usize) -> Self {
+        Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: room_for(entries), filed: 0 }
     }
 
     /// Bytes taken from the allocator.
     pub(crate) fn bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link>() + SLOTS * 4
+        bytes_used(&self.links) + SLOTS * 4
     }
 
     fn tick(&self, ns: u64) -> u64 {
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn behaves_like_a_map_of_due_times() {
-        let mut wheel = Wheel::new(4);
+        let mut wheel = Wheel::new(4, 0);
         let mut twin: BTreeMap<u32, u64> = BTreeMap::new();
         let mut seed = 7;
         let mut now = 0;
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_next_to_leave_are_found_past_lazy_entries() {
-        let mut wheel = Wheel::new(4);
+        let mut wheel = Wheel::new(4, 0);
         let due = BTreeMap::from([(0, 500), (1, 90_000), (2, 505), (3, 64_000)]);
         for id in due.keys() {
             wheel.file(*id, 100, 50);

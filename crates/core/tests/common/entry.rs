@@ -25,7 +25,7 @@ pub fn fuzz_parse(bytes: &[u8]) {
     let packet = Packet { ts_ns: 0, orig_len, link, data };
     let Ok(parsed) = parse(&packet, true) else { return };
     for section in [Some(parsed.network), parsed.transport].into_iter().flatten() {
-        assert!(section.offset + section.len <= data.len(), "sections lie in the capture");
+        assert!(section.range().end <= data.len(), "sections lie in the capture");
     }
     assert!(parsed.payload <= parsed.size);
     let layout = HeaderLayout::new(&ALL);
