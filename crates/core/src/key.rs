@@ -125,20 +125,33 @@ impl FlowKey {
         vlan: Option<u16>,
     ) -> (Self, bool) {
         let sender_is_low = src <= dst;
-        // Who sorts first is a coin's toss, which no branch predictor learns: so there is no branch.
-        let keep = u64::from(sender_is_low).wrapping_neg();
-        let pick = |a: u64, b: u64| ((a ^ b) & keep) ^ b;
-        let (from, to) = (halves(src.addr), halves(dst.addr));
-        let (from_port, to_port) = (u64::from(src.port), u64::from(dst.port));
         let vlan = vlan.map_or(0, |id| (u64::from(id) + 1) & VLAN_BITS);
-        let version = u64::from(v6) * VERSION_6;
-        let ports = pick(from_port, to_port) << 48 | pick(to_port, from_port) << 32;
-        let key = Self {
-            low: [pick(from[0], to[0]), pick(from[1], to[1])],
-            high: [pick(to[0], from[0]), pick(to[1], from[1])],
-            rest: ports | vlan << VLAN_SHIFT | version | u64::from(proto),
-        };
-        (key, sender_is_low)
+        let tags = vlan << VLAN_SHIFT | u64::from(v6) * VERSION_6 | u64::from(proto);
+        let from = (halves(src.addr), src.port);
+        let to = (halves(dst.addr), dst.port);
+        (Self::sorted(sender_is_low, from, to, tags), sender_is_low)
+    }
+
+    /// The key of a plain IPv4 packet, as [`Self::new`] makes it, from addresses and ports.
+    #[inline]
+    pub(crate) fn of_ipv4(src: (u32, u16), dst: (u32, u16), proto: u8) -> (Self, bool) {
+        let sender_is_low = src <= dst;
+        let halves = |addr| [0, u64::from(addr)];
+        let (from, to) = ((halves(src.0), src.1), (halves(dst.0), dst.1));
+        (Self::sorted(sender_is_low, from, to, u64::from(proto)), sender_is_low)
+    }
+
+    #[inline]
+    fn sorted(is_low: bool, from: ([u64; 2], u16), to: ([u64; 2], u16), tags: u64) -> Self {
+        // Who sorts first is a coin's toss, which no branch predictor learns: so there is no branch.
+        let keep = u64::from(is_low).wrapping_neg();
+        let pick = |a: u64, b: u64| ((a ^ b) & keep) ^ b;
+        let (from_port, to_port) = (u64::from(from.1), u64::from(to.1));
+        Self {
+            low: [pick(from.0[0], to.0[0]), pick(from.0[1], to.0[1])],
+            high: [pick(to.0[0], from.0[0]), pick(to.0[1], from.0[1])],
+            rest: pick(from_port, to_port) << 48 | pick(to_port, from_port) << 32 | tags,
+        }
     }
 
     /// IP protocol number.
