@@ -15,7 +15,7 @@ pub struct Endpoint {
 /// A flow's key: both endpoints in a fixed order, so that either direction has the same one.
 ///
 /// Forty bytes, compared and hashed as five words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct FlowKey {
     low: [u64; 2],
     high: [u64; 2],
@@ -132,13 +132,20 @@ impl FlowKey {
         (Self::sorted(sender_is_low, from, to, tags), sender_is_low)
     }
 
-    /// The key of a plain IPv4 packet, as [`Self::new`] makes it, from addresses and ports.
+    /// The key of an untagged IPv4 packet, as [`Self::new`] makes it, from addresses and ports.
     #[inline]
     pub(crate) fn of_ipv4(src: (u32, u16), dst: (u32, u16), proto: u8) -> (Self, bool) {
-        let sender_is_low = src <= dst;
+        let is_low = src <= dst;
         let halves = |addr| [0, u64::from(addr)];
         let (from, to) = ((halves(src.0), src.1), (halves(dst.0), dst.1));
-        (Self::sorted(sender_is_low, from, to, u64::from(proto)), sender_is_low)
+        (Self::sorted(is_low, from, to, u64::from(proto)), is_low)
+    }
+
+    /// The key of an untagged IPv6 packet, as [`Self::new`] makes it, from addresses and ports.
+    #[inline]
+    pub(crate) fn of_ipv6(src: ([u64; 2], u16), dst: ([u64; 2], u16), proto: u8) -> (Self, bool) {
+        let is_low = src <= dst;
+        (Self::sorted(is_low, src, dst, VERSION_6 | u64::from(proto)), is_low)
     }
 
     #[inline]

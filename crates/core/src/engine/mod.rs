@@ -18,7 +18,7 @@ use crate::lane::Lane;
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
 use crate::record::{NONE, PacketMeta, PacketPool};
-use crate::table::{DECIDED, FlowConfig, FlowTable, Slot, Tag};
+use crate::table::{DECIDED, FlowConfig, FlowTable, Tag};
 use crate::verdict::{Reason, Verdict};
 use desk::Desk;
 use room::{Cut, WaitingRoom};
@@ -147,7 +147,8 @@ impl Engine {
 
     /// Takes a packet.
     pub fn push(&mut self, packet: &Packet<'_>) {
-        let sighting = self.sight(packet);
+        let mut sighting = Sighting::default();
+        self.sight(packet, &mut sighting);
         self.take(packet, &sighting);
     }
 
@@ -159,10 +160,11 @@ impl Engine {
         loop {
             let mut len = 0;
             for (slot, packet) in run.iter_mut().zip(&mut packets) {
-                *slot = (packet, self.sight(&packet));
+                self.sight(&packet, &mut slot.1);
+                slot.0 = packet;
                 len += 1;
             }
-            self.look_ahead(&run[..len]);
+            self.look_ahead(&mut run[..len]);
             for (packet, sighting) in &run[..len] {
                 self.take(packet, sighting);
             }
@@ -174,33 +176,31 @@ impl Engine {
 
     /// What a packet says of itself.
     #[inline]
-    fn sight(&self, packet: &Packet<'_>) -> Sighting {
-        let parsed = parse::parse(packet, self.config.flows.vlan_in_key);
-        let tag =
-            parsed.as_ref().map_or_else(|_| Tag::default(), |parsed| self.table.tag(&parsed.key));
-        Sighting { parsed, tag }
+    fn sight(&self, packet: &Packet<'_>, sighting: &mut Sighting) {
+        let parsed = &mut sighting.parsed;
+        sighting.reject = parse::parse_into(packet, self.config.flows.vlan_in_key, parsed).err();
+        sighting.tag = self.table.tag(&parsed.key);
+        sighting.guess = None;
     }
 
     /// Touches what the packets will need, each kind of memory for all of them before the next: the
     /// processor waits for many lines at once, and for none twice.
     #[inline]
-    fn look_ahead(&self, run: &[(Packet<'_>, Sighting)]) {
-        let mut slots = [Slot::default(); AHEAD];
-        for (slot, (_, sighting)) in slots.iter_mut().zip(run) {
-            *slot = self.table.first(sighting.tag);
-        }
+    fn look_ahead(&self, run: &mut [(Packet<'_>, Sighting)]) {
+        let touched = run.iter().map(|(_, sighting)| self.table.touch(sighting.tag));
+        black_box(touched.fold(0, |all, slot| all | slot));
         let mut tickets = [DECIDED; AHEAD];
-        for ((ticket, slot), (_, sighting)) in tickets.iter_mut().zip(slots).zip(run) {
-            *ticket = self.table.likely_pending(slot, sighting.tag);
+        for (ticket, (_, sighting)) in tickets.iter_mut().zip(run) {
+            sighting.guess = self.table.guess(sighting.tag);
+            *ticket = sighting.guess.map_or(DECIDED, |id| self.table[id].pending);
         }
-        let mut tails = [0; AHEAD];
+        let mut tails = [NONE; AHEAD];
         for (tail, ticket) in tails.iter_mut().zip(tickets) {
             *tail = if ticket == DECIDED { NONE } else { self.room[ticket].tail };
         }
-        for tail in &mut tails {
-            *tail = if *tail == NONE { 0 } else { self.pool.next(*tail) };
-        }
-        black_box(tails);
+        let touched =
+            tails.into_iter().filter(|&tail| tail != NONE).map(|tail| self.pool.next(tail));
+        black_box(touched.fold(0, |all, next| all | next));
     }
 
     fn take(&mut self, packet: &Packet<'_>, sighting: &Sighting) {
@@ -211,9 +211,9 @@ impl Engine {
             self.end_all(before);
         }
         self.accounts.packets.seen += 1;
-        match &sighting.parsed {
-            Ok(parsed) => self.accept(packet, parsed, sighting.tag, tick.now_ns),
-            Err(reject) => self.accounts.packets.rejected[*reject as usize] += 1,
+        match sighting.reject {
+            None => self.accept(packet, sighting, tick.now_ns),
+            Some(reject) => self.accounts.packets.rejected[reject as usize] += 1,
         }
     }
 
@@ -274,8 +274,9 @@ impl Engine {
     }
 
     /// Puts a parsed packet into its flow.
-    fn accept(&mut self, packet: &Packet<'_>, parsed: &Parsed, tag: Tag, now: u64) {
-        let (id, at) = self.flow_for(packet, parsed, tag, now);
+    fn accept(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) {
+        let parsed = &sighting.parsed;
+        let (id, at) = self.flow_for(packet, sighting, now);
         let entry = &mut self.table[id];
         let (was_closed, pending) = (entry.is_closed(), entry.pending);
         let closes = entry.note(parsed, at);
@@ -301,9 +302,10 @@ impl Engine {
     }
 
     /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock.
-    fn flow_for(&mut self, packet: &Packet<'_>, parsed: &Parsed, tag: Tag, now: u64) -> (u32, u64) {
+    fn flow_for(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) -> (u32, u64) {
+        let parsed = &sighting.parsed;
         let mut at = packet.ts_ns.max(now);
-        if let Some(id) = self.table.find(&parsed.key, tag) {
+        if let Some(id) = self.table.find(&parsed.key, sighting.tag, sighting.guess) {
             let entry = &self.table[id];
             at = at.max(entry.last_at);
             let is_over = entry.leaves_at(&self.config.flows) < at;
@@ -312,7 +314,7 @@ impl Engine {
             }
             self.end_flow(id, Reason::Ended, at);
         }
-        (self.begin_flow(parsed, tag, at), at)
+        (self.begin_flow(parsed, sighting.tag, at), at)
     }
 
     fn begin_flow(&mut self, parsed: &Parsed, tag: Tag, at: u64) -> u32 {
@@ -375,14 +377,12 @@ impl Engine {
 const AHEAD: usize = 32;
 
 /// What a packet says of itself, before its flow is looked up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sighting {
-    parsed: Result<Parsed, Reject>,
+    /// Means nothing when the packet is rejected.
+    parsed: Parsed,
+    reject: Option<Reject>,
     tag: Tag,
-}
-
-impl Default for Sighting {
-    fn default() -> Self {
-        Self { parsed: Err(Reject::NotIp), tag: Tag::default() }
-    }
+    /// The entry that it most likely belongs to.
+    guess: Option<u32>,
 }

@@ -52,6 +52,12 @@ impl Entry {
         self.key.is(key)
     }
 
+    /// Whether a packet with this key finds it.
+    #[inline]
+    pub(super) fn is_found_by(&self, key: &FlowKey) -> bool {
+        self.is(key) && !self.is_detached()
+    }
+
     /// Whether the first packet's sender is the key's low endpoint.
     pub(crate) fn source_is_low(&self) -> bool {
         self.key.has(SOURCE_IS_LOW)

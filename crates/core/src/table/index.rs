@@ -22,9 +22,9 @@ impl Tag {
     }
 }
 
-/// What a look-up meets first; empty, an entry's number, or another key's.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slot(u64);
+/// Half a hash and the number of its entry, or nothing.
+#[derive(Clone, Copy, Debug)]
+struct Slot(u64);
 
 impl Slot {
     fn new(tag: Tag, id: u32) -> Self {
@@ -35,12 +35,19 @@ impl Slot {
         Tag((self.0 >> 32) as u32)
     }
 
+    fn id(self) -> u32 {
+        (self.0 as u32).wrapping_sub(1)
+    }
+
     /// The entry, if the slot's hash is this one.
     #[inline]
-    pub(super) fn entry(self, tag: Tag) -> Option<u32> {
-        (self.0 != EMPTY && self.tag() == tag).then(|| (self.0 as u32) - 1)
+    fn entry(self, tag: Tag) -> Option<u32> {
+        (self.0 != EMPTY && self.tag() == tag).then(|| self.id())
     }
 }
+
+/// Slots that are looked at to guess: half a cache line, which nearly all chains are shorter than.
+const GUESSED: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -83,10 +90,24 @@ impl Index {
         (at + 1) & (self.slots.len() - 1)
     }
 
-    /// The slot where a look-up begins.
+    /// Reads where a look-up begins, and nothing else: asked for many tags before any is looked up,
+    /// their cache lines arrive together.
     #[inline]
-    pub(super) fn first(&self, tag: Tag) -> Slot {
-        self.slots[self.home(tag)]
+    pub(super) fn touch(&self, tag: Tag) -> u64 {
+        self.slots[self.home(tag)].0
+    }
+
+    /// The first entry with this tag among the first slots of its chain: mostly the one that a look-up
+    /// finds, and found without a branch that depends on the chain's length.
+    #[inline]
+    pub(super) fn guess(&self, tag: Tag) -> Option<u32> {
+        let home = self.home(tag);
+        let slots = self.slots.get(home..)?.first_chunk::<GUESSED>()?;
+        let mut matches = 0_u32;
+        for (at, slot) in slots.iter().enumerate() {
+            matches |= u32::from(slot.tag() == tag && slot.0 != EMPTY) << at;
+        }
+        (matches != 0).then(|| slots[matches.trailing_zeros() as usize].id())
     }
 
     /// The entry with this tag that `is` confirms.
@@ -153,7 +174,7 @@ impl Index {
     /// Numbers of all entries, in no order.
     pub(super) fn entries(&self) -> impl Iterator<Item = u32> {
         let full = self.slots.iter().filter(|slot| slot.0 != EMPTY);
-        full.map(|slot| (slot.0 as u32) - 1)
+        full.map(|slot| slot.id())
     }
 }
 
@@ -179,6 +200,8 @@ mod tests {
             let id = (next(&mut seed) % 3_000) as u32;
             if let Some(&tag) = twin.get(&id) {
                 assert_eq!(index.find(tag, |other| other == id), Some(id));
+                let guess = index.guess(tag);
+                assert!(guess.is_none_or(|other| twin[&other] == tag), "a guess has the tag");
                 if next(&mut seed).is_multiple_of(2) {
                     index.remove(tag, id);
                     twin.remove(&id);

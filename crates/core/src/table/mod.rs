@@ -14,7 +14,7 @@ use crate::parse::Parsed;
 use crate::reserve::{bytes_used, room_for};
 pub(crate) use entry::{DECIDED, Entry};
 use index::Index;
-pub(crate) use index::{Slot, Tag};
+pub(crate) use index::Tag;
 use queue::LeaveQueue;
 use std::ops;
 pub(crate) use wheel::Wheel;
@@ -118,22 +118,27 @@ impl FlowTable {
         Tag::of(self.hasher.hash(key))
     }
 
-    /// What a look-up would meet first. Asked for many keys before any is looked up, their cache lines
-    /// arrive together.
+    /// Reads where a look-up begins.
     #[inline]
-    pub(crate) fn first(&self, tag: Tag) -> Slot {
-        self.index.first(tag)
+    pub(crate) fn touch(&self, tag: Tag) -> u64 {
+        self.index.touch(tag)
     }
 
-    /// The pending part of the flow that a look-up most likely finds; only good for bringing its cache
-    /// lines.
+    /// The entry that a look-up most likely finds; no more than a guess.
     #[inline]
-    pub(crate) fn likely_pending(&self, slot: Slot, tag: Tag) -> u32 {
-        slot.entry(tag).map_or(DECIDED, |id| self[id].pending)
+    pub(crate) fn guess(&self, tag: Tag) -> Option<u32> {
+        self.index.guess(tag)
+    }
+
+    /// The flow of a key. `guess` is looked at first, whenever it was made.
+    #[inline]
+    pub(crate) fn find(&self, key: &FlowKey, tag: Tag, guess: Option<u32>) -> Option<u32> {
+        // A key has one entry that packets can find, so if this is one, it is the one.
+        guess.filter(|&id| self[id].is_found_by(key)).or_else(|| self.look_up(key, tag))
     }
 
     #[inline]
-    pub(crate) fn find(&self, key: &FlowKey, tag: Tag) -> Option<u32> {
+    fn look_up(&self, key: &FlowKey, tag: Tag) -> Option<u32> {
         self.index.find(tag, |id| self.entries[id as usize].is(key))
     }
 
