@@ -136,10 +136,12 @@ impl PacketPool {
         cell.parts = sections.map(|section| part(&self.layout, section));
         // Headers mostly stand side by side, and a copy of known length is cheaper than two of the
         // right length: what it brings too much is never read.
-        if let Some(run) = run(frame, &cell.parts, parsed) {
-            cell.bytes = *run;
-        } else {
-            self.keep_parts(id, frame, sections);
+        match run(frame, &cell.parts, parsed) {
+            Some(run) => match run.first_chunk() {
+                Some(bytes) => cell.bytes = *bytes,
+                None => cell.bytes[..run.len()].copy_from_slice(run),
+            },
+            None => self.keep_parts(id, frame, sections),
         }
         self.used += 1;
         Some(id)
@@ -237,9 +239,9 @@ fn part(layout: &HeaderLayout, section: Option<Section>) -> Part {
     }
 }
 
-/// The bytes of a cell as they stand in the frame, when all that is kept is at their start.
+/// The frame from where all that is kept stands in one piece, if it does and fits into a cell.
 #[inline]
-fn run<'a>(frame: &'a [u8], parts: &[Part; 2], parsed: &Parsed) -> Option<&'a [u8; INLINE]> {
+fn run<'a>(frame: &'a [u8], parts: &[Part; 2], parsed: &Parsed) -> Option<&'a [u8]> {
     let kept = usize::from(parts[0].words + parts[1].words) * 4;
     let start = match (parts[0].header, parts[1].header, parsed.transport) {
         (Some(_), Some(_), Some(transport)) => {
@@ -249,8 +251,7 @@ fn run<'a>(frame: &'a [u8], parts: &[Part; 2], parsed: &Parsed) -> Option<&'a [u
         (None, Some(_), Some(transport)) => transport.offset,
         _ => parsed.network.offset,
     };
-    let run = frame.get(start as usize..)?.first_chunk()?;
-    (kept <= INLINE).then_some(run)
+    frame.get(start as usize..).filter(|_| kept <= INLINE)
 }
 
 /// The packets of a flow that a stage sees, in order of arrival.

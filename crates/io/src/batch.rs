@@ -123,6 +123,13 @@ impl Batch {
         self.frames.push(Frame { ts_ns, offset, len, orig_len, note: NO_NOTE, link });
     }
 
+    /// Moves all frames on in time, so that a capture can be played again behind itself.
+    pub fn delay(&mut self, by_ns: u64) {
+        for frame in &mut self.frames {
+            frame.ts_ns = frame.ts_ns.saturating_add(by_ns);
+        }
+    }
+
     /// Number of frames.
     #[inline]
     #[must_use]

@@ -30,7 +30,6 @@
 //! A damaged file is a [`SourceError`] with the file, the offset, what was expected and what was
 //! found. Frames that stand before the damage always come out first. A frame that is odd in itself
 //! is none of this crate's business: it is passed on, and the engine counts it.
-#![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod capture;
@@ -38,6 +37,7 @@ pub mod drive;
 pub mod error;
 pub mod files;
 pub mod memory;
+pub mod pages;
 pub mod sink;
 pub mod source;
 pub mod write;
