@@ -1,12 +1,13 @@
 //! A flow's way: waiting, asked, done.
 
 use super::room::{Cut, Pending};
-use super::{Cascade, Engine};
+use super::{AHEAD, Cascade, Engine};
 use crate::gate::best_class;
 use crate::lane::Job;
-use crate::record::PacketMeta;
+use crate::record::{NONE, PacketMeta};
 use crate::table::DECIDED;
 use crate::verdict::{Answer, Reason, Verdict};
+use std::hint::black_box;
 
 /// When the wait for a flow's present stage is over.
 fn deadline(cascade: &Cascade, first_at: u64, pending: &Pending) -> u64 {
@@ -48,22 +49,48 @@ impl Engine {
         self.room[ticket].cut.get_or_insert(cut);
     }
 
+    /// Ends the flows whose time has passed.
+    pub(super) fn pass_leaving(&mut self, now: u64) {
+        let mut taken = std::mem::take(&mut self.taken);
+        while self.table.take_leaving(now, &mut taken) {
+            for ids in taken.chunks(AHEAD) {
+                black_box(self.table.touch_all(ids));
+                for &id in ids {
+                    if self.table.is_leaving(id, now) {
+                        self.end_flow(id, Reason::Ended, now);
+                    }
+                }
+            }
+            taken.clear();
+        }
+        self.taken = taken;
+    }
+
     /// Asks the flows whose deadline has passed.
     pub(super) fn pass_deadlines(&mut self, now: u64) {
-        let (table, cascade) = (&self.table, &self.cascade);
-        while let Some(ticket) = self
-            .room
-            .pop_due(now, |pending| deadline(cascade, table[pending.entry].first_at, pending))
-        {
-            self.due.push(ticket);
-        }
-        while let Some(ticket) = self.due.pop() {
-            let id = self.room[ticket].entry;
-            if self.table[id].leaves_at(&self.config.flows) < now {
-                self.end_flow(id, Reason::Ended, now);
-            } else {
-                self.step(ticket, now);
+        let mut taken = std::mem::take(&mut self.taken);
+        while self.room.take_due(now, &mut taken) {
+            for tickets in taken.chunks(AHEAD) {
+                let heads = tickets.iter().map(|&ticket| self.room[ticket].head);
+                let touched = heads.filter(|&head| head != NONE).map(|head| self.pool.next(head));
+                black_box(touched.fold(0, |all, next| all | next));
+                for &ticket in tickets {
+                    self.pass_deadline(ticket, now);
+                }
             }
+            taken.clear();
+        }
+        self.taken = taken;
+    }
+
+    /// Asks a flow whose deadline has passed.
+    fn pass_deadline(&mut self, ticket: u32, now: u64) {
+        self.room.waits_no_more(ticket);
+        let id = self.room[ticket].entry;
+        if self.table[id].leaves_at(&self.config.flows) < now {
+            self.end_flow(id, Reason::Ended, now);
+        } else {
+            self.step(ticket, now);
         }
     }
 

@@ -72,8 +72,8 @@ pub struct Engine {
     wall_ns: u64,
     accounts: Accounts,
     verdicts: Vec<Verdict>,
-    /// Flows whose deadline has passed, between finding and asking them.
-    due: Vec<u32>,
+    /// Flows whose time has passed, between finding and ending or asking them.
+    taken: Vec<u32>,
 }
 
 impl Engine {
@@ -94,7 +94,7 @@ impl Engine {
             wall_ns: 0,
             accounts: Accounts::default(),
             verdicts: Vec::new(),
-            due: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -220,9 +220,7 @@ impl Engine {
     /// Ends flows and waits whose time has passed. Call once per batch.
     pub fn advance(&mut self) {
         let now = self.clock.now_ns();
-        while let Some(id) = self.table.pop_leaving(now) {
-            self.end_flow(id, Reason::Ended, now);
-        }
+        self.pass_leaving(now);
         self.pass_deadlines(now);
     }
 

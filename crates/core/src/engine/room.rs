@@ -141,7 +141,10 @@ impl WaitingRoom {
 
     pub(super) fn wait_until(&mut self, ticket: u32, deadline_ns: u64, now_ns: u64) {
         self[ticket].waits = true;
-        self.wheel.file(ticket, deadline_ns, now_ns);
+        // A deadline that never comes needs no place among those that do.
+        if deadline_ns < u64::MAX {
+            self.wheel.file(ticket, deadline_ns, now_ns);
+        }
     }
 
     pub(super) fn stop_waiting(&mut self, ticket: u32) {
@@ -150,11 +153,13 @@ impl WaitingRoom {
         }
     }
 
-    /// A flow whose deadline has passed, given each flow's deadline.
-    pub(super) fn pop_due(&mut self, now_ns: u64, due: impl Fn(&Pending) -> u64) -> Option<u32> {
-        let slots = &self.slots;
-        let ticket = self.wheel.pop_due(now_ns, |ticket| due(&slots[ticket as usize]))?;
+    /// Takes out flows whose deadlines have passed; false when there are none. Call until false.
+    pub(super) fn take_due(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
+        self.wheel.take_due(now_ns, taken)
+    }
+
+    /// Notes that a flow that was taken out waits no more.
+    pub(super) fn waits_no_more(&mut self, ticket: u32) {
         self[ticket].waits = false;
-        Some(ticket)
     }
 }

@@ -193,10 +193,26 @@ impl FlowTable {
         self.free.push(id);
     }
 
-    /// An entry whose time to leave has come.
-    pub(crate) fn pop_leaving(&mut self, now_ns: u64) -> Option<u32> {
-        let (entries, config) = (&self.entries, &self.config);
-        self.wheel.pop_due(now_ns, |id| entries[id as usize].leaves_at(config))
+    /// Takes out entries whose time to leave may have come; false when there are none. Each of them is
+    /// to be told to [`Self::is_leaving`]. Call until false.
+    pub(crate) fn take_leaving(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
+        self.wheel.take_due(now_ns, taken)
+    }
+
+    /// Whether an entry that was taken out leaves; if not, it is filed again.
+    pub(crate) fn is_leaving(&mut self, id: u32, now_ns: u64) -> bool {
+        let leaves_at = self[id].leaves_at(&self.config);
+        let leaves = self.wheel.is_due(leaves_at, now_ns);
+        if !leaves {
+            self.wheel.file(id, leaves_at, now_ns);
+        }
+        leaves
+    }
+
+    /// Touches what ending these flows will need.
+    pub(crate) fn touch_all(&self, ids: &[u32]) -> u64 {
+        let touch = |&id: &u32| self.touch(self.tag(&self[id].key()));
+        ids.iter().map(touch).fold(0, |all, slot| all | slot)
     }
 
     /// The entry that would leave next if no further packet came: the oldest idle one, as a rule.

@@ -90,28 +90,36 @@ impl Wheel {
         self.filed -= 1;
     }
 
-    /// Takes out one entry that was due in a slot before that of `now_ns`; `due` tells the true
-    /// due time of an entry. Call until `None`.
-    pub(crate) fn pop_due(&mut self, now_ns: u64, due: impl Fn(u32) -> u64) -> Option<u32> {
+    /// Takes out the entries of the next slot before that of `now_ns`; false when there is none. Some
+    /// of them may be due later by now, which [`Self::is_due`] tells; those are to be filed again. Call
+    /// until false.
+    pub(crate) fn take_due(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
         let now = self.tick(now_ns);
         // After a leap of more than the span, one round still meets every entry.
         self.cursor = self.cursor.max(now.saturating_sub(SLOTS as u64));
         while self.cursor < now && self.filed > 0 {
-            let id = self.heads[self.cursor as usize % SLOTS];
-            if id == NONE {
-                self.cursor += 1;
-                continue;
+            let head = &mut self.heads[self.cursor as usize % SLOTS];
+            let mut id = std::mem::replace(head, NONE);
+            self.cursor += 1;
+            let before = taken.len();
+            while id != NONE {
+                let link = &mut self.links[id as usize];
+                link.slot = UNFILED;
+                taken.push(id);
+                id = link.next;
             }
-            let due_ns = due(id);
-            self.unfile(id);
-            if self.tick(due_ns) < now {
-                return Some(id);
+            self.filed -= taken.len() - before;
+            if taken.len() > before {
+                return true;
             }
-            // Its slot is a later one, so this loop does not meet it again.
-            self.place(id, due_ns);
         }
         self.cursor = self.cursor.max(now);
-        None
+        false
+    }
+
+    /// Whether a due time lies in a slot before that of `now_ns`.
+    pub(crate) fn is_due(&self, due_ns: u64, now_ns: u64) -> bool {
+        self.tick(due_ns) < self.tick(now_ns)
     }
 
     /// The entries of the first slot with a true due time in it: the next to leave. Entries found
@@ -176,9 +184,14 @@ mod tests {
                 _ => {
                     now += next(&mut seed) % 3_000;
                     let mut out = Vec::new();
-                    while let Some(id) = wheel.pop_due(now, |id| twin[&id]) {
-                        out.push(id);
-                        twin.remove(&id);
+                    while wheel.take_due(now, &mut out) {
+                        for id in out.drain(..) {
+                            if wheel.is_due(twin[&id], now) {
+                                twin.remove(&id);
+                            } else {
+                                wheel.file(id, twin[&id], now);
+                            }
+                        }
                     }
                     assert!(
                         twin.values().all(|&due| due >> 4 >= now >> 4),
