@@ -9,3 +9,4 @@ pub mod lanes;
 pub mod patient;
 pub mod summary;
 pub mod table;
+pub mod workers;
