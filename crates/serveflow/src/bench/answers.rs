@@ -3,6 +3,7 @@
 use super::contender::Contender;
 use super::fresh::number_of;
 use super::generator::{Arrivals, Generator, Recipe, shuffled};
+use super::queue::Stamps;
 use super::template::TemplateSet;
 use serveflow_core::engine::Engine;
 use serveflow_io::Memory;
@@ -28,7 +29,7 @@ pub fn answers(contender: &Contender, templates: &TemplateSet, seed: u64) -> Vec
     let mut sink = Memory::default();
     let outcome = Worker {
         engine: &mut Engine::new(Arc::clone(&contender.cascade), contender.engine),
-        lanes: &mut contender.lanes(),
+        lanes: &mut contender.lanes(|| 0, &Stamps::default()),
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames: 256,

@@ -1,6 +1,7 @@
 //! Contenders: who serves the traffic.
 
-use super::queue::{QueueLane, QueueSpec};
+use super::Wall;
+use super::queue::{QueueLane, QueueSpec, Stamps};
 use crate::lanes;
 use serveflow_core::engine::{Cascade, EngineConfig};
 use serveflow_core::lane::{Lane, Model};
@@ -61,11 +62,14 @@ impl Contender {
         Self { name, engine, queue: Some(queue), ..self.clone() }
     }
 
-    /// The lanes of a worker, by lane index.
-    pub(super) fn lanes(&self) -> Vec<Box<dyn Lane>> {
+    /// The lanes of a worker, by lane index; a queue leaves its stamps.
+    pub(super) fn lanes(&self, wall: Wall, stamps: &Stamps) -> Vec<Box<dyn Lane>> {
         match self.queue {
             None => lanes::build(&self.models, self.lane_jobs),
-            Some(spec) => vec![Box::new(QueueLane::new(Arc::clone(&self.models[0]), spec))],
+            Some(spec) => {
+                let model = Arc::clone(&self.models[0]);
+                vec![Box::new(QueueLane::new(model, spec, wall, stamps.clone()))]
+            }
         }
     }
 

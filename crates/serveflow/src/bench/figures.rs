@@ -209,10 +209,15 @@ pub struct RunFigures {
     pub busy_share: f64,
     /// CPU time of the process, seconds.
     pub cpu_s: Option<f64>,
+    /// Flows per second of CPU time, making the packets included: unlike the rates, it does not suffer
+    /// when other programs share the machine.
+    pub flows_per_cpu_s: Option<f64>,
     /// Most memory that the process held, megabytes.
     pub peak_rss_mb: Option<f64>,
     /// Most flows in the tables.
     pub table_flows: usize,
+    /// For how long flows began, seconds.
+    pub load_s: f64,
     /// Wall time from start to last verdict, seconds.
     pub wall_s: f64,
     /// Where packets and flows went.
@@ -291,8 +296,13 @@ impl RunFigures {
             busy_share: served.busy_ns as f64
                 / (served.wall_ns.max(1) * load.workers as u64) as f64,
             cpu_s: served.cpu_s,
+            flows_per_cpu_s: served
+                .cpu_s
+                .filter(|&cpu_s| cpu_s > 0.0)
+                .map(|cpu_s| flows as f64 / cpu_s),
             peak_rss_mb: served.peak_rss_mb,
             table_flows: served.table_flows,
+            load_s: served.loaded.wall_ns as f64 / 1e9,
             wall_s: served.wall_ns as f64 / 1e9,
             accounts: AccountsReport::new(seen),
             gave: Vec::new(),

@@ -247,6 +247,8 @@ impl Part<'_> {
             }
             Mode::Paced { ring_packets } => {
                 let meter = Meter::new(self.wall, Some(pace), stages, truth);
+                let has_queue = self.contender.queue.is_some();
+                let meter = if has_queue { meter.with_stamps() } else { meter };
                 let mut source = PacedSource::new(generator, self.wall, pace, ring_packets);
                 let mut served = self.drive(&mut source, engine, meter, pace)?;
                 served.flows_made = source.generator().flows_made();
@@ -268,7 +270,7 @@ impl Part<'_> {
     ) -> Result<Served, LoadError> {
         let wall = self.wall;
         let mut source = Timed { source, wall, spent_ns: 0 };
-        let mut lanes = self.contender.lanes();
+        let mut lanes = self.contender.lanes(wall, &meter.stamps);
         let end_ns = pace.wall_start_ns.saturating_add(pace.load_ns);
         let (mut loaded, mut table_flows) = (None, 0);
         let watch = &mut |_: &Batch, engine: &Engine| {

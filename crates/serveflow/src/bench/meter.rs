@@ -4,6 +4,7 @@ use super::Wall;
 use super::fresh::number_of;
 use super::latency::Latency;
 use super::paced::Pace;
+use super::queue::Stamps;
 use serveflow_core::verdict::{Reason, Verdict};
 use serveflow_io::Sink;
 use serveflow_train::metrics::Confusion;
@@ -54,6 +55,9 @@ pub struct Meter {
     pub unanswered: u64,
     /// Verdicts by the stage that answered.
     pub stages: Vec<u64>,
+    /// When a queue's consumer had its answers; empty without a queue.
+    pub(super) stamps: Stamps,
+    has_stamps: bool,
     marks: Option<Marks>,
 }
 
@@ -77,8 +81,16 @@ impl Meter {
             drained: 0,
             unanswered: 0,
             stages: vec![0; stages],
+            stamps: Stamps::default(),
+            has_stamps: false,
             marks,
         }
+    }
+
+    /// The same in front of a queue, whose consumer says when it had its answers.
+    #[must_use]
+    pub fn with_stamps(self) -> Self {
+        Self { has_stamps: true, ..self }
     }
 
     /// Takes another worker's counts.
@@ -163,7 +175,10 @@ impl Sink for Meter {
     fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
         let now_ns = if self.pace.is_some() { (self.wall)() } else { 0 };
         let last = verdicts.iter().filter(|verdict| verdict.is_final);
-        last.for_each(|verdict| self.take(verdict, now_ns));
+        for verdict in last {
+            let stamp = if self.has_stamps { self.stamps.get(verdict.id) } else { None };
+            self.take(verdict, stamp.unwrap_or(now_ns));
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub mod load;
 pub mod meter;
 pub mod paced;
 pub mod page;
+pub mod paper;
 pub mod queue;
 pub mod synthetic;
 pub mod template;

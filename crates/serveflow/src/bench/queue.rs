@@ -4,11 +4,36 @@
 //! thread of its own takes a message, then as many more as wait there up to a batch, and scores them
 //! together. A full queue holds the worker up, and what arrives meanwhile fills the receive ring.
 
+use super::Wall;
 use serveflow_core::lane::{Job, Lane, Model};
 use serveflow_core::rows::{Rows, Scores};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+/// When the consumer had each flow's answer, by the engine's number of the flow: a pipeline's consumer
+/// passes its answers on itself, and need not wait until the worker looks at them.
+#[derive(Clone, Debug, Default)]
+pub struct Stamps(Arc<Mutex<Vec<u64>>>);
+
+impl Stamps {
+    fn set(&self, flows: impl Iterator<Item = u64>, now_ns: u64) {
+        let mut stamps = self.0.lock().expect("no holder of the stamps panics");
+        for flow in flows {
+            let at = flow as usize;
+            if at >= stamps.len() {
+                stamps.resize(at + 1, 0);
+            }
+            stamps[at] = now_ns;
+        }
+    }
+
+    /// When a flow's answer was there; `None` when there was none.
+    pub(super) fn get(&self, flow: u64) -> Option<u64> {
+        let stamps = self.0.lock().expect("no holder of the stamps panics");
+        stamps.get(flow as usize).copied().filter(|&at_ns| at_ns > 0)
+    }
+}
 
 /// How a queue is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +55,9 @@ pub struct QueueLane {
 }
 
 impl QueueLane {
-    /// A queue in front of a model.
+    /// A queue in front of a model, whose consumer stamps its answers.
     #[must_use]
-    pub fn new(model: Arc<dyn Model>, spec: QueueSpec) -> Self {
+    pub fn new(model: Arc<dyn Model>, spec: QueueSpec, wall: Wall, stamps: Stamps) -> Self {
         let (queue, waiting) = sync_channel::<Box<Job>>(spec.waiting_flows.max(1));
         let (answers, done) = channel();
         let consumer = std::thread::spawn(move || {
@@ -43,6 +68,7 @@ impl QueueLane {
                 taken.push(first);
                 taken.extend(waiting.try_iter().take(spec.batch_flows.max(1) - 1));
                 score(model.as_ref(), &mut taken, &mut rows, &mut scores);
+                stamps.set(taken.iter().flat_map(|job| job.flows.iter().copied()), wall());
                 if taken.drain(..).any(|job| answers.send(job).is_err()) {
                     return;
                 }

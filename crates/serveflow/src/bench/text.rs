@@ -99,8 +99,9 @@ fn usage(run: &RunFigures) -> String {
         value.map_or("unknown".to_owned(), |value| format!("{value:.2} {unit}"))
     };
     format!(
-        "CPU {}, busy {:.1}% of the time, peak memory {}, at most {} flows in the table",
+        "CPU {} ({:.0} flows per CPU second), busy {:.1}% of the time, peak memory {}, at most {} flows in the table",
         told(run.cpu_s, "s"),
+        run.flows_per_cpu_s.unwrap_or(0.0),
         run.busy_share * 100.0,
         told(run.peak_rss_mb, "MB"),
         run.table_flows
@@ -159,6 +160,20 @@ pub fn time(us: f64) -> String {
     }
 }
 
+/// A whole number with commas.
+#[must_use]
+pub fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A line for each run.
 fn table(runs: &[RunFigures]) -> String {
     let mut text = format!(
@@ -209,4 +224,19 @@ fn table(runs: &[RunFigures]) -> String {
     let same = runs.iter().all(|run| run.accounts.balanced);
     let _ = writeln!(text, "accounts of all runs add up: {}", if same { "yes" } else { "no" });
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_spelled_for_readers() {
+        assert_eq!(
+            [0.0, 999.4, 1000.0, 1_234_567.0].map(grouped),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        let times = [0.5, 12.34, 250.0, 1234.0, 123_456.0, 2_500_000.0].map(time);
+        assert_eq!(times, ["500 ns", "12.3 us", "250 us", "1.2 ms", "123 ms", "2.5 s"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! The command line: what can be typed.
 
-use super::bench::args::BenchTrafficArgs;
+use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::features::Mask;
@@ -397,6 +397,9 @@ pub(crate) struct DemoArgs {
 pub(crate) enum BenchCommand {
     /// A cascade under load: service rate, latency, drops, and how good its answers are
     Traffic(Box<BenchTrafficArgs>),
+    /// The paper's comparison: the cascade, its slow and its fast model alone, and a queue in front
+    /// of the slow model, side by side on the same flows
+    Paper(Box<BenchPaperArgs>),
     /// Time per flow of reference models, and their largest difference from the expected scores
     Models(BenchModelsArgs),
 }

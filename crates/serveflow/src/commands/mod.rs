@@ -75,6 +75,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::inspect(&session, &args),
         Command::Bench { what } => match what {
             BenchCommand::Traffic(args) => bench::traffic(&session, &args),
+            BenchCommand::Paper(args) => bench::paper(&session, &args),
             BenchCommand::Models(args) => bench::models(&session, &args),
         },
         Command::Completions { shell } => {

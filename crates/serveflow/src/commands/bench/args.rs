@@ -69,6 +69,36 @@ pub(crate) struct BenchTrafficArgs {
     pub(crate) load: LoadArgs,
 }
 
+/// `serveflow bench paper`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow bench paper                                       # on the sample that ships with the project
+  serveflow bench paper --html paper.html --json paper.json
+  serveflow bench paper --bundle bundle --captures data/iot_sentinel --labels data/iot_sentinel/labels.csv")]
+pub(crate) struct BenchPaperArgs {
+    #[command(flatten)]
+    pub(crate) cloned: ClonedArgs,
+    /// New flows per second of the runs that are paced by the clock
+    #[arg(long, value_name = "FLOWS_PER_S", default_value_t = 1000.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Seconds of wall time for which flows begin in those runs
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// How often each flow of the set is served in the runs as fast as they go
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) copies: u64,
+    /// Rounds of those runs, of which the one of the median rate is shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) rounds: u64,
+    /// Flows that the queue's consumer scores together, at most
+    #[arg(long, value_name = "FLOWS", default_value_t = 64, value_parser = ring)]
+    pub(crate) queue_batch: u64,
+    /// Flows that the queue holds
+    #[arg(long, value_name = "FLOWS", default_value_t = 1024, value_parser = ring)]
+    pub(crate) queue_flows: u64,
+}
+
 /// Synthetic flows.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Synthetic flows")]

@@ -2,8 +2,10 @@
 
 pub(crate) mod args;
 mod models;
+mod paper;
 mod setting;
 mod traffic;
 
 pub(crate) use models::models;
+pub(crate) use paper::paper;
 pub(crate) use traffic::traffic;
