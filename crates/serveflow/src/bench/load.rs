@@ -273,7 +273,10 @@ impl Part<'_> {
         let mut lanes = self.contender.lanes(wall, &meter.stamps);
         let end_ns = pace.wall_start_ns.saturating_add(pace.load_ns);
         let (mut loaded, mut table_flows) = (None, 0);
-        let watch = &mut |_: &Batch, engine: &Engine| {
+        let is_over = Arc::clone(&meter.is_over);
+        let watch = &mut |batch: &Batch, engine: &Engine| {
+            // The one empty batch is the end: what comes behind it are the flows still open.
+            is_over.store(batch.is_empty(), Ordering::Relaxed);
             table_flows = table_flows.max(engine.table_len());
             let now_ns = wall();
             if loaded.is_none() && now_ns >= end_ns {

@@ -10,6 +10,7 @@ use serveflow_io::Sink;
 use serveflow_train::metrics::Confusion;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The mark of a verdict that is called early, nanoseconds.
 pub const MARK_NS: u64 = 16_000_000;
@@ -49,8 +50,11 @@ pub struct Meter {
     pub under_mark: u64,
     /// Final verdicts.
     pub verdicts: u64,
-    /// Verdicts whose question was asked after the load, while open flows ran out.
+    /// Verdicts whose question came after the load or at the end of the input, when open flows run
+    /// out all at once.
     pub drained: u64,
+    /// Set when the input is over.
+    pub(super) is_over: Arc<AtomicBool>,
     /// Verdicts without an answer.
     pub unanswered: u64,
     /// Verdicts by the stage that answered.
@@ -79,6 +83,7 @@ impl Meter {
             under_mark: 0,
             verdicts: 0,
             drained: 0,
+            is_over: Arc::default(),
             unanswered: 0,
             stages: vec![0; stages],
             stamps: Stamps::default(),
@@ -122,20 +127,22 @@ impl Meter {
         marks.map(|marks| &marks.yardstick)
     }
 
-    /// Latencies of a verdict: from the question's moment, and end to end. The first is `None`
-    /// when the question came after the load: then the worker is busy with nothing else, and what
-    /// it takes says nothing. The wait before it is the traffic's own all the same.
+    /// Latencies of a verdict: from the question's moment, and end to end. The first is `None` for
+    /// a flow that was still open when the load or the input ended: such flows are asked all at
+    /// once, and what that takes says nothing. The wait before is the traffic's own all the same.
     fn latencies(&self, verdict: &Verdict, now_ns: u64) -> (Option<u64>, u64) {
         let asked_ns = verdict.first_ns.saturating_add(verdict.collection_ns);
+        let in_memory = verdict.collection_ns.saturating_add(verdict.compute_ns);
+        if self.is_over.load(Ordering::Relaxed) {
+            return (None, in_memory);
+        }
         match &self.pace {
+            None => (Some(verdict.compute_ns), in_memory),
             Some(pace) if pace.is_loaded(asked_ns) => {
                 let since = |ts_ns| now_ns.saturating_sub(pace.due_ns(ts_ns));
                 (Some(since(asked_ns)), since(verdict.first_ns))
             }
-            pace => {
-                let end_to_end = verdict.collection_ns.saturating_add(verdict.compute_ns);
-                (pace.is_none().then_some(verdict.compute_ns), end_to_end)
-            }
+            Some(_) => (None, in_memory),
         }
     }
 

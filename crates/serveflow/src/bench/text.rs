@@ -66,9 +66,10 @@ fn one(run: &RunFigures) -> String {
     line("timer latency", latency(&run.timer_latency_us));
     line("end to end", latency(&run.end_to_end_us));
     line("under 16 ms", format!("{:.1}% of the flows", run.share_under_16ms * 100.0));
-    if run.mode == "paced" {
-        line("open when load ended", format!("{} flows, drained in memory", run.drained_flows));
-    }
+    line(
+        "open at the end",
+        format!("{} flows, whose wait counts and whose hurry does not", run.drained_flows),
+    );
     if let Some(quality) = &run.quality {
         line(
             "macro-F1",

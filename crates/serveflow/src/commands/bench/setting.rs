@@ -3,12 +3,13 @@
 use super::args::ClonedArgs;
 use crate::commands::args::Labelled;
 use crate::commands::{Session, find_sample, label_book};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serveflow::bench::captured::labelled;
 use serveflow::bench::contender::Contender;
 use serveflow::bench::template::TemplateSet;
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::label_map;
+use std::fs::OpenOptions;
 
 /// A bundle, ready to serve.
 pub(crate) struct Setting {
@@ -20,6 +21,11 @@ pub(crate) struct Setting {
 impl Setting {
     /// The bundle that was named, or that of the sample.
     pub(crate) fn load(session: &Session, args: &ClonedArgs) -> anyhow::Result<Self> {
+        // A long run whose figures cannot be written would be a pity.
+        for path in args.json.iter().chain(&args.html) {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            file.with_context(|| format!("{}: cannot write", path.display()))?;
+        }
         let bundle = match &args.bundle {
             Some(bundle) => Bundle::load(bundle)?,
             None => Bundle::load(&find_sample(None, "--bundle")?.join("bundle"))?,

@@ -3,7 +3,7 @@
 use super::args::{BenchTrafficArgs, LoadArgs, ModeArg};
 use super::setting::{Setting, cloned};
 use crate::commands::progress::Progress;
-use crate::commands::{Session, clock_ns, ended, print, write_file};
+use crate::commands::{Session, clock_ns, ended, keep_captures, print, write_file};
 use anyhow::ensure;
 use serveflow::bench::answers::answers;
 use serveflow::bench::captured::replay;
@@ -93,6 +93,9 @@ fn synthetic_flows(args: &BenchTrafficArgs) -> Flows {
 fn replayed_flows(args: &BenchTrafficArgs) -> anyhow::Result<Flows> {
     ensure!(args.load.workers == 1, "--replay: expected 1 worker, found {}", args.load.workers);
     let paths = serveflow_io::expand(&args.replay)?;
+    for out in args.cloned.json.iter().chain(&args.cloned.html) {
+        keep_captures(out, &paths)?;
+    }
     let captured = replay(&paths, args.cloned.snap_bytes);
     let damaged: Vec<String> = captured.damaged.iter().map(ToString::to_string).collect();
     ensure!(captured.templates.packets() > 0, "--replay: expected packets, found none");
