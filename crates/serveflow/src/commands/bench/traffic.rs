@@ -127,7 +127,8 @@ fn serve(
         let served = run(&load, &setting.cascade, &flows.traffic, clock_ns)?;
         let mut figures = RunFigures::new(&load, &setting.cascade, slow_name, &served, limits);
         if let Some(seconds) = flows.replayed_s {
-            figures.offered_flows_per_s = figures.accounts.flows.seen as f64 / seconds.max(1e-9);
+            let flows = figures.accounts.flows.seen as f64;
+            figures.offered_flows_per_s = if seconds > 0.0 { flows / seconds } else { 0.0 };
         }
         runs.push(figures);
         next += 1;
