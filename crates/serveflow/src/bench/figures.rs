@@ -199,7 +199,7 @@ pub struct RunFigures {
     pub share_under_16ms: f64,
     /// End-to-end latencies in microseconds, and the share of flows that does not exceed each.
     pub end_to_end_curve: Vec<(f64, f64)>,
-    /// Flows that were still open when the load or the input ended.
+    /// Flows that were decided after the load, or after the last flow began.
     pub drained_flows: u64,
     /// How good the answers are; `null` without labels.
     pub quality: Option<QualityFigures>,

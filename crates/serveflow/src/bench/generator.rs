@@ -69,6 +69,8 @@ pub struct Generator {
     agenda: Agenda<Cursor>,
     /// When the next flow begins.
     arrival_ns: Option<u64>,
+    /// Set when no flow begins any more.
+    is_draining: Arc<AtomicBool>,
     flows_made: u64,
     packets_made: u64,
 }
@@ -96,6 +98,7 @@ impl Generator {
             random: Random::new(&[recipe.seed, 2, recipe.worker as u64]),
             agenda: Agenda::new(),
             arrival_ns: (recipe.flows > 0).then_some(START_NS),
+            is_draining: Arc::default(),
             templates,
             recipe,
             flows_made: 0,
@@ -113,6 +116,12 @@ impl Generator {
     #[must_use]
     pub fn packets_made(&self) -> u64 {
         self.packets_made
+    }
+
+    /// A flag that is set once no flow begins any more.
+    #[must_use]
+    pub fn is_draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_draining)
     }
 
     /// No flow begins any more; those that have begun go on to their end.
@@ -137,7 +146,12 @@ impl Generator {
         let arrival = self.arrival().filter(|&at| next.is_none_or(|next| at < next));
         let planned = match arrival {
             Some(now_ns) => self.begin(now_ns),
-            None => self.go_on()?,
+            None => {
+                if self.arrival().is_none() {
+                    self.is_draining.store(true, Ordering::Relaxed);
+                }
+                self.go_on()?
+            }
         };
         self.packets_made += 1;
         Some(planned)

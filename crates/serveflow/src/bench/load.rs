@@ -240,7 +240,8 @@ impl Part<'_> {
             Mode::Memory => {
                 let meter = Meter::new(self.wall, None, stages, truth);
                 let mut source = generator;
-                let mut served = self.drive(&mut source, engine, meter, pace)?;
+                let draining = source.is_draining();
+                let mut served = self.drive(&mut source, &draining, engine, meter, pace)?;
                 served.flows_made = source.flows_made();
                 served.packets_made = source.packets_made();
                 Ok(served)
@@ -250,7 +251,9 @@ impl Part<'_> {
                 let has_queue = self.contender.queue.is_some();
                 let meter = if has_queue { meter.with_stamps() } else { meter };
                 let mut source = PacedSource::new(generator, self.wall, pace, ring_packets);
-                let mut served = self.drive(&mut source, engine, meter, pace)?;
+                // What is due after the load is told from its time.
+                let never = AtomicBool::new(false);
+                let mut served = self.drive(&mut source, &never, engine, meter, pace)?;
                 served.flows_made = source.generator().flows_made();
                 served.packets_made = source.generator().packets_made();
                 served.dropped = source.dropped();
@@ -264,6 +267,7 @@ impl Part<'_> {
     fn drive(
         &self,
         source: &mut dyn Source,
+        draining: &AtomicBool,
         mut engine: Engine,
         mut meter: Meter,
         pace: Pace,
@@ -273,10 +277,11 @@ impl Part<'_> {
         let mut lanes = self.contender.lanes(wall, &meter.stamps);
         let end_ns = pace.wall_start_ns.saturating_add(pace.load_ns);
         let (mut loaded, mut table_flows) = (None, 0);
-        let is_over = Arc::clone(&meter.is_over);
+        let is_draining = Arc::clone(&meter.is_draining);
         let watch = &mut |batch: &Batch, engine: &Engine| {
             // The one empty batch is the end: what comes behind it are the flows still open.
-            is_over.store(batch.is_empty(), Ordering::Relaxed);
+            let over = batch.is_empty() || draining.load(Ordering::Relaxed);
+            is_draining.store(over, Ordering::Relaxed);
             table_flows = table_flows.max(engine.table_len());
             let now_ns = wall();
             if loaded.is_none() && now_ns >= end_ns {

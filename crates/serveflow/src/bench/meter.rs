@@ -50,11 +50,10 @@ pub struct Meter {
     pub under_mark: u64,
     /// Final verdicts.
     pub verdicts: u64,
-    /// Verdicts whose question came after the load or at the end of the input, when open flows run
-    /// out all at once.
+    /// Verdicts after the load, or after the last flow began, when open flows run out.
     pub drained: u64,
-    /// Set when the input is over.
-    pub(super) is_over: Arc<AtomicBool>,
+    /// Set when no flow begins any more.
+    pub(super) is_draining: Arc<AtomicBool>,
     /// Verdicts without an answer.
     pub unanswered: u64,
     /// Verdicts by the stage that answered.
@@ -83,7 +82,7 @@ impl Meter {
             under_mark: 0,
             verdicts: 0,
             drained: 0,
-            is_over: Arc::default(),
+            is_draining: Arc::default(),
             unanswered: 0,
             stages: vec![0; stages],
             stamps: Stamps::default(),
@@ -128,12 +127,12 @@ impl Meter {
     }
 
     /// Latencies of a verdict: from the question's moment, and end to end. The first is `None` for
-    /// a flow that was still open when the load or the input ended: such flows are asked all at
-    /// once, and what that takes says nothing. The wait before is the traffic's own all the same.
+    /// a flow that was still open when no flow began any more: packet time leaps then, many flows
+    /// are asked at once, and what that takes says nothing. Their wait is the traffic's own still.
     fn latencies(&self, verdict: &Verdict, now_ns: u64) -> (Option<u64>, u64) {
         let asked_ns = verdict.first_ns.saturating_add(verdict.collection_ns);
         let in_memory = verdict.collection_ns.saturating_add(verdict.compute_ns);
-        if self.is_over.load(Ordering::Relaxed) {
+        if self.is_draining.load(Ordering::Relaxed) {
             return (None, in_memory);
         }
         match &self.pace {

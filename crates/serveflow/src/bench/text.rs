@@ -67,8 +67,8 @@ fn one(run: &RunFigures) -> String {
     line("end to end", latency(&run.end_to_end_us));
     line("under 16 ms", format!("{:.1}% of the flows", run.share_under_16ms * 100.0));
     line(
-        "open at the end",
-        format!("{} flows, whose wait counts and whose hurry does not", run.drained_flows),
+        "decided after the load",
+        format!("{} flows, which count end to end alone", run.drained_flows),
     );
     if let Some(quality) = &run.quality {
         line(
