@@ -48,12 +48,14 @@ pub struct TrafficFigures {
     pub kind: &'static str,
     /// Where it is from, in words.
     pub from: String,
-    /// Different flows.
-    pub templates: usize,
-    /// Packets per flow.
-    pub packets_per_flow: PacketsPerFlow,
-    /// Share of flows over IPv6.
-    pub ipv6_share: f64,
+    /// Different packets.
+    pub packets: usize,
+    /// Different flows; `null` of a replay.
+    pub templates: Option<usize>,
+    /// Packets per flow; `null` of a replay.
+    pub packets_per_flow: Option<PacketsPerFlow>,
+    /// Share of flows over IPv6; `null` of a replay.
+    pub ipv6_share: Option<f64>,
     /// Seed of every choice.
     pub seed: u64,
 }
@@ -98,12 +100,14 @@ impl TrafficFigures {
     #[must_use]
     pub fn new(kind: &'static str, from: String, templates: &TemplateSet, seed: u64) -> Self {
         let v6 = templates.flows().iter().filter(|flow| flow.v6).count();
+        let (flows, is_cloned) = (templates.flows().len(), !templates.is_replay());
         Self {
             kind,
             from,
-            templates: templates.flows().len(),
-            packets_per_flow: PacketsPerFlow::of(templates),
-            ipv6_share: share(v6 as u64, templates.flows().len() as u64),
+            packets: templates.packets(),
+            templates: is_cloned.then_some(flows),
+            packets_per_flow: is_cloned.then(|| PacketsPerFlow::of(templates)),
+            ipv6_share: is_cloned.then(|| share(v6 as u64, flows as u64)),
             seed,
         }
     }

@@ -240,7 +240,11 @@ impl Part<'_> {
             Mode::Memory => {
                 let meter = Meter::new(self.wall, None, stages, truth);
                 let mut source = generator;
-                let draining = source.is_draining();
+                // A replay begins once, and what it holds are flows that go on beginning.
+                let draining = match self.traffic.templates.is_replay() {
+                    true => Arc::default(),
+                    false => source.is_draining(),
+                };
                 let mut served = self.drive(&mut source, &draining, engine, meter, pace)?;
                 served.flows_made = source.flows_made();
                 served.packets_made = source.packets_made();

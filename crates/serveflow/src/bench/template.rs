@@ -71,6 +71,7 @@ pub struct TemplateSet {
     bytes: Vec<u8>,
     cuts: Vec<Cut>,
     flows: Vec<Template>,
+    is_replay: bool,
 }
 
 impl TemplateSet {
@@ -117,6 +118,7 @@ impl TemplateSet {
     /// Adds a packet to the one template of a replay, which keeps what it is.
     pub fn add_as_is(&mut self, packet: &Packet<'_>, started_ns: u64, snap_bytes: usize) {
         if self.flows.is_empty() {
+            self.is_replay = true;
             self.flows.push(Template {
                 first: 0,
                 packets: 0,
@@ -166,6 +168,12 @@ impl TemplateSet {
             cut.since_first_ns = (cut.since_first_ns as f64 * by) as u64;
         }
         self
+    }
+
+    /// Whether this is a replay: one template, whose packets may belong to many flows.
+    #[must_use]
+    pub fn is_replay(&self) -> bool {
+        self.is_replay
     }
 
     /// The flows.

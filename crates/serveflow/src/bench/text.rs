@@ -4,24 +4,28 @@ use super::figures::{RunFigures, TrafficFigures, TrafficReport};
 use super::latency::LatencyFigures;
 use std::fmt::Write;
 
-/// What was sent, a line or two.
+/// What was sent, in a line or two.
 #[must_use]
 pub fn traffic(traffic: &TrafficFigures) -> String {
-    let per_flow = &traffic.packets_per_flow;
-    format!(
-        "traffic: {} {}: {} different flows, {:.1}% over IPv6, seed {}\n\
-         packets per flow: mean {:.2}, median {}, p90 {}, p99 {}, most {}\n",
-        traffic.kind,
-        traffic.from,
-        traffic.templates,
-        traffic.ipv6_share * 100.0,
-        traffic.seed,
-        per_flow.mean,
-        per_flow.p50,
-        per_flow.p90,
-        per_flow.p99,
-        per_flow.max
-    )
+    let mut text = format!("traffic: {}\n", sentence(traffic));
+    if let Some(flow) = &traffic.packets_per_flow {
+        let _ = writeln!(
+            text,
+            "packets per flow: mean {:.2}, median {}, p90 {}, p99 {}, most {}",
+            flow.mean, flow.p50, flow.p90, flow.p99, flow.max
+        );
+    }
+    text
+}
+
+/// What was sent, in a sentence without an end.
+pub(super) fn sentence(traffic: &TrafficFigures) -> String {
+    let mut text = format!("{} {}: {} packets", traffic.kind, traffic.from, traffic.packets);
+    if let (Some(templates), Some(v6)) = (traffic.templates, traffic.ipv6_share) {
+        let v6 = v6 * 100.0;
+        let _ = write!(text, " of {templates} flows, {v6:.1}% over IPv6, seed {}", traffic.seed);
+    }
+    text
 }
 
 /// The report: one run in full, or a line for each of several.

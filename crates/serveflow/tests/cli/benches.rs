@@ -159,6 +159,23 @@ fn several_rates_paced_by_the_clock() {
 }
 
 #[test]
+fn the_clock_changes_no_verdict() {
+    let dir = scratch("bench-clock");
+    let labelled = labelled();
+    let mut options: Vec<&str> = labelled.iter().map(String::as_str).collect();
+    options.extend(["--flows", "400", "--rates", "4000", "--ring", "100000", "--seconds", "0.3"]);
+    let [memory, paced] = ["memory", "paced"].map(|mode| {
+        let more: Vec<&str> = options.iter().copied().chain(["--mode", mode]).collect();
+        bench("traffic", &dir, &more)
+    });
+    assert_eq!((count(&memory["flows_made"]), count(&paced["dropped"])), (400, 0));
+    for key in ["packets_made", "stages", "quality", "slow_only"] {
+        assert_eq!(memory[key], paced[key], "{key}");
+    }
+    assert_eq!(memory["accounts"]["flows"], paced["accounts"]["flows"]);
+}
+
+#[test]
 fn a_replay_serves_the_capture_as_it_is() {
     let dir = scratch("bench-replay");
     let capture = data().join("test/http.pcap.zst");
@@ -167,8 +184,10 @@ fn a_replay_serves_the_capture_as_it_is() {
         let run = bench("traffic", &dir, &[&["--replay", text(&capture)], more].concat());
         assert_eq!(count(&run["packets_made"]), ran.account("packets:")[0]);
         assert_eq!(run["traffic"]["kind"], "replay");
+        assert_eq!(run["flows_made"], run["accounts"]["flows"]["seen"]);
         if more.is_empty() {
             adds_up(&run);
+            assert!(count(&run["verdict_latency_us"]["count"]) > 0);
             assert_eq!(count(&run["accounts"]["flows"]["seen"]), ran.account("flows:")[0]);
         }
     }

@@ -4,7 +4,7 @@ mod plot;
 
 use super::figures::{Machine, RunFigures, TrafficFigures, TrafficReport};
 use super::paper::{ContenderFigures, PaperReport, ROWS, decided, times};
-use super::text::{grouped, time};
+use super::text::{grouped, sentence, time};
 use plot::{Axis, Bar, Line, bars, escape, lines};
 use std::fmt::Write;
 
@@ -22,7 +22,9 @@ pub fn traffic(report: &TrafficReport) -> String {
         heading("A cascade under load", &report.traffic, &report.machine, &report.bundle);
     body += &tiles(&report.best);
     body += "<div class=\"plots\">";
-    body += &latency_plot(runs);
+    if runs.len() > 1 {
+        body += &latency_plot(runs);
+    }
     body += &curve_plot(&curves(runs));
     body += &stage_plot(runs);
     body += "</div>";
@@ -123,19 +125,13 @@ fn page(title: &str, body: &str) -> String {
 }
 
 fn heading(title: &str, traffic: &TrafficFigures, machine: &Machine, bundle: &str) -> String {
-    let flow = &traffic.packets_per_flow;
     let processor = machine.processor.as_deref().unwrap_or("unknown processor");
+    let per_flow = traffic.packets_per_flow.map_or_else(String::new, |flow| {
+        format!(" A flow has {:.2} packets (median {}, p99 {}).", flow.mean, flow.p50, flow.p99)
+    });
     format!(
-        "<h1>{title}</h1><p>{} {}: {} different flows, {:.2} packets a flow (median {}, p99 {}), {:.0}% over \
-         IPv6, seed {}.</p><p class=\"faint\">ServeFlow {}, {}, {}, {} cores; bundle {}.</p>",
-        capital(traffic.kind),
-        escape(&traffic.from),
-        traffic.templates,
-        flow.mean,
-        flow.p50,
-        flow.p99,
-        traffic.ipv6_share * 100.0,
-        traffic.seed,
+        "<h1>{title}</h1><p>{}.{per_flow}</p><p class=\"faint\">ServeFlow {}, {}, {}, {} cores; bundle {}.</p>",
+        escape(&capital(&sentence(traffic))),
         machine.version,
         escape(processor),
         escape(&machine.system),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 22.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 46.0;
 

@@ -59,12 +59,12 @@ Examples:
 pub(crate) struct BenchTrafficArgs {
     #[command(flatten)]
     pub(crate) cloned: ClonedArgs,
-    #[command(flatten)]
-    pub(crate) made: SyntheticArgs,
     /// Replay captures as they are instead of cloning flows
     #[arg(long, value_name = "CAPTURE", num_args = 1.., conflicts_with_all = ["captures", "synthetic"])]
     #[arg(conflicts_with_all = ["rates", "sweep"])]
     pub(crate) replay: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) made: SyntheticArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
 }

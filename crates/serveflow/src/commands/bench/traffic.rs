@@ -127,7 +127,9 @@ fn serve(
         let served = run(&load, &setting.cascade, &flows.traffic, clock_ns)?;
         let mut figures = RunFigures::new(&load, &setting.cascade, slow_name, &served, limits);
         if let Some(seconds) = flows.replayed_s {
-            let flows = figures.accounts.flows.seen as f64;
+            // The flows of a replay are those that the engine finds in it.
+            figures.flows_made = figures.accounts.flows.seen;
+            let flows = figures.flows_made as f64;
             figures.offered_flows_per_s = if seconds > 0.0 { flows / seconds } else { 0.0 };
         }
         runs.push(figures);
