@@ -7,11 +7,13 @@
 //! single instruction for 64 to 512 rows. Where both children have the same plane there is nothing to
 //! do, and where they have zeros and ones it is the test's own plane.
 
-use super::Tree;
+use super::{Node, Tree};
 
 /// Planes of the rows live in one buffer: zeros, ones, one plane per tested bit, then what the tree
 /// at hand computes.
 pub(super) const CONSTANTS: usize = 2;
+/// The place of the zeros.
+pub(super) const ZEROS: u16 = 0;
 /// Bits of a leaf's number at the most.
 pub(super) const CODE_BITS: usize = 16;
 
@@ -38,7 +40,13 @@ impl Program {
     /// Compiles a tree, given the place of each node's test and the first free place of the buffer.
     /// None when it would not fit the buffer's 65,536 places.
     pub(super) fn new(tree: &Tree, tests: &[u16], free: usize) -> Option<Self> {
-        let leaves = number(tree);
+        let numberings = [number(tree, false), number(tree, true)];
+        let programs = numberings.map(|leaves| Self::compile(tree, leaves, tests, free));
+        programs.into_iter().flatten().min_by_key(|program| program.steps.len())
+    }
+
+    /// Compiles a tree whose leaves are numbered.
+    fn compile(tree: &Tree, leaves: Vec<usize>, tests: &[u16], free: usize) -> Option<Self> {
         let count = leaves.len();
         let bits = count.next_power_of_two().trailing_zeros() as usize;
         if bits > CODE_BITS {
@@ -78,17 +86,24 @@ impl Program {
     }
 }
 
-/// The leaves from left to right.
-fn number(tree: &Tree) -> Vec<usize> {
+/// The leaves from left to right, or with the larger child first. Numbers that start with the larger
+/// child differ in fewer bits below most nodes, which saves steps.
+fn number(tree: &Tree, larger_first: bool) -> Vec<usize> {
+    let mut sizes = vec![1; tree.nodes.len()];
+    let size = |sizes: &[u32], child: i32| sizes.get(child as usize).copied().unwrap_or(0);
+    for (n, node) in tree.nodes.iter().enumerate().rev() {
+        sizes[n] += size(&sizes, node.left) + size(&sizes, node.right);
+    }
     let mut open = vec![if tree.nodes.is_empty() { !0 } else { 0 }];
     let mut leaves = Vec::with_capacity(tree.nodes.len() + 1);
     while let Some(at) = open.pop() {
         if at < 0 {
             leaves.push(!at as usize);
-        } else {
-            let node = &tree.nodes[at as usize];
-            open.extend([node.right, node.left]);
+            continue;
         }
+        let Node { left, right, .. } = tree.nodes[at as usize];
+        let swap = larger_first && size(&sizes, right) > size(&sizes, left);
+        open.extend(if swap { [left, right] } else { [right, left] });
     }
     leaves
 }
