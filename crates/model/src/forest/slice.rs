@@ -7,7 +7,7 @@
 //! in tree order within a class, so each sum is the naive one.
 
 use super::finish::Finish;
-use super::level::{BLOCK, Bytes, Level, Set, Table, WORD};
+use super::level::{BLOCK, Bytes, Level, Row, Set, Table, WORD};
 use super::pack::Packing;
 use super::program::{CONSTANTS, Mux, Program, ZEROS};
 use super::{Forest, Kind};
@@ -187,8 +187,8 @@ impl Slices {
         for word in 0..len.div_ceil(WORD) {
             let Some(first) = rest.next() else { break };
             // Rows that are not there may be like any other: nobody asks for their scores.
-            let mut at_once = [first; WORD];
-            at_once[1..].iter_mut().zip(rest.by_ref()).for_each(|(to, row)| *to = row);
+            let mut at_once = [Row::new(first); WORD];
+            at_once[1..].iter_mut().zip(rest.by_ref()).for_each(|(to, row)| *to = Row::new(row));
             self.transpose(set, &at_once, buffer, word);
         }
         let padded = W * WORD;
@@ -205,7 +205,7 @@ impl Slices {
     fn transpose<S: Set, const W: usize>(
         &self,
         set: S,
-        rows: &[&[u32]; WORD],
+        rows: &[Row<'_>; WORD],
         buffer: &mut Places<W>,
         word: usize,
     ) {

@@ -1,6 +1,6 @@
 //! 256-bit vectors of x86-64.
 
-use super::{BLOCK, Bytes, Set, Table, WORD, add, words};
+use super::{Bytes, Row, Set, Table, WORD, add};
 use pulp::cast;
 use pulp::core_arch::x86::{Avx, Avx2};
 use std::arch::x86_64::{__m128, __m128i, __m256d, __m256i};
@@ -29,6 +29,9 @@ const BY_BYTES: usize = 6;
 /// How 32 bits become the bytes of a vector: for each byte of the vector, which byte of the bits it
 /// looks at, and which bit of that.
 type Order = ([u8; 32], [u8; 32]);
+
+/// How far each bit of a byte is from the top.
+static UP: [[u64; 2]; 8] = [[7, 0], [6, 0], [5, 0], [4, 0], [3, 0], [2, 0], [1, 0], [0, 0]];
 
 /// Bit `i` becomes byte `i`.
 const NATURAL: Order = order(false);
@@ -156,15 +159,26 @@ impl Vectors {
         rows
     }
 
-    /// Bytes of a block of 32 rows: each of the block's 16 bytes, one row after the other.
+    /// A block of a row.
     #[inline(always)]
-    fn bytes(self, rows: &[&[u32]; WORD], from: usize, block: usize) -> [__m256i; 16] {
-        let mut pairs = [self.avx._mm256_setzero_si256(); 16];
-        for (at, pair) in pairs.iter_mut().enumerate() {
-            let (low, high) = (rows[from + at], rows[from + at + 16]);
-            *pair = cast::<[[u32; BLOCK]; 2], _>([words(low, block), words(high, block)]);
+    fn words(self, row: Row<'_>, block: usize) -> __m256i {
+        match row.blocks.get(block) {
+            Some(words) => cast(*words),
+            None => cast(row.last()),
         }
-        self.squares(pairs)
+    }
+
+    /// Bytes of a block of 32 rows from one on: each of the block's 32 bytes, one row after the other.
+    #[inline(always)]
+    fn bytes(self, rows: &[Row<'_>; WORD], from: usize, block: usize) -> [[__m256i; 16]; 2] {
+        let mut halves = [[self.avx._mm256_setzero_si256(); 16]; 2];
+        for at in 0..16 {
+            let low = self.words(rows[from + at], block);
+            let high = self.words(rows[from + at + 16], block);
+            halves[0][at] = self.avx2._mm256_permute2x128_si256::<0x20>(low, high);
+            halves[1][at] = self.avx2._mm256_permute2x128_si256::<0x31>(low, high);
+        }
+        [self.squares(halves[0]), self.squares(halves[1])]
     }
 
     /// A bit of each byte; `up` moves it to the top of the byte.
@@ -177,7 +191,7 @@ impl Vectors {
     #[inline(always)]
     pub(super) fn columns<const W: usize>(
         self,
-        rows: &[&[u32]; WORD],
+        rows: &[Row<'_>; WORD],
         block: usize,
         asked: &[u8],
         planes: &mut [[u64; W]],
@@ -185,9 +199,9 @@ impl Vectors {
     ) {
         let low = self.bytes(rows, 0, block);
         let high = self.bytes(rows, 32, block);
+        let (low, high) = (low.as_flattened(), high.as_flattened());
         for (plane, bit) in planes.iter_mut().zip(asked) {
-            let byte = usize::from(bit / 8) % 16;
-            let up = cast::<[u64; 2], __m128i>([u64::from(7 - bit % 8), 0]);
+            let (byte, up) = (usize::from(bit / 8), cast(UP[usize::from(bit % 8)]));
             let (low, high) = (self.bit(low[byte], up), self.bit(high[byte], up));
             plane[word] = u64::from(high) << 32 | u64::from(low);
         }
@@ -224,7 +238,7 @@ impl Set for Wide256 {
     #[inline(always)]
     fn columns<const W: usize>(
         self,
-        rows: &[&[u32]; WORD],
+        rows: &[Row<'_>; WORD],
         block: usize,
         asked: &[u8],
         planes: &mut [[u64; W]],

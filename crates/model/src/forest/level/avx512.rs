@@ -1,7 +1,7 @@
 //! 512-bit vectors of x86-64.
 
 use super::avx2::Vectors;
-use super::{Set, Table, WORD, add};
+use super::{Row, Set, Table, WORD, add};
 use pulp::cast;
 use std::arch::x86_64::{__m128i, __m256, __m512, __m512d, __m512i};
 
@@ -80,7 +80,7 @@ impl Set for Wide512 {
     #[inline(always)]
     fn columns<const W: usize>(
         self,
-        rows: &[&[u32]; WORD],
+        rows: &[Row<'_>; WORD],
         block: usize,
         asked: &[u8],
         planes: &mut [[u64; W]],

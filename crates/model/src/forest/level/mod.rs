@@ -17,7 +17,7 @@ use avx512::Wide512;
 /// Rows whose bits make a word of a plane.
 pub(super) const WORD: usize = 64;
 /// 32-bit words of each row that are turned into planes at once.
-pub(super) const BLOCK: usize = 4;
+pub(super) const BLOCK: usize = 8;
 
 /// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +57,15 @@ pub(super) trait Set: Copy {
     #[inline(always)]
     fn columns<const W: usize>(
         self,
-        rows: &[&[u32]; WORD],
+        rows: &[Row<'_>; WORD],
         block: usize,
         asked: &[u8],
         planes: &mut [[u64; W]],
         word: usize,
     ) {
         let mut squares = rows.map(|row| {
-            let words = words(row, block);
-            [0, 2].map(|at| u64::from(words[at + 1]) << 32 | u64::from(words[at]))
+            let words = row.words(block);
+            [0, 2, 4, 6].map(|at| u64::from(words[at + 1]) << 32 | u64::from(words[at]))
         });
         transpose_many(&mut squares);
         for (plane, bit) in planes.iter_mut().zip(asked) {
@@ -95,15 +95,36 @@ pub(super) struct Table<'a> {
 /// Sixteen entries of a table: their lowest bytes, and so on.
 pub(super) type Bytes = [[u8; 16]; 4];
 
-/// A block of a row's words, with zeros behind the row's end.
-#[inline(always)]
-fn words(row: &[u32], block: usize) -> [u32; BLOCK] {
-    if let Some(whole) = row[block * BLOCK..].first_chunk() {
-        return *whole;
+/// A row in blocks of words.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    blocks: &'a [[u32; BLOCK]],
+    rest: &'a [u32],
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    pub(super) fn new(words: &'a [u32]) -> Self {
+        let (blocks, rest) = words.as_chunks();
+        Self { blocks, rest }
     }
-    let mut words = [0; BLOCK];
-    words.iter_mut().zip(&row[block * BLOCK..]).for_each(|(to, word)| *to = *word);
-    words
+
+    /// A block, with zeros behind the row's end.
+    #[inline(always)]
+    fn words(self, block: usize) -> [u32; BLOCK] {
+        match self.blocks.get(block) {
+            Some(words) => *words,
+            None => self.last(),
+        }
+    }
+
+    /// What is left behind the whole blocks.
+    #[cold]
+    fn last(self) -> [u32; BLOCK] {
+        let mut words = [0; BLOCK];
+        words.iter_mut().zip(self.rest).for_each(|(to, word)| *to = *word);
+        words
+    }
 }
 
 /// Each byte's bits as eight bytes of 0 and 1.
