@@ -14,6 +14,10 @@ use super::{Node, Tree};
 pub(super) const CONSTANTS: usize = 2;
 /// The place of the zeros.
 pub(super) const ZEROS: u16 = 0;
+/// Nodes of a tree whose leaves are numbered in more than two ways.
+const MANY_WAYS: usize = 16;
+/// Times that each node of such a tree is swapped.
+const PASSES: usize = 2;
 /// Bits of a leaf's number at the most.
 pub(super) const CODE_BITS: usize = 16;
 
@@ -40,9 +44,31 @@ impl Program {
     /// Compiles a tree, given the place of each node's test and the first free place of the buffer.
     /// None when it would not fit the buffer's 65,536 places.
     pub(super) fn new(tree: &Tree, tests: &[u16], free: usize) -> Option<Self> {
-        let numberings = [number(tree, false), number(tree, true)];
-        let programs = numberings.map(|leaves| Self::compile(tree, leaves, tests, free));
-        programs.into_iter().flatten().min_by_key(|program| program.steps.len())
+        let mut best: Option<Self> = None;
+        let mut swaps = vec![false; tree.nodes.len()];
+        let mut consider = |swaps: &[bool]| {
+            let program = Self::compile(tree, number(tree, swaps), tests, free)?;
+            let fewer = best.as_ref().is_none_or(|best| program.steps.len() < best.steps.len());
+            if fewer {
+                best = Some(program);
+            }
+            Some(fewer)
+        };
+        consider(&swaps)?;
+        let larger = larger_right(tree);
+        if consider(&larger)? {
+            swaps = larger;
+        }
+        // A small tree is numbered in more ways, one node swapped after the other.
+        for _ in 0..if swaps.len() <= MANY_WAYS { PASSES } else { 0 } {
+            for n in 0..swaps.len() {
+                swaps[n] = !swaps[n];
+                if !consider(&swaps)? {
+                    swaps[n] = !swaps[n];
+                }
+            }
+        }
+        best
     }
 
     /// Compiles a tree whose leaves are numbered.
@@ -86,14 +112,22 @@ impl Program {
     }
 }
 
-/// The leaves from left to right, or with the larger child first. Numbers that start with the larger
-/// child differ in fewer bits below most nodes, which saves steps.
-fn number(tree: &Tree, larger_first: bool) -> Vec<usize> {
-    let mut sizes = vec![1; tree.nodes.len()];
-    let size = |sizes: &[u32], child: i32| sizes.get(child as usize).copied().unwrap_or(0);
+/// Where the right child has more leaves than the left one. Numbers that start with the larger child
+/// differ in fewer bits below most nodes, which saves steps.
+fn larger_right(tree: &Tree) -> Vec<bool> {
+    let mut sizes = vec![1u32; tree.nodes.len()];
+    let mut larger = vec![false; tree.nodes.len()];
     for (n, node) in tree.nodes.iter().enumerate().rev() {
-        sizes[n] += size(&sizes, node.left) + size(&sizes, node.right);
+        let size = |child: i32| sizes.get(child as usize).copied().unwrap_or(0);
+        let (left, right) = (size(node.left), size(node.right));
+        sizes[n] += left + right;
+        larger[n] = right > left;
     }
+    larger
+}
+
+/// The leaves from left to right, with the children of some nodes swapped.
+fn number(tree: &Tree, swaps: &[bool]) -> Vec<usize> {
     let mut open = vec![if tree.nodes.is_empty() { !0 } else { 0 }];
     let mut leaves = Vec::with_capacity(tree.nodes.len() + 1);
     while let Some(at) = open.pop() {
@@ -102,8 +136,7 @@ fn number(tree: &Tree, larger_first: bool) -> Vec<usize> {
             continue;
         }
         let Node { left, right, .. } = tree.nodes[at as usize];
-        let swap = larger_first && size(&sizes, right) > size(&sizes, left);
-        open.extend(if swap { [left, right] } else { [right, left] });
+        open.extend(if swaps[at as usize] { [left, right] } else { [right, left] });
     }
     leaves
 }
