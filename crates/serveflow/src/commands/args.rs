@@ -1,6 +1,7 @@
 //! The command line: what can be typed.
 
 use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
+use super::bench::packets::BenchPacketsArgs;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::features::Mask;
@@ -406,6 +407,8 @@ pub(crate) enum BenchCommand {
     Paper(Box<BenchPaperArgs>),
     /// Time per flow of reference models, and their largest difference from the expected scores
     Models(BenchModelsArgs),
+    /// Time per packet of reading, parsing, the flow table and keeping packets, on a capture
+    Packets(BenchPacketsArgs),
 }
 
 /// `serveflow bench models`
