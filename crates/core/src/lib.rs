@@ -16,7 +16,9 @@ pub mod lane;
 pub mod packet;
 pub mod parse;
 pub mod record;
+mod reserve;
 pub mod rows;
+pub mod shard;
 mod table;
 pub mod verdict;
 

@@ -45,7 +45,7 @@ impl LinkType {
 }
 
 /// One frame, borrowed from the batch that holds it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Packet<'a> {
     /// Capture time, nanoseconds since the Unix epoch.
     pub ts_ns: u64,

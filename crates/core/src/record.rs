@@ -1,9 +1,13 @@
 //! What is kept of the packets of undecided flows.
 //!
-//! A packet is a cell of a pool: its header words, its presence words and a few numbers. A flow's
-//! cells are a chain, so a flow that is decided on its first packet never pays for ten.
+//! A packet is a cell of a pool: the captured bytes of its headers and a few numbers. Header bytes
+//! become bits only when a model is asked, since most packets of most flows never are. A flow's cells
+//! are a chain, so a flow that is decided on its first packet never pays for ten.
 
 use crate::features::layout::HeaderLayout;
+use crate::parse::{Header, Parsed, Section};
+use crate::reserve::{bytes_used, room_for};
+use std::hint::black_box;
 
 /// No cell.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -28,36 +32,88 @@ pub struct PacketMeta {
 /// One recorded packet.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketRecord<'a> {
-    /// Header words and, behind them, presence words.
-    pub words: &'a [u32],
+    /// What was captured of its headers.
+    pub headers: Headers<'a>,
     /// Times, sizes, flags, direction.
     pub meta: &'a PacketMeta,
 }
 
-/// Cells for packets, in one growing block up to a limit.
+/// Whole words of a packet's headers, as they were captured.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    cell: &'a Cell,
+    spill: Option<&'a Spill>,
+}
+
+impl Headers<'_> {
+    /// Writes header words and presence into `words`, which holds zeros: those of the layout that
+    /// were captured, and of them the bits that `keep` has, word for word.
+    ///
+    /// # Panics
+    /// When `words` or `keep` is shorter than [`HeaderLayout::packet_words`].
+    pub fn write(&self, layout: &HeaderLayout, keep: &[u32], words: &mut [u32]) {
+        let mut whole = [0; INLINE + SPILL];
+        let bytes: &[u8] = match self.spill {
+            None => &self.cell.bytes,
+            Some(spill) => {
+                whole[..INLINE].copy_from_slice(&self.cell.bytes);
+                whole[INLINE..].copy_from_slice(spill);
+                &whole
+            }
+        };
+        let mut at = 0;
+        for part in self.cell.parts {
+            let Some(header) = part.header else { continue };
+            let end = at + usize::from(part.words) * 4;
+            layout.write_header(header, &bytes[at..end], Some(keep), words);
+            at = end;
+        }
+    }
+}
+
+/// Bytes of headers in a cell: IPv4, and TCP with the options of a usual SYN.
+const INLINE: usize = 60;
+/// Bytes beside a cell: the longest network and transport header are 60 bytes each.
+const SPILL: usize = 60;
+
+type Spill = [u8; SPILL];
+
+/// A header in a cell's bytes: how many words of it. Network comes before transport.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    header: Option<Header>,
+    words: u8,
+}
+
+/// A packet: one line of the cache and a half.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    meta: PacketMeta,
+    next: u32,
+    /// Where the bytes are that do not fit, or [`NONE`]. A cell that once had such a place keeps it.
+    spill: u32,
+    parts: [Part; 2],
+    bytes: [u8; INLINE],
+}
+
+const _: () = assert!(size_of::<Cell>() == 96, "a million flows of ten packets take under a GB");
+
+/// Cells for packets, up to a limit.
 #[derive(Debug)]
 pub(crate) struct PacketPool {
+    /// Which headers are kept.
     layout: HeaderLayout,
     limit: usize,
-    words: Vec<u32>,
-    meta: Vec<PacketMeta>,
-    next: Vec<u32>,
+    cells: Vec<Cell>,
     free: u32,
+    spills: Vec<Spill>,
     used: usize,
 }
 
 impl PacketPool {
     pub(crate) fn new(layout: HeaderLayout, limit: usize) -> Self {
         let limit = limit.min(NONE as usize);
-        Self {
-            layout,
-            limit,
-            words: Vec::new(),
-            meta: Vec::new(),
-            next: Vec::new(),
-            free: NONE,
-            used: 0,
-        }
+        Self { layout, limit, cells: room_for(limit), free: NONE, spills: Vec::new(), used: 0 }
     }
 
     /// Cells in use.
@@ -65,44 +121,105 @@ impl PacketPool {
         self.used
     }
 
-    /// Bytes taken from the allocator.
+    /// Bytes of all cells that were ever in use.
     pub(crate) fn bytes(&self) -> usize {
-        self.words.capacity() * 4
-            + self.meta.capacity() * size_of::<PacketMeta>()
-            + self.next.capacity() * 4
+        bytes_used(&self.cells) + bytes_used(&self.spills)
     }
 
-    /// Takes a cell, its words zeroed for the caller to fill; `None` when the limit is reached.
-    pub(crate) fn take(&mut self, meta: PacketMeta) -> Option<(u32, &mut [u32])> {
-        let stride = self.layout.packet_words();
-        let cell = if self.free != NONE {
-            let cell = self.free;
-            self.free = self.next[cell as usize];
-            self.meta[cell as usize] = meta;
-            self.words[cell as usize * stride..][..stride].fill(0);
-            cell
-        } else if self.meta.len() < self.limit {
-            self.words.resize(self.words.len() + stride, 0);
-            self.meta.push(meta);
-            self.next.push(NONE);
-            (self.meta.len() - 1) as u32
-        } else {
-            return None;
-        };
-        self.next[cell as usize] = NONE;
+    /// Keeps a packet in a cell of its own; `None` when the limit is reached.
+    #[inline]
+    pub(crate) fn keep(&mut self, meta: PacketMeta, frame: &[u8], parsed: &Parsed) -> Option<u32> {
+        let id = self.take()?;
+        let sections = [Some(parsed.network), parsed.transport];
+        let cell = &mut self.cells[id as usize];
+        cell.meta = meta;
+        cell.next = NONE;
+        cell.parts = sections.map(|section| part(&self.layout, section));
+        // Headers mostly stand side by side, and a copy of known length is cheaper than two of the
+        // right length: what it brings too much is never read.
+        match run(frame, &cell.parts, parsed) {
+            Some(run) => match run.first_chunk() {
+                Some(bytes) => cell.bytes = *bytes,
+                None => cell.bytes[..run.len()].copy_from_slice(run),
+            },
+            None => self.keep_parts(id, frame, sections),
+        }
         self.used += 1;
-        Some((cell, &mut self.words[cell as usize * stride..][..stride]))
+        Some(id)
+    }
+
+    /// A cell with nothing to keep yet.
+    #[inline]
+    fn take(&mut self) -> Option<u32> {
+        if self.free != NONE {
+            let id = self.free;
+            self.free = self.cells[id as usize].next;
+            return Some(id);
+        }
+        if self.cells.len() >= self.limit {
+            return None;
+        }
+        self.cells.push(Cell {
+            meta: PacketMeta::default(),
+            next: NONE,
+            spill: NONE,
+            parts: [Part::default(); 2],
+            bytes: [0; INLINE],
+        });
+        Some((self.cells.len() - 1) as u32)
+    }
+
+    /// Copies header by header, wherever they stand and however long they are.
+    fn keep_parts(&mut self, id: u32, frame: &[u8], sections: [Option<Section>; 2]) {
+        let cell = &mut self.cells[id as usize];
+        let mut whole = [0; INLINE + SPILL];
+        let mut at = 0;
+        for (part, section) in cell.parts.iter().zip(sections) {
+            let Some(section) = section.filter(|_| part.header.is_some()) else { continue };
+            let len = usize::from(part.words) * 4;
+            whole[at..at + len].copy_from_slice(&frame[section.offset as usize..][..len]);
+            at += len;
+        }
+        cell.bytes.copy_from_slice(&whole[..INLINE]);
+        if at > INLINE {
+            let spill = self.spill_of(id);
+            self.spills[spill as usize].copy_from_slice(&whole[INLINE..]);
+        }
+    }
+
+    /// The place beside a cell, a new one if it has none.
+    fn spill_of(&mut self, id: u32) -> u32 {
+        let cell = &mut self.cells[id as usize];
+        if cell.spill == NONE {
+            cell.spill = self.spills.len() as u32;
+            self.spills.push([0; SPILL]);
+        }
+        cell.spill
     }
 
     /// Appends `cell` behind `tail`.
+    #[inline]
     pub(crate) fn link(&mut self, tail: u32, cell: u32) {
-        self.next[tail as usize] = cell;
+        self.cells[tail as usize].next = cell;
+    }
+
+    /// Reads both cache lines of a cell; what it is linked to.
+    #[inline]
+    pub(crate) fn touch(&self, cell: u32) -> u32 {
+        let cell = &self.cells[cell as usize];
+        black_box(cell.bytes[INLINE - 1]);
+        cell.next
+    }
+
+    /// The numbers of a cell.
+    pub(crate) fn meta(&self, cell: u32) -> &PacketMeta {
+        &self.cells[cell as usize].meta
     }
 
     /// Gives back a chain of `count` cells.
     pub(crate) fn give_back(&mut self, head: u32, tail: u32, count: usize) {
         if head != NONE {
-            self.next[tail as usize] = self.free;
+            self.cells[tail as usize].next = self.free;
             self.free = head;
             self.used -= count;
         }
@@ -112,6 +229,32 @@ impl PacketPool {
     pub(crate) fn record(&self, head: u32, len: usize) -> FlowRecord<'_> {
         FlowRecord { pool: self, head, len }
     }
+}
+
+/// What is kept of a section: its whole words, if the layout has them.
+#[inline]
+fn part(layout: &HeaderLayout, section: Option<Section>) -> Part {
+    match section {
+        Some(section) if layout.has(section.header) => {
+            Part { header: Some(section.header), words: section.len / 4 }
+        }
+        _ => Part::default(),
+    }
+}
+
+/// The frame from where all that is kept stands in one piece, if it does and fits into a cell.
+#[inline]
+fn run<'a>(frame: &'a [u8], parts: &[Part; 2], parsed: &Parsed) -> Option<&'a [u8]> {
+    let kept = usize::from(parts[0].words + parts[1].words) * 4;
+    let start = match (parts[0].header, parts[1].header, parsed.transport) {
+        (Some(_), Some(_), Some(transport)) => {
+            let end = parsed.network.offset + u32::from(parts[0].words) * 4;
+            (transport.offset == end).then_some(parsed.network.offset)?
+        }
+        (None, Some(_), Some(transport)) => transport.offset,
+        _ => parsed.network.offset,
+    };
+    frame.get(start as usize..).filter(|_| kept <= INLINE)
 }
 
 /// The packets of a flow that a stage sees, in order of arrival.
@@ -135,21 +278,16 @@ impl<'a> FlowRecord<'a> {
         self.len == 0
     }
 
-    /// How the packets' words are laid out.
-    #[must_use]
-    pub fn layout(&self) -> HeaderLayout {
-        self.pool.layout
-    }
-
     /// The packets, in order of arrival.
     pub fn packets(&self) -> impl Iterator<Item = PacketRecord<'a>> + use<'a> {
         let pool = self.pool;
-        let stride = pool.layout.packet_words();
-        let mut cell = self.head;
+        let mut id = self.head;
         (0..self.len).map(move |_| {
-            let at = cell as usize;
-            cell = pool.next[at];
-            PacketRecord { words: &pool.words[at * stride..][..stride], meta: &pool.meta[at] }
+            let cell = &pool.cells[id as usize];
+            id = cell.next;
+            let spills = usize::from(cell.parts[0].words + cell.parts[1].words) * 4 > INLINE;
+            let spill = spills.then(|| &pool.spills[cell.spill as usize]);
+            PacketRecord { headers: Headers { cell, spill }, meta: &cell.meta }
         })
     }
 }
@@ -157,24 +295,70 @@ impl<'a> FlowRecord<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{LinkType, Packet};
+    use crate::parse::parse;
+
+    /// An IPv4 packet with headers of so many words, TCP or UDP, then bytes that are no header.
+    fn frame(ip_words: u8, tcp_words: Option<u8>) -> Vec<u8> {
+        let transport = tcp_words.map_or(8, |words| usize::from(words) * 4);
+        let len = usize::from(ip_words) * 4 + transport;
+        let mut bytes: Vec<u8> = (0..len + 7).map(|at| (at * 37 + 11) as u8).collect();
+        bytes[0] = 0x40 | ip_words;
+        bytes[2..4].copy_from_slice(&(len as u16 + 7).to_be_bytes());
+        bytes[6..8].fill(0);
+        bytes[9] = if tcp_words.is_some() { 6 } else { 17 };
+        if let Some(words) = tcp_words {
+            bytes[usize::from(ip_words) * 4 + 12] = words << 4;
+        }
+        bytes
+    }
+
+    #[test]
+    fn cells_keep_what_the_layout_writes() {
+        let headers = [Header::Ipv4, Header::Tcp, Header::Udp];
+        let layouts = [&headers[..], &headers[1..], &headers[..1], &[]].map(HeaderLayout::new);
+        let meta = PacketMeta::default();
+        for layout in layouts {
+            let mut pool = PacketPool::new(layout, 1);
+            for (ip, tcp) in (5..=15).flat_map(|ip| {
+                [(ip, None)].into_iter().chain((5..=15).map(move |tcp| (ip, Some(tcp))))
+            }) {
+                let whole = frame(ip, tcp);
+                for cut in 0..=whole.len() {
+                    let data = &whole[..cut];
+                    let (ts_ns, orig_len, link) = (0, whole.len() as u32, LinkType::RawIp);
+                    let Ok(parsed) = parse(&Packet { ts_ns, orig_len, link, data }, false) else {
+                        continue;
+                    };
+                    let cell = pool.keep(meta, data, &parsed).unwrap();
+                    let mut kept = vec![0; layout.packet_words()];
+                    let record = pool.record(cell, 1).packets().next().unwrap();
+                    record.headers.write(&layout, &vec![u32::MAX; kept.len()], &mut kept);
+                    let mut written = vec![0; layout.packet_words()];
+                    layout.write(data, &parsed, &mut written);
+                    assert_eq!(kept, written, "IPv4 {ip} words, TCP {tcp:?}, {cut} bytes");
+                    pool.give_back(cell, cell, 1);
+                }
+            }
+        }
+    }
 
     #[test]
     fn cells_are_reused_and_the_limit_holds() {
         let mut pool = PacketPool::new(HeaderLayout::default(), 3);
         let meta = PacketMeta::default();
-        let cells: Vec<u32> = (0..3).map(|_| pool.take(meta).unwrap().0).collect();
-        assert!(pool.take(meta).is_none());
+        let data = frame(15, Some(15));
+        let packet = Packet { ts_ns: 0, orig_len: 127, link: LinkType::RawIp, data: &data };
+        let parsed = parse(&packet, false).unwrap();
+        let cells: Vec<u32> = (0..3).map(|_| pool.keep(meta, &data, &parsed).unwrap()).collect();
+        assert!(pool.keep(meta, &data, &parsed).is_none());
         pool.link(cells[0], cells[1]);
         pool.link(cells[1], cells[2]);
         assert_eq!(pool.record(cells[0], 3).packets().count(), 3);
         pool.give_back(cells[0], cells[2], 3);
         assert_eq!(pool.used(), 0);
         let bytes = pool.bytes();
-        for _ in 0..3 {
-            let (_, words) = pool.take(meta).unwrap();
-            assert!(words.iter().all(|&word| word == 0));
-            words.fill(7);
-        }
+        assert!((0..3).all(|_| pool.keep(meta, &data, &parsed).is_some()));
         assert_eq!((pool.used(), pool.bytes()), (3, bytes));
     }
 }

@@ -36,13 +36,13 @@ struct Facts {
 fn our_facts(frame: &Frame, parsed: &Parsed) -> Facts {
     let flow = parsed.key.five_tuple(parsed.sender_is_low);
     let network = parsed.network;
-    assert!(network.offset + network.len <= frame.data.len());
+    assert!(network.range().end <= frame.data.len());
     Facts {
         hosts: (flow.src, flow.dst),
         proto: flow.proto,
         ports: (flow.src_port, flow.dst_port),
-        network_len: network.len,
-        transport_len: parsed.transport.map_or(0, |section| section.len),
+        network_len: network.range().len(),
+        transport_len: parsed.transport.map_or(0, |section| section.range().len()),
         flags: parsed.tcp_flags,
         seq: parsed.tcp_seq,
         payload: usize::from(parsed.payload),
@@ -125,7 +125,7 @@ fn compare(frame: &Frame) -> Option<()> {
     let Ok(parsed) = parse(&frame.packet(), true) else { return None };
     let layout = HeaderLayout::new(&ALL);
     column_values(&layout, &packet_words(&layout, &frame.data, &parsed));
-    let theirs = sliced(frame, parsed.network.offset)?;
+    let theirs = sliced(frame, parsed.network.range().start)?;
     let facts = their_facts(&theirs)?;
     // The other parser knows frames as long as what was captured, and nothing of offload.
     let whole = frame.orig_len as usize <= frame.data.len();
@@ -296,7 +296,7 @@ fn an_icmp_header_behind_the_capture_is_absent() {
         let layout = HeaderLayout::new(&ALL);
         let words = packet_words(&layout, &frame.data, &parsed);
         let present: u32 = words[layout.value_words()..].iter().map(|word| word.count_ones()).sum();
-        assert_eq!(present as usize, parsed.network.len / 4, "the IP words alone");
+        assert_eq!(present as usize, parsed.network.range().len() / 4, "the IP words alone");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The arena that one fill of a source leaves behind.
 
 use serveflow_core::packet::{LinkType, Packet};
+use std::sync::Arc;
 
 /// Note index of a frame without a note.
 const NO_NOTE: u32 = u32::MAX;
@@ -16,12 +17,19 @@ struct Frame {
     link: LinkType,
 }
 
-/// Captured frames, all in one block of memory that is used again and again.
+/// Bytes as they were read, shared by the reader and the batches whose frames lie in them.
+pub(crate) type Block = Arc<Vec<u8>>;
+
+/// Captured frames, all in one block of memory: either copies in the batch's own, which is used again
+/// and again, or spans of a block that a reader lent, which are never copied.
 ///
-/// Clearing keeps the memory, so that filling allocates nothing once the largest batch has passed.
+/// Clearing keeps the batch's own memory, so that filling allocates nothing once the largest batch has
+/// passed, and returns what was lent.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     data: Vec<u8>,
+    /// What was lent, and where in it spans are counted from.
+    lent: Option<(Block, usize)>,
     frames: Vec<Frame>,
     notes: String,
     /// Start and end of each note in `notes`, bytes.
@@ -48,6 +56,7 @@ impl Batch {
     /// Forgets all frames and keeps the memory.
     pub fn clear(&mut self) {
         self.data.clear();
+        self.lent = None;
         self.frames.clear();
         self.notes.clear();
         self.note_spans.clear();
@@ -62,7 +71,11 @@ impl Batch {
     /// When the frame is 4 GiB or longer: sources refuse such frames as damage.
     #[inline]
     pub fn push(&mut self, ts_ns: u64, orig_len: u32, link: LinkType, data: &[u8]) {
-        self.push_frame(ts_ns, orig_len, link, data, NO_NOTE);
+        assert!(self.lent.is_none(), "a batch of spans takes no copies");
+        let len = u32::try_from(data.len()).expect("a frame is shorter than 4 GiB");
+        let (offset, orig_len) = (self.data.len(), orig_len.max(len));
+        self.data.extend_from_slice(data);
+        self.frames.push(Frame { ts_ns, offset, len, orig_len, note: NO_NOTE, link });
     }
 
     /// Adds a copy of a frame and of the note that its capture holds for it.
@@ -77,26 +90,46 @@ impl Batch {
         data: &[u8],
         note: &str,
     ) {
+        self.push(ts_ns, orig_len, link, data);
+        self.note_last(note);
+    }
+
+    /// Adds the note that the capture holds for the last frame.
+    pub(crate) fn note_last(&mut self, note: &str) {
         let index = u32::try_from(self.note_spans.len()).expect("fewer notes than 2^32");
         let start = self.notes.len();
         self.notes.push_str(note);
         self.note_spans.push((start, self.notes.len()));
-        self.push_frame(ts_ns, orig_len, link, data, index);
+        self.frames.last_mut().expect("a note belongs to a frame").note = index;
     }
 
+    /// Lends an empty batch a block of bytes, in which its frames lie from `start` on.
+    pub(crate) fn lend(&mut self, block: &Block, start: usize) {
+        assert!(self.frames.is_empty(), "frames lie in one block");
+        self.lent = Some((Arc::clone(block), start));
+    }
+
+    /// Empties it, to take frames of `other` without copying them where they were lent.
+    pub(crate) fn begin_like(&mut self, other: &Self) {
+        self.clear();
+        self.lent.clone_from(&other.lent);
+    }
+
+    /// Adds frame `index` of the batch that it began like.
     #[inline]
-    fn push_frame(&mut self, ts_ns: u64, orig_len: u32, link: LinkType, data: &[u8], note: u32) {
-        let len = u32::try_from(data.len()).expect("a frame is shorter than 4 GiB");
-        let frame =
-            Frame { ts_ns, offset: self.data.len(), len, orig_len: orig_len.max(len), note, link };
-        self.data.extend_from_slice(data);
-        self.frames.push(frame);
+    pub(crate) fn push_from(&mut self, other: &Self, index: usize) {
+        if self.lent.is_some() {
+            self.frames.push(Frame { note: NO_NOTE, ..other.frames[index] });
+        } else {
+            let packet = other.packet(index);
+            self.push(packet.ts_ns, packet.orig_len, packet.link, packet.data);
+        }
+        if let Some(note) = other.note(index) {
+            self.note_last(note);
+        }
     }
 
-    /// Adds a frame whose bytes are still to come: `len` bytes at `offset` of the arena.
-    ///
-    /// With [`Batch::append`] this copies a whole run of records, headers and all, at once, which
-    /// costs half of what a copy for each frame does.
+    /// Adds a frame that is `len` bytes at `offset` of what was lent.
     #[inline]
     pub(crate) fn push_span(
         &mut self,
@@ -110,11 +143,11 @@ impl Batch {
         self.frames.push(Frame { ts_ns, offset, len, orig_len, note: NO_NOTE, link });
     }
 
-    /// Adds the bytes that the frames pushed as spans lie in.
-    pub(crate) fn append(&mut self, run: &[u8]) {
-        self.data.extend_from_slice(run);
-        let end = self.frames.last().map_or(0, |frame| frame.offset + frame.len as usize);
-        assert!(end <= self.data.len(), "every frame lies in the arena");
+    /// Moves all frames on in time, so that a capture can be played again behind itself.
+    pub fn delay(&mut self, by_ns: u64) {
+        for frame in &mut self.frames {
+            frame.ts_ns = frame.ts_ns.saturating_add(by_ns);
+        }
     }
 
     /// Number of frames.
@@ -131,12 +164,6 @@ impl Batch {
         self.frames.is_empty()
     }
 
-    /// Bytes in the arena: those of all frames, and whatever stood between them.
-    #[inline]
-    pub(crate) fn arena_len(&self) -> usize {
-        self.data.len()
-    }
-
     /// Frame `index`, in the order of capture.
     ///
     /// # Panics
@@ -144,7 +171,7 @@ impl Batch {
     #[inline]
     #[must_use]
     pub fn packet(&self, index: usize) -> Packet<'_> {
-        self.view(&self.frames[index])
+        view(self.arena(), &self.frames[index])
     }
 
     /// The note of frame `index`: the first comment on the packet in a pcapng capture, if any.
@@ -164,17 +191,27 @@ impl Batch {
 
     /// All frames, in the order of capture.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
-        self.frames.iter().map(|frame| self.view(frame))
+        let arena = self.arena();
+        self.frames.iter().map(move |frame| view(arena, frame))
     }
 
+    /// The bytes that the frames lie in.
     #[inline]
-    fn view(&self, frame: &Frame) -> Packet<'_> {
-        Packet {
-            ts_ns: frame.ts_ns,
-            orig_len: frame.orig_len,
-            link: frame.link,
-            data: &self.data[frame.offset..frame.offset + frame.len as usize],
+    fn arena(&self) -> &[u8] {
+        match &self.lent {
+            Some((block, start)) => &block[*start..],
+            None => &self.data,
         }
+    }
+}
+
+#[inline]
+fn view<'a>(arena: &'a [u8], frame: &Frame) -> Packet<'a> {
+    Packet {
+        ts_ns: frame.ts_ns,
+        orig_len: frame.orig_len,
+        link: frame.link,
+        data: &arena[frame.offset..frame.offset + frame.len as usize],
     }
 }
 
@@ -192,7 +229,7 @@ mod tests {
     fn frames_come_back_as_they_were_pushed() {
         let mut batch = Batch::new();
         sample(&mut batch);
-        assert_eq!((batch.len(), batch.arena_len()), (3, 7));
+        assert_eq!(batch.len(), 3);
         let packet = batch.packet(1);
         assert_eq!((packet.ts_ns, packet.orig_len), (2, 4));
         assert_eq!(packet.link, LinkType::RawIp);

@@ -74,9 +74,7 @@ impl Worker<'_> {
     /// When the sink fails.
     pub fn serve(&mut self, batch: &Batch) -> io::Result<()> {
         self.engine.set_wall((self.wall)());
-        for packet in batch.iter() {
-            self.engine.push(&packet);
-        }
+        self.engine.push_all(batch.iter());
         self.engine.advance();
         self.pump();
         self.write()

@@ -17,6 +17,8 @@
 //! - `gzip`: one or several members;
 //! - `zstd`: one or several frames.
 //!
+//! [`share_out`] parts a source among several workers by flow.
+//!
 //! # Sinks
 //!
 //! What an operator may name ([`SINKS`]):
@@ -30,7 +32,6 @@
 //! A damaged file is a [`SourceError`] with the file, the offset, what was expected and what was
 //! found. Frames that stand before the damage always come out first. A frame that is odd in itself
 //! is none of this crate's business: it is passed on, and the engine counts it.
-#![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod capture;
@@ -38,6 +39,8 @@ pub mod drive;
 pub mod error;
 pub mod files;
 pub mod memory;
+pub mod pages;
+pub mod share;
 pub mod sink;
 pub mod source;
 pub mod write;
@@ -47,6 +50,7 @@ pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
 pub use error::{Location, SourceError};
 pub use files::{FileSource, expand};
 pub use memory::{MemorySource, OwnedFrame};
-pub use sink::{Csv, JsonLines, Memory, Null, SINKS, Sink};
+pub use share::{Share, share_out};
+pub use sink::{Csv, JsonLines, Memory, Null, SINKS, SharedWriter, Sink};
 pub use source::Source;
 pub use write::PcapWriter;

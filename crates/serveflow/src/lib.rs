@@ -10,3 +10,4 @@ pub mod lanes;
 pub mod patient;
 pub mod summary;
 pub mod table;
+pub mod workers;

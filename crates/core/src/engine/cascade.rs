@@ -32,7 +32,15 @@ impl Stage {
 #[derive(Debug)]
 pub struct Cascade {
     stages: Vec<Stage>,
+    wants: Vec<Want>,
     labels: Vec<String>,
+}
+
+/// What a stage waits for: the little of it that is asked for each packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Want {
+    pub(super) packets: u16,
+    pub(super) wait_ns: u64,
 }
 
 /// Why a list of stages is no cascade.
@@ -123,7 +131,15 @@ impl Cascade {
             check(stage, before, labels.len())?;
             before = (stage.packets(), stage.wait_ns);
         }
-        Ok(Self { stages, labels })
+        let want = |stage: &Stage| Want { packets: stage.packets(), wait_ns: stage.wait_ns };
+        let wants = stages.iter().map(want).collect();
+        Ok(Self { stages, wants, labels })
+    }
+
+    /// What a stage waits for.
+    #[inline]
+    pub(super) fn want(&self, stage: u8) -> Want {
+        self.wants[usize::from(stage)]
     }
 
     /// The stages, in the order they are asked.
@@ -141,7 +157,7 @@ impl Cascade {
     /// Packets that the deepest stage wants.
     #[must_use]
     pub fn depth(&self) -> u16 {
-        self.stages.last().map_or(0, Stage::packets)
+        self.wants.last().map_or(0, |want| want.packets)
     }
 }
 

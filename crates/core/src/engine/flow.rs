@@ -1,15 +1,18 @@
 //! A flow's way: waiting, asked, done.
 
+use super::desk::Asking;
 use super::room::{Cut, Pending};
-use super::{Cascade, Engine};
+use super::{AHEAD, Cascade, Engine};
 use crate::gate::best_class;
 use crate::lane::Job;
+use crate::record::{NONE, PacketMeta};
 use crate::table::DECIDED;
 use crate::verdict::{Answer, Reason, Verdict};
+use std::hint::black_box;
 
 /// When the wait for a flow's present stage is over.
 fn deadline(cascade: &Cascade, first_at: u64, pending: &Pending) -> u64 {
-    first_at.saturating_add(cascade.stages()[usize::from(pending.stage)].wait_ns)
+    first_at.saturating_add(cascade.want(pending.stage).wait_ns)
 }
 
 /// A question to be put to a stage.
@@ -47,22 +50,48 @@ impl Engine {
         self.room[ticket].cut.get_or_insert(cut);
     }
 
+    /// Ends the flows whose time has passed.
+    pub(super) fn pass_leaving(&mut self, now: u64) {
+        let mut taken = std::mem::take(&mut self.taken);
+        while self.table.take_leaving(now, &mut taken) {
+            for ids in taken.chunks(AHEAD) {
+                black_box(self.table.touch_all(ids));
+                for &id in ids {
+                    if self.table.is_leaving(id, now) {
+                        self.end_flow(id, Reason::Ended, now);
+                    }
+                }
+            }
+            taken.clear();
+        }
+        self.taken = taken;
+    }
+
     /// Asks the flows whose deadline has passed.
     pub(super) fn pass_deadlines(&mut self, now: u64) {
-        let (table, cascade) = (&self.table, &self.cascade);
-        while let Some(ticket) = self
-            .room
-            .pop_due(now, |pending| deadline(cascade, table[pending.entry].first_at, pending))
-        {
-            self.due.push(ticket);
-        }
-        while let Some(ticket) = self.due.pop() {
-            let id = self.room[ticket].entry;
-            if self.table[id].leaves_at(&self.config.flows) < now {
-                self.end_flow(id, Reason::Ended, now);
-            } else {
-                self.step(ticket, now);
+        let mut taken = std::mem::take(&mut self.taken);
+        while self.room.take_due(now, &mut taken) {
+            for tickets in taken.chunks(AHEAD) {
+                let heads = tickets.iter().map(|&ticket| self.room[ticket].head);
+                let touched = heads.filter(|&head| head != NONE).map(|head| self.pool.touch(head));
+                black_box(touched.fold(0, |all, next| all | next));
+                for &ticket in tickets {
+                    self.pass_deadline(ticket, now);
+                }
             }
+            taken.clear();
+        }
+        self.taken = taken;
+    }
+
+    /// Asks a flow whose deadline has passed.
+    fn pass_deadline(&mut self, ticket: u32, now: u64) {
+        self.room.waits_no_more(ticket);
+        let id = self.room[ticket].entry;
+        if self.table[id].leaves_at(&self.config.flows) < now {
+            self.end_flow(id, Reason::Ended, now);
+        } else {
+            self.step(ticket, now);
         }
     }
 
@@ -72,12 +101,16 @@ impl Engine {
         if pending.asked {
             return;
         }
+        let first_at = self.table[pending.entry].first_at;
+        if pending.waits_on(self.cascade.want(pending.stage), first_at, now) {
+            return;
+        }
         if pending.count == 0 && pending.cut.is_some() {
             // Not even the first packet found room: there is nothing to ask with.
             self.decide(ticket, Reason::Shed, pending.cut.map_or(now, |cut| cut.at));
             return;
         }
-        let deadline = deadline(&self.cascade, self.table[pending.entry].first_at, &pending);
+        let deadline = deadline(&self.cascade, first_at, &pending);
         match self.question(&pending, deadline, now) {
             Some(question) => self.ask(ticket, &question),
             None => self.room.wait_until(ticket, deadline, self.clock.now_ns()),
@@ -86,11 +119,10 @@ impl Engine {
 
     /// What a flow asks its stage, if it need not wait any longer.
     fn question(&self, pending: &Pending, deadline: u64, now: u64) -> Option<Question> {
-        let wanted = self.cascade.stages()[usize::from(pending.stage)].packets();
+        let wanted = self.cascade.want(pending.stage).packets;
         let packets = self.in_time(pending, deadline).min(wanted);
         if packets == wanted {
-            let at = self.pool.record(pending.head, usize::from(packets)).packets().last();
-            let at = at.map_or(now, |packet| packet.meta.at_ns);
+            let at = self.last_of(pending, packets).map_or(now, |last| last.at_ns);
             return Some(Question { packets, short: None, at });
         }
         let late = Question { packets, short: Some(Reason::TimedOut), at: deadline };
@@ -101,6 +133,15 @@ impl Engine {
             Some(_) => Some(late),
             None => (now > deadline || pending.tail_at > deadline).then_some(late),
         }
+    }
+
+    /// The last of a flow's first `packets` packets.
+    fn last_of(&self, pending: &Pending, packets: u16) -> Option<PacketMeta> {
+        if packets == pending.count && packets > 0 {
+            return Some(*self.pool.meta(pending.tail));
+        }
+        let record = self.pool.record(pending.head, usize::from(packets));
+        record.packets().last().map(|packet| *packet.meta)
     }
 
     /// Recorded packets that arrived before the deadline.
@@ -115,7 +156,9 @@ impl Engine {
     /// Puts a flow's features into its stage's open job.
     fn ask(&mut self, ticket: u32, question: &Question) {
         self.room.stop_waiting(ticket);
+        let last = self.last_of(&self.room[ticket], question.packets);
         let pending = &mut self.room[ticket];
+        pending.question_ns = last.map_or(pending.first_ns, |last| last.ts_ns);
         let stage = usize::from(pending.stage);
         pending.asked = true;
         pending.used = question.packets;
@@ -125,12 +168,9 @@ impl Engine {
         pending.asked_wall_ns = self.wall_ns;
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.asked += 1;
-        let record = self.pool.record(pending.head, usize::from(question.packets));
-        let job = self.desk.open(stage);
-        self.cascade.stages()[stage].features.encode(&record, &mut job.rows);
-        job.tickets.push(ticket);
-        job.flows.push(pending.id);
-        self.desk.close_if_full(&self.cascade, stage);
+        let (flow, head, packets) = (pending.id, pending.head, question.packets);
+        let asking = Asking { ticket, flow, head, packets };
+        self.desk.ask(&self.cascade, &self.pool, stage, asking);
     }
 
     /// Takes the answers of a scored job.
@@ -141,8 +181,15 @@ impl Engine {
             self.shed(job);
             return;
         }
-        for (row, &ticket) in job.tickets.iter().enumerate() {
-            self.answer(ticket, job.stage, job.scores.row(row));
+        for (group, tickets) in job.tickets.chunks(AHEAD).enumerate() {
+            let touched = tickets.iter().map(|&ticket| {
+                let pending = &self.room[ticket];
+                pending.id | self.table[pending.entry].first_at
+            });
+            black_box(touched.fold(0, |all, one| all | one));
+            for (row, &ticket) in (group * AHEAD..).zip(tickets) {
+                self.answer(ticket, job.stage, job.scores.row(row));
+            }
         }
         self.desk.give_back(job);
     }
@@ -174,6 +221,7 @@ impl Engine {
         let pending = &mut self.room[ticket];
         let (at, short, packets) = (pending.asked_at, pending.short, pending.used);
         pending.answer = Some(Answer { label, confidence, stage: stage as u8, packets });
+        pending.deciding_ns = pending.question_ns;
         let is_last = stage + 1 == self.cascade.stages().len();
         if is_last {
             self.decide(ticket, short.unwrap_or(Reason::Final), at);
@@ -197,7 +245,7 @@ impl Engine {
         self.pool.give_back(pending.head, pending.tail, usize::from(pending.count));
         self.room.remove(ticket);
         self.table[pending.entry].pending = DECIDED;
-        if self.table[pending.entry].detached {
+        if self.table[pending.entry].is_detached() {
             self.table.free(pending.entry);
         }
     }
@@ -206,13 +254,14 @@ impl Engine {
     fn tell(&mut self, ticket: u32, reason: Reason, at: u64, is_final: bool) {
         let pending = &self.room[ticket];
         let entry = &self.table[pending.entry];
-        let used = pending.answer.map_or(pending.count, |answer| answer.packets);
-        let record = self.pool.record(pending.head, usize::from(used));
-        let first_ns = record.packets().next().map_or(entry.first_at, |p| p.meta.ts_ns);
-        let deciding_ns = record.packets().last().map_or(first_ns, |p| p.meta.ts_ns);
+        let first_ns = if pending.count > 0 { pending.first_ns } else { entry.first_at };
+        let deciding_ns = match pending.answer {
+            Some(_) => pending.deciding_ns,
+            None => self.last_of(pending, pending.count).map_or(first_ns, |last| last.ts_ns),
+        };
         self.verdicts.push(Verdict {
             id: pending.id,
-            flow: entry.key.five_tuple(entry.source_is_low),
+            flow: entry.key().five_tuple(entry.source_is_low()),
             answer: pending.answer,
             reason,
             is_final,

@@ -16,12 +16,13 @@ use crate::clock::Clock;
 use crate::features::layout::HeaderLayout;
 use crate::lane::Lane;
 use crate::packet::Packet;
-use crate::parse::{self, Parsed};
-use crate::record::{PacketMeta, PacketPool};
-use crate::table::{DECIDED, FlowConfig, FlowTable};
+use crate::parse::{self, Parsed, Reject};
+use crate::record::{NONE, PacketMeta, PacketPool};
+use crate::table::{DECIDED, FlowConfig, FlowTable, Tag};
 use crate::verdict::{Reason, Verdict};
 use desk::Desk;
 use room::{Cut, WaitingRoom};
+use std::hint::black_box;
 use std::sync::Arc;
 
 /// Limits of an engine.
@@ -35,6 +36,26 @@ pub struct EngineConfig {
     pub batch_rows: usize,
     /// Whether a first answer that does not stand is told at once, as provisional.
     pub provisional: bool,
+    /// Number of the first flow.
+    pub first_flow: u64,
+    /// From a flow's number to the next one's.
+    pub flow_step: u64,
+}
+
+impl EngineConfig {
+    /// The limits of one of several engines that share the traffic: its part of the flows and of the
+    /// packets, and flow numbers that no other one gives.
+    #[must_use]
+    pub fn of_shard(self, shard: usize, shards: usize) -> Self {
+        let flows = FlowConfig { capacity: self.flows.capacity.div_ceil(shards), ..self.flows };
+        Self {
+            flows,
+            record_packets: self.record_packets.div_ceil(shards),
+            first_flow: self.first_flow + shard as u64 * self.flow_step,
+            flow_step: self.flow_step * shards as u64,
+            ..self
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -44,6 +65,8 @@ impl Default for EngineConfig {
             record_packets: 4 << 20,
             batch_rows: 256,
             provisional: false,
+            first_flow: 0,
+            flow_step: 1,
         }
     }
 }
@@ -63,7 +86,6 @@ pub enum End {
 pub struct Engine {
     cascade: Arc<Cascade>,
     config: EngineConfig,
-    layout: HeaderLayout,
     table: FlowTable,
     room: WaitingRoom,
     pool: PacketPool,
@@ -72,8 +94,8 @@ pub struct Engine {
     wall_ns: u64,
     accounts: Accounts,
     verdicts: Vec<Verdict>,
-    /// Flows whose deadline has passed, between finding and asking them.
-    due: Vec<u32>,
+    /// Flows whose time has passed, between finding and ending or asking them.
+    taken: Vec<u32>,
 }
 
 impl Engine {
@@ -87,15 +109,14 @@ impl Engine {
             desk: Desk::new(&cascade, config.batch_rows),
             cascade,
             config,
-            layout,
             table: FlowTable::new(config.flows),
-            room: WaitingRoom::new(),
+            room: WaitingRoom::new(config.flows.capacity),
             pool: PacketPool::new(layout, config.record_packets),
             clock: Clock::new(config.flows.idle_ns),
             wall_ns: 0,
             accounts: Accounts::default(),
             verdicts: Vec::new(),
-            due: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -148,6 +169,63 @@ impl Engine {
 
     /// Takes a packet.
     pub fn push(&mut self, packet: &Packet<'_>) {
+        let mut sighting = Sighting::default();
+        self.sight(packet, &mut sighting);
+        self.take(packet, &sighting);
+    }
+
+    /// Takes packets, as [`Self::push`] takes each of them, and is faster: what it needs of memory for
+    /// one packet arrives while it looks at others.
+    pub fn push_all<'a>(&mut self, packets: impl IntoIterator<Item = Packet<'a>>) {
+        let mut packets = packets.into_iter();
+        let mut run = [(Packet::default(), Sighting::default()); AHEAD];
+        loop {
+            let mut len = 0;
+            for (slot, packet) in run.iter_mut().zip(&mut packets) {
+                self.sight(&packet, &mut slot.1);
+                slot.0 = packet;
+                len += 1;
+            }
+            self.look_ahead(&mut run[..len]);
+            for (packet, sighting) in &run[..len] {
+                self.take(packet, sighting);
+            }
+            if len < AHEAD {
+                return;
+            }
+        }
+    }
+
+    /// What a packet says of itself.
+    #[inline]
+    fn sight(&self, packet: &Packet<'_>, sighting: &mut Sighting) {
+        let parsed = &mut sighting.parsed;
+        sighting.reject = parse::parse_into(packet, self.config.flows.vlan_in_key, parsed).err();
+        sighting.tag = self.table.tag(&parsed.key);
+        sighting.guess = None;
+    }
+
+    /// Touches what the packets will need, each kind of memory for all of them before the next: the
+    /// processor waits for many lines at once, and for none twice.
+    #[inline]
+    fn look_ahead(&self, run: &mut [(Packet<'_>, Sighting)]) {
+        let touched = run.iter().map(|(_, sighting)| self.table.touch(sighting.tag));
+        black_box(touched.fold(0, |all, slot| all | slot));
+        let mut tickets = [DECIDED; AHEAD];
+        for (ticket, (_, sighting)) in tickets.iter_mut().zip(run) {
+            sighting.guess = self.table.guess(sighting.tag);
+            *ticket = sighting.guess.map_or(DECIDED, |id| self.table[id].pending);
+        }
+        let mut tails = [NONE; AHEAD];
+        for (tail, ticket) in tails.iter_mut().zip(tickets) {
+            *tail = if ticket == DECIDED { NONE } else { self.room[ticket].tail };
+        }
+        let touched =
+            tails.into_iter().filter(|&tail| tail != NONE).map(|tail| self.pool.touch(tail));
+        black_box(touched.fold(0, |all, next| all | next));
+    }
+
+    fn take(&mut self, packet: &Packet<'_>, sighting: &Sighting) {
         let before = self.clock.now_ns();
         let tick = self.clock.tick(packet.ts_ns);
         if tick.restarted {
@@ -155,24 +233,22 @@ impl Engine {
             self.end_all(before);
         }
         self.accounts.packets.seen += 1;
-        match parse::parse(packet, self.config.flows.vlan_in_key) {
-            Ok(parsed) => self.accept(packet, &parsed, tick.now_ns),
-            Err(reject) => self.accounts.packets.rejected[reject as usize] += 1,
+        match sighting.reject {
+            None => self.accept(packet, sighting, tick.now_ns),
+            Some(reject) => self.accounts.packets.rejected[reject as usize] += 1,
         }
     }
 
     /// Ends flows and waits whose time has passed. Call once per batch.
     pub fn advance(&mut self) {
         let now = self.clock.now_ns();
-        while let Some(id) = self.table.pop_leaving(now) {
-            self.end_flow(id, Reason::Ended, now);
-        }
+        self.pass_leaving(now);
         self.pass_deadlines(now);
     }
 
     /// Hands the jobs there are to their lanes. A lane that is full sheds the job's flows.
     pub fn submit(&mut self, lanes: &mut [Box<dyn Lane>]) {
-        self.desk.close_all(&self.cascade);
+        self.desk.close_all(&self.cascade, &self.pool);
         while let Some(job) = self.desk.next_ready() {
             let lane = self.cascade.stages()[job.stage].lane;
             if let Err(job) = lanes[lane].submit(job) {
@@ -218,10 +294,11 @@ impl Engine {
     }
 
     /// Puts a parsed packet into its flow.
-    fn accept(&mut self, packet: &Packet<'_>, parsed: &Parsed, now: u64) {
-        let (id, at) = self.flow_for(packet, parsed, now);
+    fn accept(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) {
+        let parsed = &sighting.parsed;
+        let (id, at) = self.flow_for(packet, sighting, now);
         let entry = &mut self.table[id];
-        let (was_closed, pending) = (entry.closed, entry.pending);
+        let (was_closed, pending) = (entry.is_closed(), entry.pending);
         let closes = entry.note(parsed, at);
         if closes {
             self.table.leaves_earlier(id, now);
@@ -245,9 +322,10 @@ impl Engine {
     }
 
     /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock.
-    fn flow_for(&mut self, packet: &Packet<'_>, parsed: &Parsed, now: u64) -> (u32, u64) {
+    fn flow_for(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) -> (u32, u64) {
+        let parsed = &sighting.parsed;
         let mut at = packet.ts_ns.max(now);
-        if let Some(id) = self.table.find(&parsed.key) {
+        if let Some(id) = self.table.find(&parsed.key, sighting.tag, sighting.guess) {
             let entry = &self.table[id];
             at = at.max(entry.last_at);
             let is_over = entry.leaves_at(&self.config.flows) < at;
@@ -256,10 +334,10 @@ impl Engine {
             }
             self.end_flow(id, Reason::Ended, at);
         }
-        (self.begin_flow(parsed, at), at)
+        (self.begin_flow(parsed, sighting.tag, at), at)
     }
 
-    fn begin_flow(&mut self, parsed: &Parsed, at: u64) -> u32 {
+    fn begin_flow(&mut self, parsed: &Parsed, tag: Tag, at: u64) -> u32 {
         if self.table.is_full() {
             self.advance();
         }
@@ -268,10 +346,11 @@ impl Engine {
             let cut = self.end_flow(oldest, Reason::Evicted, self.clock.now_ns());
             self.accounts.evictions += u64::from(cut.reason == Reason::Evicted);
         }
-        let ticket = self.room.add(self.accounts.flows.seen);
+        let seen = self.accounts.flows.seen;
+        let ticket = self.room.add(self.config.first_flow + seen * self.config.flow_step);
         self.accounts.flows.seen += 1;
         self.accounts.flows.waiting += 1;
-        let id = self.table.add(parsed, at, self.clock.now_ns(), ticket);
+        let id = self.table.add(parsed, tag, at, self.clock.now_ns(), ticket);
         self.room[ticket].entry = id;
         id
     }
@@ -297,14 +376,14 @@ impl Engine {
             flags: parsed.tcp_flags,
             backward: self.table[id].is_backward(parsed),
         };
-        let Some((cell, words)) = self.pool.take(meta) else {
+        let Some(cell) = self.pool.keep(meta, packet.data, parsed) else {
             self.cut(ticket, Cut { reason: Reason::Shed, at });
             self.step(ticket, at);
             return false;
         };
-        self.layout.write(packet.data, parsed, words);
         if pending.count == 0 {
             pending.head = cell;
+            pending.first_ns = packet.ts_ns;
         } else {
             self.pool.link(pending.tail, cell);
         }
@@ -313,4 +392,18 @@ impl Engine {
         pending.count += 1;
         true
     }
+}
+
+/// Packets that are looked at together: enough for all the lines that a core can wait for at once.
+const AHEAD: usize = 32;
+
+/// What a packet says of itself, before its flow is looked up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sighting {
+    /// Means nothing when the packet is rejected.
+    parsed: Parsed,
+    reject: Option<Reject>,
+    tag: Tag,
+    /// The entry that it most likely belongs to.
+    guess: Option<u32>,
 }

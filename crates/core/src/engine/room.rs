@@ -1,6 +1,8 @@
 //! The waiting room: what is kept of a flow until it is decided.
 
+use super::cascade::Want;
 use crate::record::NONE;
+use crate::reserve::{bytes_used, room_for};
 use crate::table::Wheel;
 use crate::verdict::{Answer, Reason};
 use std::ops::{Index, IndexMut};
@@ -12,55 +14,78 @@ pub(super) struct Cut {
     pub(super) at: u64,
 }
 
-/// An undecided flow.
+/// An undecided flow: two cache lines, of which a packet that is merely kept touches the first.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(super) struct Pending {
-    /// Number of the flow, in order of appearance.
-    pub(super) id: u64,
-    /// Its entry in the flow table.
-    pub(super) entry: u32,
+    /// When its last recorded packet arrived.
+    pub(super) tail_at: u64,
+    pub(super) cut: Option<Cut>,
     /// First and last cell of its packets.
     pub(super) head: u32,
     pub(super) tail: u32,
+    /// Its entry in the flow table.
+    pub(super) entry: u32,
     /// Recorded packets.
     pub(super) count: u16,
     /// The stage it waits for or has asked.
     pub(super) stage: u8,
     /// Whether its features are with a model.
     pub(super) asked: bool,
-    /// When its last recorded packet arrived.
-    pub(super) tail_at: u64,
-    pub(super) cut: Option<Cut>,
-    /// The best answer so far.
-    pub(super) answer: Option<Answer>,
-    /// Packets, reason and time of the question that is open; the reason is `None` when the stage
+    /// Whether its deadline is noted.
+    waits: bool,
+    /// Packets, reason and times of the question that is open; the reason is `None` when the stage
     /// had all its packets.
-    pub(super) used: u16,
     pub(super) short: Option<Reason>,
+    pub(super) used: u16,
     pub(super) asked_at: u64,
     pub(super) asked_wall_ns: u64,
+    /// Capture time of the last packet that the question rests on.
+    pub(super) question_ns: u64,
+    /// Capture times of the first packet and of the last that the best answer rests on.
+    pub(super) first_ns: u64,
+    pub(super) deciding_ns: u64,
     pub(super) compute_ns: u64,
+    /// Number of the flow, in order of appearance.
+    pub(super) id: u64,
+    /// The best answer so far.
+    pub(super) answer: Option<Answer>,
 }
+
+const _: () = assert!(size_of::<Pending>() == 128, "an undecided flow is two cache lines");
 
 impl Pending {
     pub(super) fn new(id: u64) -> Self {
         Self {
-            id,
-            entry: NONE,
+            tail_at: 0,
+            cut: None,
             head: NONE,
             tail: NONE,
+            entry: NONE,
             count: 0,
             stage: 0,
             asked: false,
-            tail_at: 0,
-            cut: None,
-            answer: None,
-            used: 0,
+            waits: false,
             short: None,
+            used: 0,
             asked_at: 0,
             asked_wall_ns: 0,
+            question_ns: 0,
+            first_ns: 0,
+            deciding_ns: 0,
             compute_ns: 0,
+            id,
+            answer: None,
         }
+    }
+
+    /// Whether there is nothing to do but to wait on: the deadline is noted and not over.
+    #[inline]
+    pub(super) fn waits_on(&self, want: Want, first_at: u64, now: u64) -> bool {
+        self.waits
+            && self.cut.is_none()
+            && self.count < want.packets
+            && now <= first_at.saturating_add(want.wait_ns)
     }
 }
 
@@ -89,13 +114,14 @@ impl IndexMut<u32> for WaitingRoom {
 }
 
 impl WaitingRoom {
-    pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), wheel: Wheel::new(WAIT_SHIFT) }
+    /// A room that may hold this many flows, and grows beyond.
+    pub(super) fn new(flows: usize) -> Self {
+        Self { slots: room_for(flows), free: Vec::new(), wheel: Wheel::new(WAIT_SHIFT, flows) }
     }
 
     /// Bytes taken from the allocator.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Pending>() + self.free.capacity() * 4 + self.wheel.bytes()
+        bytes_used(&self.slots) + self.free.capacity() * 4 + self.wheel.bytes()
     }
 
     pub(super) fn add(&mut self, id: u64) -> u32 {
@@ -109,21 +135,31 @@ impl WaitingRoom {
     }
 
     pub(super) fn remove(&mut self, ticket: u32) {
-        self.wheel.unfile(ticket);
+        self.stop_waiting(ticket);
         self.free.push(ticket);
     }
 
     pub(super) fn wait_until(&mut self, ticket: u32, deadline_ns: u64, now_ns: u64) {
-        self.wheel.file(ticket, deadline_ns, now_ns);
+        self[ticket].waits = true;
+        // A deadline that never comes needs no place among those that do.
+        if deadline_ns < u64::MAX {
+            self.wheel.file(ticket, deadline_ns, now_ns);
+        }
     }
 
     pub(super) fn stop_waiting(&mut self, ticket: u32) {
-        self.wheel.unfile(ticket);
+        if std::mem::take(&mut self[ticket].waits) {
+            self.wheel.unfile(ticket);
+        }
     }
 
-    /// A flow whose deadline has passed, given each flow's deadline.
-    pub(super) fn pop_due(&mut self, now_ns: u64, due: impl Fn(&Pending) -> u64) -> Option<u32> {
-        let slots = &self.slots;
-        self.wheel.pop_due(now_ns, |ticket| due(&slots[ticket as usize]))
+    /// Takes out flows whose deadlines have passed; false when there are none. Call until false.
+    pub(super) fn take_due(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
+        self.wheel.take_due(now_ns, taken)
+    }
+
+    /// Notes that a flow that was taken out waits no more.
+    pub(super) fn waits_no_more(&mut self, ticket: u32) {
+        self[ticket].waits = false;
     }
 }

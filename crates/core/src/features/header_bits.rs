@@ -32,27 +32,6 @@ impl HeaderBits {
         });
         Self { packets: spec.packets, layout, masks: spec.masks, keep }
     }
-
-    /// One packet's words from the record's layout into ours.
-    fn copy(&self, from: HeaderLayout, source: &[u32], target: &mut [u32]) {
-        if from == self.layout {
-            target.copy_from_slice(source);
-            return;
-        }
-        for header in self.layout.headers() {
-            let (Some(first), Some(to)) = (from.first_word(header), self.layout.first_word(header))
-            else {
-                continue;
-            };
-            let words = header_words(header);
-            target[to..to + words].copy_from_slice(&source[first..first + words]);
-            for index in 0..words {
-                let (word, bit) = from.presence(first + index);
-                let (to_word, to_bit) = self.layout.presence(to + index);
-                target[to_word] |= (source[word] >> bit & 1) << to_bit;
-            }
-        }
-    }
 }
 
 fn header_words(header: Header) -> usize {
@@ -90,14 +69,10 @@ impl Encoder for HeaderBits {
 
     fn encode(&self, record: &FlowRecord<'_>, words: &mut [u32], _numbers: &mut [f32]) {
         let stride = self.layout.packet_words();
-        let from = record.layout();
         for (packet, row) in record.packets().zip(words.chunks_exact_mut(stride)) {
-            self.copy(from, packet.words, row);
+            packet.headers.write(&self.layout, &self.keep, row);
             if self.masks.contains(Mask::TcpTimestamps) {
                 clear_timestamps(&self.layout, row);
-            }
-            for (word, keep) in row.iter_mut().zip(&self.keep) {
-                *word &= keep;
             }
         }
     }

@@ -138,6 +138,13 @@ impl HeaderLayout {
         self.value_words() + self.value_words().div_ceil(32)
     }
 
+    /// Whether a protocol is part of the layout.
+    #[inline]
+    #[must_use]
+    pub fn has(&self, header: Header) -> bool {
+        self.first[header as usize] != ABSENT
+    }
+
     /// First word of a protocol, if it is part of the layout.
     #[must_use]
     pub fn first_word(&self, header: Header) -> Option<usize> {
@@ -183,13 +190,37 @@ impl HeaderLayout {
     }
 
     fn write_section(&self, frame: &[u8], section: Section, words: &mut [u32]) {
-        let Some(first) = self.first_word(section.header) else { return };
-        let bytes = &frame[section.offset..section.offset + section.len];
-        for (index, chunk) in bytes.chunks_exact(4).enumerate() {
-            let word = first + index;
-            words[word] = u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-            let (at, bit) = self.presence(word);
-            words[at] |= 1 << bit;
+        self.write_header(section.header, &frame[section.range()], None, words);
+    }
+
+    /// Writes the whole words of a header, and that they were there; of the words, those bits that
+    /// `keep` has, word for word.
+    #[inline]
+    pub(crate) fn write_header(
+        &self,
+        header: Header,
+        bytes: &[u8],
+        keep: Option<&[u32]>,
+        words: &mut [u32],
+    ) {
+        let Some(first) = self.first_word(header) else { return };
+        let (chunks, _) = bytes.as_chunks();
+        if chunks.is_empty() {
+            return;
+        }
+        let target = words[first..].iter_mut().zip(chunks);
+        match keep {
+            None => target.for_each(|(word, chunk)| *word = u32::from_be_bytes(*chunk)),
+            Some(keep) => target.zip(&keep[first..]).for_each(|((word, chunk), keep)| {
+                *word = u32::from_be_bytes(*chunk) & keep;
+            }),
+        }
+        // A run of presence bits, most significant first, may cross into the next word.
+        let run = ((1_u64 << chunks.len()) - 1) << (64 - chunks.len() - first % 32);
+        let at = self.value_words() + first / 32;
+        words[at] |= (run >> 32) as u32;
+        if run as u32 != 0 {
+            words[at + 1] |= run as u32;
         }
     }
 }

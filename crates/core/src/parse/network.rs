@@ -41,7 +41,7 @@ fn ipv4(data: &[u8], at: usize, wire: usize) -> Result<Network, Reject> {
     }
     let captured = header_len.min(data.len() - at);
     Ok(Network {
-        section: Section { header: Header::Ipv4, offset: at, len: captured },
+        section: Section { header: Header::Ipv4, offset: at as u32, len: captured as u8 },
         src: u128::from(u32::from_be_bytes([fixed[12], fixed[13], fixed[14], fixed[15]])),
         dst: u128::from(u32::from_be_bytes([fixed[16], fixed[17], fixed[18], fixed[19]])),
         v6: false,
@@ -58,7 +58,7 @@ fn ipv6(data: &[u8], at: usize, wire: usize) -> Result<Network, Reject> {
     let end = if payload == 0 { wire } else { (at + IPV6_LEN + payload).min(wire) };
     let (proto, transport_at) = extensions(data, fixed[6], at + IPV6_LEN, end)?;
     Ok(Network {
-        section: Section { header: Header::Ipv6, offset: at, len: IPV6_LEN },
+        section: Section { header: Header::Ipv6, offset: at as u32, len: IPV6_LEN as u8 },
         src: address(&fixed[8..24]),
         dst: address(&fixed[24..40]),
         v6: true,

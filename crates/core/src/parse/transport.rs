@@ -43,7 +43,7 @@ pub(super) fn parse(data: &[u8], network: &Network, wire: usize) -> Result<Trans
 /// The captured part of a header; `None` when the capture ends before it.
 fn section(header: Header, data: &[u8], at: usize, header_len: usize) -> Option<Section> {
     let captured = data.len().checked_sub(at)?;
-    Some(Section { header, offset: at, len: header_len.min(captured) })
+    Some(Section { header, offset: at as u32, len: header_len.min(captured) as u8 })
 }
 
 fn ports(data: &[u8], at: usize, missing: Reject) -> Result<(u16, u16), Reject> {

@@ -4,15 +4,19 @@
 //! the waiting room. Entries that left the table while their features are with a model are
 //! *detached*: no packet finds them, and their slot is freed with their verdict.
 
+mod entry;
+mod index;
 mod queue;
 mod wheel;
 
-use crate::key::FlowKey;
-use crate::parse::{ACK, FIN, Parsed, RST, SYN};
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
-use queue::{LeaveQueue, Place};
-use std::ops::{Index, IndexMut};
+use crate::key::{FlowHasher, FlowKey};
+use crate::parse::Parsed;
+use crate::reserve::{bytes_used, room_for};
+pub(crate) use entry::{DECIDED, Entry};
+use index::Index;
+pub(crate) use index::Tag;
+use queue::LeaveQueue;
+use std::ops;
 pub(crate) use wheel::Wheel;
 
 /// Limits and timeouts of the flow table.
@@ -45,71 +49,6 @@ impl Default for FlowConfig {
     }
 }
 
-/// No pending part: the flow is decided.
-pub(crate) const DECIDED: u32 = u32::MAX;
-
-/// A flow's entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) key: FlowKey,
-    pub(crate) first_at: u64,
-    /// Last packet, or when a closed flow was closed.
-    pub(crate) last_at: u64,
-    /// Sequence number of the first packet's SYN.
-    syn_seq: u32,
-    /// Slot in the waiting room, or [`DECIDED`].
-    pub(crate) pending: u32,
-    /// Whether the first packet's sender is the key's low endpoint.
-    pub(crate) source_is_low: bool,
-    began_with_syn: bool,
-    /// FIN seen: forward, backward.
-    fins: [bool; 2],
-    pub(crate) closed: bool,
-    pub(crate) detached: bool,
-}
-
-impl Entry {
-    /// Whether a packet runs against the direction of the first one.
-    pub(crate) fn is_backward(&self, parsed: &Parsed) -> bool {
-        parsed.sender_is_low != self.source_is_low
-    }
-
-    /// When the entry leaves if no further packet comes.
-    pub(crate) fn leaves_at(&self, config: &FlowConfig) -> u64 {
-        if self.closed {
-            return self.last_at.saturating_add(config.linger_ns);
-        }
-        let idle = self.last_at.saturating_add(config.idle_ns);
-        idle.min(self.first_at.saturating_add(config.active_ns))
-    }
-
-    /// Where the entry stands among those that leave.
-    fn place(&self, config: &FlowConfig) -> Place {
-        (self.leaves_at(config), self.first_at, self.key)
-    }
-
-    /// Whether a packet is the SYN of another connection on the same five-tuple.
-    pub(crate) fn is_new_connection(&self, parsed: &Parsed) -> bool {
-        if parsed.tcp_flags & (SYN | ACK) != SYN {
-            return false;
-        }
-        let same = self.began_with_syn && parsed.tcp_seq == self.syn_seq;
-        if self.is_backward(parsed) { self.closed } else { !same }
-    }
-
-    /// Takes note of a packet that belongs to the flow; true when it closes it.
-    pub(crate) fn note(&mut self, parsed: &Parsed, at: u64) -> bool {
-        if self.closed {
-            return false;
-        }
-        self.last_at = at;
-        let side = usize::from(self.is_backward(parsed));
-        self.fins[side] |= parsed.tcp_flags & FIN != 0;
-        self.closed = parsed.tcp_flags & RST != 0 || self.fins == [true; 2];
-        self.closed
-    }
-}
-
 /// Leave times are ends of silence: a slot of 67 ms is fine enough, and 4096 of them span the
 /// usual idle timeout.
 const LEAVE_SHIFT: u32 = 26;
@@ -117,9 +56,9 @@ const LEAVE_SHIFT: u32 = 26;
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     pub(crate) config: FlowConfig,
-    state: FixedState,
-    /// Numbers of the entries that packets can find.
-    index: HashTable<u32>,
+    hasher: FlowHasher,
+    /// The entries that packets can find.
+    index: Index,
     entries: Vec<Entry>,
     free: Vec<u32>,
     wheel: Wheel,
@@ -127,14 +66,14 @@ pub(crate) struct FlowTable {
     candidates: Vec<u32>,
 }
 
-impl Index<u32> for FlowTable {
+impl ops::Index<u32> for FlowTable {
     type Output = Entry;
     fn index(&self, id: u32) -> &Entry {
         &self.entries[id as usize]
     }
 }
 
-impl IndexMut<u32> for FlowTable {
+impl ops::IndexMut<u32> for FlowTable {
     fn index_mut(&mut self, id: u32) -> &mut Entry {
         &mut self.entries[id as usize]
     }
@@ -144,11 +83,11 @@ impl FlowTable {
     pub(crate) fn new(config: FlowConfig) -> Self {
         Self {
             config,
-            state: FixedState::with_seed(config.seed),
-            index: HashTable::new(),
-            entries: Vec::new(),
+            hasher: FlowHasher::with_seed(config.seed),
+            index: Index::new(),
+            entries: room_for(config.capacity),
             free: Vec::new(),
-            wheel: Wheel::new(LEAVE_SHIFT),
+            wheel: Wheel::new(LEAVE_SHIFT, config.capacity),
             queue: LeaveQueue::default(),
             candidates: Vec::new(),
         }
@@ -165,35 +104,55 @@ impl FlowTable {
 
     /// Bytes taken from the allocator.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        bytes_used(&self.entries)
             + self.free.capacity() * 4
-            + self.index.allocation_size()
+            + self.index.bytes()
             + self.wheel.bytes()
             + self.queue.bytes()
             + self.candidates.capacity() * 4
     }
 
-    pub(crate) fn find(&self, key: &FlowKey) -> Option<u32> {
-        let entries = &self.entries;
-        let same = |id: &u32| entries[*id as usize].key == *key;
-        self.index.find(key.hash(&self.state), same).copied()
+    /// Where the table looks for a key.
+    #[inline]
+    pub(crate) fn tag(&self, key: &FlowKey) -> Tag {
+        Tag::of(self.hasher.hash(key))
+    }
+
+    /// Reads where a look-up begins.
+    #[inline]
+    pub(crate) fn touch(&self, tag: Tag) -> u64 {
+        self.index.touch(tag)
+    }
+
+    /// The entry that a look-up most likely finds; no more than a guess.
+    #[inline]
+    pub(crate) fn guess(&self, tag: Tag) -> Option<u32> {
+        self.index.guess(tag)
+    }
+
+    /// The flow of a key. `guess` is looked at first, whenever it was made.
+    #[inline]
+    pub(crate) fn find(&self, key: &FlowKey, tag: Tag, guess: Option<u32>) -> Option<u32> {
+        // A key has one entry that packets can find, so if this is one, it is the one.
+        guess.filter(|&id| self[id].is_found_by(key)).or_else(|| self.look_up(key, tag))
+    }
+
+    #[inline]
+    fn look_up(&self, key: &FlowKey, tag: Tag) -> Option<u32> {
+        self.index.find(tag, |id| self.entries[id as usize].is(key))
     }
 
     /// Adds the flow that a packet begins. The table must have room. `at` is the flow's time,
     /// which a stray time stamp may put far ahead of the present, `now_ns`.
-    pub(crate) fn add(&mut self, parsed: &Parsed, at: u64, now_ns: u64, pending: u32) -> u32 {
-        let entry = Entry {
-            key: parsed.key,
-            first_at: at,
-            last_at: at,
-            syn_seq: parsed.tcp_seq,
-            pending,
-            source_is_low: parsed.sender_is_low,
-            began_with_syn: parsed.tcp_flags & (SYN | ACK) == SYN,
-            fins: [false; 2],
-            closed: false,
-            detached: false,
-        };
+    pub(crate) fn add(
+        &mut self,
+        parsed: &Parsed,
+        tag: Tag,
+        at: u64,
+        now_ns: u64,
+        pending: u32,
+    ) -> u32 {
+        let entry = Entry::new(parsed, at, pending);
         let id = if let Some(id) = self.free.pop() {
             self.entries[id as usize] = entry;
             id
@@ -201,17 +160,17 @@ impl FlowTable {
             self.entries.push(entry);
             (self.entries.len() - 1) as u32
         };
-        let (entries, state) = (&self.entries, &self.state);
-        let hash = |id: &u32| entries[*id as usize].key.hash(state);
-        self.index.insert_unique(parsed.key.hash(state), id, hash);
+        self.index.insert(tag, id);
         self.file(id, now_ns);
         id
     }
 
     fn file(&mut self, id: u32, now_ns: u64) {
-        let place = self.entries[id as usize].place(&self.config);
-        self.wheel.file(id, place.0, now_ns);
-        self.queue.note(place, id, self.index.len());
+        let entry = &self.entries[id as usize];
+        self.wheel.file(id, entry.leaves_at(&self.config), now_ns);
+        if self.queue.is_used() {
+            self.queue.note(entry.place(&self.config), id, self.index.len());
+        }
     }
 
     /// Files an entry anew whose leave time moved earlier.
@@ -222,24 +181,38 @@ impl FlowTable {
     /// Hides an entry from packets; its slot stays until [`Self::free`].
     pub(crate) fn detach(&mut self, id: u32) {
         let entry = &mut self.entries[id as usize];
-        entry.detached = true;
-        let hash = entry.key.hash(&self.state);
-        if let Ok(found) = self.index.find_entry(hash, |&other| other == id) {
-            found.remove();
-        }
+        entry.set_detached();
+        let tag = Tag::of(self.hasher.hash(&entry.key()));
+        self.index.remove(tag, id);
         self.wheel.unfile(id);
     }
 
     /// Frees the slot of a detached entry.
     pub(crate) fn free(&mut self, id: u32) {
-        debug_assert!(self.entries[id as usize].detached, "only detached entries are freed");
+        debug_assert!(self.entries[id as usize].is_detached(), "only detached entries are freed");
         self.free.push(id);
     }
 
-    /// An entry whose time to leave has come.
-    pub(crate) fn pop_leaving(&mut self, now_ns: u64) -> Option<u32> {
-        let (entries, config) = (&self.entries, &self.config);
-        self.wheel.pop_due(now_ns, |id| entries[id as usize].leaves_at(config))
+    /// Takes out entries whose time to leave may have come; false when there are none. Each of them is
+    /// to be told to [`Self::is_leaving`]. Call until false.
+    pub(crate) fn take_leaving(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
+        self.wheel.take_due(now_ns, taken)
+    }
+
+    /// Whether an entry that was taken out leaves; if not, it is filed again.
+    pub(crate) fn is_leaving(&mut self, id: u32, now_ns: u64) -> bool {
+        let leaves_at = self[id].leaves_at(&self.config);
+        let leaves = self.wheel.is_due(leaves_at, now_ns);
+        if !leaves {
+            self.wheel.file(id, leaves_at, now_ns);
+        }
+        leaves
+    }
+
+    /// Touches what ending these flows will need.
+    pub(crate) fn touch_all(&self, ids: &[u32]) -> u64 {
+        let touch = |&id: &u32| self.touch(self.tag(&self[id].key()));
+        ids.iter().map(touch).fold(0, |all, slot| all | slot)
     }
 
     /// The entry that would leave next if no further packet came: the oldest idle one, as a rule.
@@ -247,7 +220,7 @@ impl FlowTable {
     pub(crate) fn next_to_leave(&mut self) -> Option<u32> {
         let (entries, config) = (&self.entries, &self.config);
         let place = |id: u32| entries[id as usize].place(config);
-        let still = |id: u32| (!entries[id as usize].detached).then(|| place(id));
+        let still = |id: u32| (!entries[id as usize].is_detached()).then(|| place(id));
         if let Some(id) = self.queue.first(still) {
             return Some(id);
         }
@@ -258,8 +231,8 @@ impl FlowTable {
 
     /// Numbers of all entries that packets can find, oldest first.
     pub(crate) fn all(&self) -> Vec<u32> {
-        let mut all: Vec<u32> = self.index.iter().copied().collect();
-        all.sort_unstable_by_key(|&id| (self[id].first_at, self[id].key));
+        let mut all: Vec<u32> = self.index.entries().collect();
+        all.sort_unstable_by_key(|&id| (self[id].first_at, self[id].key()));
         all
     }
 }

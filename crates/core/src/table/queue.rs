@@ -27,9 +27,14 @@ impl LeaveQueue {
         self.heap.capacity() * size_of::<Reverse<(Place, u32)>>()
     }
 
+    /// Whether it has anyone to compare a newcomer with.
+    pub(super) fn is_used(&self) -> bool {
+        !self.heap.is_empty()
+    }
+
     /// Takes note of an entry that was filed; `entries` is how many there are in the table.
     pub(super) fn note(&mut self, place: Place, id: u32, entries: usize) {
-        if self.heap.is_empty() || place.0 > self.limit_ns {
+        if !self.is_used() || place.0 > self.limit_ns {
             return;
         }
         if self.heap.len() > 2 * entries + 64 {

@@ -5,6 +5,8 @@
 //! due time asked for, and the entry filed again or handed out. Due times that move earlier are
 //! filed anew at once. A due time beyond the wheel's span waits in its last slot.
 
+use crate::reserve::{bytes_used, room_for};
+
 const SLOTS: usize = 4096;
 const NONE: u32 = u32::MAX;
 const UNFILED: u16 = u16::MAX;
@@ -29,13 +31,14 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    pub(crate) fn new(shift: u32) -> Self {
-        Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: Vec::new(), filed: 0 }
+    /// A wheel with slots of `1 << shift` nanoseconds, for numbers that mostly stay below `entries`.
+    pub(crate) fn new(shift: u32, entries: usize) -> Self {
+        Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: room_for(entries), filed: 0 }
     }
 
     /// Bytes taken from the allocator.
     pub(crate) fn bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link>() + SLOTS * 4
+        bytes_used(&self.links) + SLOTS * 4
     }
 
     fn tick(&self, ns: u64) -> u64 {
@@ -87,28 +90,36 @@ impl Wheel {
         self.filed -= 1;
     }
 
-    /// Takes out one entry that was due in a slot before that of `now_ns`; `due` tells the true
-    /// due time of an entry. Call until `None`.
-    pub(crate) fn pop_due(&mut self, now_ns: u64, due: impl Fn(u32) -> u64) -> Option<u32> {
+    /// Takes out the entries of the next slot before that of `now_ns`; false when there is none. Some
+    /// of them may be due later by now, which [`Self::is_due`] tells; those are to be filed again. Call
+    /// until false.
+    pub(crate) fn take_due(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
         let now = self.tick(now_ns);
         // After a leap of more than the span, one round still meets every entry.
         self.cursor = self.cursor.max(now.saturating_sub(SLOTS as u64));
         while self.cursor < now && self.filed > 0 {
-            let id = self.heads[self.cursor as usize % SLOTS];
-            if id == NONE {
-                self.cursor += 1;
-                continue;
+            let head = &mut self.heads[self.cursor as usize % SLOTS];
+            let mut id = std::mem::replace(head, NONE);
+            self.cursor += 1;
+            let before = taken.len();
+            while id != NONE {
+                let link = &mut self.links[id as usize];
+                link.slot = UNFILED;
+                taken.push(id);
+                id = link.next;
             }
-            let due_ns = due(id);
-            self.unfile(id);
-            if self.tick(due_ns) < now {
-                return Some(id);
+            self.filed -= taken.len() - before;
+            if taken.len() > before {
+                return true;
             }
-            // Its slot is a later one, so this loop does not meet it again.
-            self.place(id, due_ns);
         }
         self.cursor = self.cursor.max(now);
-        None
+        false
+    }
+
+    /// Whether a due time lies in a slot before that of `now_ns`.
+    pub(crate) fn is_due(&self, due_ns: u64, now_ns: u64) -> bool {
+        self.tick(due_ns) < self.tick(now_ns)
     }
 
     /// The entries of the first slot with a true due time in it: the next to leave. Entries found
@@ -151,7 +162,7 @@ mod tests {
 
     #[test]
     fn behaves_like_a_map_of_due_times() {
-        let mut wheel = Wheel::new(4);
+        let mut wheel = Wheel::new(4, 0);
         let mut twin: BTreeMap<u32, u64> = BTreeMap::new();
         let mut seed = 7;
         let mut now = 0;
@@ -173,9 +184,14 @@ mod tests {
                 _ => {
                     now += next(&mut seed) % 3_000;
                     let mut out = Vec::new();
-                    while let Some(id) = wheel.pop_due(now, |id| twin[&id]) {
-                        out.push(id);
-                        twin.remove(&id);
+                    while wheel.take_due(now, &mut out) {
+                        for id in out.drain(..) {
+                            if wheel.is_due(twin[&id], now) {
+                                twin.remove(&id);
+                            } else {
+                                wheel.file(id, twin[&id], now);
+                            }
+                        }
                     }
                     assert!(
                         twin.values().all(|&due| due >> 4 >= now >> 4),
@@ -189,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_next_to_leave_are_found_past_lazy_entries() {
-        let mut wheel = Wheel::new(4);
+        let mut wheel = Wheel::new(4, 0);
         let due = BTreeMap::from([(0, 500), (1, 90_000), (2, 505), (3, 64_000)]);
         for id in due.keys() {
             wheel.file(*id, 100, 50);

@@ -71,8 +71,10 @@ impl Drive {
             let size = (1 + rng.below(self.batch) as usize).min(rest.len());
             let (batch, behind) = rest.split_at(size);
             rest = behind;
-            for frame in batch {
-                engine.push(&frame.packet());
+            if rng.one_in(2) {
+                engine.push_all(batch.iter().map(Frame::packet));
+            } else {
+                batch.iter().for_each(|frame| engine.push(&frame.packet()));
             }
             engine.advance();
             self.pump(&mut engine);

@@ -25,7 +25,7 @@ pub fn fuzz_parse(bytes: &[u8]) {
     let packet = Packet { ts_ns: 0, orig_len, link, data };
     let Ok(parsed) = parse(&packet, true) else { return };
     for section in [Some(parsed.network), parsed.transport].into_iter().flatten() {
-        assert!(section.offset + section.len <= data.len(), "sections lie in the capture");
+        assert!(section.range().end <= data.len(), "sections lie in the capture");
     }
     assert!(parsed.payload <= parsed.size);
     let layout = HeaderLayout::new(&ALL);
@@ -91,7 +91,13 @@ pub fn fuzz_engine(bytes: &[u8]) -> Vec<Verdict> {
         vlan_in_key: true,
         seed: 1,
     };
-    let config = EngineConfig { flows, record_packets: 9, batch_rows: 2, provisional: true };
+    let config = EngineConfig {
+        flows,
+        record_packets: 9,
+        batch_rows: 2,
+        provisional: true,
+        ..EngineConfig::default()
+    };
     let mut engine = Engine::new(cascade, config);
     let mut lanes: Vec<Box<dyn Lane>> = vec![Box::new(InlineLane::new(models))];
     let (mut rest, mut ts_ns) = (bytes, 1_000_000_000_000_u64);

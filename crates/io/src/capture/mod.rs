@@ -139,6 +139,9 @@ impl Source for CaptureReader {
             return Err(error);
         }
         while !self.finished {
+            // Reading on needs the block back, and comes here again with an empty batch.
+            batch.clear();
+            self.window.lend_to(batch);
             let (bytes, at) = (self.window.bytes(), self.window.offset());
             let step = self.decoder.decode(bytes, at, batch, max_frames.max(1));
             self.window.consume(step.used);
@@ -146,6 +149,7 @@ impl Source for CaptureReader {
                 Stop::Full => break,
                 Stop::Starved(_) if !batch.is_empty() => break,
                 Stop::Starved(part) => {
+                    batch.clear();
                     if let Some(end) = self.read_on(part) {
                         self.finished = true;
                         end?;

@@ -80,7 +80,6 @@ impl Pcap {
 impl Decode for Pcap {
     fn decode(&mut self, bytes: &[u8], at: u64, batch: &mut Batch, max_frames: usize) -> Step {
         let mut used = 0;
-        let arena = batch.arena_len();
         let stop = loop {
             if batch.len() >= max_frames || used >= MAX_BATCH_BYTES {
                 break Stop::Full;
@@ -99,10 +98,9 @@ impl Decode for Pcap {
             if body.len() < captured as usize {
                 break Stop::Starved(Part::whole(start, len));
             }
-            batch.push_span(ts_ns, wire, self.link, arena + used + self.record_header, captured);
+            batch.push_span(ts_ns, wire, self.link, used + self.record_header, captured);
             used += len;
         };
-        batch.append(&bytes[..used]);
         Step { used, stop }
     }
 }

@@ -43,9 +43,16 @@ impl Pcapng {
         Self { order: Order::Little, section: Section::default(), skipping: None }
     }
 
-    /// The block at the start of `bytes`; `None` when it is one to be skipped.
+    /// The block at `used` of `bytes`, which is at offset `start` of the capture; `None` when it is one
+    /// to be skipped.
     #[inline]
-    fn block<'a>(&mut self, bytes: &'a [u8], start: u64) -> Result<Option<Block<'a>>, Stop> {
+    fn block<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        used: usize,
+        start: u64,
+    ) -> Result<Option<Block<'a>>, Stop> {
+        let bytes = &bytes[used..];
         if bytes.len() < SECTION_START_LEN {
             return Err(Stop::Starved(Part::whole(start, SECTION_START_LEN)));
         }
@@ -71,7 +78,7 @@ impl Pcapng {
         };
         let (inner, closing) = block.split_at(block.len() - 4);
         self.check_closing(closing, start, len).map_err(Stop::Damage)?;
-        Ok(Some(Block { order: self.order, kind, start, body: &inner[8..] }))
+        Ok(Some(Block { order: self.order, kind, start, body: &inner[8..], at: used + 8 }))
     }
 
     /// Holds the length at a block's end against the one at its start.
@@ -116,10 +123,10 @@ impl Decode for Pcapng {
                     return Step { used, stop };
                 }
             }
-            if batch.len() >= max_frames || batch.arena_len() >= MAX_BATCH_BYTES {
+            if batch.len() >= max_frames || used >= MAX_BATCH_BYTES {
                 return Step { used, stop: Stop::Full };
             }
-            let block = match self.block(&bytes[used..], at + used as u64) {
+            let block = match self.block(bytes, used, at + used as u64) {
                 Ok(Some(block)) => block,
                 Ok(None) => continue,
                 Err(stop) => return Step { used, stop },

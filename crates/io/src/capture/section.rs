@@ -45,6 +45,8 @@ pub(super) struct Block<'a> {
     pub(super) start: u64,
     /// What stands between its two lengths.
     pub(super) body: &'a [u8],
+    /// Where the body stands in the bytes that are being decoded.
+    pub(super) at: usize,
 }
 
 impl Block<'_> {
@@ -119,9 +121,9 @@ impl Section {
         };
         let (ts_ns, wire) = (interface.clock.ns(ticks), order.u32(body, 16));
         self.last_ns = ts_ns;
-        match comment(order, &body[20..], data.len()) {
-            None => batch.push(ts_ns, wire, interface.link, data),
-            Some(note) => batch.push_with_note(ts_ns, wire, interface.link, data, &note),
+        batch.push_span(ts_ns, wire, interface.link, block.at + 20, captured);
+        if let Some(note) = comment(order, &body[20..], data.len()) {
+            batch.note_last(&note);
         }
         Ok(())
     }
@@ -137,10 +139,10 @@ impl Section {
         let wire = block.order.u32(block.body, 0);
         let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
         let captured = wire.min(limit);
-        let Some(data) = block.body[4..].get(..captured as usize) else {
+        if block.body.len() - 4 < captured as usize {
             return Err(block.flaw(CAPTURED_LENGTH, captured));
-        };
-        batch.push(self.last_ns, wire, interface.link, data);
+        }
+        batch.push_span(self.last_ns, wire, interface.link, block.at + 4, captured);
         Ok(())
     }
 

@@ -3,14 +3,21 @@
 use std::io::{self, Read};
 
 use super::formats::Bytes;
+use crate::batch::{Batch, Block};
+use std::sync::Arc;
 
 /// Bytes asked of the input at once. Larger blocks fall out of the core's own cache.
 pub(crate) const BLOCK: usize = 256 * 1024;
 
 /// The bytes of an input that are read but not yet used.
+///
+/// Batches borrow the buffer for their frames. Whoever still holds such a batch when more is read keeps
+/// the buffer, and the window goes on in another one.
 pub(crate) struct Window {
     input: Bytes,
-    buffer: Vec<u8>,
+    buffer: Block,
+    /// Buffers that batches held when they were left: used again when they are free.
+    left: Vec<Block>,
     /// First unused byte in `buffer`.
     start: usize,
     /// End of the bytes read into `buffer`.
@@ -27,12 +34,25 @@ impl Window {
             // A fresh vector comes zeroed from the system, page by page as it is touched.
             buffer = vec![0; BLOCK];
         }
-        Self { input, buffer, start: 0, end: 0, base: 0, ended: false }
+        Self {
+            input,
+            buffer: Arc::new(buffer),
+            left: Vec::new(),
+            start: 0,
+            end: 0,
+            base: 0,
+            ended: false,
+        }
     }
 
     /// The unused bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
+    }
+
+    /// Lends a batch the unused bytes.
+    pub(crate) fn lend_to(&self, batch: &mut Batch) {
+        batch.lend(&self.buffer, self.start);
     }
 
     /// Offset of the first unused byte in the input.
@@ -60,8 +80,9 @@ impl Window {
             if self.ended {
                 return Ok(false);
             }
-            self.make_room(want);
-            match self.input.read(&mut self.buffer[self.end..]) {
+            let end = self.make_room(want);
+            let buffer = Arc::get_mut(&mut self.buffer).expect("room was made in a buffer of ours");
+            match self.input.read(&mut buffer[end..]) {
                 Ok(0) => self.ended = true,
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -71,19 +92,36 @@ impl Window {
         Ok(true)
     }
 
-    /// Moves the unused bytes to the front, and doubles a buffer that they fill.
+    /// Moves the unused bytes to the front, and doubles a buffer that they fill; where they end.
     ///
     /// Doubling as bytes arrive keeps a lying length field from claiming memory by itself.
-    fn make_room(&mut self, want: usize) {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.base += self.start as u64;
-            self.end -= self.start;
-            self.start = 0;
+    fn make_room(&mut self, want: usize) -> usize {
+        let (start, end) = (self.start, self.end);
+        if Arc::get_mut(&mut self.buffer).is_none() {
+            let mut other = self.free_buffer();
+            let bytes = Arc::get_mut(&mut other).expect("a free buffer");
+            bytes[..end - start].copy_from_slice(&self.buffer[start..end]);
+            self.left.push(std::mem::replace(&mut self.buffer, other));
+        } else if start > 0 {
+            Arc::make_mut(&mut self.buffer).copy_within(start..end, 0);
         }
+        self.base += start as u64;
+        self.end -= start;
+        self.start = 0;
         if self.end == self.buffer.len() {
             let target = (self.buffer.len() * 2).min(want.max(self.buffer.len() + BLOCK));
-            self.buffer.resize(target, 0);
+            Arc::make_mut(&mut self.buffer).resize(target, 0);
+        }
+        self.end
+    }
+
+    /// A buffer that nobody holds and that is no smaller than this one.
+    fn free_buffer(&mut self) -> Block {
+        let len = self.buffer.len();
+        let is_free = |block: &mut Block| block.len() >= len && Arc::get_mut(block).is_some();
+        match self.left.iter_mut().position(is_free) {
+            Some(at) => self.left.swap_remove(at),
+            None => Arc::new(vec![0; len]),
         }
     }
 
@@ -94,15 +132,16 @@ impl Window {
     pub(crate) fn rewrap(self, wrap: impl FnOnce(Bytes) -> io::Result<Bytes>) -> io::Result<Self> {
         let head = io::Cursor::new(self.bytes().to_vec());
         let input = wrap(Box::new(head.chain(self.input)))?;
-        Ok(Self::new(input, self.buffer))
+        Ok(Self::new(input, Arc::unwrap_or_clone(self.buffer)))
     }
 
-    /// The buffer, for the next window.
-    pub(crate) fn into_buffer(mut self) -> Vec<u8> {
+    /// The buffer, for the next window; an empty one where a batch still holds it.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        let mut buffer = Arc::try_unwrap(self.buffer).unwrap_or_default();
         // One oversized record should not keep its memory for all files that follow.
-        self.buffer.truncate(BLOCK);
-        self.buffer.shrink_to_fit();
-        self.buffer
+        buffer.truncate(BLOCK);
+        buffer.shrink_to_fit();
+        buffer
     }
 }
 

@@ -215,9 +215,9 @@ impl TemplateSet {
 fn sites(packet: &Packet<'_>, parsed: &Parsed, backward: bool) -> Sites {
     let data = packet.data;
     let v6 = parsed.network.header == Header::Ipv6;
-    let network = parsed.network.offset;
+    let network = parsed.network.range().start;
     let (transport, header) = match parsed.transport {
-        Some(section) => (section.offset, Some(section.header)),
+        Some(section) => (section.range().start, Some(section.header)),
         None => (0, None),
     };
     let has_ports = matches!(header, Some(Header::Tcp | Header::Udp));

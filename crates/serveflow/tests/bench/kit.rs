@@ -59,9 +59,9 @@ pub(crate) fn all(templates: &TemplateSet, recipe: Recipe) -> Vec<OwnedFrame> {
 /// Whether each checksum is right: of the IPv4 header, and of TCP or UDP when the frame was captured whole.
 pub(crate) fn right_checksums(frame: &OwnedFrame) -> Vec<bool> {
     let parsed = parsed(frame);
-    let network = &frame.data[parsed.network.offset..];
+    let network = &frame.data[parsed.network.range().start..];
     let v6 = parsed.network.header == Header::Ipv6;
-    let header = if v6 { 40 } else { parsed.network.len };
+    let header = if v6 { 40 } else { parsed.network.range().len() };
     let total = usize::from(parsed.size);
     let mut right = Vec::new();
     if !v6 {
@@ -89,14 +89,14 @@ pub(crate) fn right_checksums(frame: &OwnedFrame) -> Vec<bool> {
 /// A frame without what a clone writes: addresses, ports and checksums.
 pub(crate) fn masked(frame: &OwnedFrame) -> Vec<u8> {
     let parsed = parsed(frame);
-    let at = parsed.network.offset;
+    let at = parsed.network.range().start;
     let mut data = frame.data.clone();
     match parsed.network.header {
         Header::Ipv6 => data[at + 8..at + 40].fill(0),
         _ => data[at + 10..at + 20].fill(0),
     }
     if let Some(transport) = parsed.transport {
-        let at = transport.offset;
+        let at = transport.range().start;
         let checksum = match transport.header {
             Header::Tcp => at + 16,
             Header::Udp => at + 6,

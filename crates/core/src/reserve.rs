@@ -1,0 +1,18 @@
+//! Memory set aside at the start.
+//!
+//! A vector that grows by copying stops the worker for milliseconds when it holds a million flows.
+//! Memory that is asked for and not touched costs an address range and no more, so the pools ask for
+//! all that they may ever need. Where that much is refused, they grow as they fill.
+
+/// A vector with room for `most` elements, or as much as there is to be had.
+pub(crate) fn room_for<T>(most: usize) -> Vec<T> {
+    let mut room = Vec::new();
+    // A refusal means growth by copying, which costs time and no flow.
+    let _ = room.try_reserve_exact(most);
+    room
+}
+
+/// Bytes of what a vector has held at most: it never shrinks.
+pub(crate) fn bytes_used<T>(used: &[T]) -> usize {
+    size_of_val(used)
+}

@@ -1,0 +1,130 @@
+//! A flow's entry: one cache line.
+
+use super::FlowConfig;
+use super::queue::Place;
+use crate::key::{FlaggedKey, FlowKey};
+use crate::parse::{ACK, FIN, Parsed, RST, SYN};
+
+/// No pending part: the flow is decided.
+pub(crate) const DECIDED: u32 = u32::MAX;
+
+/// Whether the first packet's sender is the key's low endpoint.
+const SOURCE_IS_LOW: u8 = 1;
+const BEGAN_WITH_SYN: u8 = 2;
+/// FIN seen: forward, and one bit up, backward.
+const FIN_FORWARD: u8 = 4;
+const FIN_BOTH: [u8; 2] = [FIN_FORWARD, FIN_FORWARD << 1];
+const CLOSED: u8 = 16;
+const DETACHED: u8 = 32;
+
+/// A flow's entry. Its flags stand in spare bits of its key, so that all of it is one cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Entry {
+    key: FlaggedKey,
+    pub(crate) first_at: u64,
+    /// Last packet, or when a closed flow was closed.
+    pub(crate) last_at: u64,
+    /// Sequence number of the first packet's SYN.
+    syn_seq: u32,
+    /// Slot in the waiting room, or [`DECIDED`].
+    pub(crate) pending: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 64, "an entry is one cache line");
+
+impl Entry {
+    /// The entry of the flow that a packet begins.
+    pub(super) fn new(parsed: &Parsed, at: u64, pending: u32) -> Self {
+        let mut key = FlaggedKey::new(parsed.key);
+        key.set(u8::from(parsed.sender_is_low) * SOURCE_IS_LOW);
+        key.set(u8::from(parsed.tcp_flags & (SYN | ACK) == SYN) * BEGAN_WITH_SYN);
+        Self { key, first_at: at, last_at: at, syn_seq: parsed.tcp_seq, pending }
+    }
+
+    pub(crate) fn key(&self) -> FlowKey {
+        self.key.key()
+    }
+
+    /// Whether it is the entry of this key.
+    #[inline]
+    pub(super) fn is(&self, key: &FlowKey) -> bool {
+        self.key.is(key)
+    }
+
+    /// Whether a packet with this key finds it.
+    #[inline]
+    pub(super) fn is_found_by(&self, key: &FlowKey) -> bool {
+        self.is(key) && !self.is_detached()
+    }
+
+    /// Whether the first packet's sender is the key's low endpoint.
+    pub(crate) fn source_is_low(&self) -> bool {
+        self.key.has(SOURCE_IS_LOW)
+    }
+
+    /// Whether TCP closed it.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.key.has(CLOSED)
+    }
+
+    /// Whether no packet can find it any more.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.key.has(DETACHED)
+    }
+
+    pub(super) fn set_detached(&mut self) {
+        self.key.set(DETACHED);
+    }
+
+    /// Whether a packet runs against the direction of the first one.
+    #[inline]
+    pub(crate) fn is_backward(&self, parsed: &Parsed) -> bool {
+        parsed.sender_is_low != self.source_is_low()
+    }
+
+    /// When the entry leaves if no further packet comes.
+    #[inline]
+    pub(crate) fn leaves_at(&self, config: &FlowConfig) -> u64 {
+        if self.is_closed() {
+            return self.last_at.saturating_add(config.linger_ns);
+        }
+        let idle = self.last_at.saturating_add(config.idle_ns);
+        idle.min(self.first_at.saturating_add(config.active_ns))
+    }
+
+    /// Where the entry stands among those that leave.
+    pub(super) fn place(&self, config: &FlowConfig) -> Place {
+        (self.leaves_at(config), self.first_at, self.key())
+    }
+
+    /// Whether a packet is the SYN of another connection on the same five-tuple.
+    #[inline]
+    pub(crate) fn is_new_connection(&self, parsed: &Parsed) -> bool {
+        if parsed.tcp_flags & (SYN | ACK) != SYN {
+            return false;
+        }
+        let same = self.key.has(BEGAN_WITH_SYN) && parsed.tcp_seq == self.syn_seq;
+        if self.is_backward(parsed) { self.is_closed() } else { !same }
+    }
+
+    /// Takes note of a packet that belongs to the flow; true when it closes it.
+    #[inline]
+    pub(crate) fn note(&mut self, parsed: &Parsed, at: u64) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        self.last_at = at;
+        if parsed.tcp_flags & (FIN | RST) == 0 {
+            return false;
+        }
+        if parsed.tcp_flags & FIN != 0 {
+            self.key.set(FIN_BOTH[usize::from(self.is_backward(parsed))]);
+        }
+        let both = FIN_BOTH.iter().all(|&fin| self.key.has(fin));
+        let closes = parsed.tcp_flags & RST != 0 || both;
+        self.key.set(u8::from(closes) * CLOSED);
+        closes
+    }
+}
