@@ -126,7 +126,7 @@ impl FlowKey {
     ) -> (Self, bool) {
         let sender_is_low = src <= dst;
         let vlan = vlan.map_or(0, |id| (u64::from(id) + 1) & VLAN_BITS);
-        let tags = vlan << VLAN_SHIFT | u64::from(v6) * VERSION_6 | u64::from(proto);
+        let tags = (vlan << VLAN_SHIFT) | (u64::from(v6) * VERSION_6) | u64::from(proto);
         let from = (halves(src.addr), src.port);
         let to = (halves(dst.addr), dst.port);
         (Self::sorted(sender_is_low, from, to, tags), sender_is_low)

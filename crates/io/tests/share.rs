@@ -15,7 +15,7 @@ use serveflow_io::{Batch, MemorySource, OwnedFrame, Share, Source, SourceError, 
 /// Ethernet frames of some flows in both directions, and now and then one that is no IP.
 fn frames(count: u32) -> Vec<OwnedFrame> {
     let frame = |number: u32| {
-        let (host, backward) = (number * 7 % 61, number % 3 == 0);
+        let (host, backward) = (number * 7 % 61, number.is_multiple_of(3));
         let mut data = vec![0; 60 + number as usize % 40];
         data[12..15].copy_from_slice(&[8, 0, 0x45]);
         data[16..18].copy_from_slice(&40_u16.to_be_bytes());
@@ -24,7 +24,7 @@ fn frames(count: u32) -> Vec<OwnedFrame> {
         let (src, dst) = if backward { (30, 26) } else { (26, 30) };
         data[src..src + 4].copy_from_slice(&(0x0a00_0000 + host).to_be_bytes());
         data[dst..dst + 4].copy_from_slice(&0x0a09_0909_u32.to_be_bytes());
-        if number % 50 == 49 {
+        if (number + 1).is_multiple_of(50) {
             data[12] = 9;
         }
         let (ts_ns, orig_len) = (u64::from(number) * 1000, data.len() as u32);

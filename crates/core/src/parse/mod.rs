@@ -310,8 +310,12 @@ mod tests {
                 1 => data.resize(data.len() + 9, 0),
                 _ => {}
             }
-            let link = if next(&mut seed) % 20 == 0 { LinkType::RawIp } else { LinkType::Ethernet };
-            let orig_len = if next(&mut seed) % 8 == 0 { 0 } else { wire };
+            let link = if next(&mut seed).is_multiple_of(20) {
+                LinkType::RawIp
+            } else {
+                LinkType::Ethernet
+            };
+            let orig_len = if next(&mut seed).is_multiple_of(8) { 0 } else { wire };
             let packet = Packet { ts_ns: 0, orig_len, link, data: &data };
             let mut parsed = Parsed::default();
             if common::parse(&packet, &mut parsed) {

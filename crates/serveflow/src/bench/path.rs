@@ -62,6 +62,8 @@ pub struct StepFigures {
     pub range_ns: [f64; 2],
     /// The same without reading.
     pub without_reading_ns: f64,
+    /// The round that warmed up: nanoseconds per packet in memory that the system had yet to give.
+    pub cold_ns: f64,
 }
 
 /// What was measured.
@@ -108,6 +110,7 @@ struct Bench {
     engine: Option<(Engine, Vec<Box<dyn Lane>>)>,
     sharder: Sharder,
     spent_ns: Vec<f64>,
+    cold_ns: f64,
 }
 
 impl Bench {
@@ -117,7 +120,13 @@ impl Bench {
             Step::Table => Some(engine(1, flows)),
             Step::Record => Some(engine(DEPTH, flows)),
         };
-        Self { step, engine, sharder: Sharder::new(1, false, 1), spent_ns: Vec::new() }
+        Self {
+            step,
+            engine,
+            sharder: Sharder::new(1, false, 1),
+            spent_ns: Vec::new(),
+            cold_ns: 0.0,
+        }
     }
 
     fn serve(&mut self, batch: &Batch) {
@@ -215,8 +224,9 @@ pub fn measure(
                 bench.serve(batch);
             })?;
             let spent_ns = (now_ns() - started_ns) as f64 / packets as f64;
-            if round > 0 {
-                bench.spent_ns.push(spent_ns);
+            match round {
+                0 => bench.cold_ns = spent_ns,
+                _ => bench.spent_ns.push(spent_ns),
             }
             if let Some((engine, lanes)) = &mut bench.engine {
                 engine_bytes = engine_bytes.max(engine.bytes());
@@ -253,7 +263,8 @@ fn figures(benches: &mut [Bench]) -> Vec<StepFigures> {
         let ns_per_packet = median(bench);
         let range_ns = [bench.spent_ns[0], bench.spent_ns[bench.spent_ns.len() - 1]];
         let without_reading_ns = ns_per_packet - reading;
-        StepFigures { name, what, ns_per_packet, range_ns, without_reading_ns }
+        let cold_ns = bench.cold_ns;
+        StepFigures { name, what, ns_per_packet, range_ns, without_reading_ns, cold_ns }
     };
     benches.iter_mut().zip(STEPS).map(figures).collect()
 }

@@ -14,7 +14,7 @@ pub fn cpu_seconds() -> Option<f64> {
 #[must_use]
 pub fn thread_cpu_ns() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    stat.split_whitespace().next()?.parse().ok().filter(|&ns| ns > 0)
+    stat.split_whitespace().next()?.parse().ok()
 }
 
 /// User and system time of a line of `/proc/PID/stat`.

@@ -293,3 +293,30 @@ fn a_damaged_capture_is_3_and_what_stands_before_it_is_served() {
     assert_eq!(count(&report["packets_made"]), frames.len() as u64 - 1);
     assert_eq!(report["damaged"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn the_packet_path_is_measured_stage_by_stage() {
+    let dir = scratch("bench-packets");
+    let (capture, json) = (data().join("test/dns.pcap.zst"), dir.join("packets.json"));
+    let args = ["bench", "packets", text(&capture), "--rounds", "2", "--json", text(&json)];
+    let ran = serveflow(&args).exits(0);
+    let figures: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(
+        (&figures["schema"], &figures["bench"]),
+        (&"serveflow-bench/1".into(), &"packets".into())
+    );
+    let run = kit::run(&[&capture], &[]).exits(0);
+    assert_eq!(run.account("packets:")[0], count(&figures["packets"]));
+    assert_eq!(run.account("flows:")[0], count(&figures["flows"]));
+    let stages = figures["stages"].as_array().unwrap();
+    for (stage, name) in stages.iter().zip(["read", "parse", "table", "record"]) {
+        assert_eq!(stage["name"], name);
+        assert!(
+            ran.out.contains(name) && stage["ns_per_packet"].as_f64().is_some_and(|ns| ns >= 0.0)
+        );
+    }
+    assert_eq!(stages.len(), 4);
+    assert!(count(&figures["engine_bytes"]) > 0);
+    serveflow(&["bench", "packets", "-"]).exits(1).says(&["standard input"]);
+    serveflow(&["bench", "packets", "/nowhere.pcap"]).exits(1).says(&["/nowhere.pcap"]);
+}

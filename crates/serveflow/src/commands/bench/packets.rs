@@ -56,7 +56,7 @@ fn text(figures: &PathFigures) -> String {
     let clock = if figures.cpu_time { "CPU" } else { "wall" };
     let mut text = format!(
         "{} packets of {} flows, {:.0} bytes a packet; one thread, median of {} warm rounds, {clock} time\n\n\
-         {:<12}{:>12}{:>20}{:>18}\n",
+         {:<10}{:>12}{:>18}{:>18}{:>12}\n",
         figures.packets,
         figures.flows,
         figures.bytes as f64 / figures.packets as f64,
@@ -64,16 +64,18 @@ fn text(figures: &PathFigures) -> String {
         "up to",
         "ns/packet",
         "fastest, slowest",
-        "without reading"
+        "without reading",
+        "first time"
     );
     for stage in &figures.stages {
         let _ = writeln!(
             text,
-            "{:<12}{:>12.1}{:>20}{:>18.1}   {}",
+            "{:<10}{:>12.1}{:>18}{:>18.1}{:>12.1}   {}",
             stage.name,
             stage.ns_per_packet,
             format!("{:.1}, {:.1}", stage.range_ns[0], stage.range_ns[1]),
             stage.without_reading_ns,
+            stage.cold_ns,
             stage.what
         );
     }
