@@ -10,7 +10,7 @@ use serveflow_core::gate::Gate;
 use serveflow_core::lane::{InlineLane, Job, Lane};
 use serveflow_core::rows::Rows;
 use serveflow_core::verdict::FiveTuple;
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory};
 use serveflow_model::bundle::{Bundle, write};
 use serveflow_train::labels::LabelBook;
@@ -84,6 +84,7 @@ fn served(
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames,
+        when_full: WhenFull::Wait,
     }
     .run(&mut FileSource::new(vec![book.files.keys().nth(file).unwrap().clone()]), &mut |_, _| {
         ControlFlow::Continue(())

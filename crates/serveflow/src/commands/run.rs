@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let bundle = Bundle::load(&args.bundle)?;
+    let mut bundle = Bundle::load(&args.bundle)?;
     let mut typed = session.typed.clone();
     if let Some(format) = &args.format {
         typed.output.format = Some(format.clone());
@@ -28,6 +28,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         typed.output.provisional = Some(true);
     }
     let mut config = typed.check(&bundle.flow_config())?;
+    bundle.place(&config.lanes.places(&bundle)?);
     if typed.flows.seed.is_none() {
         // Nobody outside may know which five-tuples share a slot of the table. No verdict depends
         // on the seed.
@@ -47,6 +48,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         sink: sink.as_mut(),
         wall: &mut || session.wall_ns(),
         batch_frames: config.batch_frames,
+        when_full: config.lanes.when_full(true),
     }
     .run(source.as_mut(), &mut |_, _| match stop.load(Ordering::Relaxed) {
         true => ControlFlow::Break(()),
