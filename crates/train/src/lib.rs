@@ -6,6 +6,6 @@ pub mod evaluate;
 pub mod labels;
 pub mod metrics;
 pub mod pipeline;
-mod random;
+pub mod random;
 pub mod record;
 pub mod trees;
