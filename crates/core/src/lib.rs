@@ -18,6 +18,7 @@ pub mod parse;
 pub mod record;
 mod reserve;
 pub mod rows;
+pub mod shard;
 mod table;
 pub mod verdict;
 

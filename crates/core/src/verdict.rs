@@ -75,7 +75,8 @@ pub struct Answer {
 /// The answer for a flow, with its times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// Number of the flow, in the order the engine met them, from 0.
+    /// Number of the flow: from 0 in the order the engine met them, or, where several engines share the
+    /// traffic, in steps of their number.
     pub id: u64,
     /// The flow.
     pub flow: FiveTuple,

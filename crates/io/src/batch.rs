@@ -109,6 +109,26 @@ impl Batch {
         self.lent = Some((Arc::clone(block), start));
     }
 
+    /// Empties it, to take frames of `other` without copying them where they were lent.
+    pub(crate) fn begin_like(&mut self, other: &Self) {
+        self.clear();
+        self.lent.clone_from(&other.lent);
+    }
+
+    /// Adds frame `index` of the batch that it began like.
+    #[inline]
+    pub(crate) fn push_from(&mut self, other: &Self, index: usize) {
+        if self.lent.is_some() {
+            self.frames.push(Frame { note: NO_NOTE, ..other.frames[index] });
+        } else {
+            let packet = other.packet(index);
+            self.push(packet.ts_ns, packet.orig_len, packet.link, packet.data);
+        }
+        if let Some(note) = other.note(index) {
+            self.note_last(note);
+        }
+    }
+
     /// Adds a frame that is `len` bytes at `offset` of what was lent.
     #[inline]
     pub(crate) fn push_span(

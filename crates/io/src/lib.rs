@@ -17,6 +17,8 @@
 //! - `gzip`: one or several members;
 //! - `zstd`: one or several frames.
 //!
+//! [`share_out`] parts a source among several workers by flow.
+//!
 //! # Sinks
 //!
 //! What an operator may name ([`SINKS`]):
@@ -38,6 +40,7 @@ pub mod error;
 pub mod files;
 pub mod memory;
 pub mod pages;
+pub mod share;
 pub mod sink;
 pub mod source;
 pub mod write;
@@ -47,6 +50,7 @@ pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
 pub use error::{Location, SourceError};
 pub use files::{FileSource, expand};
 pub use memory::{MemorySource, OwnedFrame};
-pub use sink::{Csv, JsonLines, Memory, Null, SINKS, Sink};
+pub use share::{Share, share_out};
+pub use sink::{Csv, JsonLines, Memory, Null, SINKS, SharedWriter, Sink};
 pub use source::Source;
 pub use write::PcapWriter;

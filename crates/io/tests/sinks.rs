@@ -82,7 +82,7 @@ fn verdicts() -> Vec<Verdict> {
 fn output(name: &str) -> String {
     let out = Shared::default();
     let kind = SINKS.iter().find(|kind| kind.name == name).unwrap();
-    let mut sink = (kind.open)(Box::new(out.clone()), &labels(), &stages());
+    let mut sink = (kind.open)(Box::new(out.clone()), &labels(), &stages(), true);
     let verdicts = verdicts();
     sink.write(&verdicts[..1]).unwrap();
     sink.write(&verdicts[1..]).unwrap();

@@ -63,6 +63,8 @@ pub struct TypedLimits {
     pub batch_frames: Option<usize>,
     /// Jobs that may wait for the thread lane before it is full.
     pub lane_jobs: Option<usize>,
+    /// Workers that share the packets by flow; 0 is one per core where the input is large.
+    pub workers: Option<usize>,
 }
 
 /// `[output]` as it is typed.
@@ -86,6 +88,8 @@ pub struct Config {
     pub lane_jobs: usize,
     /// Where stages are scored, and what a full lane means.
     pub lanes: LaneConfig,
+    /// Workers that share the packets by flow; 0 leaves it to the size of the input.
+    pub workers: usize,
     /// Name of the sink.
     pub format: String,
 }
@@ -177,12 +181,14 @@ impl Typed {
             record_packets: limits.record_packets.unwrap_or(engine.record_packets),
             batch_rows: limits.batch_rows.unwrap_or(engine.batch_rows),
             provisional: self.output.provisional.unwrap_or(engine.provisional),
+            ..engine
         };
         let config = Config {
             engine,
             batch_frames: limits.batch_frames.unwrap_or(256),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
             lanes: self.lanes.check()?,
+            workers: limits.workers.unwrap_or(0),
             format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
         };
         config.checked()
@@ -215,6 +221,8 @@ impl Config {
             ("limits.batch_rows", self.engine.batch_rows, 1 << 16),
             ("limits.batch_frames", self.batch_frames, 1 << 20),
             ("limits.lane_jobs", self.lane_jobs, 1 << 20),
+            // What is left open here is as good as one.
+            ("limits.workers", self.workers.max(1), 1 << 10),
         ];
         for (key, found, most) in limits {
             if found == 0 {

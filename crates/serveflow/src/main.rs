@@ -4,7 +4,12 @@
 mod commands;
 
 use clap::Parser;
+use serveflow_io::pages::LargePages;
 use std::process::ExitCode;
+
+/// Flow tables are large, and looked up at random.
+#[global_allocator]
+static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
     let cli = commands::args::Cli::parse();

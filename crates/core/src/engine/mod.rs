@@ -36,6 +36,26 @@ pub struct EngineConfig {
     pub batch_rows: usize,
     /// Whether a first answer that does not stand is told at once, as provisional.
     pub provisional: bool,
+    /// Number of the first flow.
+    pub first_flow: u64,
+    /// From a flow's number to the next one's.
+    pub flow_step: u64,
+}
+
+impl EngineConfig {
+    /// The limits of one of several engines that share the traffic: its part of the flows and of the
+    /// packets, and flow numbers that no other one gives.
+    #[must_use]
+    pub fn of_shard(self, shard: usize, shards: usize) -> Self {
+        let flows = FlowConfig { capacity: self.flows.capacity.div_ceil(shards), ..self.flows };
+        Self {
+            flows,
+            record_packets: self.record_packets.div_ceil(shards),
+            first_flow: self.first_flow + shard as u64 * self.flow_step,
+            flow_step: self.flow_step * shards as u64,
+            ..self
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -45,6 +65,8 @@ impl Default for EngineConfig {
             record_packets: 4 << 20,
             batch_rows: 256,
             provisional: false,
+            first_flow: 0,
+            flow_step: 1,
         }
     }
 }
@@ -355,7 +377,8 @@ impl Engine {
             let cut = self.end_flow(oldest, Reason::Evicted, self.clock.now_ns());
             self.accounts.evictions += u64::from(cut.reason == Reason::Evicted);
         }
-        let ticket = self.room.add(self.accounts.flows.seen);
+        let seen = self.accounts.flows.seen;
+        let ticket = self.room.add(self.config.first_flow + seen * self.config.flow_step);
         self.accounts.flows.seen += 1;
         self.accounts.flows.waiting += 1;
         let id = self.table.add(parsed, tag, at, self.clock.now_ns(), ticket);

@@ -91,7 +91,13 @@ pub fn fuzz_engine(bytes: &[u8]) -> Vec<Verdict> {
         vlan_in_key: true,
         seed: 1,
     };
-    let config = EngineConfig { flows, record_packets: 9, batch_rows: 2, provisional: true };
+    let config = EngineConfig {
+        flows,
+        record_packets: 9,
+        batch_rows: 2,
+        provisional: true,
+        ..EngineConfig::default()
+    };
     let mut engine = Engine::new(cascade, config);
     let mut lanes: Vec<Box<dyn Lane>> = vec![Box::new(InlineLane::new(models))];
     let (mut rest, mut ts_ns) = (bytes, 1_000_000_000_000_u64);

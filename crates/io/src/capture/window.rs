@@ -12,10 +12,12 @@ pub(crate) const BLOCK: usize = 256 * 1024;
 /// The bytes of an input that are read but not yet used.
 ///
 /// Batches borrow the buffer for their frames. Whoever still holds such a batch when more is read keeps
-/// the buffer, and the window goes on in a new one.
+/// the buffer, and the window goes on in another one.
 pub(crate) struct Window {
     input: Bytes,
     buffer: Block,
+    /// Buffers that batches held when they were left: used again when they are free.
+    left: Vec<Block>,
     /// First unused byte in `buffer`.
     start: usize,
     /// End of the bytes read into `buffer`.
@@ -32,7 +34,15 @@ impl Window {
             // A fresh vector comes zeroed from the system, page by page as it is touched.
             buffer = vec![0; BLOCK];
         }
-        Self { input, buffer: Arc::new(buffer), start: 0, end: 0, base: 0, ended: false }
+        Self {
+            input,
+            buffer: Arc::new(buffer),
+            left: Vec::new(),
+            start: 0,
+            end: 0,
+            base: 0,
+            ended: false,
+        }
     }
 
     /// The unused bytes.
@@ -88,9 +98,10 @@ impl Window {
     fn make_room(&mut self, want: usize) -> usize {
         let (start, end) = (self.start, self.end);
         if Arc::get_mut(&mut self.buffer).is_none() {
-            let mut fresh = vec![0; self.buffer.len()];
-            fresh[..end - start].copy_from_slice(&self.buffer[start..end]);
-            self.buffer = Arc::new(fresh);
+            let mut other = self.free_buffer();
+            let bytes = Arc::get_mut(&mut other).expect("a free buffer");
+            bytes[..end - start].copy_from_slice(&self.buffer[start..end]);
+            self.left.push(std::mem::replace(&mut self.buffer, other));
         } else if start > 0 {
             Arc::make_mut(&mut self.buffer).copy_within(start..end, 0);
         }
@@ -102,6 +113,16 @@ impl Window {
             Arc::make_mut(&mut self.buffer).resize(target, 0);
         }
         self.end
+    }
+
+    /// A buffer that nobody holds and that is no smaller than this one.
+    fn free_buffer(&mut self) -> Block {
+        let len = self.buffer.len();
+        let is_free = |block: &mut Block| block.len() >= len && Arc::get_mut(block).is_some();
+        match self.left.iter_mut().position(is_free) {
+            Some(at) => self.left.swap_remove(at),
+            None => Arc::new(vec![0; len]),
+        }
     }
 
     /// Replaces the input by one that wraps what is left of it, unused bytes included.

@@ -26,8 +26,18 @@ impl<W: Write> Csv<W> {
     /// A sink that writes to `writer` whole lines, many at a time, so that it needs no buffer.
     #[must_use]
     pub fn new(writer: W, labels: &[String], stages: &[String]) -> Self {
+        Self::beginning_with(HEADER, writer, labels, stages)
+    }
+
+    /// The same, for an output that has its header line already.
+    #[must_use]
+    pub fn without_heading(writer: W, labels: &[String], stages: &[String]) -> Self {
+        Self::beginning_with(&[], writer, labels, stages)
+    }
+
+    fn beginning_with(head: &[u8], writer: W, labels: &[String], stages: &[String]) -> Self {
         let (labels, stages) = (Quoted::new(labels, quote), Quoted::new(stages, quote));
-        Self { outbox: Outbox::new(writer, HEADER), names: Names { labels, stages } }
+        Self { outbox: Outbox::new(writer, head), names: Names { labels, stages } }
     }
 }
 

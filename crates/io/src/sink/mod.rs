@@ -3,6 +3,7 @@
 mod csv;
 mod fields;
 mod json;
+mod shared;
 
 use std::io::{self, Write};
 
@@ -10,6 +11,7 @@ use serveflow_core::verdict::Verdict;
 
 pub use csv::Csv;
 pub use json::JsonLines;
+pub use shared::SharedWriter;
 
 /// Takes verdicts, a batch at a time.
 pub trait Sink: Send {
@@ -26,8 +28,9 @@ pub trait Sink: Send {
     fn flush(&mut self) -> io::Result<()>;
 }
 
-/// Makes a sink out of where its text goes, the labels' names and the stages' names.
-pub type OpenSink = fn(Box<dyn Write + Send>, &[String], &[String]) -> Box<dyn Sink>;
+/// Makes a sink out of where its text goes, the labels' names and the stages' names, and whether it
+/// writes the heading, if the format has one: of several sinks with one output, one does.
+pub type OpenSink = fn(Box<dyn Write + Send>, &[String], &[String], bool) -> Box<dyn Sink>;
 
 /// A sink that an operator may name: one line of [`SINKS`].
 pub struct SinkKind {
@@ -44,17 +47,20 @@ pub static SINKS: &[SinkKind] = &[
     SinkKind {
         name: "json",
         doc: "one JSON object a line for each verdict",
-        open: |writer, labels, stages| Box::new(JsonLines::new(writer, labels, stages)),
+        open: |writer, labels, stages, _| Box::new(JsonLines::new(writer, labels, stages)),
     },
     SinkKind {
         name: "csv",
         doc: "a header line, then comma-separated values, one line for each verdict",
-        open: |writer, labels, stages| Box::new(Csv::new(writer, labels, stages)),
+        open: |writer, labels, stages, heading| match heading {
+            true => Box::new(Csv::new(writer, labels, stages)),
+            false => Box::new(Csv::without_heading(writer, labels, stages)),
+        },
     },
     SinkKind {
         name: "null",
         doc: "nothing but a count",
-        open: |_, _, _| Box::new(Null::default()),
+        open: |_, _, _, _| Box::new(Null::default()),
     },
 ];
 

@@ -291,6 +291,10 @@ pub(crate) struct RunArgs {
     /// Also write the first answers that do not stand, marked "final":false
     #[arg(long)]
     pub(crate) provisional: bool,
+    /// Threads that share the packets by flow [default: one per core for captures of 16 MiB and more,
+    /// else one]. With one, verdicts come out in the same order each time
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
 }
 
 fn sink(name: &str) -> Result<String, String> {
@@ -402,6 +406,8 @@ pub(crate) struct DemoArgs {
 pub(crate) enum BenchCommand {
     /// Time per flow of reference models, and their largest difference from the expected scores
     Models(BenchModelsArgs),
+    /// What more cores are expected to give, simulated from costs that are measured here
+    Scale(super::bench_scale::BenchScaleArgs),
 }
 
 /// `serveflow bench models`

@@ -3,25 +3,22 @@
 use super::Session;
 use super::args::DemoArgs;
 use super::progress::Progress;
-use anyhow::Context;
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::{Answered, Evaluation, Report, evaluate};
 use serveflow_train::labels::{Split, read_table};
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The sample, from the root of the project.
-const SAMPLE: &str = "data/app_protocol";
 /// Verdicts shown.
 const SHOWN: usize = 24;
 /// Pause between two verdicts on a terminal, so that one can see them pass.
 const PAUSE: Duration = Duration::from_millis(60);
 
 pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let sample = find_sample(args.sample.as_deref())?;
+    let sample = super::find_sample(args.sample.as_deref(), "--sample")?;
     let bundle = Bundle::load(&sample.join("bundle"))?;
     let book = read_table(&sample.join("labels.csv"), &sample)?;
     let config = session.typed.check(&bundle.flow_config())?;
@@ -34,20 +31,6 @@ pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCod
     show_verdicts(&bundle, &evaluation)?;
     super::print(&conclusion(&evaluation.report, &sample))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The sample in the present directory, or in the project that this program was built from.
-fn find_sample(named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(SAMPLE);
-    let places = match named {
-        Some(dir) => vec![dir.to_owned()],
-        None => vec![PathBuf::from(SAMPLE), built_from],
-    };
-    let found = places.iter().find(|dir| dir.join("labels.csv").is_file());
-    found.cloned().with_context(|| {
-        let tried: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
-        format!("no sample with a labels.csv in {}; name one with --sample", tried.join(" or "))
-    })
 }
 
 fn introduction(bundle: &Bundle, sample: &Path) -> String {

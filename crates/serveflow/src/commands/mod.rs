@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod bench;
+mod bench_scale;
 mod demo;
 mod evaluate;
 mod features;
@@ -23,6 +24,9 @@ use std::time::Instant;
 
 /// An input was damaged; everything before the damage was served.
 const DAMAGED: u8 = 3;
+
+/// The sample, from the root of the project.
+const SAMPLE: &str = "data/app_protocol";
 
 /// What the commands share.
 pub(crate) struct Session {
@@ -70,7 +74,10 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),
         Command::Inspect(args) => inspect::inspect(&session, &args),
-        Command::Bench { what: BenchCommand::Models(args) } => bench::models(&session, &args),
+        Command::Bench { what } => match what {
+            BenchCommand::Models(args) => bench::models(&session, &args),
+            BenchCommand::Scale(args) => bench_scale::scale(&session, &args),
+        },
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "serveflow", &mut text);
@@ -88,6 +95,21 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
 fn clock_ns() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The sample in the present directory, or in the project that this program was built from;
+/// `option` names another.
+fn find_sample(named: Option<&Path>, option: &str) -> anyhow::Result<PathBuf> {
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(SAMPLE);
+    let places = match named {
+        Some(dir) => vec![dir.to_owned()],
+        None => vec![PathBuf::from(SAMPLE), built_from],
+    };
+    let found = places.iter().find(|dir| dir.join("labels.csv").is_file());
+    found.cloned().with_context(|| {
+        let tried: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
+        format!("no sample with a labels.csv in {}; name one with {option}", tried.join(" or "))
+    })
 }
 
 /// The label book of labelled captures.

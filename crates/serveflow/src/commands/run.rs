@@ -3,16 +3,17 @@
 use super::Session;
 use super::args::RunArgs;
 use anyhow::Context;
+use serveflow::config::Config;
 use serveflow::patient::PatientSource;
-use serveflow::{lanes, summary};
-use serveflow_core::engine::Engine;
-use serveflow_io::drive::Worker;
-use serveflow_io::{FileSource, SINKS, Sink, Source};
+use serveflow::summary;
+use serveflow::workers::{self, Crew, Post, Served};
+use serveflow_core::FlowConfig;
+use serveflow_core::shard::Sharder;
+use serveflow_io::{FileSource, SINKS, SharedWriter, Sink, Source, share_out};
 use serveflow_model::bundle::Bundle;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     if args.provisional {
         typed.output.provisional = Some(true);
     }
+    if let Some(workers) = args.workers {
+        typed.limits.workers = Some(workers);
+    }
     let mut config = typed.check(&bundle.flow_config())?;
     bundle.place(&config.lanes.places(&bundle)?);
     if typed.flows.seed.is_none() {
@@ -36,28 +40,19 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     }
     let paths = serveflow_io::expand(&args.captures)?;
     args.out.as_ref().map_or(Ok(()), |out| super::keep_captures(out, &paths))?;
-    let mut sink = open_sink(&config.format, args, &bundle)?;
-    let mut engine = Engine::new(Arc::clone(&bundle.cascade), config.engine);
-    let mut lanes = lanes::build(&bundle.models, config.lane_jobs);
-    let stop = stop_flag()?;
-    let mut source = open_source(paths, &stop);
-    let started = session.wall_ns();
-    let outcome = Worker {
-        engine: &mut engine,
-        lanes: &mut lanes,
-        sink: sink.as_mut(),
-        wall: &mut || session.wall_ns(),
-        batch_frames: config.batch_frames,
-        when_full: config.lanes.when_full(true),
+    if config.workers == 0 {
+        config.workers = workers::worth_while(&paths);
     }
-    .run(source.as_mut(), &mut |_, _| match stop.load(Ordering::Relaxed) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    });
+    let sinks = open_sinks(&config, args, &bundle)?;
+    let stop = stop_flag()?;
+    let sources = open_sources(paths, &stop, &config);
+    let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
+    let started = session.wall_ns();
+    let crew = Crew { bundle: &bundle, config: &config, wall: super::clock_ns, stop: &stop };
+    let Served { accounts, outcome } = workers::serve(&crew, posts.collect());
     let took = std::time::Duration::from_nanos(session.wall_ns() - started);
-    let accounts = engine.accounts();
-    session.say(&summary::accounts(accounts));
-    session.say(&summary::speed(accounts, took));
+    session.say(&summary::accounts(&accounts));
+    session.say(&summary::speed(&accounts, took));
     let outcome = match outcome {
         // The reader of our output has seen enough: nobody is left to tell.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
@@ -68,6 +63,22 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         session.say("stopped before the end of the input\n");
     }
     Ok(super::ended(&outcome.damaged))
+}
+
+/// A source for each worker: the captures, or a share of them.
+fn open_sources(
+    paths: Vec<PathBuf>,
+    stop: &Arc<AtomicBool>,
+    config: &Config,
+) -> Vec<Box<dyn Source>> {
+    let source = open_source(paths, stop);
+    if config.workers == 1 {
+        return vec![source];
+    }
+    let FlowConfig { vlan_in_key, seed, .. } = config.engine.flows;
+    let sharder = Sharder::new(config.workers as u32, vlan_in_key, seed);
+    let shares = share_out(source, sharder).into_iter();
+    shares.map(|share| -> Box<dyn Source> { Box::new(share) }).collect()
 }
 
 /// The captures; pipes and the like on a thread, so that they do not hold up a stop.
@@ -82,8 +93,14 @@ fn output(args: &RunArgs) -> String {
     args.out.as_ref().map_or("standard output".to_owned(), |path| path.display().to_string())
 }
 
-fn open_sink(format: &str, args: &RunArgs, bundle: &Bundle) -> anyhow::Result<Box<dyn Sink>> {
-    let kind = SINKS.iter().find(|kind| kind.name == format).context("the config was checked")?;
+/// A sink for each worker, all with one output.
+fn open_sinks(
+    config: &Config,
+    args: &RunArgs,
+    bundle: &Bundle,
+) -> anyhow::Result<Vec<Box<dyn Sink>>> {
+    let kind = SINKS.iter().find(|kind| kind.name == config.format);
+    let kind = kind.context("the config was checked")?;
     let writer: Box<dyn Write + Send> = match &args.out {
         None => Box::new(io::stdout()),
         Some(path) => {
@@ -91,8 +108,11 @@ fn open_sink(format: &str, args: &RunArgs, bundle: &Bundle) -> anyhow::Result<Bo
             Box::new(file.with_context(|| format!("{}: cannot write", path.display()))?)
         }
     };
+    let writer = SharedWriter::new(writer);
     let stages = bundle.cascade.stages().iter().map(|stage| stage.name.clone());
-    Ok((kind.open)(writer, bundle.cascade.labels(), &stages.collect::<Vec<_>>()))
+    let (labels, stages) = (bundle.cascade.labels(), stages.collect::<Vec<_>>());
+    let open = |worker| (kind.open)(Box::new(writer.clone()), labels, &stages, worker == 0);
+    Ok((0..config.workers).map(open).collect())
 }
 
 /// Set by SIGINT and SIGTERM: the run ends, and every open flow gets its verdict.

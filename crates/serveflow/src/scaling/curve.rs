@@ -25,6 +25,8 @@ pub struct Inputs {
     pub flows_per_packet: f64,
     /// Packets of a block.
     pub block_packets: usize,
+    /// Packets of a batch of a worker that reads for itself.
+    pub alone_packets: usize,
     /// Blocks for each worker that may be read and not yet taken by all.
     pub blocks_ahead: usize,
     /// Seed of hashes and draws.
@@ -140,10 +142,12 @@ pub fn curve(inputs: &Inputs, cores: &[usize]) -> Vec<Point> {
 }
 
 fn point(inputs: &Inputs, cores: usize) -> Point {
-    let shards = Shards::hashed(&inputs.flow_sizes, inputs.flows, cores, inputs.seed);
+    let shards = Shards::hashed(&inputs.flow_sizes, inputs.flows, cores, inputs.seed)
+        .with_flows_per_packet(inputs.flows_per_packet);
     let setup = Setup {
         blocks: BLOCKS.0 + BLOCKS.1 * cores,
         block_packets: inputs.block_packets,
+        alone_packets: inputs.alone_packets,
         blocks_ahead: inputs.blocks_ahead,
         seed: inputs.seed,
     };
@@ -172,17 +176,22 @@ fn bounds(inputs: &Inputs, shards: &Shards) -> Vec<(Binds, f64)> {
     let costs = &inputs.costs;
     let count = shards.packets.len();
     let memory = (Binds::Memory, inputs.memory.packets_per_s(count));
-    let average = costs.serve_ns(inputs.flows_per_packet);
+    // What a packet costs in a batch of so many, with so many flows for each.
+    let served = |packets: f64, flows: f64| costs.serve_ns(packets, packets * flows) / packets;
+    let flows = inputs.flows_per_packet;
     if count == 1 {
-        return vec![(Binds::Workers, 1e9 / (costs.read_ns + average)), memory];
+        let packet_ns = costs.read_ns + served(inputs.alone_packets.max(1) as f64, flows);
+        return vec![(Binds::Workers, 1e9 / packet_ns), memory];
     }
-    let (share, flows_per_packet) = shards.largest();
+    let block = inputs.block_packets as f64;
+    let (share, flows_of_largest) = shards.largest();
     // A block is left once and taken by each.
-    let hand_ns = costs.hand_ns * count as f64 / inputs.block_packets as f64;
+    let hand_ns = costs.hand_ns * count as f64 / block;
+    let average = served(block / count as f64, flows);
     let packet_ns = costs.read_ns + costs.part_ns + hand_ns + average;
     vec![
         (Binds::Workers, count as f64 * 1e9 / packet_ns),
-        (Binds::Shard, 1e9 / (share * costs.serve_ns(flows_per_packet))),
+        (Binds::Shard, 1e9 / (share * served(block * share, flows_of_largest))),
         (Binds::Reader, 1e9 / costs.read_ns),
         (Binds::Board, 1e9 / hand_ns),
         memory,
@@ -218,8 +227,8 @@ fn reason(inputs: &Inputs, point: &Point) -> String {
     let most = format!("at most {:.2} million packets/s", point.bound / 1e6);
     match point.binds {
         Binds::Workers => format!(
-            "sharing costs {:.1} ns of each packet to part and {:.0} ns of each part to hand over, which one \
-             worker alone does not pay",
+            "sharing costs {:.1} ns of each packet to part and {:.0} ns of each part to hand over, and small \
+             parts make small jobs",
             costs.part_ns, costs.hand_ns
         ),
         Binds::Shard => format!(
@@ -236,7 +245,7 @@ fn reason(inputs: &Inputs, point: &Point) -> String {
             point.cores, costs.hand_ns
         ),
         Binds::Memory => format!(
-            "a packet moves {:.0} bytes, and memory allows {most}",
+            "a packet moves {:.0} bytes, and memory as fast as here allows {most}",
             inputs.memory.bytes_per_packet
         ),
         Binds::Waiting => format!(

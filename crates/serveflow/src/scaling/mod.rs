@@ -8,8 +8,10 @@
 //! workers really do, to hold the simulation against.
 
 pub mod curve;
+pub mod machine;
 pub mod measure;
 pub mod shards;
 pub mod sim;
+pub mod tape;
 pub mod text;
 pub mod trial;

@@ -49,6 +49,18 @@ impl Shards {
         }
     }
 
+    /// The same shares of packets, with so many flows for each packet on average: a five-tuple may
+    /// carry several flows, one after another.
+    #[must_use]
+    pub fn with_flows_per_packet(mut self, average: f64) -> Self {
+        let pairs = self.packets.iter().zip(&self.flows_per_packet);
+        let now: f64 = pairs.map(|(share, flows)| share * flows).sum();
+        if now > 0.0 {
+            self.flows_per_packet.iter_mut().for_each(|flows| *flows *= average / now);
+        }
+        self
+    }
+
     /// The worker with the most packets: its share, and its flows for each packet.
     #[must_use]
     pub fn largest(&self) -> (f64, f64) {

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
 /// What the steps cost on one core, nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Costs {
     /// To read a packet: its block, and the record it stands in. One worker at a time reads.
     pub read_ns: f64,
@@ -23,21 +23,40 @@ pub struct Costs {
     pub wake_ns: f64,
     /// To parse a packet, find its flow, and keep it.
     pub packet_ns: f64,
-    /// To encode and score a flow in all stages that it asks, and to tell its verdict.
-    pub flow_ns: f64,
+    /// To serve a batch, whatever is in it.
+    pub batch_ns: f64,
+    /// The stages.
+    pub stages: Vec<StageCost>,
+}
+
+/// What a stage costs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StageCost {
+    /// Name of the stage.
+    pub name: String,
+    /// Share of the flows that ask it.
+    pub share: f64,
+    /// To encode a flow, to ask, and to hear the gate, nanoseconds.
+    pub ask_ns: f64,
+    /// To score a flow, nanoseconds.
+    pub row_ns: f64,
+    /// To score a job, whatever is in it, nanoseconds: small parts make small jobs, which cost more a
+    /// flow.
+    pub job_ns: f64,
 }
 
 impl Costs {
-    /// What a packet costs a worker that reads for itself, nanoseconds.
+    /// What a batch of so many packets, which begin so many flows, costs its worker, nanoseconds.
     #[must_use]
-    pub fn alone_ns(&self, flows_per_packet: f64) -> f64 {
-        self.read_ns + self.serve_ns(flows_per_packet)
-    }
-
-    /// What a packet costs once it is with its worker, nanoseconds.
-    #[must_use]
-    pub fn serve_ns(&self, flows_per_packet: f64) -> f64 {
-        self.packet_ns + self.flow_ns * flows_per_packet
+    pub fn serve_ns(&self, packets: f64, flows: f64) -> f64 {
+        let stage = |stage: &StageCost| {
+            let rows = flows * stage.share;
+            // Flows come by chance: how likely it is that the batch has any for the stage.
+            let jobs = 1.0 - (-rows).exp();
+            rows * (stage.ask_ns + stage.row_ns) + jobs * stage.job_ns
+        };
+        let stages: f64 = self.stages.iter().map(stage).sum();
+        self.batch_ns + packets * self.packet_ns + stages
     }
 }
 
@@ -48,6 +67,8 @@ pub struct Setup {
     pub blocks: usize,
     /// Packets of a block.
     pub block_packets: usize,
+    /// Packets of a batch of a worker that reads for itself.
+    pub alone_packets: usize,
     /// Blocks for each worker that may be read and not yet taken by all.
     pub blocks_ahead: usize,
     /// Seed of what falls into which block.
@@ -89,10 +110,11 @@ pub fn play(costs: &Costs, shards: &Shards, setup: &Setup) -> Played {
 
 /// A single worker reads for itself, and shares nothing.
 fn alone(costs: &Costs, shards: &Shards, setup: &Setup) -> Played {
-    let packets = (setup.blocks * setup.block_packets) as f64;
-    let packet_ns = costs.alone_ns(shards.flows_per_packet[0]);
+    let batch = setup.alone_packets.max(1) as f64;
+    let batch_ns = costs.serve_ns(batch, batch * shards.flows_per_packet[0]);
+    let packet_ns = costs.read_ns + batch_ns / batch;
     Played {
-        took_ns: packets * packet_ns,
+        took_ns: (setup.blocks * setup.block_packets) as f64 * packet_ns,
         packets_per_s: 1e9 / packet_ns,
         reading: costs.read_ns / packet_ns,
         board: 0.0,
@@ -219,8 +241,9 @@ impl<'a> Play<'a> {
             self.wake_all(left); // There may be room to read again.
         }
         if let Some(packets) = part {
-            let flows_per_packet = self.shards.flows_per_packet[worker];
-            let ns = f64::from(packets) * self.costs.serve_ns(flows_per_packet);
+            let packets = f64::from(packets);
+            let flows = packets * self.shards.flows_per_packet[worker];
+            let ns = self.costs.serve_ns(packets, flows);
             self.queues[worker].served_ns += ns;
             self.end = self.end.max(left + ns);
             self.plan(left + ns, worker, What::Look);

@@ -1,6 +1,6 @@
 //! What `run` writes: lines that parse, keys that are documented, accounts that balance.
 
-use super::kit::{self, Ran, put, run, scratch, text};
+use super::kit::{self, Ran, data, put, run, scratch, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ const KEYS: [&str; 17] = [
 ];
 
 fn capture() -> std::path::PathBuf {
-    kit::data().join("test/http.pcap.zst")
+    data().join("test/http.pcap.zst")
 }
 
 /// Fails unless accounts balance and are those of the final verdicts.
@@ -175,4 +175,34 @@ fn a_full_device_is_an_error_with_a_sentence() {
             .exits(1)
             .says(&["/dev/full: cannot write verdicts"]);
     }
+}
+
+#[test]
+fn several_workers_tell_the_same_verdicts() {
+    let capture = data().join("test/dns.pcap.zst");
+    let plain = |ran: Ran| {
+        let mut verdicts = ran.verdicts();
+        for verdict in &mut verdicts {
+            // Workers number their own flows: numbers differ, and are each given once.
+            verdict.as_object_mut().unwrap().remove("flow").unwrap();
+        }
+        verdicts.sort_by_key(ToString::to_string);
+        verdicts
+    };
+    let one = run(&[&capture], &["--workers", "1"]).exits(0);
+    let flows = one.account("flows:");
+    let expected = plain(one);
+    for workers in ["2", "5"] {
+        let ran = run(&[&capture], &["--workers", workers]).exits(0);
+        assert_eq!(ran.account("flows:"), flows);
+        let mut numbers: Vec<_> = ran.verdicts().iter().map(|v| v["flow"].as_u64()).collect();
+        numbers.dedup();
+        assert_eq!(numbers.len(), expected.len(), "each flow has a number of its own");
+        assert_eq!(plain(ran), expected, "{workers} workers");
+    }
+    let csv = run(&[&capture], &["--workers", "3", "--format", "csv"]).exits(0);
+    let headings = csv.out.lines().filter(|line| line.starts_with("flow,")).count();
+    assert!(csv.out.starts_with("flow,") && headings == 1, "one heading, and it is the first line");
+    assert_eq!(csv.out.lines().count(), expected.len() + 1);
+    run(&[&capture], &["--workers", "5000"]).exits(1).says(&["limits.workers", "5000"]);
 }

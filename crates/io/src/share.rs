@@ -1,0 +1,229 @@
+//! One source for several workers: each gets the packets of its own flows, in order.
+//!
+//! Nobody is the reader. A worker that has nothing to do reads the next block, parts its frames by flow,
+//! and leaves each worker its part; parts are numbered, and every worker takes them in order. So reading
+//! is one at a time, parting and serving are not, and no core idles while there is work. Frames are not
+//! copied: the parts of a block borrow its bytes.
+
+use crate::batch::Batch;
+use crate::error::SourceError;
+use crate::source::Source;
+use serveflow_core::shard::Sharder;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+
+/// Frames that are read at once: as many as a block holds.
+const BLOCK_FRAMES: usize = 4096;
+/// Blocks for each worker that may be read and not yet taken by all; then reading waits.
+const BLOCKS_AHEAD: u64 = 4;
+
+/// A worker's share of a source.
+pub struct Share {
+    shared: Arc<Shared>,
+    index: usize,
+    /// The block that this worker is parting, and its parts.
+    whole: Batch,
+    parts: Vec<Batch>,
+    name: String,
+}
+
+/// Parts a source among workers by flow.
+#[must_use]
+pub fn share_out(source: Box<dyn Source>, sharder: Sharder) -> Vec<Share> {
+    let name = source.name().to_owned();
+    let queues = (0..sharder.shards()).map(|_| Queue::default()).collect();
+    let shared = Arc::new(Shared {
+        sharder,
+        reader: Mutex::new(Reader { source, blocks: 0 }),
+        board: Mutex::new(Board { queues, blocks: 0, is_over: false }),
+        changed: Condvar::new(),
+    });
+    let share = |index| Share {
+        shared: Arc::clone(&shared),
+        index,
+        whole: Batch::new(),
+        parts: Vec::new(),
+        name: name.clone(),
+    };
+    (0..sharder.shards()).map(share).collect()
+}
+
+struct Shared {
+    sharder: Sharder,
+    reader: Mutex<Reader>,
+    board: Mutex<Board>,
+    /// Something was read, left or taken.
+    changed: Condvar,
+}
+
+/// The source, and how many blocks it has given.
+struct Reader {
+    source: Box<dyn Source>,
+    blocks: u64,
+}
+
+/// What was read and waits for its workers.
+struct Board {
+    queues: Vec<Queue>,
+    /// Blocks that were read.
+    blocks: u64,
+    /// Whether there are no more.
+    is_over: bool,
+}
+
+/// A worker's parts.
+#[derive(Default)]
+struct Queue {
+    /// Number of the block that comes next.
+    next: u64,
+    /// The parts of that block and later ones; `None` while one is still being made.
+    parts: VecDeque<Option<Batch>>,
+    /// Empty batches whose memory is used again.
+    spare: Vec<Batch>,
+    /// Whether the worker is gone: it takes nothing and holds nobody up.
+    is_gone: bool,
+}
+
+impl Queue {
+    fn put(&mut self, block: u64, part: Batch) {
+        if self.is_gone {
+            return;
+        }
+        let at = (block - self.next) as usize;
+        if self.parts.len() <= at {
+            self.parts.resize_with(at + 1, || None);
+        }
+        self.parts[at] = Some(part);
+    }
+
+    /// The next part that holds a frame, if it is there. `spent` comes back for reuse.
+    fn take(&mut self, spent: &mut Batch) -> bool {
+        while matches!(self.parts.front(), Some(Some(_))) {
+            let part = self.parts.pop_front().flatten().expect("the front was looked at");
+            self.next += 1;
+            let found = !part.is_empty();
+            self.spare.push(if found { std::mem::replace(spent, part) } else { part });
+            if found {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Board {
+    /// Whether another block may be read.
+    fn has_room(&self) -> bool {
+        let working = self.queues.iter().filter(|queue| !queue.is_gone);
+        let behind = working.map(|queue| queue.next).min().unwrap_or(self.blocks);
+        self.blocks - behind < BLOCKS_AHEAD * self.queues.len() as u64
+    }
+}
+
+impl Shared {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().expect("nobody panics at the board")
+    }
+
+    /// The reader, if nobody is reading.
+    fn reader(&self) -> Option<MutexGuard<'_, Reader>> {
+        match self.reader.try_lock() {
+            Ok(reader) => Some(reader),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(_)) => panic!("the source panicked under another worker"),
+        }
+    }
+}
+
+impl Share {
+    /// Reads a block and leaves each worker its part.
+    fn read(&mut self, mut reader: MutexGuard<'_, Reader>) -> Result<(), SourceError> {
+        let shared = Arc::clone(&self.shared);
+        let filled = reader.source.fill(&mut self.whole, BLOCK_FRAMES);
+        reader.source.name().clone_into(&mut self.name);
+        let block = reader.blocks;
+        let is_block = matches!(filled, Ok(count) if count > 0);
+        reader.blocks += u64::from(is_block);
+        {
+            // The next block's number must not be given out before this one's.
+            let mut board = shared.board();
+            board.blocks = reader.blocks;
+            board.is_over |= matches!(filled, Ok(0));
+            drop(reader);
+            let spare = |queue: &mut Queue| queue.spare.pop().unwrap_or_default();
+            self.parts.extend(board.queues.iter_mut().map(spare));
+        }
+        shared.changed.notify_all();
+        if is_block {
+            self.part(block);
+        }
+        let mut board = shared.board();
+        for (queue, part) in board.queues.iter_mut().zip(self.parts.drain(..)) {
+            if is_block {
+                queue.put(block, part);
+            } else {
+                queue.spare.push(part);
+            }
+        }
+        drop(board);
+        shared.changed.notify_all();
+        filled.map(|_| ())
+    }
+
+    /// Parts the frames that were read. Those of no flow are anybody's: workers take turns.
+    fn part(&mut self, block: u64) {
+        let turn = (block % self.parts.len() as u64) as usize;
+        self.parts.iter_mut().for_each(|part| part.begin_like(&self.whole));
+        for (at, packet) in self.whole.iter().enumerate() {
+            let shard = self.shared.sharder.shard(&packet).unwrap_or(turn);
+            self.parts[shard].push_from(&self.whole, at);
+        }
+        self.whole.clear();
+    }
+}
+
+impl Source for Share {
+    /// Frames come a part of a block at a time: `max_frames` is no use, since they are read already.
+    fn fill(&mut self, batch: &mut Batch, _max_frames: usize) -> Result<usize, SourceError> {
+        batch.clear();
+        let shared = Arc::clone(&self.shared);
+        let mut board = shared.board();
+        loop {
+            let next = board.queues[self.index].next;
+            let found = board.queues[self.index].take(batch);
+            if board.queues[self.index].next != next {
+                shared.changed.notify_all();
+            }
+            if found {
+                return Ok(batch.len());
+            }
+            if board.is_over && board.queues[self.index].next == board.blocks {
+                return Ok(0);
+            }
+            let reader = if board.has_room() && !board.is_over { shared.reader() } else { None };
+            if let Some(reader) = reader {
+                drop(board);
+                self.read(reader)?;
+                board = shared.board();
+            } else {
+                board = shared.changed.wait(board).expect("nobody panics at the board");
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // A worker that ended early must not hold up the others, even when it panicked.
+        if let Ok(mut board) = self.shared.board.lock() {
+            let queue = &mut board.queues[self.index];
+            queue.is_gone = true;
+            queue.parts.clear();
+        }
+        self.shared.changed.notify_all();
+    }
+}
