@@ -7,6 +7,7 @@
 use crate::features::layout::HeaderLayout;
 use crate::parse::{Header, Parsed, Section};
 use crate::reserve::{bytes_used, room_for};
+use std::hint::black_box;
 
 /// No cell.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -46,11 +47,11 @@ pub struct Headers<'a> {
 
 impl Headers<'_> {
     /// Writes header words and presence into `words`, which holds zeros: those of the layout that
-    /// were captured.
+    /// were captured, and of them the bits that `keep` has, word for word.
     ///
     /// # Panics
-    /// When `words` is shorter than [`HeaderLayout::packet_words`].
-    pub fn write(&self, layout: &HeaderLayout, words: &mut [u32]) {
+    /// When `words` or `keep` is shorter than [`HeaderLayout::packet_words`].
+    pub fn write(&self, layout: &HeaderLayout, keep: &[u32], words: &mut [u32]) {
         let mut whole = [0; INLINE + SPILL];
         let bytes: &[u8] = match self.spill {
             None => &self.cell.bytes,
@@ -64,7 +65,7 @@ impl Headers<'_> {
         for part in self.cell.parts {
             let Some(header) = part.header else { continue };
             let end = at + usize::from(part.words) * 4;
-            layout.write_header(header, &bytes[at..end], words);
+            layout.write_header(header, &bytes[at..end], Some(keep), words);
             at = end;
         }
     }
@@ -202,10 +203,12 @@ impl PacketPool {
         self.cells[tail as usize].next = cell;
     }
 
-    /// What a cell is linked to; only good for bringing its cache line.
+    /// Reads both cache lines of a cell; what it is linked to.
     #[inline]
-    pub(crate) fn next(&self, cell: u32) -> u32 {
-        self.cells[cell as usize].next
+    pub(crate) fn touch(&self, cell: u32) -> u32 {
+        let cell = &self.cells[cell as usize];
+        black_box(cell.bytes[INLINE - 1]);
+        cell.next
     }
 
     /// The numbers of a cell.
@@ -330,7 +333,7 @@ mod tests {
                     let cell = pool.keep(meta, data, &parsed).unwrap();
                     let mut kept = vec![0; layout.packet_words()];
                     let record = pool.record(cell, 1).packets().next().unwrap();
-                    record.headers.write(&layout, &mut kept);
+                    record.headers.write(&layout, &vec![u32::MAX; kept.len()], &mut kept);
                     let mut written = vec![0; layout.packet_words()];
                     layout.write(data, &parsed, &mut written);
                     assert_eq!(kept, written, "IPv4 {ip} words, TCP {tcp:?}, {cut} bytes");

@@ -4,6 +4,7 @@
 //! `serveflow-model`, training and evaluation in `serveflow-train`.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod config;
 pub mod lanes;
 pub mod patient;

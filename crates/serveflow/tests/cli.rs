@@ -4,6 +4,7 @@
 mod cli {
     pub(crate) mod kit;
 
+    mod benches;
     mod configs;
     mod evaluations;
     mod exits;

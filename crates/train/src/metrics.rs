@@ -47,6 +47,15 @@ impl Confusion {
         self.counts[usize::from(truth) * (self.classes + 1) + column] += 1;
     }
 
+    /// Adds another table's counts.
+    ///
+    /// # Panics
+    /// When the tables have different classes.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.classes, other.classes, "tables of the same classes");
+        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
+    }
+
     /// Flows of class `truth` that were answered `answer`.
     #[must_use]
     pub fn count(&self, truth: usize, answer: usize) -> u64 {

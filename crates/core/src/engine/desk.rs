@@ -1,16 +1,34 @@
 //! The desk: jobs being filled, jobs to be submitted, and empty ones to be used again.
+//!
+//! A flow that asks leaves its record's place, and rows are encoded when a job is closed: what a record
+//! holds while its flow is asked never changes, and many records' memory arrives together.
 
-use crate::engine::Cascade;
+use crate::engine::{AHEAD, Cascade};
+use crate::features::Features;
 use crate::lane::Job;
+use crate::record::PacketPool;
 use crate::rows::{Rows, Scores};
 use std::collections::VecDeque;
+use std::hint::black_box;
+
+/// A flow that asks, as its row needs it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking {
+    pub(super) ticket: u32,
+    /// Number of the flow.
+    pub(super) flow: u64,
+    /// First cell of its record, and how many packets of it the stage sees.
+    pub(super) head: u32,
+    pub(super) packets: u16,
+}
 
 // Jobs wander between these lists and the lanes: boxed, they move as one word.
 #[allow(clippy::vec_box)]
 #[derive(Debug)]
 pub(super) struct Desk {
-    /// The job that each stage fills.
+    /// The job that each stage fills, and the records of its rows.
     open: Vec<Box<Job>>,
+    records: Vec<Vec<(u32, u16)>>,
     ready: VecDeque<Box<Job>>,
     spare: Vec<Vec<Box<Job>>>,
     /// Jobs that are with a lane.
@@ -24,6 +42,7 @@ impl Desk {
         let empty = |(stage, _)| empty_job(cascade, stage, batch);
         Self {
             open: cascade.stages().iter().enumerate().map(empty).collect(),
+            records: cascade.stages().iter().map(|_| Vec::with_capacity(batch)).collect(),
             ready: VecDeque::new(),
             spare: cascade.stages().iter().map(|_| Vec::new()).collect(),
             out: 0,
@@ -31,31 +50,34 @@ impl Desk {
         }
     }
 
-    /// The open job of a stage, to add a row to.
-    pub(super) fn open(&mut self, stage: usize) -> &mut Job {
-        &mut self.open[stage]
-    }
-
-    /// Moves a stage's job on when it is full.
-    pub(super) fn close_if_full(&mut self, cascade: &Cascade, stage: usize) {
-        if self.open[stage].tickets.len() >= self.batch {
-            self.close(cascade, stage);
+    /// Adds a flow to a stage's open job, which moves on when it is full.
+    pub(super) fn ask(&mut self, cascade: &Cascade, pool: &PacketPool, stage: usize, flow: Asking) {
+        let job = &mut self.open[stage];
+        job.tickets.push(flow.ticket);
+        job.flows.push(flow.flow);
+        self.records[stage].push((flow.head, flow.packets));
+        if job.tickets.len() >= self.batch {
+            self.close(cascade, pool, stage);
         }
     }
 
     /// Moves every job on that has a row.
-    pub(super) fn close_all(&mut self, cascade: &Cascade) {
+    pub(super) fn close_all(&mut self, cascade: &Cascade, pool: &PacketPool) {
         for stage in 0..self.open.len() {
             if !self.open[stage].tickets.is_empty() {
-                self.close(cascade, stage);
+                self.close(cascade, pool, stage);
             }
         }
     }
 
-    fn close(&mut self, cascade: &Cascade, stage: usize) {
+    fn close(&mut self, cascade: &Cascade, pool: &PacketPool, stage: usize) {
         let fresh = self.spare[stage].pop();
         let fresh = fresh.unwrap_or_else(|| empty_job(cascade, stage, self.batch));
-        self.ready.push_back(std::mem::replace(&mut self.open[stage], fresh));
+        let mut job = std::mem::replace(&mut self.open[stage], fresh);
+        let records = &mut self.records[stage];
+        encode(&cascade.stages()[stage].features, pool, records, &mut job.rows);
+        records.clear();
+        self.ready.push_back(job);
     }
 
     pub(super) fn next_ready(&mut self) -> Option<Box<Job>> {
@@ -106,4 +128,23 @@ fn empty_job(cascade: &Cascade, stage: usize, batch: usize) -> Box<Job> {
         scores: Scores::default(),
         failed: false,
     })
+}
+
+/// Encodes the rows of these records, given by first cell and length.
+fn encode(features: &Features, pool: &PacketPool, records: &[(u32, u16)], rows: &mut Rows) {
+    for group in records.chunks(AHEAD) {
+        // Chains are followed side by side: one after the other, each link would be waited for.
+        let longest = group.iter().map(|record| record.1).max().unwrap_or(0);
+        let mut cells = [0; AHEAD];
+        cells.iter_mut().zip(group).for_each(|(cell, record)| *cell = record.0);
+        for step in 0..longest {
+            for (cell, _) in cells.iter_mut().zip(group).filter(|(_, record)| step < record.1) {
+                *cell = pool.touch(*cell);
+            }
+        }
+        black_box(cells);
+        for &(head, packets) in group {
+            features.encode(&pool.record(head, usize::from(packets)), rows);
+        }
+    }
 }

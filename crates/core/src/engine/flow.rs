@@ -1,5 +1,6 @@
 //! A flow's way: waiting, asked, done.
 
+use super::desk::Asking;
 use super::room::{Cut, Pending};
 use super::{AHEAD, Cascade, Engine};
 use crate::gate::best_class;
@@ -72,7 +73,7 @@ impl Engine {
         while self.room.take_due(now, &mut taken) {
             for tickets in taken.chunks(AHEAD) {
                 let heads = tickets.iter().map(|&ticket| self.room[ticket].head);
-                let touched = heads.filter(|&head| head != NONE).map(|head| self.pool.next(head));
+                let touched = heads.filter(|&head| head != NONE).map(|head| self.pool.touch(head));
                 black_box(touched.fold(0, |all, next| all | next));
                 for &ticket in tickets {
                     self.pass_deadline(ticket, now);
@@ -167,12 +168,9 @@ impl Engine {
         pending.asked_wall_ns = self.wall_ns;
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.asked += 1;
-        let record = self.pool.record(pending.head, usize::from(question.packets));
-        let job = self.desk.open(stage);
-        self.cascade.stages()[stage].features.encode(&record, &mut job.rows);
-        job.tickets.push(ticket);
-        job.flows.push(pending.id);
-        self.desk.close_if_full(&self.cascade, stage);
+        let (flow, head, packets) = (pending.id, pending.head, question.packets);
+        let asking = Asking { ticket, flow, head, packets };
+        self.desk.ask(&self.cascade, &self.pool, stage, asking);
     }
 
     /// Takes the answers of a scored job.
@@ -183,8 +181,15 @@ impl Engine {
             self.shed(job);
             return;
         }
-        for (row, &ticket) in job.tickets.iter().enumerate() {
-            self.answer(ticket, job.stage, job.scores.row(row));
+        for (group, tickets) in job.tickets.chunks(AHEAD).enumerate() {
+            let touched = tickets.iter().map(|&ticket| {
+                let pending = &self.room[ticket];
+                pending.id | self.table[pending.entry].first_at
+            });
+            black_box(touched.fold(0, |all, one| all | one));
+            for (row, &ticket) in (group * AHEAD..).zip(tickets) {
+                self.answer(ticket, job.stage, job.scores.row(row));
+            }
         }
         self.desk.give_back(job);
     }

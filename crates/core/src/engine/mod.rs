@@ -221,7 +221,7 @@ impl Engine {
             *tail = if ticket == DECIDED { NONE } else { self.room[ticket].tail };
         }
         let touched =
-            tails.into_iter().filter(|&tail| tail != NONE).map(|tail| self.pool.next(tail));
+            tails.into_iter().filter(|&tail| tail != NONE).map(|tail| self.pool.touch(tail));
         black_box(touched.fold(0, |all, next| all | next));
     }
 
@@ -248,7 +248,7 @@ impl Engine {
 
     /// Hands the jobs there are to their lanes. A lane that is full sheds the job's flows.
     pub fn submit(&mut self, lanes: &mut [Box<dyn Lane>]) {
-        self.desk.close_all(&self.cascade);
+        self.desk.close_all(&self.cascade, &self.pool);
         while let Some(job) = self.desk.next_ready() {
             if let Err(job) = self.hand_out(job, lanes) {
                 self.shed_job(job);
@@ -277,7 +277,7 @@ impl Engine {
             if !self.desk.has_work() {
                 return true;
             }
-            self.desk.close_all(&self.cascade);
+            self.desk.close_all(&self.cascade, &self.pool);
         }
     }
 

@@ -70,12 +70,9 @@ impl Encoder for HeaderBits {
     fn encode(&self, record: &FlowRecord<'_>, words: &mut [u32], _numbers: &mut [f32]) {
         let stride = self.layout.packet_words();
         for (packet, row) in record.packets().zip(words.chunks_exact_mut(stride)) {
-            packet.headers.write(&self.layout, row);
+            packet.headers.write(&self.layout, &self.keep, row);
             if self.masks.contains(Mask::TcpTimestamps) {
                 clear_timestamps(&self.layout, row);
-            }
-            for (word, keep) in row.iter_mut().zip(&self.keep) {
-                *word &= keep;
             }
         }
     }

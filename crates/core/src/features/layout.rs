@@ -190,18 +190,30 @@ impl HeaderLayout {
     }
 
     fn write_section(&self, frame: &[u8], section: Section, words: &mut [u32]) {
-        self.write_header(section.header, &frame[section.range()], words);
+        self.write_header(section.header, &frame[section.range()], None, words);
     }
 
-    /// Writes the whole words of a header, and that they were there.
-    pub(crate) fn write_header(&self, header: Header, bytes: &[u8], words: &mut [u32]) {
+    /// Writes the whole words of a header, and that they were there; of the words, those bits that
+    /// `keep` has, word for word.
+    #[inline]
+    pub(crate) fn write_header(
+        &self,
+        header: Header,
+        bytes: &[u8],
+        keep: Option<&[u32]>,
+        words: &mut [u32],
+    ) {
         let Some(first) = self.first_word(header) else { return };
         let (chunks, _) = bytes.as_chunks();
         if chunks.is_empty() {
             return;
         }
-        for (word, chunk) in words[first..].iter_mut().zip(chunks) {
-            *word = u32::from_be_bytes(*chunk);
+        let target = words[first..].iter_mut().zip(chunks);
+        match keep {
+            None => target.for_each(|(word, chunk)| *word = u32::from_be_bytes(*chunk)),
+            Some(keep) => target.zip(&keep[first..]).for_each(|((word, chunk), keep)| {
+                *word = u32::from_be_bytes(*chunk) & keep;
+            }),
         }
         // A run of presence bits, most significant first, may cross into the next word.
         let run = ((1_u64 << chunks.len()) - 1) << (64 - chunks.len() - first % 32);

@@ -7,7 +7,7 @@
 
 use super::Forest;
 use super::choose::{Costs, Way};
-use super::level::{Level, Set, Work};
+use super::level::{Level, Set, WORD, Work};
 use super::pack::{Packed, Packing};
 use super::slice::{self, Slices};
 use super::walk::{self, Walks};
@@ -46,14 +46,15 @@ impl BoundForest {
         let packing = Packing::new(forest);
         let walks = Walks::new(forest, &packing);
         let slices = Slices::new(forest, &packing);
-        let level = Level::here().pop().unwrap_or(Level::Portable);
         let mut costs = Costs::estimate(forest, walks.steps);
         if slices.is_none() {
             costs.narrow = f64::INFINITY;
             costs.wide = f64::INFINITY;
         }
         let (shape, classes) = (forest.shape(), forest.classes());
+        let level = Level::Portable;
         Self { shape, classes, packing, walks, slices, level, costs }
+            .at_level(Level::here().pop().unwrap_or(level))
     }
 
     /// The shape of the rows that it scores.
@@ -72,13 +73,16 @@ impl BoundForest {
     #[must_use]
     pub fn at_level(mut self, level: Level) -> Self {
         self.level = level;
+        if let Some(slices) = &mut self.slices {
+            slices.prepare(level);
+        }
         self
     }
 
     /// Measures on made-up rows which way to score is the cheapest for each number of rows. `clock`
     /// counts nanoseconds. This takes as long as scoring a few thousand rows.
     pub fn tune(&mut self, clock: &mut dyn FnMut() -> u64) {
-        let rows = super::choose::made_up(self.shape, slice::WORD * slice::WIDE);
+        let rows = super::choose::made_up(self.shape, WORD * slice::WIDE);
         let mut scores = Scores::default();
         scores.reset(rows.len(), self.classes);
         let mut measured = self.costs;

@@ -1,7 +1,8 @@
 //! Which way to score is the cheapest: an estimate, and a measurement that replaces it.
 
 use super::Forest;
-use super::slice::{WIDE, WORD};
+use super::level::WORD;
+use super::slice::WIDE;
 use serveflow_core::rows::{RowShape, Rows};
 
 /// Rows that are walked at once, so that packed rows stay in the cache.

@@ -8,8 +8,8 @@
 use super::{Forest, Kind};
 use serveflow_core::rows::Scores;
 
-/// Rows that are finished side by side.
-const LANES: usize = 8;
+/// Rows that are finished side by side: enough that no exponential waits for the one before.
+const LANES: usize = 16;
 
 /// How sums become scores.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ mod finish;
 pub mod import;
 mod level;
 pub mod naive;
+mod nodes;
 mod pack;
 mod program;
 mod slice;

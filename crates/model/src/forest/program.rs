@@ -7,11 +7,17 @@
 //! single instruction for 64 to 512 rows. Where both children have the same plane there is nothing to
 //! do, and where they have zeros and ones it is the test's own plane.
 
-use super::Tree;
+use super::{Node, Tree};
 
 /// Planes of the rows live in one buffer: zeros, ones, one plane per tested bit, then what the tree
 /// at hand computes.
 pub(super) const CONSTANTS: usize = 2;
+/// The place of the zeros.
+pub(super) const ZEROS: u16 = 0;
+/// Nodes of a tree whose leaves are numbered in more than two ways.
+const MANY_WAYS: usize = 16;
+/// Times that each node of such a tree is swapped.
+const PASSES: usize = 2;
 /// Bits of a leaf's number at the most.
 pub(super) const CODE_BITS: usize = 16;
 
@@ -38,7 +44,35 @@ impl Program {
     /// Compiles a tree, given the place of each node's test and the first free place of the buffer.
     /// None when it would not fit the buffer's 65,536 places.
     pub(super) fn new(tree: &Tree, tests: &[u16], free: usize) -> Option<Self> {
-        let leaves = number(tree);
+        let mut best: Option<Self> = None;
+        let mut swaps = vec![false; tree.nodes.len()];
+        let mut consider = |swaps: &[bool]| {
+            let program = Self::compile(tree, number(tree, swaps), tests, free)?;
+            let fewer = best.as_ref().is_none_or(|best| program.steps.len() < best.steps.len());
+            if fewer {
+                best = Some(program);
+            }
+            Some(fewer)
+        };
+        consider(&swaps)?;
+        let larger = larger_right(tree);
+        if consider(&larger)? {
+            swaps = larger;
+        }
+        // A small tree is numbered in more ways, one node swapped after the other.
+        for _ in 0..if swaps.len() <= MANY_WAYS { PASSES } else { 0 } {
+            for n in 0..swaps.len() {
+                swaps[n] = !swaps[n];
+                if !consider(&swaps)? {
+                    swaps[n] = !swaps[n];
+                }
+            }
+        }
+        best
+    }
+
+    /// Compiles a tree whose leaves are numbered.
+    fn compile(tree: &Tree, leaves: Vec<usize>, tests: &[u16], free: usize) -> Option<Self> {
         let count = leaves.len();
         let bits = count.next_power_of_two().trailing_zeros() as usize;
         if bits > CODE_BITS {
@@ -78,17 +112,31 @@ impl Program {
     }
 }
 
-/// The leaves from left to right.
-fn number(tree: &Tree) -> Vec<usize> {
+/// Where the right child has more leaves than the left one. Numbers that start with the larger child
+/// differ in fewer bits below most nodes, which saves steps.
+fn larger_right(tree: &Tree) -> Vec<bool> {
+    let mut sizes = vec![1u32; tree.nodes.len()];
+    let mut larger = vec![false; tree.nodes.len()];
+    for (n, node) in tree.nodes.iter().enumerate().rev() {
+        let size = |child: i32| sizes.get(child as usize).copied().unwrap_or(0);
+        let (left, right) = (size(node.left), size(node.right));
+        sizes[n] += left + right;
+        larger[n] = right > left;
+    }
+    larger
+}
+
+/// The leaves from left to right, with the children of some nodes swapped.
+fn number(tree: &Tree, swaps: &[bool]) -> Vec<usize> {
     let mut open = vec![if tree.nodes.is_empty() { !0 } else { 0 }];
     let mut leaves = Vec::with_capacity(tree.nodes.len() + 1);
     while let Some(at) = open.pop() {
         if at < 0 {
             leaves.push(!at as usize);
-        } else {
-            let node = &tree.nodes[at as usize];
-            open.extend([node.right, node.left]);
+            continue;
         }
+        let Node { left, right, .. } = tree.nodes[at as usize];
+        open.extend(if swaps[at as usize] { [left, right] } else { [right, left] });
     }
     leaves
 }

@@ -7,15 +7,12 @@
 //! in tree order within a class, so each sum is the naive one.
 
 use super::finish::Finish;
-use super::level::Set;
+use super::level::{BLOCK, Bytes, Level, Row, Set, Table, WORD};
 use super::pack::Packing;
-use super::program::{CONSTANTS, Mux, Program};
-use super::transpose::transpose_many;
+use super::program::{CONSTANTS, Mux, Program, ZEROS};
 use super::{Forest, Kind};
 use serveflow_core::rows::Scores;
 
-/// Rows of a plane's word.
-pub(super) const WORD: usize = 64;
 /// Words of a wide plane.
 pub(super) const WIDE: usize = 8;
 
@@ -28,9 +25,15 @@ pub(super) struct Slices {
     finish: Finish,
     /// The tested bits of a packed row, rising; the plane of bit `i` is `CONSTANTS + i`.
     bits: Vec<u32>,
+    /// The blocks of a row's words that have tested bits, and where these end in `asked`.
+    blocks: Vec<(usize, usize)>,
+    /// Each tested bit, counted from the start of its block.
+    asked: Vec<u8>,
     steps: Vec<Mux>,
     code: Vec<u16>,
     leaves: Vec<f32>,
+    /// The leaves byte by byte, for levels that look them up so.
+    bytes: Vec<Bytes>,
     trees: Vec<Span>,
 }
 
@@ -43,8 +46,11 @@ struct Span {
     leaves: usize,
 }
 
-/// Bits of a row that are transposed at once: a line of the cache.
-const LINE_BITS: usize = 512;
+/// Bits of a boosted tree's numbers at the least.
+const LEAST_BITS: usize = 4;
+
+/// Bits of a block.
+const BLOCK_BITS: u32 = 32 * BLOCK as u32;
 
 /// The buffer of planes: as many places as 16 bits can name, of which the system hands out what is
 /// touched. So no place needs to be checked.
@@ -55,19 +61,6 @@ fn places<const W: usize>() -> Box<Places<W>> {
     let mut places: Box<Places<W>> = zeros.try_into().expect("it has that many places");
     places[1] = [!0; W];
     places
-}
-
-/// Bits `512 line` and on of a row, and zeros behind its end.
-#[inline(always)]
-fn line_of(row: &[u32], line: usize) -> [u64; LINE_BITS / 64] {
-    let start = line * LINE_BITS / 32;
-    let mut words = [0; LINE_BITS / 32];
-    if let Some(whole) = row.get(start..start + LINE_BITS / 32) {
-        words.copy_from_slice(whole);
-    } else {
-        row[start..].iter().zip(&mut words).for_each(|(word, to)| *to = *word);
-    }
-    std::array::from_fn(|s| u64::from(words[2 * s + 1]) << 32 | u64::from(words[2 * s]))
 }
 
 /// Memory that a thread keeps between calls.
@@ -95,12 +88,19 @@ impl Slices {
             boosted,
             base,
             finish: Finish::of(forest),
+            blocks: Vec::new(),
+            asked: bits.iter().map(|bit| (bit % BLOCK_BITS) as u8).collect(),
             bits,
             steps: Vec::new(),
             code: Vec::new(),
             leaves: Vec::new(),
+            bytes: Vec::new(),
             trees: Vec::new(),
         };
+        for same in slices.bits.chunk_by(|a, b| a / BLOCK_BITS == b / BLOCK_BITS) {
+            let end = slices.blocks.last().map_or(0, |(_, end)| *end) + same.len();
+            slices.blocks.push(((same[0] / BLOCK_BITS) as usize, end));
+        }
         let classes = if boosted { forest.classes() } else { 1 };
         for class in 0..classes {
             for tree in forest.trees().iter().skip(class).step_by(classes) {
@@ -117,17 +117,30 @@ impl Slices {
 
     fn push(&mut self, program: &Program, class: usize, values: &[f32]) {
         self.steps.extend_from_slice(&program.steps);
-        self.code.extend_from_slice(&program.code);
+        // A boosted tree's table fills a vector, so its numbers may begin with zeros.
+        let bits = program.code.len().max(if self.boosted { LEAST_BITS } else { 0 });
+        self.code.extend(&program.code);
+        self.code.extend(std::iter::repeat_n(ZEROS, bits - program.code.len()));
         let width = values.len() / program.leaves.len();
         let start = self.leaves.len();
         for leaf in &program.leaves {
             self.leaves.extend_from_slice(&values[leaf * width..(leaf + 1) * width]);
         }
-        // A table has a power of two of entries, and fills a vector.
-        let entries = (1 << program.code.len()).max(if self.boosted { 16 } else { 1 });
-        self.leaves.resize(start + entries * width, 0.0);
+        self.leaves.resize(start + (width << bits), 0.0);
         let (steps, code, leaves) = (self.steps.len(), self.code.len(), self.leaves.len());
         self.trees.push(Span { class, steps, code, leaves });
+    }
+
+    /// Brings the leaves into the form that a level wants.
+    pub(super) fn prepare(&mut self, level: Level) {
+        self.bytes.clear();
+        if self.boosted && level.by_bytes() {
+            let (sixteens, _) = self.leaves.as_chunks::<16>();
+            self.bytes.extend(sixteens.iter().map(|entries| {
+                let bytes = entries.map(f32::to_le_bytes);
+                std::array::from_fn(|byte| bytes.map(|entry| entry[byte]))
+            }));
+        }
     }
 
     /// Scores up to 64 rows.
@@ -172,8 +185,11 @@ impl Slices {
         let buffer = buffer.get_or_insert_with(places);
         let mut rest = rows;
         for word in 0..len.div_ceil(WORD) {
-            self.transpose(&rest.clone().take(WORD), buffer, word);
-            rest.by_ref().take(WORD).for_each(drop);
+            let Some(first) = rest.next() else { break };
+            // Rows that are not there may be like any other: nobody asks for their scores.
+            let mut at_once = [Row::new(first); WORD];
+            at_once[1..].iter_mut().zip(rest.by_ref()).for_each(|(to, row)| *to = Row::new(row));
+            self.transpose(set, &at_once, buffer, word);
         }
         let padded = W * WORD;
         sums.clear();
@@ -184,28 +200,20 @@ impl Slices {
         self.finish.planes(sums, padded, len, scores, start);
     }
 
-    /// Turns up to 64 rows into word `word` of the planes of the tested bits.
+    /// Turns 64 rows into word `word` of the planes of the tested bits.
     #[inline(always)]
-    fn transpose<'a, const W: usize>(
+    fn transpose<S: Set, const W: usize>(
         &self,
-        rows: &(impl Iterator<Item = &'a [u32]> + Clone),
+        set: S,
+        rows: &[Row<'_>; WORD],
         buffer: &mut Places<W>,
         word: usize,
     ) {
-        let mut at = 0;
-        while let Some(first) = self.bits.get(at) {
-            let line = *first as usize / LINE_BITS;
-            let mut squares = [[0; LINE_BITS / 64]; 64];
-            for (to, row) in squares.iter_mut().zip(rows.clone()) {
-                *to = line_of(row, line);
-            }
-            transpose_many(&mut squares);
-            let in_line = |bit: &u32| *bit as usize / LINE_BITS == line;
-            while let Some(bit) = self.bits.get(at).filter(|bit| in_line(bit)) {
-                let plane = squares[(bit % 64) as usize][*bit as usize % LINE_BITS / 64];
-                buffer[CONSTANTS + at][word] = plane;
-                at += 1;
-            }
+        let mut start = 0;
+        for &(block, end) in &self.blocks {
+            let planes = &mut buffer[CONSTANTS + start..CONSTANTS + end];
+            set.columns(rows, block, &self.asked[start..end], planes, word);
+            start = end;
         }
     }
 
@@ -229,7 +237,9 @@ impl Slices {
                 compute(steps, buffer, free as u16);
             }
             let code = &self.code[from.code..span.code];
-            let table = &self.leaves[from.leaves..span.leaves];
+            let entries = &self.leaves[from.leaves..span.leaves];
+            let sixteens = from.leaves / 16..span.leaves / 16;
+            let table = Table { entries, bytes: self.bytes.get(sixteens).unwrap_or(&[]) };
             for word in 0..words {
                 let mut planes = [0; super::program::CODE_BITS];
                 for (plane, place) in planes.iter_mut().zip(code) {
@@ -241,7 +251,7 @@ impl Slices {
                     let sums = sums[at..].first_chunk_mut().expect("a sum for each row");
                     set.add(planes, table, sums);
                 } else {
-                    self.add_shares(set, planes, table, sums, padded, word);
+                    self.add_shares(set, planes, entries, sums, padded, word);
                 }
             }
             from = Span { class: 0, steps: span.steps, code: span.code, leaves: span.leaves };

@@ -5,6 +5,19 @@ use super::*;
 use proptest::prelude::*;
 use serveflow_core::rows::{Rows, Scores};
 
+/// A tree whose nodes have a leaf on one side each, and ask the first and the last bits of nine words.
+fn vine(dice: &mut Dice, nodes: usize, to_the_right: bool, width: usize) -> Tree {
+    let mut tree = Tree::default();
+    for n in 0..nodes as i32 {
+        let (word, bit) = [(0, 0), (8, 31), (7, 31), (8, 0), (3, 31), (4, 0)][dice.roll(6)];
+        let next = if n + 1 < nodes as i32 { n + 1 } else { !(nodes as i32) };
+        let (left, right) = if to_the_right { (!n, next) } else { (next, !n) };
+        tree.nodes.push(Node { test: Test::Bit(BitAt { word, bit }), left, right });
+    }
+    tree.leaves = (0..(nodes + 1) * width).map(|_| dice.float()).collect();
+    tree
+}
+
 /// A small seeded generator, so that a failing case is one number.
 struct Dice(u64);
 
@@ -49,6 +62,18 @@ fn tree(dice: &mut Dice, shape: RowShape, nodes: usize, width: usize) -> Tree {
 fn forest(seed: u64, boosted: bool, classes: usize, trees: usize, nodes: usize) -> Forest {
     let mut dice = Dice(seed);
     let shape = RowShape { words: 1 + dice.roll(5), numbers: dice.roll(4) };
+    forest_on(shape, seed, boosted, classes, trees, nodes)
+}
+
+fn forest_on(
+    shape: RowShape,
+    seed: u64,
+    boosted: bool,
+    classes: usize,
+    trees: usize,
+    nodes: usize,
+) -> Forest {
+    let mut dice = Dice(seed);
     let (width, trees) = if boosted { (1, trees * classes) } else { (classes, trees.max(1)) };
     let trees = (0..trees)
         .map(|_| {
@@ -159,6 +184,37 @@ proptest! {
     }
 
     #[test]
+    fn long_rows_and_many_classes_give_the_naive_scores(
+        seed: u64, boosted: bool, words in 0usize..80, numbers in 0usize..3, classes in 1usize..40,
+        nodes in 1usize..90, len in 1usize..150, batch in 1usize..140,
+    ) {
+        let shape = RowShape { words, numbers: numbers + usize::from(words == 0) };
+        let forest = forest_on(shape, seed, boosted, classes, 3, nodes);
+        let rows = rows(!seed, shape, len);
+        same_as_naive(&forest, &rows, batch)?;
+    }
+
+    #[test]
+    fn lopsided_trees_beside_lone_leaves_give_the_naive_scores(
+        seed: u64, boosted: bool, nodes in 1usize..100, len in 1usize..80,
+    ) {
+        let mut dice = Dice(seed);
+        let shape = RowShape { words: 9, numbers: 1 };
+        let classes = 2;
+        let width = if boosted { 1 } else { classes };
+        let trees = (0..10).map(|t| match t % 3 {
+            0 => tree(&mut dice, shape, 0, width),
+            _ => vine(&mut dice, nodes, t % 3 == 1, width),
+        });
+        let kind = match boosted {
+            true => Kind::Boosted { base: vec![0.5; classes] },
+            false => Kind::Averaged,
+        };
+        let forest = Forest::new(shape, classes, kind, trees.collect()).unwrap();
+        same_as_naive(&forest, &rows(!seed, shape, len), 1 + len / 2)?;
+    }
+
+    #[test]
     fn a_forest_reads_back_as_it_was_written(
         seed: u64, boosted: bool, classes in 1usize..4, trees in 0usize..6,
         odd in prop::collection::vec(any::<f32>(), 1..20),
@@ -201,6 +257,17 @@ fn a_lone_leaf_answers_for_all_and_no_rows_are_no_scores() {
     BoundForest::new(&Forest::new(shape, 2, constant, vec![]).unwrap())
         .score(&rows(1, shape, 3), &mut scores);
     assert_eq!(scores.row(2), [0.5, 0.5]);
+}
+
+#[test]
+fn bits_and_nodes_that_16_bits_cannot_name_give_the_naive_scores() {
+    let wide = RowShape { words: 2_100, numbers: 0 };
+    let bits = forest_on(wide, 11, true, 3, 4, 200);
+    same_as_naive(&bits, &rows(12, wide, 70), 33).unwrap();
+    let shape = RowShape { words: 4, numbers: 0 };
+    let nodes = forest_on(shape, 13, false, 2, 8, 30_000);
+    assert!(nodes.trees().iter().map(|tree| tree.nodes.len()).sum::<usize>() > 33_000);
+    same_as_naive(&nodes, &rows(14, shape, 40), 9).unwrap();
 }
 
 #[test]

@@ -1,54 +1,36 @@
 //! A few rows: from the root of each tree to its leaf, eight walks in turn.
 //!
-//! Nodes of 4 or 8 bytes stand in one array, the two children of a node side by side, so the next node
-//! is `first + bit`, without a branch. A leaf asks again what its parent asked, and since the answer is
-//! the same, it can lead to itself: walks that are done stand still until all eight are. These are the
-//! walks of eight trees for one row, or, where there are fewer trees, of eight rows in one tree.
+//! A step has no branch (see [`super::nodes`]), and walks that are done stand still. So eight trees of one
+//! row are walked together for as many steps as the deepest of them has, and trees are put into eights
+//! by their depth. Where there is but one tree, eight rows are walked in it.
+//!
+//! What the trees answer is written down in their own order and only then added up, sixteen classes
+//! side by side.
 //!
 //! The bits of a row may first be spread to bytes, which makes a step a third shorter: that pays when
 //! a forest has many trees.
 
 use super::finish::Finish;
 use super::level::Set;
+use super::nodes::{self, Bits, Index, Layout, Nodes, Table};
 use super::pack::{Packed, Packing};
-use super::{Forest, Kind, Node, Tree};
+use super::{Forest, Kind};
 use serveflow_core::rows::Scores;
-use std::collections::VecDeque;
 
 /// Walks that go on in turn.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
+/// Classes that are added up side by side.
+const CLASSES: usize = 16;
 
-/// A bit of the packed row, and the first of two children, counted from the tree's root.
-#[derive(Clone, Copy, Debug)]
-struct Flat<I> {
-    bit: I,
-    first: I,
-}
-
-/// The nodes of all trees. Where 16 bits are enough, twice as many stay in the cache.
+/// Trees that are walked together.
 #[derive(Debug)]
-enum Nodes {
-    Short(Vec<Flat<u16>>),
-    Long(Vec<Flat<u32>>),
-}
-
-impl Nodes {
-    /// The shortest form that holds the nodes.
-    fn new(nodes: Vec<Flat<u32>>) -> Self {
-        let short = |node: &Flat<u32>| {
-            let (bit, first) = (u16::try_from(node.bit).ok()?, u16::try_from(node.first).ok()?);
-            Some(Flat { bit, first })
-        };
-        let shorts = nodes.iter().map(short).collect::<Option<Vec<_>>>();
-        shorts.map_or(Self::Long(nodes), Self::Short)
-    }
-}
-
-/// Where a tree starts, and the class that a boosted one adds to.
-#[derive(Clone, Copy, Debug)]
-struct Root {
-    node: u32,
-    class: u32,
+struct Group {
+    /// Where its nodes start.
+    start: usize,
+    /// Steps to the deepest leaf.
+    steps: usize,
+    /// Where each of its trees stands among all; trees that are made up stand behind them.
+    trees: [u32; LANES],
 }
 
 /// A forest as nodes.
@@ -58,109 +40,66 @@ pub(super) struct Walks {
     base: Vec<f64>,
     finish: Finish,
     nodes: Nodes,
-    /// For each leaf node its value, if boosted, else where its values start in `leaves`.
-    ends: Vec<End>,
+    groups: Vec<Group>,
+    /// Values of averaged trees, and what is read behind the last.
     leaves: Vec<f32>,
-    roots: Vec<Root>,
+    trees: usize,
     /// Estimated steps of a row through all trees.
     pub(super) steps: usize,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct End(u32);
 
 /// Memory that a thread keeps between calls.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     bytes: Vec<u8>,
+    answers: Vec<u32>,
+    values: Vec<f32>,
     sums: Vec<f64>,
-}
-
-/// What a walk asks.
-trait Bits: Copy {
-    /// A bit.
-    fn bit(self, at: u32) -> u32;
-}
-
-impl Bits for &[u32] {
-    #[inline(always)]
-    fn bit(self, at: u32) -> u32 {
-        self[(at >> 5) as usize] >> (at & 31) & 1
-    }
-}
-
-impl Bits for &[u8] {
-    #[inline(always)]
-    fn bit(self, at: u32) -> u32 {
-        u32::from(self[at as usize])
-    }
 }
 
 impl Walks {
     pub(super) fn new(forest: &Forest, packing: &Packing) -> Self {
-        let classes = forest.classes();
+        let trees = forest.trees();
         let (boosted, base) = match forest.kind() {
             Kind::Boosted { base } => (true, base.iter().map(|b| f64::from(*b)).collect()),
-            Kind::Averaged => (false, vec![0.0; classes]),
+            Kind::Averaged => (false, vec![0.0; forest.classes()]),
         };
-        let mut walks = Self {
-            boosted,
-            base,
-            finish: Finish::of(forest),
-            nodes: Nodes::Long(Vec::new()),
-            ends: Vec::new(),
-            leaves: Vec::new(),
-            roots: Vec::new(),
-            steps: 0,
-        };
-        let mut nodes = Vec::new();
-        for tree in forest.trees() {
-            walks.add(tree, packing, forest.width(), &mut nodes);
-        }
-        walks.nodes = Nodes::new(nodes);
-        walks
-    }
-
-    /// Appends a tree, breadth first, children side by side.
-    fn add(&mut self, tree: &Tree, packing: &Packing, width: usize, nodes: &mut Vec<Flat<u32>>) {
-        let start = nodes.len();
-        let class = self.roots.len() % self.base.len();
-        self.roots.push(Root { node: start as u32, class: class as u32 });
-        let leaf_start = self.leaves.len();
-        if !self.boosted {
-            self.leaves.extend_from_slice(&tree.leaves);
-        }
-        let end = |leaf: i32| {
-            let value = !leaf as usize * width;
-            let boosted = self.boosted.then(|| tree.leaves[value].to_bits());
-            End(boosted.unwrap_or((leaf_start + value) as u32))
-        };
-        if tree.nodes.is_empty() {
-            // Whatever the bit is, this leaf or its copy is where the walk stays.
-            nodes.extend([Flat { bit: 0, first: 0 }; 2]);
-            self.ends.extend([end(!0); 2]);
-            return;
-        }
-        let mut queue = VecDeque::from([(0, start, 1)]);
-        let mut depths = 0;
-        nodes.push(Flat { bit: 0, first: 0 });
-        self.ends.push(End(0));
-        while let Some((at, slot, depth)) = queue.pop_front() {
-            let Node { test, left, right } = tree.nodes[at as usize];
-            let first = nodes.len();
-            let node = Flat { bit: packing.bit(test), first: (first - start) as u32 };
-            nodes[slot] = node;
-            for (side, child) in [left, right].into_iter().enumerate() {
-                nodes.push(node);
-                self.ends.push(if child < 0 { end(child) } else { End(0) });
-                if child >= 0 {
-                    queue.push_back((child, first + side, depth + 1));
-                } else {
-                    depths += depth;
-                }
+        let mut starts = Vec::with_capacity(trees.len());
+        let mut leaves = Vec::new();
+        for tree in trees {
+            starts.push(leaves.len());
+            if !boosted {
+                leaves.extend_from_slice(&tree.leaves);
             }
         }
-        self.steps += depths / (tree.nodes.len() + 1) + 1;
+        leaves.resize(leaves.len() + CLASSES, 0.0);
+        let mut order: Vec<usize> = (0..trees.len()).collect();
+        let depths: Vec<usize> = trees.iter().map(nodes::depth).collect();
+        order.sort_by_key(|t| depths[*t]);
+        let mut layout = Layout::default();
+        let groups: Vec<Group> = order
+            .chunks(LANES)
+            .map(|few| {
+                let start = layout.begin();
+                let mut own = [trees.len() as u32; LANES];
+                own.iter_mut().zip(few).for_each(|(own, t)| *own = *t as u32);
+                // What is made up is like the first.
+                for t in few.iter().chain(std::iter::repeat(&few[0])).take(LANES) {
+                    let tree = &trees[*t];
+                    layout.push(tree, packing, |leaf| {
+                        let value = leaf * forest.width();
+                        // For a leaf its value is kept, or where its values start.
+                        let bits = boosted.then(|| tree.leaves[value].to_bits());
+                        bits.unwrap_or((starts[*t] + value) as u32)
+                    });
+                }
+                let deepest = few.iter().map(|t| depths[*t]).max().unwrap_or(0);
+                Group { start, steps: deepest, trees: own }
+            })
+            .collect();
+        let steps = groups.iter().map(|group| group.steps * LANES).sum();
+        let (nodes, finish) = (layout.finish(), Finish::of(forest));
+        Self { boosted, base, finish, nodes, groups, leaves, trees: trees.len(), steps }
     }
 
     /// Scores rows, from row `start` of the scores on; `spread` their bits first, or not.
@@ -182,109 +121,119 @@ impl Walks {
 
     #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "this is run, given the nodes")]
-    fn run_on<S: Set, I: Copy + Into<u32>>(
+    fn run_on<S: Set, I: Index>(
         &self,
         set: S,
-        nodes: &[Flat<I>],
+        table: &Table<I>,
         rows: Packed<'_>,
         spread: bool,
         buffers: &mut Buffers,
         scores: &mut Scores,
         start: usize,
     ) {
-        if self.roots.len() == 1 && !self.boosted {
-            return self.lone(nodes, rows, scores, start);
+        if self.trees == 1 && !self.boosted {
+            return self.lone(table, rows, scores, start);
         }
-        let Buffers { bytes, sums } = buffers;
+        let Buffers { bytes, answers, values, sums } = buffers;
+        // Trees that are made up, and classes that are, have their places too.
+        answers.resize(self.trees + 1, 0);
+        values.resize(self.trees + CLASSES, 0.0);
+        sums.resize(self.base.len(), 0.0);
         for row in 0..rows.len() {
-            sums.clear();
-            sums.extend_from_slice(&self.base);
             let words = rows.row(row);
             if spread {
-                bytes.resize(words.len() * 32, 0);
+                bytes.resize((words.len() * 32).max(I::BYTES), 0);
                 set.spread(words, bytes);
-                self.walk(nodes, &bytes[..], sums);
+                self.walk(table, I::bytes(bytes), answers);
             } else {
-                self.walk(nodes, words, sums);
+                self.walk(table, words, answers);
             }
+            self.add_up(answers, values, sums);
             self.finish.row(sums, scores.row_mut(start + row));
         }
     }
 
-    /// One row through eight trees at a time, then through those that are left one by one.
+    /// One row through all trees, eight at a time.
     #[inline(always)]
-    fn walk<I: Copy + Into<u32>, B: Bits>(&self, nodes: &[Flat<I>], row: B, sums: &mut [f64]) {
-        let (groups, rest) = self.roots.as_chunks::<LANES>();
-        for roots in groups {
-            let ends = descend(nodes, [row; LANES], roots.map(|root| root.node));
-            for (root, end) in roots.iter().zip(ends) {
-                self.add_leaf(sums, root.class, self.ends[end as usize]);
+    fn walk<I: Index, B: Bits<I>>(&self, table: &Table<I>, row: B, answers: &mut [u32]) {
+        let (starts, _) = table.starts.as_chunks::<LANES>();
+        for (group, starts) in self.groups.iter().zip(starts) {
+            let nodes = I::nodes(&table.nodes, group.start);
+            let ends = &table.ends[group.start..];
+            let below = nodes::descend::<I, B, LANES>(nodes, [row; LANES], *starts, group.steps);
+            for (tree, at) in group.trees.iter().zip(below) {
+                answers[*tree as usize] = ends[at];
             }
-        }
-        for root in rest {
-            let [end] = descend(nodes, [row], [root.node]);
-            self.add_leaf(sums, root.class, self.ends[end as usize]);
         }
     }
 
+    /// Sums of the classes from the answers of all trees.
     #[inline(always)]
-    fn add_leaf(&self, sums: &mut [f64], class: u32, End(end): End) {
+    fn add_up(&self, answers: &[u32], values: &mut [f32], sums: &mut [f64]) {
+        let answers = &answers[..self.trees];
         if self.boosted {
-            sums[class as usize] += f64::from(f32::from_bits(end));
-        } else {
-            let leaf = &self.leaves[end as usize..][..sums.len()];
-            sums.iter_mut().zip(leaf).for_each(|(sum, value)| *sum += f64::from(*value));
+            values.iter_mut().zip(answers).for_each(|(value, bits)| *value = f32::from_bits(*bits));
+        }
+        let classes = self.base.len();
+        for first in (0..classes).step_by(CLASSES) {
+            let len = CLASSES.min(classes - first);
+            let mut some = [0.0; CLASSES];
+            some[..len].copy_from_slice(&self.base[first..first + len]);
+            if self.boosted {
+                for round in (first..self.trees).step_by(classes) {
+                    add(&mut some, &values[round..]);
+                }
+            } else {
+                for answer in answers {
+                    add(&mut some, &self.leaves[*answer as usize + first..]);
+                }
+            }
+            sums[first..first + len].copy_from_slice(&some[..len]);
         }
     }
 
     /// A lone averaged tree, eight rows at a time: the leaf's values are the scores.
     #[inline(always)]
-    fn lone<I: Copy + Into<u32>>(
+    fn lone<I: Index>(
         &self,
-        nodes: &[Flat<I>],
+        table: &Table<I>,
         rows: Packed<'_>,
         scores: &mut Scores,
         start: usize,
     ) {
         let classes = self.base.len();
-        let root = self.roots[0].node;
         let mut put = |row: usize, end: u32| {
-            let leaf = &self.leaves[self.ends[end as usize].0 as usize..][..classes];
+            let leaf = &self.leaves[end as usize..][..classes];
             // A sum starts at zero, which makes a leaf's -0 a 0.
             let out = scores.row_mut(start + row);
             out.iter_mut().zip(leaf).for_each(|(score, value)| *score = *value + 0.0);
         };
-        let whole = rows.len() / LANES * LANES;
-        for row in (0..whole).step_by(LANES) {
-            let eight: [_; LANES] = std::array::from_fn(|lane| rows.row(row + lane));
-            let ends = descend(nodes, eight, [root; LANES]);
-            ends.into_iter().enumerate().for_each(|(lane, end)| put(row + lane, end));
-        }
-        for row in whole..rows.len() {
-            let [end] = descend(nodes, [rows.row(row)], [root]);
-            put(row, end);
+        let (nodes, root) = (I::nodes(&table.nodes, 0), table.starts[0]);
+        let steps = self.groups[0].steps;
+        for first in (0..rows.len()).step_by(LANES) {
+            if first + LANES <= rows.len() {
+                let mut eight = [rows.row(first); LANES];
+                for (lane, row) in eight.iter_mut().enumerate() {
+                    *row = rows.row(first + lane);
+                }
+                let below = nodes::descend(nodes, eight, [root; LANES], steps);
+                for (lane, at) in below.into_iter().enumerate() {
+                    put(first + lane, table.ends[at]);
+                }
+            } else {
+                for row in first..rows.len() {
+                    let [at] = nodes::descend(nodes, [rows.row(row)], [root], steps);
+                    put(row, table.ends[at]);
+                }
+            }
         }
     }
 }
 
-/// Several walks in turn, each on its row and from its root, until all stand on leaves.
+/// Adds a value to each sum.
 #[inline(always)]
-fn descend<I: Copy + Into<u32>, B: Bits, const WALKS: usize>(
-    nodes: &[Flat<I>],
-    rows: [B; WALKS],
-    roots: [u32; WALKS],
-) -> [u32; WALKS] {
-    let mut at = roots;
-    loop {
-        let mut moved = 0;
-        for ((at, row), root) in at.iter_mut().zip(rows).zip(roots) {
-            let node = nodes[*at as usize];
-            let next = root + node.first.into() + row.bit(node.bit.into());
-            moved |= next ^ *at;
-            *at = next;
-        }
-        if moved == 0 {
-            return at;
-        }
+fn add(sums: &mut [f64; CLASSES], values: &[f32]) {
+    if let Some(values) = values.first_chunk::<CLASSES>() {
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
     }
 }

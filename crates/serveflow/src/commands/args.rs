@@ -1,5 +1,6 @@
 //! The command line: what can be typed.
 
+use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::features::Mask;
@@ -45,7 +46,7 @@ pub(crate) enum Command {
     Features(FeaturesArgs),
     /// Show what a bundle or a capture holds
     Inspect(InspectArgs),
-    /// Measure what the parts cost on this machine
+    /// Measure a cascade under load, and what its parts cost on this machine
     Bench {
         /// Which part
         #[command(subcommand)]
@@ -260,7 +261,7 @@ fn measure(name: &str) -> Result<Measure, String> {
     Measure::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
@@ -323,7 +324,7 @@ pub(crate) struct EvaluateArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
-fn split(name: &str) -> Result<Split, String> {
+pub(crate) fn split(name: &str) -> Result<Split, String> {
     Split::from_name(name).ok_or_else(|| "expected train, val or test".to_owned())
 }
 
@@ -404,6 +405,11 @@ pub(crate) struct DemoArgs {
 /// `serveflow bench`
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
+    /// A cascade under load: service rate, latency, drops, and how good its answers are
+    Traffic(Box<BenchTrafficArgs>),
+    /// The paper's comparison: the cascade, its slow and its fast model alone, and a queue in front
+    /// of the slow model, side by side on the same flows
+    Paper(Box<BenchPaperArgs>),
     /// Time per flow of reference models, and their largest difference from the expected scores
     Models(BenchModelsArgs),
     /// What more cores are expected to give, simulated from costs that are measured here

@@ -75,6 +75,8 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),
         Command::Inspect(args) => inspect::inspect(&session, &args),
         Command::Bench { what } => match what {
+            BenchCommand::Traffic(args) => bench::traffic(&session, &args),
+            BenchCommand::Paper(args) => bench::paper(&session, &args),
             BenchCommand::Models(args) => bench::models(&session, &args),
             BenchCommand::Scale(args) => bench_scale::scale(&session, &args),
         },

@@ -5,7 +5,7 @@ mod replay;
 mod report;
 mod text;
 
-pub use replay::{Answered, Replay};
+pub use replay::{Answered, Replay, stage_alone};
 pub use report::{
     AccountsReport, ClassReport, FlowReport, LatencyReport, PacketReport, Percentiles, Report,
     StageReport, TierReport, YardstickReport,
@@ -100,7 +100,10 @@ pub fn evaluate(
 }
 
 /// The bundle's index of each label of the book.
-fn label_map(bundle: &Bundle, book: &LabelBook) -> Result<Vec<u16>, EvaluateError> {
+///
+/// # Errors
+/// When the bundle does not know a label.
+pub fn label_map(bundle: &Bundle, book: &LabelBook) -> Result<Vec<u16>, EvaluateError> {
     let known = bundle.cascade.labels();
     let index = |label: &String| {
         let found = known.iter().position(|name| name == label).map(|index| index as u16);

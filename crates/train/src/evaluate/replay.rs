@@ -75,6 +75,25 @@ pub struct Replay<'a> {
     wall: &'a mut dyn FnMut() -> u64,
 }
 
+/// A cascade of one stage of another, which answers every flow.
+///
+/// # Panics
+/// When there is no such stage.
+#[must_use]
+pub fn stage_alone(cascade: &Cascade, stage: usize) -> Arc<Cascade> {
+    let stage = &cascade.stages()[stage];
+    let features = Features::new(stage.features.spec()).expect("the cascade built it before");
+    let stage = Stage {
+        name: stage.name.clone(),
+        features,
+        gate: Gate::never(),
+        wait_ns: stage.wait_ns,
+        lane: 0,
+    };
+    let labels = cascade.labels().to_vec();
+    Arc::new(Cascade::new(vec![stage], labels).expect("a stage of a cascade is one"))
+}
+
 impl<'a> Replay<'a> {
     /// A replay of a split under a bundle's flow rules and the given limits.
     pub fn new(
@@ -96,25 +115,11 @@ impl<'a> Replay<'a> {
 
     /// One stage alone.
     pub fn tier(&mut self, stage: usize) -> Tally {
-        let alone = self.alone(stage);
+        let alone = stage_alone(&self.bundle.cascade, stage);
         let model = Arc::clone(&self.bundle.models[stage]);
         let mut tally = self.run(&alone, &[model]);
         tally.answered.iter_mut().for_each(|flow| flow.stage = stage);
         tally
-    }
-
-    fn alone(&self, stage: usize) -> Arc<Cascade> {
-        let stage = &self.bundle.cascade.stages()[stage];
-        let features = Features::new(stage.features.spec()).expect("the bundle built it before");
-        let stage = Stage {
-            name: stage.name.clone(),
-            features,
-            gate: Gate::never(),
-            wait_ns: stage.wait_ns,
-            lane: 0,
-        };
-        let labels = self.bundle.cascade.labels().to_vec();
-        Arc::new(Cascade::new(vec![stage], labels).expect("a stage of a cascade is one"))
     }
 
     fn run(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> Tally {

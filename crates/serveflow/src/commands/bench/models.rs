@@ -1,11 +1,11 @@
-//! `serveflow bench`: what scoring costs on this machine, and how close it is to the truth.
+//! `serveflow bench models`: what scoring costs on this machine, and how close it is to the truth.
 //!
-//! `bench models` takes a directory of reference models, each with test rows and the class shares that
+//! It takes a directory of reference models, each with test rows and the class shares that
 //! the library which trained it gives them, all compressed by zstd. It scores all rows in batches of
 //! several sizes, over and over, and shows the median time of a flow.
 
-use super::args::BenchModelsArgs;
-use super::{Session, print, write_file};
+use crate::commands::args::BenchModelsArgs;
+use crate::commands::{Session, print, write_file};
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use serveflow_core::lane::Model;

@@ -1,0 +1,11 @@
+//! `serveflow bench`: what the parts cost on this machine, and what the whole does under load.
+
+pub(crate) mod args;
+mod models;
+mod paper;
+mod setting;
+mod traffic;
+
+pub(crate) use models::models;
+pub(crate) use paper::paper;
+pub(crate) use traffic::traffic;

@@ -1,0 +1,81 @@
+//! What the benches of whole cascades share: a bundle and labelled flows to clone.
+
+use super::args::ClonedArgs;
+use crate::commands::args::Labelled;
+use crate::commands::{Session, find_sample, label_book};
+use anyhow::{Context, ensure};
+use serveflow::bench::captured::labelled;
+use serveflow::bench::contender::Contender;
+use serveflow::bench::template::TemplateSet;
+use serveflow_model::bundle::Bundle;
+use serveflow_train::evaluate::label_map;
+use std::fs::OpenOptions;
+
+/// A bundle, ready to serve.
+pub(crate) struct Setting {
+    pub(crate) bundle: Bundle,
+    pub(crate) cascade: Contender,
+    pub(crate) batch_frames: usize,
+}
+
+impl Setting {
+    /// The bundle that was named, or that of the sample.
+    pub(crate) fn load(session: &Session, args: &ClonedArgs) -> anyhow::Result<Self> {
+        // A long run whose figures cannot be written would be a pity.
+        for path in args.json.iter().chain(&args.html) {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            file.with_context(|| format!("{}: cannot write", path.display()))?;
+        }
+        let bundle = match &args.bundle {
+            Some(bundle) => Bundle::load(bundle)?,
+            None => Bundle::load(&find_sample(None, "--bundle")?.join("bundle"))?,
+        };
+        let config = session.typed.check(&bundle.flow_config())?;
+        let cascade = Contender::cascade(&bundle, config.engine, config.lane_jobs);
+        Ok(Self { bundle, cascade, batch_frames: config.batch_frames })
+    }
+
+    /// Index of the last stage.
+    pub(crate) fn last_stage(&self) -> usize {
+        self.bundle.plan.stages.len() - 1
+    }
+}
+
+/// Labelled flows to clone.
+pub(crate) struct Cloned {
+    pub(crate) templates: TemplateSet,
+    pub(crate) damaged: Vec<String>,
+    /// Where they are from, in words.
+    pub(crate) from: String,
+}
+
+/// The labelled flows that were named, or those of the sample.
+pub(crate) fn cloned(setting: &Setting, args: &ClonedArgs) -> anyhow::Result<Cloned> {
+    let source = match &args.captures {
+        Some(captures) => Labelled {
+            captures: captures.clone(),
+            labels: args.labels.clone(),
+            labels_from: args.labels_from,
+        },
+        None => {
+            let captures = find_sample(None, "--captures")?;
+            let labels = Some(captures.join("labels.csv"));
+            Labelled { captures, labels, labels_from: args.labels_from }
+        }
+    };
+    let book = label_book(&source)?;
+    let labels = label_map(&setting.bundle, &book)?;
+    let rules = setting.cascade.engine.flows;
+    let captured = labelled(&book, args.split, &labels, rules, args.snap_bytes);
+    let split = args.split.name();
+    let captures = source.captures.display();
+    ensure!(
+        !captured.templates.flows().is_empty(),
+        "{captures}: expected labelled flows of the split `{split}`, found none"
+    );
+    Ok(Cloned {
+        templates: captured.templates.with_gaps_scaled(args.gaps),
+        damaged: captured.damaged.iter().map(ToString::to_string).collect(),
+        from: format!("from {captures}, split {split}"),
+    })
+}
