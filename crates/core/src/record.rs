@@ -105,7 +105,8 @@ pub(crate) struct PacketPool {
     layout: HeaderLayout,
     limit: usize,
     cells: Vec<Cell>,
-    free: u32,
+    /// Cells to be used again, the next one last.
+    free: Vec<u32>,
     spills: Vec<Spill>,
     used: usize,
 }
@@ -113,7 +114,14 @@ pub(crate) struct PacketPool {
 impl PacketPool {
     pub(crate) fn new(layout: HeaderLayout, limit: usize) -> Self {
         let limit = limit.min(NONE as usize);
-        Self { layout, limit, cells: room_for(limit), free: NONE, spills: Vec::new(), used: 0 }
+        Self {
+            layout,
+            limit,
+            cells: room_for(limit),
+            free: Vec::new(),
+            spills: Vec::new(),
+            used: 0,
+        }
     }
 
     /// Cells in use.
@@ -123,7 +131,7 @@ impl PacketPool {
 
     /// Bytes of all cells that were ever in use.
     pub(crate) fn bytes(&self) -> usize {
-        bytes_used(&self.cells) + bytes_used(&self.spills)
+        bytes_used(&self.cells) + bytes_used(&self.spills) + self.free.capacity() * 4
     }
 
     /// Keeps a packet in a cell of its own; `None` when the limit is reached.
@@ -151,9 +159,7 @@ impl PacketPool {
     /// A cell with nothing to keep yet.
     #[inline]
     fn take(&mut self) -> Option<u32> {
-        if self.free != NONE {
-            let id = self.free;
-            self.free = self.cells[id as usize].next;
+        if let Some(id) = self.free.pop() {
             return Some(id);
         }
         if self.cells.len() >= self.limit {
@@ -208,7 +214,7 @@ impl PacketPool {
     pub(crate) fn touch(&self, cell: u32) -> u32 {
         let cell = &self.cells[cell as usize];
         black_box(cell.bytes[INLINE - 1]);
-        cell.next
+        black_box(cell.next)
     }
 
     /// The numbers of a cell.
@@ -216,13 +222,21 @@ impl PacketPool {
         &self.cells[cell as usize].meta
     }
 
-    /// Gives back a chain of `count` cells.
-    pub(crate) fn give_back(&mut self, head: u32, tail: u32, count: usize) {
-        if head != NONE {
-            self.cells[tail as usize].next = self.free;
-            self.free = head;
-            self.used -= count;
+    /// Gives back the chain of `count` cells at `head`.
+    pub(crate) fn give_back(&mut self, head: u32, count: usize) {
+        let mut cell = head;
+        for _ in 0..count {
+            self.free.push(cell);
+            cell = self.cells[cell as usize].next;
         }
+        self.used -= count;
+    }
+
+    /// Reads both cache lines of the cells that are used next, at most so many.
+    pub(crate) fn touch_free(&self, cells: usize) {
+        self.free.iter().rev().take(cells).for_each(|&cell| {
+            self.touch(cell);
+        });
     }
 
     /// The first `len` packets of the chain at `head`.
@@ -337,7 +351,7 @@ mod tests {
                     let mut written = vec![0; layout.packet_words()];
                     layout.write(data, &parsed, &mut written);
                     assert_eq!(kept, written, "IPv4 {ip} words, TCP {tcp:?}, {cut} bytes");
-                    pool.give_back(cell, cell, 1);
+                    pool.give_back(cell, 1);
                 }
             }
         }
@@ -355,7 +369,7 @@ mod tests {
         pool.link(cells[0], cells[1]);
         pool.link(cells[1], cells[2]);
         assert_eq!(pool.record(cells[0], 3).packets().count(), 3);
-        pool.give_back(cells[0], cells[2], 3);
+        pool.give_back(cells[0], 3);
         assert_eq!(pool.used(), 0);
         let bytes = pool.bytes();
         assert!((0..3).all(|_| pool.keep(meta, &data, &parsed).is_some()));

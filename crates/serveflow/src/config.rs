@@ -185,7 +185,7 @@ impl Typed {
         };
         let config = Config {
             engine,
-            batch_frames: limits.batch_frames.unwrap_or(256),
+            batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
             lanes: self.lanes.check()?,
             workers: limits.workers.unwrap_or(0),

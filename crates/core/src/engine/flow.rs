@@ -248,7 +248,7 @@ impl Engine {
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.verdicts[reason as usize] += 1;
         let pending = self.room[ticket];
-        self.pool.give_back(pending.head, pending.tail, usize::from(pending.count));
+        self.pool.give_back(pending.head, usize::from(pending.count));
         self.room.remove(ticket);
         self.table[pending.entry].pending = DECIDED;
         if self.table[pending.entry].is_detached() {

@@ -212,7 +212,7 @@ impl Engine {
         let touched = run.iter().map(|(_, sighting)| self.table.touch(sighting.tag));
         black_box(touched.fold(0, |all, slot| all | slot));
         let mut tickets = [DECIDED; AHEAD];
-        for (ticket, (_, sighting)) in tickets.iter_mut().zip(run) {
+        for (ticket, (_, sighting)) in tickets.iter_mut().zip(run.iter_mut()) {
             sighting.guess = self.table.guess(sighting.tag);
             *ticket = sighting.guess.map_or(DECIDED, |id| self.table[id].pending);
         }
@@ -220,6 +220,8 @@ impl Engine {
         for (tail, ticket) in tails.iter_mut().zip(tickets) {
             *tail = if ticket == DECIDED { NONE } else { self.room[ticket].tail };
         }
+        self.pool.touch_free(run.len());
+        black_box(self.table.touch_free(NEW_FLOWS) | self.room.touch_free(NEW_FLOWS));
         let touched =
             tails.into_iter().filter(|&tail| tail != NONE).map(|tail| self.pool.touch(tail));
         black_box(touched.fold(0, |all, next| all | next));
@@ -427,6 +429,9 @@ impl Engine {
 
 /// Packets that are looked at together: enough for all the lines that a core can wait for at once.
 const AHEAD: usize = 32;
+
+/// Flows that as many packets begin as a rule, at most.
+const NEW_FLOWS: usize = AHEAD / 4;
 
 /// What a packet says of itself, before its flow is looked up.
 #[derive(Clone, Copy, Debug, Default)]

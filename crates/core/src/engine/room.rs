@@ -134,6 +134,12 @@ impl WaitingRoom {
         (self.slots.len() - 1) as u32
     }
 
+    /// Reads both cache lines of the slots that are used next, at most so many.
+    pub(super) fn touch_free(&self, slots: usize) -> u64 {
+        let next = self.free.iter().rev().take(slots);
+        next.map(|&ticket| &self[ticket]).fold(0, |all, slot| all | slot.tail_at | slot.id)
+    }
+
     pub(super) fn remove(&mut self, ticket: u32) {
         self.stop_waiting(ticket);
         self.free.push(ticket);

@@ -161,12 +161,23 @@ impl FlowTable {
             (self.entries.len() - 1) as u32
         };
         self.index.insert(tag, id);
-        self.file(id, now_ns);
+        // The entry at hand is asked, since its copy in the table is still on its way there.
+        self.file_entry(id, &entry, now_ns);
         id
     }
 
+    /// Reads the entries that are used next, at most so many.
+    pub(crate) fn touch_free(&self, entries: usize) -> u64 {
+        let next = self.free.iter().rev().take(entries);
+        next.fold(0, |all, &id| all | self[id].last_at)
+    }
+
     fn file(&mut self, id: u32, now_ns: u64) {
-        let entry = &self.entries[id as usize];
+        let entry = self[id];
+        self.file_entry(id, &entry, now_ns);
+    }
+
+    fn file_entry(&mut self, id: u32, entry: &Entry, now_ns: u64) {
         self.wheel.file(id, entry.leaves_at(&self.config), now_ns);
         if self.queue.is_used() {
             self.queue.note(entry.place(&self.config), id, self.index.len());

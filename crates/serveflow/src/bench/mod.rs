@@ -6,6 +6,7 @@
 //! load       workers under load     -> meter: latencies and truth of each verdict
 //! figures    what was measured      -> text, page
 //! contender  who is measured        (the cascade, one of its stages, a queue in front of a model)
+//! path       the packet path alone, stage by stage
 //! ```
 
 mod agenda;
@@ -22,6 +23,7 @@ pub mod meter;
 pub mod paced;
 pub mod page;
 pub mod paper;
+pub mod path;
 pub mod queue;
 pub mod synthetic;
 pub mod template;

@@ -284,8 +284,8 @@ fn gains(report: &PaperReport) -> String {
         "\n\ncascade over slow_only: {}\ncascade over queueing:  {}\n\n\
          Latencies at {:.0} new flows/s for {:.1} s, paced by the clock; flows still open then are drained in \
          memory.\nRates and F1 of {} flows in memory, as fast as they are served, each flow of the set equally \
-         often; of {} rounds the one of the median rate.\n\"Without making packets\" leaves out what the generator took; with more than one thread, which go on \
-         meanwhile,\nit is an upper bound. The accounts of all runs add up.\n",
+         often;\nof {} rounds the one of the median rate. \"Without making packets\" leaves out what the generator \
+         took;\nwith more than one thread, which go on meanwhile, it is an upper bound. The accounts of all runs add up.\n",
         gain(&report.over_slow_only),
         gain(&report.over_queueing),
         report.offered_flows_per_s,

@@ -1,6 +1,7 @@
 //! The command line: what can be typed.
 
 use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
+use super::bench::packets::BenchPacketsArgs;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::features::Mask;
@@ -412,6 +413,8 @@ pub(crate) enum BenchCommand {
     Paper(Box<BenchPaperArgs>),
     /// Time per flow of reference models, and their largest difference from the expected scores
     Models(BenchModelsArgs),
+    /// Time per packet of reading, parsing, the flow table and keeping packets, on a capture
+    Packets(BenchPacketsArgs),
     /// What more cores are expected to give, simulated from costs that are measured here
     Scale(super::bench_scale::BenchScaleArgs),
 }

@@ -78,6 +78,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             BenchCommand::Traffic(args) => bench::traffic(&session, &args),
             BenchCommand::Paper(args) => bench::paper(&session, &args),
             BenchCommand::Models(args) => bench::models(&session, &args),
+            BenchCommand::Packets(args) => bench::packets(&session, &args),
             BenchCommand::Scale(args) => bench_scale::scale(&session, &args),
         },
         Command::Completions { shell } => {

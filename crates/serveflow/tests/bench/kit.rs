@@ -61,7 +61,7 @@ pub(crate) fn right_checksums(frame: &OwnedFrame) -> Vec<bool> {
     let parsed = parsed(frame);
     let network = &frame.data[parsed.network.range().start..];
     let v6 = parsed.network.header == Header::Ipv6;
-    let header = if v6 { 40 } else { parsed.network.len };
+    let header = if v6 { 40 } else { parsed.network.range().len() };
     let total = usize::from(parsed.size);
     let mut right = Vec::new();
     if !v6 {

@@ -1,0 +1,83 @@
+//! `serveflow bench packets`: what the packet path costs, stage by stage.
+
+use crate::commands::{Session, clock_ns, print, write_file};
+use anyhow::ensure;
+use clap::Args;
+use serde::Serialize;
+use serveflow::bench::figures::{Machine, SCHEMA};
+use serveflow::bench::path::{PathFigures, measure};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `serveflow bench packets`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  serveflow bench packets capture.pcap --json packets.json")]
+pub(crate) struct BenchPacketsArgs {
+    /// Captures, one behind the other: files and directories
+    #[arg(required = true, value_name = "CAPTURE")]
+    captures: Vec<PathBuf>,
+    /// Times that each stage is measured, after one time to warm up
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Also write the figures as JSON (docs/bench.md says what each holds)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    bench: &'static str,
+    machine: Machine,
+    #[serde(flatten)]
+    figures: PathFigures,
+}
+
+pub(crate) fn packets(_session: &Session, args: &BenchPacketsArgs) -> anyhow::Result<ExitCode> {
+    ensure!(
+        args.captures.iter().all(|path| path.as_os_str() != "-"),
+        "expected captures that can be read again and again, found standard input"
+    );
+    let captures = serveflow_io::expand(&args.captures)?;
+    let figures = measure(&captures, args.rounds.into(), clock_ns)?;
+    let Some(figures) = figures else { anyhow::bail!("the captures hold no packet") };
+    print(&text(&figures))?;
+    if let Some(path) = &args.json {
+        let report = Report { schema: SCHEMA, bench: "packets", machine: Machine::here(), figures };
+        write_file(path, &serde_json::to_vec_pretty(&report)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(figures: &PathFigures) -> String {
+    let clock = if figures.cpu_time { "CPU" } else { "wall" };
+    let mut text = format!(
+        "{} packets of {} flows, {:.0} bytes a packet; one thread, median of {} warm rounds, {clock} time\n\n\
+         {:<12}{:>12}{:>20}{:>18}\n",
+        figures.packets,
+        figures.flows,
+        figures.bytes as f64 / figures.packets as f64,
+        figures.rounds,
+        "up to",
+        "ns/packet",
+        "fastest, slowest",
+        "without reading"
+    );
+    for stage in &figures.stages {
+        let _ = writeln!(
+            text,
+            "{:<12}{:>12.1}{:>20}{:>18.1}   {}",
+            stage.name,
+            stage.ns_per_packet,
+            format!("{:.1}, {:.1}", stage.range_ns[0], stage.range_ns[1]),
+            stage.without_reading_ns,
+            stage.what
+        );
+    }
+    let mb = figures.engine_bytes as f64 / 1e6;
+    let _ = writeln!(text, "\nmemory of flows and ten packets of each: {mb:.0} MB at most");
+    text
+}
