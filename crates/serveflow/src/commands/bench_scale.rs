@@ -4,6 +4,7 @@ use super::{Session, find_sample, print, write_file};
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
+use serveflow::bench::usage;
 use serveflow::config::Config;
 use serveflow::scaling::curve::{Inputs, Memory, Point, bend, curve};
 use serveflow::scaling::measure::{Measured, Meter};
@@ -58,7 +59,7 @@ pub(crate) struct BenchScaleArgs {
     #[arg(long, default_value_t = 1_000_000)]
     packets: usize,
     /// Times that each cost is measured; the fastest counts
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 25)]
     repeats: usize,
     /// Seed of hashes and draws
     #[arg(long, default_value_t = 1)]
@@ -147,20 +148,16 @@ fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle,
     Ok((bundle, config, tape))
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 fn tried(args: &BenchScaleArgs) -> Vec<u16> {
     if !args.trials.is_empty() {
         return args.trials.clone();
     }
-    (1..=u16::try_from(cores()).unwrap_or(u16::MAX)).collect()
+    (1..=u16::try_from(usage::cores()).unwrap_or(u16::MAX)).collect()
 }
 
 /// What the curve is computed from.
 fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> Inputs {
-    let cores = cores();
+    let cores = usage::cores();
     let once = |threads| machine::bandwidth(threads, super::clock_ns);
     let bandwidth = |threads| (0..args.repeats.max(1)).map(|_| once(threads)).fold(0.0, f64::max);
     let record_bytes = tape.len_bytes() as f64 / tape.packets as f64;

@@ -57,19 +57,24 @@ pub fn costs(measured: &Measured, inputs: &Inputs) -> String {
 #[must_use]
 pub fn trials(trials: &[Trial]) -> String {
     let mut text = format!(
-        "\nSimulated beside measured, in memory:\n{:>8} {:>16} {:>16} {:>8}\n",
-        "workers", "simulated", "measured", "error"
+        "\nSimulated beside measured, in memory, fastest of several:\n\
+         {:>8} {:>16} {:>16} {:>8} {:>10}\n",
+        "workers", "simulated", "measured", "error", "on a core"
     );
     for trial in trials {
         let _ = writeln!(
             text,
-            "{:>8} {:>12.3} M/s {:>12.3} M/s {:>+7.1}%",
+            "{:>8} {:>12.3} M/s {:>12.3} M/s {:>+7.1}% {:>10}",
             trial.workers,
             trial.simulated / 1e6,
             trial.measured / 1e6,
-            trial.error_percent
+            trial.error_percent,
+            trial.on_core.map_or("?".to_owned(), |share| format!("{:.0}%", share * 100.0))
         );
     }
+    text.push_str(
+        "Below 100% on a core, workers waited, or the machine did something else as well.\n",
+    );
     text
 }
 

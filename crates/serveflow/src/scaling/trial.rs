@@ -2,6 +2,7 @@
 
 use super::sim::{Costs, Setup, play};
 use super::tape::Tape;
+use crate::bench::usage::cpu_seconds;
 use crate::config::Config;
 use crate::workers::{Crew, Post, serve};
 use serde::Serialize;
@@ -21,6 +22,9 @@ pub struct Trial {
     pub measured: f64,
     /// How far the simulated is above the measured, percent.
     pub error_percent: f64,
+    /// Share of the measured time in which the workers were on a core; below 1 they waited, or something
+    /// else was there. None where the system does not say.
+    pub on_core: Option<f64>,
 }
 
 /// What is tried.
@@ -53,10 +57,16 @@ impl Trials<'_> {
         let setup = Setup { blocks, ..*setup };
         let shards = self.tape.shards(&sharder).with_flows_per_packet(self.flows_per_packet);
         let simulated = play(costs, &shards, &setup).packets_per_s;
-        let runs = (0..self.repeats.max(1)).map(|_| self.run(sharder));
-        let measured = packets as f64 / runs.fold(f64::INFINITY, f64::min) * 1e9;
+        let runs = (0..self.repeats.max(1)).map(|_| {
+            let before = cpu_seconds();
+            let ns = self.run(sharder);
+            let used = before.and_then(|before| Some((cpu_seconds()? - before) * 1e9));
+            (ns, used.map(|used| used / (ns * workers as f64)))
+        });
+        let (ns, on_core) = runs.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there was a run");
+        let measured = packets as f64 / ns * 1e9;
         let error_percent = (simulated / measured - 1.0) * 100.0;
-        Trial { workers, simulated, measured, error_percent }
+        Trial { workers, simulated, measured, error_percent, on_core }
     }
 
     /// Nanoseconds of a run.
