@@ -8,6 +8,7 @@ use serveflow_core::engine::{End, Engine};
 use serveflow_core::lane::Lane;
 use std::io;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// A worker: an engine with its lanes and its sink.
 pub struct Worker<'a> {
@@ -21,7 +22,25 @@ pub struct Worker<'a> {
     pub wall: &'a mut dyn FnMut() -> u64,
     /// Most frames of a batch.
     pub batch_frames: usize,
+    /// What is done about a lane that is full.
+    pub when_full: WhenFull,
 }
+
+/// What a worker does about a lane that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Waits for room, and so does the source: nothing is lost if its packets can wait, as a
+    /// capture's can.
+    Wait,
+    /// Goes on, and the best answer so far stands for the flows that found no room: packets that
+    /// come by themselves do not wait.
+    Shed,
+}
+
+/// Turns of waiting in which the processor is only offered to others; then the worker sleeps.
+const PATIENCE: u32 = 64;
+/// How long it sleeps: short beside a full batch in a slow lane, long beside a look at the lane.
+const NAP: Duration = Duration::from_micros(50);
 
 /// How a run ended, and the inputs that were damaged.
 #[derive(Debug)]
@@ -88,8 +107,9 @@ impl Worker<'_> {
         self.engine.set_wall((self.wall)());
         self.engine.finish(end);
         self.pump();
+        let mut turns = 0;
         while self.engine.is_asking() {
-            std::thread::yield_now();
+            rest(&mut turns);
             self.pump();
             self.write()?;
         }
@@ -97,14 +117,32 @@ impl Worker<'_> {
         self.sink.flush()
     }
 
-    /// Hands out jobs and takes answers until nothing moves any more without waiting.
+    /// Hands out jobs and takes answers until nothing moves any more without waiting; and waits, if
+    /// it should, until every job is with a lane.
     fn pump(&mut self) {
+        let mut turns = 0;
         loop {
-            self.engine.submit(self.lanes);
+            let all_out = self.submit();
             self.engine.set_wall((self.wall)());
             self.engine.collect(self.lanes);
             if !self.engine.has_work() {
                 return;
+            }
+            if all_out {
+                turns = 0;
+            } else {
+                rest(&mut turns);
+            }
+        }
+    }
+
+    /// Hands out jobs; false if one of them waits for room.
+    fn submit(&mut self) -> bool {
+        match self.when_full {
+            WhenFull::Wait => self.engine.submit_or_keep(self.lanes),
+            WhenFull::Shed => {
+                self.engine.submit(self.lanes);
+                true
             }
         }
     }
@@ -115,5 +153,15 @@ impl Worker<'_> {
             self.engine.clear_verdicts();
         }
         Ok(())
+    }
+}
+
+/// A turn of waiting for a lane.
+fn rest(turns: &mut u32) {
+    *turns += 1;
+    if *turns <= PATIENCE {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(NAP);
     }
 }

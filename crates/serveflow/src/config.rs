@@ -4,6 +4,10 @@
 //! optional left. Flow rules that are not typed come from the bundle, because its models were
 //! trained under them.
 
+mod lanes;
+
+pub use lanes::{LaneConfig, TypedLanes};
+
 use serde::Deserialize;
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::EngineConfig;
@@ -23,6 +27,8 @@ pub struct Typed {
     pub flows: TypedFlows,
     /// Limits of the engine.
     pub limits: TypedLimits,
+    /// Where stages are scored.
+    pub lanes: TypedLanes,
     /// Where verdicts go.
     pub output: TypedOutput,
 }
@@ -55,7 +61,7 @@ pub struct TypedLimits {
     pub batch_rows: Option<usize>,
     /// Most frames taken from a source at once.
     pub batch_frames: Option<usize>,
-    /// Jobs that wait for the thread lane before flows are shed.
+    /// Jobs that may wait for the thread lane before it is full.
     pub lane_jobs: Option<usize>,
     /// Workers that share the packets by flow; 0 is one per core where the input is large.
     pub workers: Option<usize>,
@@ -78,8 +84,10 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Most frames taken from a source at once.
     pub batch_frames: usize,
-    /// Jobs that wait for the thread lane before flows are shed.
+    /// Jobs that may wait for the thread lane before it is full.
     pub lane_jobs: usize,
+    /// Where stages are scored, and what a full lane means.
+    pub lanes: LaneConfig,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.
     pub workers: usize,
     /// Name of the sink.
@@ -117,8 +125,10 @@ pub enum ConfigError {
         /// What was typed.
         found: usize,
     },
-    /// No such sink.
-    Format {
+    /// No such sink, lane or stage.
+    Unknown {
+        /// The key.
+        key: String,
         /// What was typed.
         found: String,
         /// The names known.
@@ -135,8 +145,8 @@ impl fmt::Display for ConfigError {
             Self::TooLarge { key, most, found } => {
                 write!(f, "{key}: expected at most {most}, found {found}")
             }
-            Self::Format { found, expected } => {
-                write!(f, "output.format: expected one of {expected}, found `{found}`")
+            Self::Unknown { key, found, expected } => {
+                write!(f, "{key}: expected one of {expected}, found `{found}`")
             }
         }
     }
@@ -162,7 +172,7 @@ impl Typed {
     /// Fills what was not typed from the bundle's flow rules and the defaults, and checks it.
     ///
     /// # Errors
-    /// When a limit is 0 or absurdly large, or the sink is unknown.
+    /// When a limit is 0 or absurdly large, or a sink or a lane is unknown.
     pub fn check(&self, bundle: &FlowConfig) -> Result<Config, ConfigError> {
         let limits = &self.limits;
         let engine = EngineConfig::default();
@@ -177,6 +187,7 @@ impl Typed {
             engine,
             batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
+            lanes: self.lanes.check()?,
             workers: limits.workers.unwrap_or(0),
             format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
         };
@@ -225,7 +236,8 @@ impl Config {
         if known.contains(&self.format.as_str()) {
             return Ok(self);
         }
-        Err(ConfigError::Format { found: self.format, expected: known.join(", ") })
+        let (key, expected) = ("output.format".to_owned(), known.join(", "));
+        Err(ConfigError::Unknown { key, found: self.format, expected })
     }
 }
 
@@ -244,7 +256,9 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let typed: Typed = toml::from_str(&uncommented).unwrap();
-        assert_eq!(typed.check(&bundle).unwrap(), Typed::default().check(&bundle).unwrap());
+        // A stage is named there to show how, and no default names one.
+        let config = Config { lanes: LaneConfig::default(), ..typed.check(&bundle).unwrap() };
+        assert_eq!(config, Typed::default().check(&bundle).unwrap());
         assert_ne!(typed, Typed::default(), "the example shows the keys");
     }
 

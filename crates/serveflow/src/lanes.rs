@@ -29,7 +29,7 @@ pub const LANES: [LaneEntry; LANE_NAMES.len()] = [
     },
     LaneEntry {
         name: "thread",
-        doc: "scores on a thread of its own behind a bounded queue; a full queue sheds",
+        doc: "scores on a thread of its own behind a bounded queue; a full queue waits or sheds",
         build: |models, jobs| Box::new(ThreadLane::new(models, jobs)),
     },
 ];

@@ -98,6 +98,8 @@ fn work(
         sink: post.sink.as_mut(),
         wall: &mut wall,
         batch_frames: config.batch_frames,
+        // Whatever is read here can wait: captures, and pipes by their writers.
+        when_full: config.lanes.when_full(true),
     };
     let is_over = || crew.stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
     let outcome = worker.run(post.source.as_mut(), &mut |_, _| match is_over() {

@@ -10,7 +10,7 @@ use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::parse::parse;
 use serveflow_core::rows::Rows;
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{Batch, FileSource, Null, Source};
 use serveflow_model::bundle::Bundle;
 use std::collections::BTreeMap;
@@ -174,6 +174,7 @@ fn served(bundle: &Bundle, captures: Vec<PathBuf>) -> (Asked, u64) {
         sink: &mut Null::default(),
         wall: &mut || 0,
         batch_frames: 100,
+        when_full: WhenFull::Wait,
     }
     .run(&mut FileSource::new(captures), &mut |_, _| ControlFlow::Continue(()));
     assert!(outcome.unwrap().damaged.is_empty());

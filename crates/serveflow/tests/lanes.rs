@@ -10,7 +10,7 @@ use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::{Job, Lane, Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::verdict::{Reason, Verdict};
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -98,6 +98,7 @@ fn served(
     cascade: &Arc<Cascade>,
     lanes: &mut [Box<dyn Lane>],
     batch_rows: usize,
+    when_full: WhenFull,
 ) -> (Vec<Verdict>, Accounts) {
     let config = EngineConfig { batch_rows, ..EngineConfig::default() };
     let mut engine = Engine::new(Arc::clone(cascade), config);
@@ -105,9 +106,15 @@ fn served(
     let mut source =
         FileSource::new(vec![data.join("test/tls.pcap.zst"), data.join("test/smb.pcap.zst")]);
     let mut sink = Memory::default();
-    let outcome =
-        Worker { engine: &mut engine, lanes, sink: &mut sink, wall: &mut || 0, batch_frames: 64 }
-            .run(&mut source, &mut |_, _| ControlFlow::Continue(()));
+    let outcome = Worker {
+        engine: &mut engine,
+        lanes,
+        sink: &mut sink,
+        wall: &mut || 0,
+        batch_frames: 64,
+        when_full,
+    }
+    .run(&mut source, &mut |_, _| ControlFlow::Continue(()));
     assert!(outcome.unwrap().damaged.is_empty());
     let accounts = *engine.accounts();
     assert!(accounts.balance());
@@ -119,8 +126,18 @@ fn served(
 }
 
 fn on(lane: &str, mood: Mood, jobs: usize, batch_rows: usize) -> (Vec<Verdict>, Accounts) {
+    at(lane, mood, jobs, batch_rows, WhenFull::Shed)
+}
+
+fn at(
+    lane: &str,
+    mood: Mood,
+    jobs: usize,
+    batch_rows: usize,
+    when_full: WhenFull,
+) -> (Vec<Verdict>, Accounts) {
     let (cascade, models) = cascade(lane, mood);
-    served(&cascade, &mut lanes::build(&as_dyn(&models), jobs), batch_rows)
+    served(&cascade, &mut lanes::build(&as_dyn(&models), jobs), batch_rows, when_full)
 }
 
 fn shed(verdicts: &[Verdict]) -> usize {
@@ -184,6 +201,55 @@ fn a_full_queue_sheds_and_counts() {
     let (verdicts, accounts) = on("thread", slow, 1, 4);
     assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 0, "{accounts:?}");
     assert!(shed(&verdicts) <= 4 * accounts.jobs_shed as usize);
+    best_answer_stands(&verdicts);
+}
+
+#[test]
+fn a_worker_that_waits_sheds_nothing_however_short_the_queue() {
+    let (expected, _) = on("inline", Mood::Well, 1_000_000, 256);
+    let moods = [Mood::Well, Mood::Slow(Duration::from_millis(1))];
+    for (jobs, mood) in [1, 2, 64].into_iter().zip(moods.into_iter().cycle()) {
+        for batch_rows in [1, 16, 256] {
+            let (verdicts, accounts) = at("thread", mood, jobs, batch_rows, WhenFull::Wait);
+            assert_eq!(verdicts, expected, "{jobs} jobs of {batch_rows} rows");
+            assert_eq!((accounts.jobs_shed, accounts.jobs_failed), (0, 0));
+        }
+    }
+    // The same queue and model do shed for a worker that does not wait.
+    let slow = Mood::Slow(Duration::from_millis(20));
+    assert!(at("thread", slow, 1, 4, WhenFull::Shed).1.jobs_shed > 0);
+}
+
+#[test]
+fn a_worker_that_waits_for_a_lane_that_fails_ends() {
+    for mood in [Mood::Fails, Mood::Panics] {
+        let (verdicts, accounts) = at("thread", mood, 1, 4, WhenFull::Wait);
+        assert!(shed(&verdicts) > 20 && accounts.jobs_failed > 1, "{mood:?}: {accounts:?}");
+        assert_eq!(accounts.jobs_shed, 0, "{mood:?}: each job was scored, if in vain");
+        best_answer_stands(&verdicts);
+    }
+}
+
+/// Takes nothing, like a lane whose thread is gone.
+struct Gone;
+
+impl Lane for Gone {
+    fn submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>> {
+        Err(job)
+    }
+
+    fn poll(&mut self) -> Option<Box<Job>> {
+        None
+    }
+}
+
+#[test]
+fn a_worker_does_not_wait_for_a_lane_that_will_never_have_room() {
+    let (cascade, models) = cascade("thread", Mood::Well);
+    let mut lanes = lanes::build(&as_dyn(&models), 1);
+    lanes[1] = Box::new(Gone);
+    let (verdicts, accounts) = served(&cascade, &mut lanes, 8, WhenFull::Wait);
+    assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 20, "{accounts:?}");
     best_answer_stands(&verdicts);
 }
 

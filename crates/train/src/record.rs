@@ -12,7 +12,7 @@ use serveflow_core::gate::Gate;
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::rows::{Column, Rows};
 use serveflow_core::verdict::{FiveTuple, Verdict};
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, SourceError};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -221,6 +221,7 @@ fn record_file(
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames: BATCH_FRAMES,
+        when_full: WhenFull::Wait,
     };
     let mut source = FileSource::new(vec![path.to_owned()]);
     let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));

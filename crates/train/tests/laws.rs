@@ -10,7 +10,7 @@ use serveflow_core::gate::Gate;
 use serveflow_core::lane::{InlineLane, Job, Lane};
 use serveflow_core::rows::Rows;
 use serveflow_core::verdict::FiveTuple;
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory};
 use serveflow_model::bundle::{Bundle, write};
 use serveflow_train::labels::LabelBook;
@@ -84,6 +84,7 @@ fn served(
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames,
+        when_full: WhenFull::Wait,
     }
     .run(&mut FileSource::new(vec![book.files.keys().nth(file).unwrap().clone()]), &mut |_, _| {
         ControlFlow::Continue(())
@@ -189,4 +190,29 @@ fn a_trained_plan_says_what_was_asked_for() {
     for (model, stage) in trained.models.keys().zip(["boosted_2", "tree_1.2", "tree_1"]) {
         assert_eq!(*model, format!("models/{stage}.json"));
     }
+}
+
+#[test]
+fn a_stage_that_scores_slowly_gets_a_thread() {
+    let book = small_book("lanes");
+    let plan = quick_plan(&["tree@1", "forest@2"]);
+    let lanes = |step_ns: u64| {
+        let mut now = 0;
+        // Each look at the clock is so much later than the one before.
+        let mut wall = || {
+            now += step_ns;
+            now
+        };
+        let trained = serveflow_train::pipeline::train(&book, &plan, &mut wall, &mut |_| ());
+        let plan = trained.unwrap().plan;
+        let rule = plan.lane_rule.unwrap();
+        for stage in &plan.stages {
+            let cost = stage.cost.unwrap();
+            assert_eq!(stage.lane, rule.lane(&cost), "{cost:?}");
+            assert_eq!(stage.lane == "thread", rule.batch_ns(&cost) > rule.budget_ns as f64);
+        }
+        plan.stages.iter().map(|stage| stage.lane.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(lanes(1_000), ["inline"; 2]);
+    assert_eq!(lanes(1_000_000_000), ["thread"; 2]);
 }

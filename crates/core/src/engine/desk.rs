@@ -31,6 +31,8 @@ pub(super) struct Desk {
     records: Vec<Vec<(u32, u16)>>,
     ready: VecDeque<Box<Job>>,
     spare: Vec<Vec<Box<Job>>>,
+    /// Jobs that are with a lane.
+    out: usize,
     /// Rows after which a job is submitted.
     batch: usize,
 }
@@ -43,6 +45,7 @@ impl Desk {
             records: cascade.stages().iter().map(|_| Vec::with_capacity(batch)).collect(),
             ready: VecDeque::new(),
             spare: cascade.stages().iter().map(|_| Vec::new()).collect(),
+            out: 0,
             batch: batch.max(1),
         }
     }
@@ -79,6 +82,26 @@ impl Desk {
 
     pub(super) fn next_ready(&mut self) -> Option<Box<Job>> {
         self.ready.pop_front()
+    }
+
+    /// Puts a job that was refused back to the front.
+    pub(super) fn put_back(&mut self, job: Box<Job>) {
+        self.ready.push_front(job);
+    }
+
+    /// Jobs that are with a lane.
+    pub(super) fn jobs_out(&self) -> usize {
+        self.out
+    }
+
+    /// A lane took a job.
+    pub(super) fn note_out(&mut self) {
+        self.out += 1;
+    }
+
+    /// A lane gave a job back. Whoever drives the engine may hand in jobs that no lane took.
+    pub(super) fn note_back(&mut self) {
+        self.out = self.out.saturating_sub(1);
     }
 
     /// Whether any row waits to be submitted.

@@ -194,8 +194,14 @@ impl Engine {
         self.desk.give_back(job);
     }
 
+    /// Gives up on a job that its lane refused.
+    pub(super) fn shed_job(&mut self, job: Box<Job>) {
+        self.accounts.jobs_shed += 1;
+        self.shed(job);
+    }
+
     /// Gives up on a job: the best answer so far stands for each of its flows.
-    pub(super) fn shed(&mut self, job: Box<Job>) {
+    fn shed(&mut self, job: Box<Job>) {
         for &ticket in &job.tickets {
             self.unask(ticket);
             let at = self.room[ticket].asked_at;

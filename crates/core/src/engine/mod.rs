@@ -14,7 +14,7 @@ pub use cascade::{Cascade, CascadeError, Stage};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::features::layout::HeaderLayout;
-use crate::lane::Lane;
+use crate::lane::{Job, Lane};
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
 use crate::record::{NONE, PacketMeta, PacketPool};
@@ -252,18 +252,49 @@ impl Engine {
     pub fn submit(&mut self, lanes: &mut [Box<dyn Lane>]) {
         self.desk.close_all(&self.cascade, &self.pool);
         while let Some(job) = self.desk.next_ready() {
-            let lane = self.cascade.stages()[job.stage].lane;
-            if let Err(job) = lanes[lane].submit(job) {
-                self.accounts.jobs_shed += 1;
-                self.shed(job);
+            if let Err(job) = self.hand_out(job, lanes) {
+                self.shed_job(job);
             }
         }
+    }
+
+    /// As [`Self::submit`], but a job that its lane refuses is kept, and so is what stands behind it:
+    /// false, and the caller should collect before it calls again.
+    ///
+    /// A lane that refuses while no job is out has no room to come, so its job is shed all the same:
+    /// to wait would be to wait without end.
+    pub fn submit_or_keep(&mut self, lanes: &mut [Box<dyn Lane>]) -> bool {
+        loop {
+            while let Some(job) = self.desk.next_ready() {
+                match self.hand_out(job, lanes) {
+                    Ok(()) => {}
+                    Err(job) if self.desk.jobs_out() == 0 => self.shed_job(job),
+                    Err(job) => {
+                        self.desk.put_back(job);
+                        return false;
+                    }
+                }
+            }
+            // Only now, so that rows gather in few and full jobs while a lane is waited for.
+            if !self.desk.has_work() {
+                return true;
+            }
+            self.desk.close_all(&self.cascade, &self.pool);
+        }
+    }
+
+    fn hand_out(&mut self, job: Box<Job>, lanes: &mut [Box<dyn Lane>]) -> Result<(), Box<Job>> {
+        let lane = self.cascade.stages()[job.stage].lane;
+        lanes[lane].submit(job)?;
+        self.desk.note_out();
+        Ok(())
     }
 
     /// Takes scored jobs from the lanes: verdicts, or further questions.
     pub fn collect(&mut self, lanes: &mut [Box<dyn Lane>]) {
         for lane in lanes {
             while let Some(job) = lane.poll() {
+                self.desk.note_back();
                 self.resolve(job);
             }
         }

@@ -15,8 +15,8 @@ mod sums;
 
 pub use error::BundleError;
 pub use plan::{
-    CalibrationPlan, CostPlan, FlowPlan, GatePlan, ModelPlan, PLAN_FORMAT, Plan, Provenance,
-    StagePlan,
+    CalibrationPlan, CostPlan, FlowPlan, GatePlan, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
+    Provenance, StagePlan,
 };
 pub use sums::sha256;
 
@@ -79,6 +79,23 @@ impl Bundle {
         let cascade = Cascade::new(stages, plan.labels.clone());
         let cascade = Arc::new(cascade.map_err(|source| BundleError::Cascade { path, source })?);
         Ok(Self { plan, cascade, models, id })
+    }
+
+    /// Puts the stages into other lanes than the plan says, by lane index: where models are scored is
+    /// the operator's choice, and changes no answer.
+    ///
+    /// # Panics
+    /// When there is not one lane for each stage.
+    pub fn place(&mut self, lanes: &[usize]) {
+        assert_eq!(lanes.len(), self.plan.stages.len(), "each stage has its lane");
+        let placed = |(index, &lane): (usize, &usize)| {
+            let stage =
+                checked_stage(&self.plan, index).expect("the plan was checked when it was read");
+            Stage { lane, ..stage }
+        };
+        let stages = lanes.iter().enumerate().map(placed).collect();
+        let cascade = Cascade::new(stages, self.plan.labels.clone());
+        self.cascade = Arc::new(cascade.expect("the plan was checked when it was read"));
     }
 
     /// The flow rules under which the models were trained, with the default limits.

@@ -19,6 +19,9 @@ pub struct Plan {
     pub labels: Vec<String>,
     /// The flow rules under which the models were trained.
     pub flows: FlowPlan,
+    /// How the stages' lanes were chosen from their costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane_rule: Option<LanePlan>,
     /// The cascade, in the order its stages are asked.
     pub stages: Vec<StagePlan>,
     /// Where the models come from.
@@ -135,6 +138,42 @@ pub struct CostPlan {
     pub score_single_ns: f64,
 }
 
+/// What a stage's lane is chosen by: a stage is scored inline as long as a full batch of it does not
+/// hold up its worker for longer than the budget, and on a thread of its own otherwise.
+///
+/// While it scores inline, a worker takes no packet, and the packets that come wait in the receive
+/// ring. A ring of 4096 packets, as the larger network cards have them, bridges one millisecond at
+/// four million packets a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanePlan {
+    /// Rows of a full batch.
+    pub batch_rows: u32,
+    /// Longest time that a batch may hold up its worker, nanoseconds.
+    pub budget_ns: u64,
+}
+
+impl LanePlan {
+    /// How long a full batch of a stage holds up a worker that scores it inline, nanoseconds.
+    #[must_use]
+    pub fn batch_ns(&self, cost: &CostPlan) -> f64 {
+        f64::from(self.batch_rows) * cost.score_batch_ns
+    }
+
+    /// The lane of a stage that costs so much. A cost that is no number is taken for a large one.
+    #[must_use]
+    pub fn lane(&self, cost: &CostPlan) -> &'static str {
+        if self.batch_ns(cost) <= self.budget_ns as f64 { "inline" } else { "thread" }
+    }
+}
+
+impl Default for LanePlan {
+    /// The engine's default batch, and one millisecond.
+    fn default() -> Self {
+        Self { batch_rows: 256, budget_ns: 1_000_000 }
+    }
+}
+
 /// Where a bundle's models come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,4 +192,24 @@ pub struct Provenance {
     /// Training parameters, as the trainer prints them.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_goes_to_a_thread_when_a_full_batch_of_it_takes_longer_than_the_budget() {
+        let rule = LanePlan::default();
+        assert_eq!(
+            rule.batch_rows as usize,
+            serveflow_core::engine::EngineConfig::default().batch_rows
+        );
+        let lane = |ns| rule.lane(&CostPlan { score_batch_ns: ns, score_single_ns: ns });
+        assert_eq!([20.0, 2_000.0, 3_906.25].map(lane), ["inline"; 3]);
+        assert_eq!([3_906.5, 1e6, f64::NAN, f64::INFINITY].map(lane), ["thread"; 4]);
+        let small = LanePlan { batch_rows: 1, ..rule };
+        assert_eq!(small.lane(&CostPlan { score_batch_ns: 1e6, score_single_ns: 1e6 }), "inline");
+        assert!(super::super::LANE_NAMES.contains(&lane(1e9)));
+    }
 }

@@ -7,7 +7,7 @@ use super::queue::Stamps;
 use super::template::TemplateSet;
 use serveflow_core::engine::Engine;
 use serveflow_io::Memory;
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ pub fn answers(contender: &Contender, templates: &TemplateSet, seed: u64) -> Vec
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames: 256,
+        when_full: WhenFull::Wait,
     }
     .run(&mut Generator::new(templates.clone(), recipe), &mut |_, _| ControlFlow::Continue(()));
     outcome.expect("a sink in memory never fails");

@@ -9,7 +9,7 @@ use super::template::TemplateSet;
 use super::usage;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{Batch, Source, SourceError};
 use std::fmt;
 use std::ops::ControlFlow;
@@ -300,6 +300,8 @@ impl Part<'_> {
             sink: &mut meter,
             wall: &mut || wall(),
             batch_frames: self.load.batch_frames,
+            // The traffic stands for live traffic, which does not wait.
+            when_full: WhenFull::Shed,
         }
         .run(&mut source, watch)
         .expect("a meter never fails");

@@ -165,6 +165,12 @@ pub(crate) struct TrainArgs {
     /// One threshold per gate, or one per gate and predicted class
     #[arg(long, value_enum, default_value_t = Thresholds::PerClass)]
     pub(crate) thresholds: Thresholds,
+    /// Longest time that scoring a full batch may hold up the packet path, microseconds. A stage that
+    /// was measured to take longer is put on a thread of its own (lane = "thread" in the plan).
+    /// Packets wait in the receive ring meanwhile: 1 ms is 4096 of them at 4 million a second
+    #[arg(long, value_name = "US", default_value_t = 1_000)]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(..=1_000_000_000_000))]
+    pub(crate) inline_budget_us: u64,
     #[command(flatten)]
     pub(crate) trainer: TrainerArgs,
     /// Also train each kind of model at each of --depths and print how good each is alone
@@ -409,6 +415,8 @@ pub(crate) enum BenchCommand {
     Models(BenchModelsArgs),
     /// Time per packet of reading, parsing, the flow table and keeping packets, on a capture
     Packets(BenchPacketsArgs),
+    /// What more cores are expected to give, simulated from costs that are measured here
+    Scale(super::bench_scale::BenchScaleArgs),
 }
 
 /// `serveflow bench models`

@@ -15,7 +15,7 @@ use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::features::FeatureSpec;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::rows::{Column, RowShape};
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, SourceError};
 use serveflow_train::labels::{LabelBook, read_table};
 use serveflow_train::pipeline::Step;
@@ -130,6 +130,7 @@ fn per_flow(
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames: config.batch_frames,
+        when_full: WhenFull::Wait,
     }
     .run(&mut FileSource::new(captures), &mut |_, _| ControlFlow::Continue(()))?;
     let kept = kept.lock().expect("no holder of the rows panics");

@@ -6,7 +6,7 @@ use serveflow::config::EXAMPLE;
 use serveflow::summary;
 use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError};
 use serveflow_model::bundle::{Bundle, GatePlan, StagePlan};
 use serveflow_train::pipeline::TrainPlan;
@@ -58,6 +58,14 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
         trained.join(", "),
         from.labels_sha256
     );
+    if let Some(rule) = &plan.lane_rule {
+        let _ = writeln!(
+            text,
+            "  lanes    inline as long as {} flows are scored within {} us, else thread",
+            rule.batch_rows,
+            rule.budget_ns as f64 / 1e3
+        );
+    }
     for (index, stage) in plan.stages.iter().enumerate() {
         text.push_str(&self::stage(&bundle, index, stage));
     }
@@ -170,6 +178,7 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
         sink: &mut Null::default(),
         wall: &mut || 0,
         batch_frames: config.batch_frames,
+        when_full: WhenFull::Wait,
     }
     .run(&mut FileSource::new(vec![path.to_owned()]), &mut |batch, _| {
         seen.add(batch);

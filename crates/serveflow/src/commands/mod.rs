@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod bench;
+mod bench_scale;
 mod demo;
 mod evaluate;
 mod features;
@@ -78,6 +79,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             BenchCommand::Paper(args) => bench::paper(&session, &args),
             BenchCommand::Models(args) => bench::models(&session, &args),
             BenchCommand::Packets(args) => bench::packets(&session, &args),
+            BenchCommand::Scale(args) => bench_scale::scale(&session, &args),
         },
         Command::Completions { shell } => {
             let mut text = Vec::new();

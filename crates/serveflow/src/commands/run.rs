@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let bundle = Bundle::load(&args.bundle)?;
+    let mut bundle = Bundle::load(&args.bundle)?;
     let mut typed = session.typed.clone();
     if let Some(format) = &args.format {
         typed.output.format = Some(format.clone());
@@ -32,6 +32,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         typed.limits.workers = Some(workers);
     }
     let mut config = typed.check(&bundle.flow_config())?;
+    bundle.place(&config.lanes.places(&bundle)?);
     if typed.flows.seed.is_none() {
         // Nobody outside may know which five-tuples share a slot of the table. No verdict depends
         // on the seed.

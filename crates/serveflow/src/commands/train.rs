@@ -6,7 +6,7 @@ use super::{Session, label_book};
 use anyhow::Context;
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
-use serveflow_model::bundle;
+use serveflow_model::bundle::{self, LanePlan};
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::labels::{LabelBook, Split};
 use serveflow_train::pipeline::{Compared, TierParams, TrainPlan, Trained, compare, train as fit};
@@ -64,9 +64,18 @@ fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
             Thresholds::PerClass => Granularity::PerClass,
         },
         target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
+        lanes: lane_rule(args, config.engine.batch_rows),
         seed: trainer.seed,
         threads: trainer.threads.unwrap_or_else(cores).max(1),
     })
+}
+
+/// How lanes are chosen: by the batch that will be served, and the time that it may take.
+fn lane_rule(args: &TrainArgs, batch_rows: usize) -> LanePlan {
+    LanePlan {
+        batch_rows: u32::try_from(batch_rows).unwrap_or(u32::MAX),
+        budget_ns: args.inline_budget_us.saturating_mul(1_000),
+    }
 }
 
 /// What was trained, in words.
@@ -85,6 +94,18 @@ fn told(trained: &Trained) -> String {
     );
     for (stage, escalated) in trained.plan.stages.iter().zip(&trained.calibrated.escalated) {
         let _ = writeln!(text, "{}: {:.1}% of val passed on", stage.name, escalated * 100.0);
+    }
+    for stage in &trained.plan.stages {
+        let (Some(rule), Some(cost)) = (&trained.plan.lane_rule, &stage.cost) else { continue };
+        let _ = writeln!(
+            text,
+            "{}: lane {}, since {} flows are scored in {:.0} us and the packet path may wait {} us",
+            stage.name,
+            stage.lane,
+            rule.batch_rows,
+            rule.batch_ns(cost) / 1e3,
+            rule.budget_ns / 1_000
+        );
     }
     let calibrated = &trained.calibrated;
     let _ = writeln!(

@@ -7,7 +7,7 @@ use serveflow_core::features::Features;
 use serveflow_core::gate::Gate;
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_core::verdict::{FiveTuple, Verdict};
-use serveflow_io::drive::Worker;
+use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory};
 use serveflow_model::bundle::Bundle;
 use std::ops::ControlFlow;
@@ -138,6 +138,7 @@ impl<'a> Replay<'a> {
                 sink: &mut sink,
                 wall: &mut *self.wall,
                 batch_frames: BATCH_FRAMES,
+                when_full: WhenFull::Wait,
             };
             let mut source = FileSource::new(vec![path.clone()]);
             let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));

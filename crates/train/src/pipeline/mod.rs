@@ -17,8 +17,8 @@ use serveflow_core::gate::{Measure, Threshold};
 use serveflow_core::parse::Header;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{
-    CalibrationPlan, CostPlan, FlowPlan, GatePlan, ModelPlan, PLAN_FORMAT, Plan, Provenance,
-    StagePlan,
+    CalibrationPlan, CostPlan, FlowPlan, GatePlan, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
+    Provenance, StagePlan,
 };
 use serveflow_model::forest::{BoundForest, Forest};
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub struct TrainPlan {
     pub granularity: Granularity,
     /// What gates are calibrated for.
     pub target: Target,
+    /// How each stage's lane is chosen from what it costs.
+    pub lanes: LanePlan,
     /// Seed of all random choices.
     pub seed: u64,
     /// Threads to train with; the bundle does not depend on it.
@@ -80,6 +82,7 @@ impl Default for TrainPlan {
             measure: Measure::LeastConfidence,
             granularity: Granularity::PerClass,
             target: Target::MaxLoss(0.005),
+            lanes: LanePlan::default(),
             seed: 1,
             threads: 1,
         }
@@ -320,7 +323,7 @@ fn written_plan(
         features: plan.features.clone(),
         headers: plan.layout.headers().into_iter().map(|h| Header::name(h).to_owned()).collect(),
         masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
-        lane: "inline".to_owned(),
+        lane: plan.lanes.lane(&costs[index]).to_owned(),
         model: ModelPlan {
             file: model_file(&plan.tiers, index),
             format: serveflow_model::formats::FOREST.to_owned(),
@@ -335,6 +338,7 @@ fn written_plan(
         task: plan.task.clone(),
         labels: dataset.labels.clone(),
         flows: FlowPlan::from_config(&plan.flows),
+        lane_rule: Some(plan.lanes),
         stages: (0..plan.tiers.len()).map(stage).collect(),
         provenance: Provenance {
             written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -26,11 +26,12 @@ impl Setting {
             let file = OpenOptions::new().append(true).create(true).open(path);
             file.with_context(|| format!("{}: cannot write", path.display()))?;
         }
-        let bundle = match &args.bundle {
+        let mut bundle = match &args.bundle {
             Some(bundle) => Bundle::load(bundle)?,
             None => Bundle::load(&find_sample(None, "--bundle")?.join("bundle"))?,
         };
         let config = session.typed.check(&bundle.flow_config())?;
+        bundle.place(&config.lanes.places(&bundle)?);
         let cascade = Contender::cascade(&bundle, config.engine, config.lane_jobs);
         Ok(Self { bundle, cascade, batch_frames: config.batch_frames })
     }

@@ -1,0 +1,182 @@
+//! `serveflow bench scale`: what more cores are expected to give.
+
+use super::{Session, find_sample, print, write_file};
+use anyhow::ensure;
+use clap::Args;
+use serde::Serialize;
+use serveflow::bench::usage;
+use serveflow::config::Config;
+use serveflow::scaling::curve::{Inputs, Memory, Point, bend, curve};
+use serveflow::scaling::measure::{Measured, Meter};
+use serveflow::scaling::sim::Setup;
+use serveflow::scaling::tape::Tape;
+use serveflow::scaling::trial::{Trial, Trials};
+use serveflow::scaling::{machine, text};
+use serveflow_model::bundle::Bundle;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Packets that a run of a trial serves at least. Short runs, because the fastest of several counts.
+const TRIAL_PACKETS: u64 = 1_000_000;
+/// Blocks for each worker that sharing allows to be read ahead.
+const BLOCKS_AHEAD: usize = 4;
+/// Bytes of a line of memory.
+const LINE: f64 = 64.0;
+/// Lines that each packet reads and writes back: its place in the index and its flow.
+const FLOW_LINES: f64 = 2.0;
+/// Lines that each packet which is kept writes, and its stage reads.
+const KEPT_LINES: f64 = 3.0;
+
+/// `serveflow bench scale`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  serveflow bench scale --json scale.json
+
+Measures what the steps of serving cost on this machine, simulates workers that share an input event by
+event, holds the simulation against as many workers as there are cores here, and prints the expected
+curve. What it leaves out: caches that cores share, clock rates that fall as more cores are busy, and
+cores of another kind. Memory is taken to be as fast as here.")]
+pub(crate) struct BenchScaleArgs {
+    /// Captures: files or directories [default: the sample that ships with the project]
+    #[arg(value_name = "CAPTURE")]
+    captures: Vec<PathBuf>,
+    /// The bundle [default: that of the sample]
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: Option<PathBuf>,
+    /// Numbers of cores
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,12,16,24,32,48,64")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    cores: Vec<u16>,
+    /// Numbers of workers that are also measured [default: 1, 2 and so on, up to the cores there are]
+    #[arg(long, value_delimiter = ',', value_name = "WORKERS")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    trials: Vec<u16>,
+    /// Flows that are hashed onto the workers; the fewer, the more uneven
+    #[arg(long, default_value_t = 100_000)]
+    flows: usize,
+    /// Most packets of the captures
+    #[arg(long, default_value_t = 1_000_000)]
+    packets: usize,
+    /// Times that each cost is measured; the fastest counts
+    #[arg(long, default_value_t = 25)]
+    repeats: usize,
+    /// Seed of hashes and draws
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Also write inputs, trials and curve as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Written<'a> {
+    measured: &'a Measured,
+    inputs: &'a Inputs,
+    trials: &'a [Trial],
+    curve: &'a [Point],
+    bend: String,
+}
+
+/// Measures, simulates, compares, and prints.
+pub(crate) fn scale(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<ExitCode> {
+    let (bundle, config, tape) = prepared(session, args)?;
+    let wall = super::clock_ns;
+    let meter =
+        Meter { bundle: &bundle, config: &config, wall, repeats: args.repeats, seed: args.seed };
+    let measured = meter.measure(&tape, &mut |what| session.say(&format!("measuring: {what}\n")));
+    session.say("measuring: memory\n");
+    let inputs = inputs(args, &tape, &measured);
+    print(&text::costs(&measured, &inputs))?;
+    let rounds = TRIAL_PACKETS.div_ceil(tape.packets);
+    let trials = Trials {
+        bundle: &bundle,
+        config: &config,
+        wall,
+        tape: &tape,
+        flows_per_packet: measured.flows_per_packet,
+        rounds,
+        repeats: args.repeats,
+    };
+    let setup = Setup {
+        blocks: 0,
+        block_packets: inputs.block_packets,
+        alone_packets: inputs.alone_packets,
+        blocks_ahead: inputs.blocks_ahead,
+        seed: args.seed,
+    };
+    let hold = |&workers: &u16| trials.hold(usize::from(workers), &measured.costs, &setup);
+    session.say("measuring: workers\n");
+    let trials: Vec<Trial> = tried(args).iter().map(hold).collect();
+    print(&text::trials(&trials))?;
+    let mut cores: Vec<usize> = args.cores.iter().copied().map(usize::from).collect();
+    cores.sort_unstable();
+    cores.dedup();
+    let points = curve(&inputs, &cores);
+    print(&text::curve(&inputs, &points))?;
+    if let Some(path) = &args.json {
+        let bend = bend(&inputs, &points);
+        let written =
+            Written { measured: &measured, inputs: &inputs, trials: &trials, curve: &points, bend };
+        write_file(path, &serde_json::to_vec_pretty(&written)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The bundle with all stages inline, the limits, and the captures in memory.
+fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle, Config, Tape)> {
+    let needs_sample = args.captures.is_empty() || args.bundle.is_none();
+    let sample = needs_sample.then(|| find_sample(None, "--bundle and captures")).transpose()?;
+    let of_sample = |what: &str| sample.as_ref().map(|sample| sample.join(what));
+    let dir = args.bundle.clone().or_else(|| of_sample("bundle")).unwrap_or_default();
+    let mut bundle = Bundle::load(&dir)?;
+    bundle.place(&vec![0; bundle.plan.stages.len()]);
+    let mut config = session.typed.check(&bundle.flow_config())?;
+    config.engine.flows.seed = session.typed.flows.seed.unwrap_or(args.seed);
+    let splits = || ["train", "val", "test"].map(of_sample).into_iter().flatten().collect();
+    let captures = if args.captures.is_empty() { splits() } else { args.captures.clone() };
+    let paths = serveflow_io::expand(&captures)?;
+    let tape = Tape::lay(&paths, args.packets.max(1), &config.engine.flows)?;
+    ensure!(!tape.flow_sizes().is_empty(), "expected captures with flows, found none");
+    session.say(&format!(
+        "{} captures laid over each other: {} packets, {} bytes\n",
+        paths.len(),
+        tape.packets,
+        tape.len_bytes()
+    ));
+    Ok((bundle, config, tape))
+}
+
+fn tried(args: &BenchScaleArgs) -> Vec<u16> {
+    if !args.trials.is_empty() {
+        return args.trials.clone();
+    }
+    (1..=u16::try_from(usage::cores()).unwrap_or(u16::MAX)).collect()
+}
+
+/// What the curve is computed from.
+fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> Inputs {
+    let cores = usage::cores();
+    let once = |threads| machine::bandwidth(threads, super::clock_ns);
+    let bandwidth = |threads| (0..args.repeats.max(1)).map(|_| once(threads)).fold(0.0, f64::max);
+    let record_bytes = tape.len_bytes() as f64 / tape.packets as f64;
+    let memory = Memory {
+        // The block that a record is copied into stays in a cache, and is not counted.
+        bytes_per_packet: record_bytes + 2.0 * LINE * (FLOW_LINES + measured.recorded * KEPT_LINES),
+        one_core: bandwidth(1),
+        all_cores: bandwidth(cores),
+        cores,
+    };
+    Inputs {
+        costs: measured.costs.clone(),
+        memory,
+        flow_sizes: tape.flow_sizes(),
+        flows: args.flows.max(1),
+        flows_per_packet: measured.flows_per_packet,
+        block_packets: measured.block_packets,
+        alone_packets: measured.alone_packets,
+        blocks_ahead: BLOCKS_AHEAD,
+        seed: args.seed,
+    }
+}
