@@ -169,7 +169,7 @@ impl FlowTable {
     /// Reads the entries that are used next, at most so many.
     pub(crate) fn touch_free(&self, entries: usize) -> u64 {
         let next = self.free.iter().rev().take(entries);
-        next.fold(0, |all, &id| all | self[id].last_at)
+        next.fold(0, |all, &id| all | self[id].last_at | self.wheel.touch(id))
     }
 
     fn file(&mut self, id: u32, now_ns: u64) {

@@ -45,6 +45,12 @@ impl Wheel {
         ns >> self.shift
     }
 
+    /// Reads what filing or taking out this entry will need.
+    #[inline]
+    pub(crate) fn touch(&self, id: u32) -> u64 {
+        self.links.get(id as usize).map_or(0, |link| u64::from(link.previous))
+    }
+
     /// Files `id` under its due time, wherever it was filed before; `now_ns` is the present.
     pub(crate) fn file(&mut self, id: u32, due_ns: u64, now_ns: u64) {
         self.unfile(id);

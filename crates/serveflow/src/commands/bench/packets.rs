@@ -79,7 +79,8 @@ fn text(figures: &PathFigures) -> String {
             stage.what
         );
     }
+    let _ = writeln!(text, "\na flow that times out: {:.0} ns", figures.leave_ns_per_flow);
     let mb = figures.engine_bytes as f64 / 1e6;
-    let _ = writeln!(text, "\nmemory of flows and ten packets of each: {mb:.0} MB at most");
+    let _ = writeln!(text, "memory of flows and ten packets of each: {mb:.0} MB at most");
     text
 }
