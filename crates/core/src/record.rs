@@ -2,7 +2,8 @@
 //!
 //! A packet is a cell of a pool: the captured bytes of its headers and a few numbers. Header bytes
 //! become bits only when a model is asked, since most packets of most flows never are. A flow's cells
-//! are a chain, so a flow that is decided on its first packet never pays for ten.
+//! are a chain, so a flow that is decided on its first packet never pays for ten. The chain leads from
+//! the last packet back to the first: so a new one touches no memory but its own.
 
 use crate::features::layout::HeaderLayout;
 use crate::parse::{Header, Parsed, Section};
@@ -89,7 +90,8 @@ struct Part {
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     meta: PacketMeta,
-    next: u32,
+    /// The packet before it, or [`NONE`].
+    previous: u32,
     /// Where the bytes are that do not fit, or [`NONE`]. A cell that once had such a place keeps it.
     spill: u32,
     parts: [Part; 2],
@@ -134,14 +136,21 @@ impl PacketPool {
         bytes_used(&self.cells) + bytes_used(&self.spills) + self.free.capacity() * 4
     }
 
-    /// Keeps a packet in a cell of its own; `None` when the limit is reached.
+    /// Keeps a packet in a cell of its own, behind the flow's cell `previous`; `None` when the limit is
+    /// reached.
     #[inline]
-    pub(crate) fn keep(&mut self, meta: PacketMeta, frame: &[u8], parsed: &Parsed) -> Option<u32> {
+    pub(crate) fn keep(
+        &mut self,
+        meta: PacketMeta,
+        frame: &[u8],
+        parsed: &Parsed,
+        previous: u32,
+    ) -> Option<u32> {
         let id = self.take()?;
         let sections = [Some(parsed.network), parsed.transport];
         let cell = &mut self.cells[id as usize];
         cell.meta = meta;
-        cell.next = NONE;
+        cell.previous = previous;
         cell.parts = sections.map(|section| part(&self.layout, section));
         // Headers mostly stand side by side, and a copy of known length is cheaper than two of the
         // right length: what it brings too much is never read.
@@ -167,7 +176,7 @@ impl PacketPool {
         }
         self.cells.push(Cell {
             meta: PacketMeta::default(),
-            next: NONE,
+            previous: NONE,
             spill: NONE,
             parts: [Part::default(); 2],
             bytes: [0; INLINE],
@@ -203,18 +212,12 @@ impl PacketPool {
         cell.spill
     }
 
-    /// Appends `cell` behind `tail`.
-    #[inline]
-    pub(crate) fn link(&mut self, tail: u32, cell: u32) {
-        self.cells[tail as usize].next = cell;
-    }
-
-    /// Reads both cache lines of a cell; what it is linked to.
+    /// Reads both cache lines of a cell; the cell before it.
     #[inline]
     pub(crate) fn touch(&self, cell: u32) -> u32 {
         let cell = &self.cells[cell as usize];
         black_box(cell.bytes[INLINE - 1]);
-        black_box(cell.next)
+        black_box(cell.previous)
     }
 
     /// The numbers of a cell.
@@ -222,12 +225,17 @@ impl PacketPool {
         &self.cells[cell as usize].meta
     }
 
-    /// Gives back the chain of `count` cells at `head`.
-    pub(crate) fn give_back(&mut self, head: u32, count: usize) {
-        let mut cell = head;
+    /// The cell so many packets before `cell`.
+    pub(crate) fn back(&self, cell: u32, packets: u16) -> u32 {
+        (0..packets).fold(cell, |cell, _| self.cells[cell as usize].previous)
+    }
+
+    /// Gives back the `count` cells of the chain that ends with `tail`.
+    pub(crate) fn give_back(&mut self, tail: u32, count: usize) {
+        let mut cell = tail;
         for _ in 0..count {
             self.free.push(cell);
-            cell = self.cells[cell as usize].next;
+            cell = self.cells[cell as usize].previous;
         }
         self.used -= count;
     }
@@ -239,9 +247,9 @@ impl PacketPool {
         });
     }
 
-    /// The first `len` packets of the chain at `head`.
-    pub(crate) fn record(&self, head: u32, len: usize) -> FlowRecord<'_> {
-        FlowRecord { pool: self, head, len }
+    /// The packets in these cells.
+    pub(crate) fn record<'a>(&'a self, cells: &'a [u32]) -> FlowRecord<'a> {
+        FlowRecord { pool: self, cells }
     }
 }
 
@@ -275,30 +283,27 @@ fn run<'a>(frame: &'a [u8], parts: &[Part; 2], parsed: &Parsed) -> Option<&'a [u
 #[derive(Clone, Copy, Debug)]
 pub struct FlowRecord<'a> {
     pool: &'a PacketPool,
-    head: u32,
-    len: usize,
+    cells: &'a [u32],
 }
 
 impl<'a> FlowRecord<'a> {
     /// Number of packets.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.cells.len()
     }
 
     /// Whether there is no packet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.cells.is_empty()
     }
 
     /// The packets, in order of arrival.
     pub fn packets(&self) -> impl Iterator<Item = PacketRecord<'a>> + use<'a> {
         let pool = self.pool;
-        let mut id = self.head;
-        (0..self.len).map(move |_| {
+        self.cells.iter().map(move |&id| {
             let cell = &pool.cells[id as usize];
-            id = cell.next;
             let spills = usize::from(cell.parts[0].words + cell.parts[1].words) * 4 > INLINE;
             let spill = spills.then(|| &pool.spills[cell.spill as usize]);
             PacketRecord { headers: Headers { cell, spill }, meta: &cell.meta }
@@ -344,9 +349,10 @@ mod tests {
                     let Ok(parsed) = parse(&Packet { ts_ns, orig_len, link, data }, false) else {
                         continue;
                     };
-                    let cell = pool.keep(meta, data, &parsed).unwrap();
+                    let cell = pool.keep(meta, data, &parsed, NONE).unwrap();
+                    let cells = [cell];
                     let mut kept = vec![0; layout.packet_words()];
-                    let record = pool.record(cell, 1).packets().next().unwrap();
+                    let record = pool.record(&cells).packets().next().unwrap();
                     record.headers.write(&layout, &vec![u32::MAX; kept.len()], &mut kept);
                     let mut written = vec![0; layout.packet_words()];
                     layout.write(data, &parsed, &mut written);
@@ -364,15 +370,19 @@ mod tests {
         let data = frame(15, Some(15));
         let packet = Packet { ts_ns: 0, orig_len: 127, link: LinkType::RawIp, data: &data };
         let parsed = parse(&packet, false).unwrap();
-        let cells: Vec<u32> = (0..3).map(|_| pool.keep(meta, &data, &parsed).unwrap()).collect();
-        assert!(pool.keep(meta, &data, &parsed).is_none());
-        pool.link(cells[0], cells[1]);
-        pool.link(cells[1], cells[2]);
-        assert_eq!(pool.record(cells[0], 3).packets().count(), 3);
-        pool.give_back(cells[0], 3);
+        let mut tail = NONE;
+        let mut keep = |pool: &mut PacketPool| {
+            tail = pool.keep(meta, &data, &parsed, tail)?;
+            Some(tail)
+        };
+        let cells: Vec<u32> = (0..3).map(|_| keep(&mut pool).unwrap()).collect();
+        assert!(keep(&mut pool).is_none());
+        assert_eq!((pool.back(cells[2], 0), pool.back(cells[2], 2)), (cells[2], cells[0]));
+        assert_eq!(pool.record(&cells).packets().count(), 3);
+        pool.give_back(cells[2], 3);
         assert_eq!(pool.used(), 0);
         let bytes = pool.bytes();
-        assert!((0..3).all(|_| pool.keep(meta, &data, &parsed).is_some()));
+        assert!((0..3).all(|_| pool.keep(meta, &data, &parsed, NONE).is_some()));
         assert_eq!((pool.used(), pool.bytes()), (3, bytes));
     }
 }

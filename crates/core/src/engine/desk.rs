@@ -6,10 +6,9 @@
 use crate::engine::{AHEAD, Cascade};
 use crate::features::Features;
 use crate::lane::Job;
-use crate::record::PacketPool;
+use crate::record::{NONE, PacketPool};
 use crate::rows::{Rows, Scores};
 use std::collections::VecDeque;
-use std::hint::black_box;
 
 /// A flow that asks, as its row needs it.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +16,8 @@ pub(super) struct Asking {
     pub(super) ticket: u32,
     /// Number of the flow.
     pub(super) flow: u64,
-    /// First cell of its record, and how many packets of it the stage sees.
-    pub(super) head: u32,
+    /// Cell of the last packet that the stage sees, and how many it sees.
+    pub(super) last: u32,
     pub(super) packets: u16,
 }
 
@@ -29,6 +28,8 @@ pub(super) struct Desk {
     /// The job that each stage fills, and the records of its rows.
     open: Vec<Box<Job>>,
     records: Vec<Vec<(u32, u16)>>,
+    /// The cells of some records, one record behind the other.
+    cells: Vec<u32>,
     ready: VecDeque<Box<Job>>,
     spare: Vec<Vec<Box<Job>>>,
     /// Jobs that are with a lane.
@@ -43,6 +44,7 @@ impl Desk {
         Self {
             open: cascade.stages().iter().enumerate().map(empty).collect(),
             records: cascade.stages().iter().map(|_| Vec::with_capacity(batch)).collect(),
+            cells: Vec::new(),
             ready: VecDeque::new(),
             spare: cascade.stages().iter().map(|_| Vec::new()).collect(),
             out: 0,
@@ -55,7 +57,7 @@ impl Desk {
         let job = &mut self.open[stage];
         job.tickets.push(flow.ticket);
         job.flows.push(flow.flow);
-        self.records[stage].push((flow.head, flow.packets));
+        self.records[stage].push((flow.last, flow.packets));
         if job.tickets.len() >= self.batch {
             self.close(cascade, pool, stage);
         }
@@ -75,7 +77,7 @@ impl Desk {
         let fresh = fresh.unwrap_or_else(|| empty_job(cascade, stage, self.batch));
         let mut job = std::mem::replace(&mut self.open[stage], fresh);
         let records = &mut self.records[stage];
-        encode(&cascade.stages()[stage].features, pool, records, &mut job.rows);
+        encode(&cascade.stages()[stage].features, pool, records, &mut self.cells, &mut job.rows);
         records.clear();
         self.ready.push_back(job);
     }
@@ -130,21 +132,31 @@ fn empty_job(cascade: &Cascade, stage: usize, batch: usize) -> Box<Job> {
     })
 }
 
-/// Encodes the rows of these records, given by first cell and length.
-fn encode(features: &Features, pool: &PacketPool, records: &[(u32, u16)], rows: &mut Rows) {
+/// Encodes the rows of these records, given by last cell and length.
+fn encode(
+    features: &Features,
+    pool: &PacketPool,
+    records: &[(u32, u16)],
+    cells: &mut Vec<u32>,
+    rows: &mut Rows,
+) {
     for group in records.chunks(AHEAD) {
+        let longest = group.iter().map(|record| usize::from(record.1)).max().unwrap_or(0);
+        cells.clear();
+        cells.resize(group.len() * longest, NONE);
+        let mut at = [NONE; AHEAD];
+        at.iter_mut().zip(group).for_each(|(at, record)| *at = record.0);
         // Chains are followed side by side: one after the other, each link would be waited for.
-        let longest = group.iter().map(|record| record.1).max().unwrap_or(0);
-        let mut cells = [0; AHEAD];
-        cells.iter_mut().zip(group).for_each(|(cell, record)| *cell = record.0);
-        for step in 0..longest {
-            for (cell, _) in cells.iter_mut().zip(group).filter(|(_, record)| step < record.1) {
-                *cell = pool.touch(*cell);
+        for step in 1..=longest {
+            let own = cells.chunks_exact_mut(longest).zip(group).zip(&mut at);
+            for ((cells, _), at) in own.filter(|((_, record), _)| step <= usize::from(record.1)) {
+                cells[longest - step] = *at;
+                *at = pool.touch(*at);
             }
         }
-        black_box(cells);
-        for &(head, packets) in group {
-            features.encode(&pool.record(head, usize::from(packets)), rows);
+        for (index, &(_, packets)) in group.iter().enumerate() {
+            let end = (index + 1) * longest;
+            features.encode(&pool.record(&cells[end - usize::from(packets)..end]), rows);
         }
     }
 }

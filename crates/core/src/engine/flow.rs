@@ -72,9 +72,9 @@ impl Engine {
         let mut taken = std::mem::take(&mut self.taken);
         while self.room.take_due(now, &mut taken) {
             for tickets in taken.chunks(AHEAD) {
-                let heads = tickets.iter().map(|&ticket| self.room[ticket].head);
-                let touched = heads.filter(|&head| head != NONE).map(|head| self.pool.touch(head));
-                black_box(touched.fold(0, |all, next| all | next));
+                let tails = tickets.iter().map(|&ticket| self.room[ticket].tail);
+                let touched = tails.filter(|&tail| tail != NONE).map(|tail| self.pool.touch(tail));
+                black_box(touched.fold(0, |all, one| all | one));
                 for &ticket in tickets {
                     self.pass_deadline(ticket, now);
                 }
@@ -122,7 +122,7 @@ impl Engine {
         let wanted = self.cascade.want(pending.stage).packets;
         let packets = self.in_time(pending, deadline).min(wanted);
         if packets == wanted {
-            let at = self.last_of(pending, packets).map_or(now, |last| last.at_ns);
+            let at = self.last_of(pending, packets).map_or(now, |(_, last)| last.at_ns);
             return Some(Question { packets, short: None, at });
         }
         let late = Question { packets, short: Some(Reason::TimedOut), at: deadline };
@@ -136,21 +136,26 @@ impl Engine {
     }
 
     /// The last of a flow's first `packets` packets.
-    fn last_of(&self, pending: &Pending, packets: u16) -> Option<PacketMeta> {
-        if packets == pending.count && packets > 0 {
-            return Some(*self.pool.meta(pending.tail));
+    fn last_of(&self, pending: &Pending, packets: u16) -> Option<(u32, PacketMeta)> {
+        if packets == 0 {
+            return None;
         }
-        let record = self.pool.record(pending.head, usize::from(packets));
-        record.packets().last().map(|packet| *packet.meta)
+        let cell = self.pool.back(pending.tail, pending.count - packets);
+        Some((cell, *self.pool.meta(cell)))
     }
 
     /// Recorded packets that arrived before the deadline.
     fn in_time(&self, pending: &Pending, deadline: u64) -> u16 {
+        let (mut packets, mut cell) = (pending.count, pending.tail);
+        // Packets arrive in order, and mostly all are in time.
         if pending.tail_at <= deadline {
-            return pending.count;
+            return packets;
         }
-        let record = self.pool.record(pending.head, usize::from(pending.count));
-        record.packets().take_while(|packet| packet.meta.at_ns <= deadline).count() as u16
+        while packets > 0 && self.pool.meta(cell).at_ns > deadline {
+            packets -= 1;
+            cell = self.pool.back(cell, 1);
+        }
+        packets
     }
 
     /// Puts a flow's features into its stage's open job.
@@ -158,7 +163,7 @@ impl Engine {
         self.room.stop_waiting(ticket);
         let last = self.last_of(&self.room[ticket], question.packets);
         let pending = &mut self.room[ticket];
-        pending.question_ns = last.map_or(pending.first_ns, |last| last.ts_ns);
+        pending.question_ns = last.map_or(pending.first_ns, |(_, last)| last.ts_ns);
         let stage = usize::from(pending.stage);
         pending.asked = true;
         pending.used = question.packets;
@@ -168,8 +173,8 @@ impl Engine {
         pending.asked_wall_ns = self.wall_ns;
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.asked += 1;
-        let (flow, head, packets) = (pending.id, pending.head, question.packets);
-        let asking = Asking { ticket, flow, head, packets };
+        let (flow, packets) = (pending.id, question.packets);
+        let asking = Asking { ticket, flow, last: last.map_or(NONE, |(cell, _)| cell), packets };
         self.desk.ask(&self.cascade, &self.pool, stage, asking);
     }
 
@@ -248,7 +253,7 @@ impl Engine {
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.verdicts[reason as usize] += 1;
         let pending = self.room[ticket];
-        self.pool.give_back(pending.head, usize::from(pending.count));
+        self.pool.give_back(pending.tail, usize::from(pending.count));
         self.room.remove(ticket);
         self.table[pending.entry].pending = DECIDED;
         if self.table[pending.entry].is_detached() {
@@ -263,7 +268,7 @@ impl Engine {
         let first_ns = if pending.count > 0 { pending.first_ns } else { entry.first_at };
         let deciding_ns = match pending.answer {
             Some(_) => pending.deciding_ns,
-            None => self.last_of(pending, pending.count).map_or(first_ns, |last| last.ts_ns),
+            None => self.last_of(pending, pending.count).map_or(first_ns, |(_, last)| last.ts_ns),
         };
         self.verdicts.push(Verdict {
             id: pending.id,

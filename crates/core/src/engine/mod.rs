@@ -17,7 +17,7 @@ use crate::features::layout::HeaderLayout;
 use crate::lane::{Job, Lane};
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
-use crate::record::{NONE, PacketMeta, PacketPool};
+use crate::record::{PacketMeta, PacketPool};
 use crate::table::{DECIDED, FlowConfig, FlowTable, Tag};
 use crate::verdict::{Reason, Verdict};
 use desk::Desk;
@@ -216,15 +216,10 @@ impl Engine {
             sighting.guess = self.table.guess(sighting.tag);
             *ticket = sighting.guess.map_or(DECIDED, |id| self.table[id].pending);
         }
-        let mut tails = [NONE; AHEAD];
-        for (tail, ticket) in tails.iter_mut().zip(tickets) {
-            *tail = if ticket == DECIDED { NONE } else { self.room[ticket].tail };
-        }
+        let waiting = tickets.into_iter().filter(|&ticket| ticket != DECIDED);
+        black_box(waiting.fold(0, |all, ticket| all | self.room[ticket].tail));
         self.pool.touch_free(run.len());
         black_box(self.table.touch_free(NEW_FLOWS) | self.room.touch_free(NEW_FLOWS));
-        let touched =
-            tails.into_iter().filter(|&tail| tail != NONE).map(|tail| self.pool.touch(tail));
-        black_box(touched.fold(0, |all, next| all | next));
     }
 
     fn take(&mut self, packet: &Packet<'_>, sighting: &Sighting) {
@@ -409,16 +404,13 @@ impl Engine {
             flags: parsed.tcp_flags,
             backward: self.table[id].is_backward(parsed),
         };
-        let Some(cell) = self.pool.keep(meta, packet.data, parsed) else {
+        let Some(cell) = self.pool.keep(meta, packet.data, parsed, pending.tail) else {
             self.cut(ticket, Cut { reason: Reason::Shed, at });
             self.step(ticket, at);
             return false;
         };
         if pending.count == 0 {
-            pending.head = cell;
             pending.first_ns = packet.ts_ns;
-        } else {
-            self.pool.link(pending.tail, cell);
         }
         pending.tail = cell;
         pending.tail_at = at;

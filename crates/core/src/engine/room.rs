@@ -21,8 +21,7 @@ pub(super) struct Pending {
     /// When its last recorded packet arrived.
     pub(super) tail_at: u64,
     pub(super) cut: Option<Cut>,
-    /// First and last cell of its packets.
-    pub(super) head: u32,
+    /// Cell of its last packet.
     pub(super) tail: u32,
     /// Its entry in the flow table.
     pub(super) entry: u32,
@@ -59,7 +58,6 @@ impl Pending {
         Self {
             tail_at: 0,
             cut: None,
-            head: NONE,
             tail: NONE,
             entry: NONE,
             count: 0,
