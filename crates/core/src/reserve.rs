@@ -12,6 +12,14 @@ pub(crate) fn room_for<T>(most: usize) -> Vec<T> {
     room
 }
 
+/// Touches the memory set aside for a vector that is still empty, so that the system gives it now and
+/// not while packets wait.
+pub(crate) fn touch_room<T: Clone>(room: &mut Vec<T>, filler: T) {
+    assert!(room.is_empty(), "what is in use was touched");
+    room.resize(room.capacity(), filler);
+    room.clear();
+}
+
 /// Bytes of what a vector has held at most: it never shrinks.
 pub(crate) fn bytes_used<T>(used: &[T]) -> usize {
     size_of_val(used)

@@ -54,3 +54,29 @@ fn a_decided_flow_takes_a_hundred_bytes_and_one_that_waits_at_ten_packets_fiftee
     assert!(waiting <= 1_500, "{waiting} bytes a flow that waits at 10 packets");
     println!("{waiting} bytes a flow that waits at 10 packets");
 }
+
+#[test]
+fn memory_taken_at_the_start_serves_as_memory_that_comes_with_the_flows() {
+    let cascade = cascade(&[stage(1, 0, 0.3), stage(4, 1_000_000, 1.0)]);
+    let run = |prefault| {
+        let flows = FlowConfig { capacity: 5_000, ..FlowConfig::default() };
+        let limits =
+            EngineConfig { flows, record_packets: 900, prefault, ..EngineConfig::default() };
+        let mut engine = Engine::new(cascade.clone(), limits);
+        let mut lanes = inline_lanes(&cascade);
+        let mut told = Vec::new();
+        for index in 0..6 {
+            let frames: Vec<Frame> = (0..6_000).map(|flow| numbered(flow, index)).collect();
+            for batch in frames.chunks(100) {
+                engine.push_all(batch.iter().map(Frame::packet));
+                engine.advance();
+                engine.submit(&mut lanes);
+                engine.collect(&mut lanes);
+                told.extend(engine.verdicts().iter().map(|v| (v.flow, v.answer, v.reason)));
+                engine.clear_verdicts();
+            }
+        }
+        (told, *engine.accounts())
+    };
+    assert_eq!(run(false), run(true));
+}

@@ -65,6 +65,8 @@ pub struct TypedLimits {
     pub lane_jobs: Option<usize>,
     /// Workers that share the packets by flow; 0 is one per core where the input is large.
     pub workers: Option<usize>,
+    /// Whether the memory for flows and packets is taken at the start.
+    pub prefault: Option<bool>,
 }
 
 /// `[output]` as it is typed.
@@ -180,6 +182,7 @@ impl Typed {
             flows: self.flows.over(bundle),
             record_packets: limits.record_packets.unwrap_or(engine.record_packets),
             batch_rows: limits.batch_rows.unwrap_or(engine.batch_rows),
+            prefault: limits.prefault.unwrap_or(engine.prefault),
             provisional: self.output.provisional.unwrap_or(engine.provisional),
             ..engine
         };

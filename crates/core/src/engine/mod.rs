@@ -34,6 +34,9 @@ pub struct EngineConfig {
     pub record_packets: usize,
     /// Rows after which a job is handed to its lane at once.
     pub batch_rows: usize,
+    /// Whether the memory for all of these limits is taken at the start. Else the system gives it as
+    /// flows come, and packets wait while it does.
+    pub prefault: bool,
     /// Whether a first answer that does not stand is told at once, as provisional.
     pub provisional: bool,
     /// Number of the first flow.
@@ -64,6 +67,7 @@ impl Default for EngineConfig {
             flows: FlowConfig::default(),
             record_packets: 4 << 20,
             batch_rows: 256,
+            prefault: false,
             provisional: false,
             first_flow: 0,
             flow_step: 1,
@@ -105,7 +109,7 @@ impl Engine {
         let empty = HeaderLayout::new(&[]);
         let layouts = cascade.stages().iter().map(|stage| stage.features.layout());
         let layout = layouts.fold(empty, |sum, layout| sum.union(&layout));
-        Self {
+        let mut engine = Self {
             desk: Desk::new(&cascade, config.batch_rows),
             cascade,
             config,
@@ -117,7 +121,13 @@ impl Engine {
             accounts: Accounts::default(),
             verdicts: Vec::new(),
             taken: Vec::new(),
+        };
+        if config.prefault {
+            engine.table.prefault();
+            engine.room.prefault();
+            engine.pool.prefault();
         }
+        engine
     }
 
     /// The cascade that it serves.

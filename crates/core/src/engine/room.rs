@@ -2,7 +2,7 @@
 
 use super::cascade::Want;
 use crate::record::NONE;
-use crate::reserve::{bytes_used, room_for};
+use crate::reserve::{bytes_used, room_for, touch_room};
 use crate::table::Wheel;
 use crate::verdict::{Answer, Reason};
 use std::ops::{Index, IndexMut};
@@ -115,6 +115,12 @@ impl WaitingRoom {
     /// A room that may hold this many flows, and grows beyond.
     pub(super) fn new(flows: usize) -> Self {
         Self { slots: room_for(flows), free: Vec::new(), wheel: Wheel::new(WAIT_SHIFT, flows) }
+    }
+
+    /// Touches the memory for all flows that are expected.
+    pub(super) fn prefault(&mut self) {
+        touch_room(&mut self.slots, Pending::new(0));
+        self.wheel.prefault();
     }
 
     /// Bytes taken from the allocator.

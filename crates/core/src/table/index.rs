@@ -6,6 +6,8 @@
 //! of Computer Programming, volume 3, section 6.4, algorithm R), which the hash in the slot is enough
 //! for.
 
+use std::hint::black_box;
+
 /// A table this large is never too full: longer chains cost more than the memory.
 const MOST_LOAD: (usize, usize) = (7, 10);
 const LEAST_SLOTS: usize = 1 << 10;
@@ -62,6 +64,15 @@ impl Index {
         let mut index = Self { slots: Vec::new(), shift: 0, len: 0 };
         index.resize(LEAST_SLOTS);
         index
+    }
+
+    /// Takes and touches the memory for so many entries; it must be empty.
+    pub(super) fn prefault(&mut self, entries: usize) {
+        assert!(self.len == 0, "nothing is lost");
+        let slots = (entries * MOST_LOAD.1).div_ceil(MOST_LOAD.0).next_power_of_two();
+        self.resize(slots.clamp(LEAST_SLOTS, 1 << 32));
+        // Zeros that are asked for may come from memory that is given when it is first written.
+        self.slots.fill(Slot(black_box(EMPTY)));
     }
 
     pub(super) fn len(&self) -> usize {

@@ -11,7 +11,7 @@ mod wheel;
 
 use crate::key::{FlowHasher, FlowKey};
 use crate::parse::Parsed;
-use crate::reserve::{bytes_used, room_for};
+use crate::reserve::{bytes_used, room_for, touch_room};
 pub(crate) use entry::{DECIDED, Entry};
 use index::Index;
 pub(crate) use index::Tag;
@@ -91,6 +91,13 @@ impl FlowTable {
             queue: LeaveQueue::default(),
             candidates: Vec::new(),
         }
+    }
+
+    /// Takes and touches the memory for as many flows as it may hold.
+    pub(crate) fn prefault(&mut self) {
+        touch_room(&mut self.entries, Entry::new(&Parsed::default(), 0, DECIDED));
+        self.wheel.prefault();
+        self.index.prefault(self.config.capacity);
     }
 
     /// Flows that packets can find.

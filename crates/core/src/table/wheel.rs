@@ -36,6 +36,12 @@ impl Wheel {
         Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: room_for(entries), filed: 0 }
     }
 
+    /// Touches the memory for all numbers that are expected.
+    pub(crate) fn prefault(&mut self) {
+        let unfiled = Link { previous: NONE, next: NONE, slot: UNFILED };
+        self.links.resize(self.links.capacity(), unfiled);
+    }
+
     /// Bytes taken from the allocator.
     pub(crate) fn bytes(&self) -> usize {
         bytes_used(&self.links) + SLOTS * 4
