@@ -58,11 +58,11 @@ fn tcp_frame(client: u32, backward: bool, flags: u8) -> Vec<u8> {
     framed(LinkType::Ethernet, &ipv4(from, to, 6, &header.bytes(&[7; 20])))
 }
 
-/// A stream with no memory of its own: packet `number` belongs to one of `window` living flows,
-/// each of which gets `each` packets and gives way to a fresh one. All frames are one template
-/// with another client written into it.
+/// A stream that makes a batch at a time: packet `number` belongs to one of `window` living flows, each
+/// of which gets `each` packets and gives way to a fresh one. All frames are one template with another
+/// client written into it.
 struct Stream {
-    template: Vec<u8>,
+    frames: Vec<Vec<u8>>,
     window: u64,
     each: u64,
     number: u64,
@@ -70,22 +70,26 @@ struct Stream {
 
 impl Stream {
     fn new(window: u64, each: u64) -> Self {
-        Self { template: tcp_frame(0, false, 16), window, each, number: 0 }
+        Self { frames: vec![tcp_frame(0, false, 16); BATCH], window, each, number: 0 }
     }
 
-    /// The next packet; time goes on by 500 ns a packet (two million a second).
-    fn next(&mut self) -> Packet<'_> {
-        let (turn, slot) = (self.number / self.window, self.number % self.window);
-        // Slots change flows at different turns.
-        let client = ((turn + slot % self.each) / self.each) * self.window + slot;
-        self.template[26..30].copy_from_slice(&(client as u32).to_be_bytes());
-        self.number += 1;
-        Packet {
-            ts_ns: START + self.number * 500,
+    /// The next packets, as many as a batch holds; time goes on by 500 ns a packet (two million a
+    /// second).
+    fn batch(&mut self) -> impl Iterator<Item = Packet<'_>> {
+        let first = self.number;
+        self.number += BATCH as u64;
+        for (frame, number) in self.frames.iter_mut().zip(first..) {
+            let (turn, slot) = (number / self.window, number % self.window);
+            // Slots change flows at different turns.
+            let client = ((turn + slot % self.each) / self.each) * self.window + slot;
+            frame[26..30].copy_from_slice(&(client as u32).to_be_bytes());
+        }
+        self.frames.iter().zip(first + 1..).map(|(data, number)| Packet {
+            ts_ns: START + number * 500,
             orig_len: 1_200,
             link: LinkType::Ethernet,
-            data: &self.template,
-        }
+            data,
+        })
     }
 }
 
@@ -97,14 +101,12 @@ fn engine(specs: &[StageSpec], capacity: usize, idle_ms: u64) -> (Engine, Vec<Bo
 }
 
 fn pump(engine: &mut Engine, lanes: &mut [Box<dyn Lane>], stream: &mut Stream, packets: u64) {
-    for index in 0..packets {
-        engine.push(&stream.next());
-        if index as usize % BATCH == BATCH - 1 {
-            engine.advance();
-            engine.submit(lanes);
-            engine.collect(lanes);
-            engine.clear_verdicts();
-        }
+    for _ in 0..packets / BATCH as u64 {
+        engine.push_all(stream.batch());
+        engine.advance();
+        engine.submit(lanes);
+        engine.collect(lanes);
+        engine.clear_verdicts();
     }
 }
 
