@@ -6,7 +6,7 @@
 //! of Computer Programming, volume 3, section 6.4, algorithm R), which the hash in the slot is enough
 //! for.
 
-use std::hint::black_box;
+use crate::reserve::room_for;
 
 /// A table this large is never too full: longer chains cost more than the memory.
 const MOST_LOAD: (usize, usize) = (7, 10);
@@ -66,13 +66,17 @@ impl Index {
         index
     }
 
-    /// Takes and touches the memory for so many entries; it must be empty.
+    /// Takes and touches the memory for so many entries, if there is as much to be had; it must be
+    /// empty.
     pub(super) fn prefault(&mut self, entries: usize) {
         assert!(self.len == 0, "nothing is lost");
         let slots = (entries * MOST_LOAD.1).div_ceil(MOST_LOAD.0).next_power_of_two();
-        self.resize(slots.clamp(LEAST_SLOTS, 1 << 32));
-        // Zeros that are asked for may come from memory that is given when it is first written.
-        self.slots.fill(Slot(black_box(EMPTY)));
+        let slots = slots.clamp(LEAST_SLOTS, 1 << 32);
+        let mut room = room_for(slots);
+        if room.capacity() >= slots {
+            room.resize(slots, Slot(EMPTY));
+            self.adopt(room);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -86,9 +90,15 @@ impl Index {
 
     /// Empties it to a number of slots, a power of two.
     fn resize(&mut self, slots: usize) {
-        assert!(slots.is_power_of_two() && slots <= 1 << 32, "a tag reaches every slot");
-        self.slots = vec![Slot(EMPTY); slots];
-        self.shift = 32 - slots.trailing_zeros();
+        self.adopt(vec![Slot(EMPTY); slots]);
+    }
+
+    /// Goes on with these slots, all of them empty.
+    fn adopt(&mut self, slots: Vec<Slot>) {
+        let count = slots.len();
+        assert!(count.is_power_of_two() && count <= 1 << 32, "a tag reaches every slot");
+        self.slots = slots;
+        self.shift = 32 - count.trailing_zeros();
     }
 
     #[inline]
