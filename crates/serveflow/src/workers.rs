@@ -5,7 +5,7 @@ use crate::lanes;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use serveflow_io::drive::{Outcome, Worker};
-use serveflow_io::{Sink, Source};
+use serveflow_io::{Batch, CaptureReader, Sink, Source};
 use serveflow_model::bundle::Bundle;
 use std::io;
 use std::ops::ControlFlow;
@@ -73,12 +73,26 @@ const LARGE_INPUT: u64 = 16 << 20;
 
 /// Workers for captures when nobody says how many: one per core, or a single one, which tells verdicts
 /// in the same order each time, where the captures are small or nobody knows how large they are.
+///
+/// A single one, too, where the captures are not in the order of their time: each worker tells from its
+/// own packets that time has started over, and some flows around that moment would end otherwise.
 #[must_use]
 pub fn worth_while(captures: &[PathBuf]) -> usize {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |data| data.len());
     let is_large = captures.iter().map(size).sum::<u64>() >= LARGE_INPUT;
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if is_large { cores() } else { 1 }
+    if is_large && are_in_order(captures) { cores() } else { 1 }
+}
+
+/// Whether no capture begins before the one that it follows. Those that cannot be read are told of when
+/// their turn comes.
+fn are_in_order(captures: &[PathBuf]) -> bool {
+    let mut batch = Batch::new();
+    let begin = |path: &PathBuf| {
+        let count = CaptureReader::open(path).ok()?.fill(&mut batch, 1).ok()?;
+        (count > 0).then(|| batch.packet(0).ts_ns)
+    };
+    captures.len() < 2 || captures.iter().filter_map(begin).is_sorted()
 }
 
 fn work(
@@ -128,4 +142,32 @@ fn together(all: Vec<Served>) -> Served {
         };
     }
     Served { accounts, outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serveflow_core::packet::LinkType;
+    use serveflow_io::PcapWriter;
+
+    #[test]
+    fn captures_out_of_order_are_for_one_worker() {
+        let dir = std::env::temp_dir().join(format!("serveflow-order-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let capture = |name: &str, ts_ns| {
+            let path = dir.join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            let mut writer = PcapWriter::new(file, LinkType::Ethernet, 65_535).unwrap();
+            let data = &[0; 60][..];
+            let link = LinkType::Ethernet;
+            let packet = serveflow_core::packet::Packet { ts_ns, orig_len: 60, link, data };
+            writer.write(&packet).unwrap();
+            path
+        };
+        let [first, second] = [capture("a.pcap", 5_000), capture("b.pcap", 9_000)];
+        let (early, late) = ([first.clone(), second.clone()], [second, first]);
+        assert!(are_in_order(&early) && !are_in_order(&late) && are_in_order(&early[..1]));
+        assert_eq!(worth_while(&early), 1, "small captures");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }
