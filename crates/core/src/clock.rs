@@ -36,6 +36,11 @@ impl Clock {
         self.now_ns
     }
 
+    /// Follows another clock, which has seen this packet and others.
+    pub fn follow(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
     /// Moves the clock by a packet's time stamp.
     pub fn tick(&mut self, ts_ns: u64) -> Tick {
         let previous = self.previous_ns.replace(ts_ns).unwrap_or(ts_ns);

@@ -136,7 +136,7 @@ impl PacketPool {
 
     /// Touches the memory for as many cells as it may hold.
     pub(crate) fn prefault(&mut self) {
-        touch_room(&mut self.cells, EMPTY);
+        touch_room(&mut self.cells, self.limit, EMPTY);
     }
 
     /// Cells in use.

@@ -2,20 +2,35 @@
 //!
 //! A vector that grows by copying stops the worker for milliseconds when it holds a million flows.
 //! Memory that is asked for and not touched costs an address range and no more, so the pools ask for
-//! all that they may ever need. Where that much is refused, they grow as they fill.
+//! all that they may ever need. Where there is no such plenty, they grow as they fill: an address range
+//! set aside for flows that may never come must not be what a model or a batch then lacks.
 
-/// A vector with room for `most` elements, or as much as there is to be had.
+/// There is plenty when as much as is asked for could be had so many times, and this much more: the
+/// system's allocator sets 128 MiB aside for each thread.
+const PLENTY: usize = 4;
+const PLENTY_BYTES: usize = 1 << 30;
+
+/// A vector with room for `most` elements, or for none yet where that much is not easily had.
 pub(crate) fn room_for<T>(most: usize) -> Vec<T> {
     let mut room = Vec::new();
-    // A refusal means growth by copying, which costs time and no flow.
-    let _ = room.try_reserve_exact(most);
+    if is_plenty(most.saturating_mul(size_of::<T>())) {
+        // A refusal means growth by copying, which costs time and no flow.
+        let _ = room.try_reserve_exact(most);
+    }
     room
 }
 
-/// Touches the memory set aside for a vector that is still empty, so that the system gives it now and
-/// not while packets wait.
-pub(crate) fn touch_room<T: Clone>(room: &mut Vec<T>, filler: T) {
+/// Whether much more than so many bytes could be had: asked for, and given back untouched.
+fn is_plenty(bytes: usize) -> bool {
+    let much = bytes.saturating_mul(PLENTY).saturating_add(PLENTY_BYTES);
+    Vec::<u8>::new().try_reserve_exact(much).is_ok()
+}
+
+/// Touches memory for `most` elements of a vector that is still empty, so that the system gives it now
+/// and not while packets wait; less where that much is not to be had.
+pub(crate) fn touch_room<T: Clone>(room: &mut Vec<T>, most: usize, filler: T) {
     assert!(room.is_empty(), "what is in use was touched");
+    let _ = room.try_reserve_exact(most);
     room.resize(room.capacity(), filler);
     room.clear();
 }

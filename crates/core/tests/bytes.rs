@@ -63,6 +63,7 @@ fn memory_taken_at_the_start_serves_as_memory_that_comes_with_the_flows() {
         let limits =
             EngineConfig { flows, record_packets: 900, prefault, ..EngineConfig::default() };
         let mut engine = Engine::new(cascade.clone(), limits);
+        engine.prefault();
         let mut lanes = inline_lanes(&cascade);
         let mut told = Vec::new();
         for index in 0..6 {

@@ -1,5 +1,6 @@
 //! The arena that one fill of a source leaves behind.
 
+use serveflow_core::clock::Clock;
 use serveflow_core::packet::{LinkType, Packet};
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ const NO_NOTE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     ts_ns: u64,
+    /// What the clock of all frames said at this one, in a share of them.
+    now_ns: u64,
     offset: usize,
     len: u32,
     orig_len: u32,
@@ -19,6 +22,15 @@ struct Frame {
 
 /// Bytes as they were read, shared by the reader and the batches whose frames lie in them.
 pub(crate) type Block = Arc<Vec<u8>>;
+
+/// A clock that starts over: what it said until then, and what it says from then on, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Until then.
+    pub before_ns: u64,
+    /// From then on.
+    pub now_ns: u64,
+}
 
 /// Captured frames, all in one block of memory: either copies in the batch's own, which is used again
 /// and again, or spans of a block that a reader lent, which are never copied.
@@ -31,6 +43,10 @@ pub struct Batch {
     /// What was lent, and where in it spans are counted from.
     lent: Option<(Block, usize)>,
     frames: Vec<Frame>,
+    /// Whether the frames are a share of all, and go by the clock of all.
+    is_share: bool,
+    /// Whether that clock starts over before these frames.
+    restart: Option<Restart>,
     notes: String,
     /// Start and end of each note in `notes`, bytes.
     note_spans: Vec<(usize, usize)>,
@@ -57,6 +73,8 @@ impl Batch {
     pub fn clear(&mut self) {
         self.data.clear();
         self.lent = None;
+        self.is_share = false;
+        self.restart = None;
         self.frames.clear();
         self.notes.clear();
         self.note_spans.clear();
@@ -75,7 +93,7 @@ impl Batch {
         let len = u32::try_from(data.len()).expect("a frame is shorter than 4 GiB");
         let (offset, orig_len) = (self.data.len(), orig_len.max(len));
         self.data.extend_from_slice(data);
-        self.frames.push(Frame { ts_ns, offset, len, orig_len, note: NO_NOTE, link });
+        self.frames.push(Frame { ts_ns, now_ns: 0, offset, len, orig_len, note: NO_NOTE, link });
     }
 
     /// Adds a copy of a frame and of the note that its capture holds for it.
@@ -109,24 +127,61 @@ impl Batch {
         self.lent = Some((Arc::clone(block), start));
     }
 
-    /// Empties it, to take frames of `other` without copying them where they were lent.
-    pub(crate) fn begin_like(&mut self, other: &Self) {
-        self.clear();
-        self.lent.clone_from(&other.lent);
+    /// Runs a clock over the frames, and tells where in them it starts over.
+    pub(crate) fn run_clock(&mut self, clock: &mut Clock, restarts: &mut Vec<(usize, Restart)>) {
+        restarts.clear();
+        for (index, frame) in self.frames.iter_mut().enumerate() {
+            let before_ns = clock.now_ns();
+            let tick = clock.tick(frame.ts_ns);
+            frame.now_ns = tick.now_ns;
+            if tick.restarted {
+                restarts.push((index, Restart { before_ns, now_ns: tick.now_ns }));
+            }
+        }
     }
 
-    /// Adds frame `index` of the batch that it began like.
+    /// Empties it, to take a share of the frames of `other`, on which a clock was run, without copying
+    /// them where they were lent.
+    pub(crate) fn begin_share(&mut self, other: &Self, restart: Option<Restart>) {
+        self.clear();
+        self.lent.clone_from(&other.lent);
+        self.is_share = true;
+        self.restart = restart;
+    }
+
+    /// Adds frame `index` of the batch that this one is a share of.
     #[inline]
     pub(crate) fn push_from(&mut self, other: &Self, index: usize) {
+        let frame = &other.frames[index];
         if self.lent.is_some() {
-            self.frames.push(Frame { note: NO_NOTE, ..other.frames[index] });
+            self.frames.push(Frame { note: NO_NOTE, ..*frame });
         } else {
             let packet = other.packet(index);
             self.push(packet.ts_ns, packet.orig_len, packet.link, packet.data);
+            self.frames.last_mut().expect("it was pushed").now_ns = frame.now_ns;
         }
         if let Some(note) = other.note(index) {
             self.note_last(note);
         }
+    }
+
+    /// Whether the frames are a share of all: then they go by the clock of all, which
+    /// [`Self::iter_at`] tells.
+    #[must_use]
+    pub fn is_share(&self) -> bool {
+        self.is_share
+    }
+
+    /// Whether the clock of all frames starts over before those of this share, which may be none.
+    #[must_use]
+    pub fn restart(&self) -> Option<Restart> {
+        self.restart
+    }
+
+    /// All frames of a share, in the order of capture, and what the clock of all said at each.
+    pub fn iter_at(&self) -> impl ExactSizeIterator<Item = (Packet<'_>, u64)> {
+        let arena = self.arena();
+        self.frames.iter().map(move |frame| (view(arena, frame), frame.now_ns))
     }
 
     /// Adds a frame that is `len` bytes at `offset` of what was lent.
@@ -140,7 +195,7 @@ impl Batch {
         len: u32,
     ) {
         let orig_len = orig_len.max(len);
-        self.frames.push(Frame { ts_ns, offset, len, orig_len, note: NO_NOTE, link });
+        self.frames.push(Frame { ts_ns, now_ns: 0, offset, len, orig_len, note: NO_NOTE, link });
     }
 
     /// Moves all frames on in time, so that a capture can be played again behind itself.

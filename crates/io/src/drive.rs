@@ -69,9 +69,9 @@ impl Worker<'_> {
         let mut outcome = Outcome { damaged: Vec::new(), stopped: false };
         loop {
             let filled = source.fill(&mut batch, self.batch_frames);
-            let is_over = matches!(filled, Ok(0));
+            let is_over = matches!(filled, Ok(0)) && batch.restart().is_none();
             match filled {
-                Ok(0) => {}
+                Ok(0) if is_over => {}
                 Ok(_) => self.serve(&batch)?,
                 Err(error) => outcome.damaged.push(error),
             }
@@ -93,7 +93,14 @@ impl Worker<'_> {
     /// When the sink fails.
     pub fn serve(&mut self, batch: &Batch) -> io::Result<()> {
         self.engine.set_wall((self.wall)());
-        self.engine.push_all(batch.iter());
+        if let Some(restart) = batch.restart() {
+            self.engine.start_over(restart.before_ns, restart.now_ns);
+        }
+        if batch.is_share() {
+            self.engine.push_all_at(batch.iter_at());
+        } else {
+            self.engine.push_all(batch.iter());
+        }
         self.engine.advance();
         self.pump();
         self.write()

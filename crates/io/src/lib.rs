@@ -45,7 +45,7 @@ pub mod sink;
 pub mod source;
 pub mod write;
 
-pub use batch::Batch;
+pub use batch::{Batch, Restart};
 pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
 pub use error::{Location, SourceError};
 pub use files::{FileSource, expand};

@@ -5,9 +5,10 @@
 //! is one at a time, parting and serving are not, and no core idles while there is work. Frames are not
 //! copied: the parts of a block borrow its bytes.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Restart};
 use crate::error::SourceError;
 use crate::source::Source;
+use serveflow_core::clock::Clock;
 use serveflow_core::shard::Sharder;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
@@ -21,20 +22,23 @@ const BLOCKS_AHEAD: u64 = 4;
 pub struct Share {
     shared: Arc<Shared>,
     index: usize,
-    /// The block that this worker is parting, and its parts.
+    /// The block that this worker is parting, where its clock starts over, and its parts: those of all
+    /// workers before the first such point, then those up to the second, and so on.
     whole: Batch,
+    restarts: Vec<(usize, Restart)>,
     parts: Vec<Batch>,
     name: String,
 }
 
-/// Parts a source among workers by flow.
+/// Parts a source among workers by flow. `idle_ns` is the idle timeout of their engines: by so much must
+/// time step back for their clock to start over.
 #[must_use]
-pub fn share_out(source: Box<dyn Source>, sharder: Sharder) -> Vec<Share> {
+pub fn share_out(source: Box<dyn Source>, sharder: Sharder, idle_ns: u64) -> Vec<Share> {
     let name = source.name().to_owned();
     let queues = (0..sharder.shards()).map(|_| Queue::default()).collect();
     let shared = Arc::new(Shared {
         sharder,
-        reader: Mutex::new(Reader { source, blocks: 0 }),
+        reader: Mutex::new(Reader { source, clock: Clock::new(idle_ns), blocks: 0 }),
         board: Mutex::new(Board { queues, blocks: 0, is_over: false }),
         changed: Condvar::new(),
     });
@@ -42,6 +46,7 @@ pub fn share_out(source: Box<dyn Source>, sharder: Sharder) -> Vec<Share> {
         shared: Arc::clone(&shared),
         index,
         whole: Batch::new(),
+        restarts: Vec::new(),
         parts: Vec::new(),
         name: name.clone(),
     };
@@ -59,6 +64,7 @@ struct Shared {
 /// The source, and how many blocks it has given.
 struct Reader {
     source: Box<dyn Source>,
+    clock: Clock,
     blocks: u64,
 }
 
@@ -96,12 +102,12 @@ impl Queue {
         self.parts[at] = Some(part);
     }
 
-    /// The next part that holds a frame, if it is there. `spent` comes back for reuse.
+    /// The next part that says anything, if it is there. `spent` comes back for reuse.
     fn take(&mut self, spent: &mut Batch) -> bool {
         while matches!(self.parts.front(), Some(Some(_))) {
             let part = self.parts.pop_front().flatten().expect("the front was looked at");
             self.next += 1;
-            let found = !part.is_empty();
+            let found = !part.is_empty() || part.restart().is_some();
             self.spare.push(if found { std::mem::replace(spent, part) } else { part });
             if found {
                 return true;
@@ -143,7 +149,12 @@ impl Share {
         reader.source.name().clone_into(&mut self.name);
         let block = reader.blocks;
         let is_block = matches!(filled, Ok(count) if count > 0);
-        reader.blocks += u64::from(is_block);
+        let mut pieces = 0;
+        if is_block {
+            self.whole.run_clock(&mut reader.clock, &mut self.restarts);
+            pieces = self.restarts.len() + 1;
+        }
+        reader.blocks += pieces as u64;
         {
             // The next block's number must not be given out before this one's.
             let mut board = shared.board();
@@ -151,32 +162,40 @@ impl Share {
             board.is_over |= matches!(filled, Ok(0));
             drop(reader);
             let spare = |queue: &mut Queue| queue.spare.pop().unwrap_or_default();
-            self.parts.extend(board.queues.iter_mut().map(spare));
+            for _ in 0..pieces {
+                self.parts.extend(board.queues.iter_mut().map(spare));
+            }
         }
         shared.changed.notify_all();
         if is_block {
             self.part(block);
-        }
-        let mut board = shared.board();
-        for (queue, part) in board.queues.iter_mut().zip(self.parts.drain(..)) {
-            if is_block {
-                queue.put(block, part);
-            } else {
-                queue.spare.push(part);
+            let workers = shared.sharder.shards();
+            let mut board = shared.board();
+            for (at, part) in self.parts.drain(..).enumerate() {
+                board.queues[at % workers].put(block + (at / workers) as u64, part);
             }
+            drop(board);
+            shared.changed.notify_all();
         }
-        drop(board);
-        shared.changed.notify_all();
         filled.map(|_| ())
     }
 
     /// Parts the frames that were read. Those of no flow are anybody's: workers take turns.
     fn part(&mut self, block: u64) {
-        let turn = (block % self.parts.len() as u64) as usize;
-        self.parts.iter_mut().for_each(|part| part.begin_like(&self.whole));
+        let workers = self.shared.sharder.shards();
+        let turn = (block % workers as u64) as usize;
+        let marks = std::iter::once(None).chain(self.restarts.iter().map(|mark| Some(mark.1)));
+        for (parts, restart) in self.parts.chunks_exact_mut(workers).zip(marks) {
+            parts.iter_mut().for_each(|part| part.begin_share(&self.whole, restart));
+        }
+        let mut restarts = self.restarts.iter().peekable();
+        let mut first = 0;
         for (at, packet) in self.whole.iter().enumerate() {
+            if restarts.next_if(|mark| mark.0 == at).is_some() {
+                first += workers;
+            }
             let shard = self.shared.sharder.shard(&packet).unwrap_or(turn);
-            self.parts[shard].push_from(&self.whole, at);
+            self.parts[first + shard].push_from(&self.whole, at);
         }
         self.whole.clear();
     }

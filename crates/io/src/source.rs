@@ -10,7 +10,8 @@ use crate::error::SourceError;
 /// - A fill clears the batch first: what the batch holds afterwards is what this fill brought.
 /// - `Ok(n)` with `n > 0`: the batch holds `n` frames. `n` may be anything up to `max_frames`, since
 ///   a source returns what it has rather than wait for more.
-/// - `Ok(0)`: the end of everything. Every later fill says so again.
+/// - `Ok(0)`: the end of everything. Every later fill says so again. One exception: a share of a source
+///   may have nothing to bring but that time starts over ([`Batch::restart`]), and is not at its end then.
 /// - `Err`: the batch is empty and the input that the error names is over. Call again: a source
 ///   over several inputs goes on with the next one, any other answers `Ok(0)`.
 /// - Frames that stand before damage come first: the fill that meets the damage returns them, and

@@ -12,6 +12,9 @@ use serveflow_core::parse::parse;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{Batch, MemorySource, OwnedFrame, Share, Source, SourceError, share_out};
 
+/// Idle timeout of the engines that would serve the shares.
+const IDLE_NS: u64 = 1_000_000_000;
+
 /// Ethernet frames of some flows in both directions, and now and then one that is no IP.
 fn frames(count: u32) -> Vec<OwnedFrame> {
     let frame = |number: u32| {
@@ -70,7 +73,7 @@ fn every_frame_comes_once_and_flows_stay_whole_and_in_order() {
             Box::new(MemorySource::new(all.clone()).with_batch_size(333)),
         ];
         for source in sources {
-            let drained = drain_all(share_out(source, sharder(shards)));
+            let drained = drain_all(share_out(source, sharder(shards), IDLE_NS));
             let mut owner = BTreeMap::new();
             let mut seen = Vec::new();
             for (share, (frames, errors)) in drained.iter().enumerate() {
@@ -96,7 +99,7 @@ fn damage_is_told_once_and_all_before_it_is_served() {
     let all = frames(9_000);
     let mut bytes = capture(&all);
     bytes.truncate(bytes.len() - 5);
-    let drained = drain_all(share_out(Box::new(open(&bytes).unwrap()), sharder(3)));
+    let drained = drain_all(share_out(Box::new(open(&bytes).unwrap()), sharder(3), IDLE_NS));
     let frames: usize = drained.iter().map(|(frames, _)| frames.len()).sum();
     let errors: usize = drained.iter().map(|(_, errors)| errors.len()).sum();
     assert_eq!((frames, errors), (all.len() - 1, 1));
@@ -105,7 +108,7 @@ fn damage_is_told_once_and_all_before_it_is_served() {
 #[test]
 fn a_worker_that_leaves_holds_nobody_up() {
     let all = frames(60_000);
-    let mut shares = share_out(Box::new(MemorySource::new(all.clone())), sharder(2));
+    let mut shares = share_out(Box::new(MemorySource::new(all.clone())), sharder(2), IDLE_NS);
     let mut leaver = shares.pop().unwrap();
     let mut batch = Batch::new();
     assert!(leaver.fill(&mut batch, 1).unwrap() > 0);
@@ -123,7 +126,7 @@ fn a_worker_that_leaves_holds_nobody_up() {
 
 #[test]
 fn an_empty_source_is_over_for_all() {
-    let shares = share_out(Box::new(MemorySource::new(Vec::new())), sharder(4));
+    let shares = share_out(Box::new(MemorySource::new(Vec::new())), sharder(4), IDLE_NS);
     assert!(
         drain_all(shares).iter().all(|(frames, errors)| frames.is_empty() && errors.is_empty())
     );

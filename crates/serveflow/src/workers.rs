@@ -5,13 +5,14 @@ use crate::lanes;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use serveflow_io::drive::{Outcome, Worker};
-use serveflow_io::{Batch, CaptureReader, Sink, Source};
+use serveflow_io::{Sink, Source};
 use serveflow_model::bundle::Bundle;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, ScopedJoinHandle};
 
 /// What all workers have in common.
 pub struct Crew<'a> {
@@ -54,16 +55,31 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
         return Served { accounts: Accounts::default(), outcome: Err(error) };
     }
     let failed = AtomicBool::new(false);
-    let work = |index, post| work(crew, post, (index, count), &failed);
+    let work = |engine, post| work(crew, post, engine, &failed);
     let mut all = Vec::new();
-    let mut posts = posts.into_iter().enumerate();
+    // All engines before any thread: each looks for how much memory there is to set aside, and must
+    // not find what another is about to use.
+    let engine = |(index, post)| {
+        let limits = crew.config.engine.of_shard(index, count);
+        (Engine::new(Arc::clone(&crew.bundle.cascade), limits), post)
+    };
+    let mut posts = posts.into_iter().enumerate().map(engine).collect::<Vec<_>>().into_iter();
     let own = posts.next();
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            posts.map(|(index, post)| scope.spawn(move || work(index, post))).collect();
-        all.extend(own.map(|(index, post)| work(index, post)));
-        let served = threads.into_iter().map(|thread| thread.join().expect("no worker panics"));
-        all.extend(served);
+        let start = |(engine, post)| {
+            let thread = Builder::new().spawn_scoped(scope, move || work(engine, post));
+            thread.inspect_err(|_| failed.store(true, Ordering::Relaxed))
+        };
+        let threads: Vec<_> = posts.map(start).collect();
+        all.extend(own.map(|(engine, post)| work(engine, post)));
+        let end = |thread: io::Result<ScopedJoinHandle<'_, Served>>| match thread {
+            Ok(thread) => thread.join().expect("no worker panics"),
+            Err(error) => {
+                let outcome = Err(io::Error::new(error.kind(), format!("a worker: {error}")));
+                Served { accounts: Accounts::default(), outcome }
+            }
+        };
+        all.extend(threads.into_iter().map(end));
     });
     together(all)
 }
@@ -73,37 +89,17 @@ const LARGE_INPUT: u64 = 16 << 20;
 
 /// Workers for captures when nobody says how many: one per core, or a single one, which tells verdicts
 /// in the same order each time, where the captures are small or nobody knows how large they are.
-///
-/// A single one, too, where the captures are not in the order of their time: each worker tells from its
-/// own packets that time has started over, and some flows around that moment would end otherwise.
 #[must_use]
 pub fn worth_while(captures: &[PathBuf]) -> usize {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |data| data.len());
     let is_large = captures.iter().map(size).sum::<u64>() >= LARGE_INPUT;
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if is_large && are_in_order(captures) { cores() } else { 1 }
+    if is_large { cores() } else { 1 }
 }
 
-/// Whether no capture begins before the one that it follows. Those that cannot be read are told of when
-/// their turn comes.
-fn are_in_order(captures: &[PathBuf]) -> bool {
-    let mut batch = Batch::new();
-    let begin = |path: &PathBuf| {
-        let count = CaptureReader::open(path).ok()?.fill(&mut batch, 1).ok()?;
-        (count > 0).then(|| batch.packet(0).ts_ns)
-    };
-    captures.len() < 2 || captures.iter().filter_map(begin).is_sorted()
-}
-
-fn work(
-    crew: &Crew<'_>,
-    mut post: Post,
-    (index, count): (usize, usize),
-    failed: &AtomicBool,
-) -> Served {
+fn work(crew: &Crew<'_>, mut post: Post, mut engine: Engine, failed: &AtomicBool) -> Served {
     let Crew { bundle, config, .. } = crew;
-    let limits = config.engine.of_shard(index, count);
-    let mut engine = Engine::new(Arc::clone(&bundle.cascade), limits);
+    engine.prefault();
     let mut lanes = lanes::build(&bundle.models, config.lane_jobs);
     let mut wall = crew.wall;
     let mut worker = Worker {
@@ -129,6 +125,8 @@ fn work(
 /// One account of all workers; the first error stands for all.
 fn together(all: Vec<Served>) -> Served {
     let mut accounts = Accounts::default();
+    // Workers that share a source go by one clock: each has counted the same restarts.
+    let clock_restarts = all.iter().map(|served| served.accounts.clock_restarts).max();
     let mut outcome = Ok(Outcome { damaged: Vec::new(), stopped: false });
     for served in all {
         accounts.add(&served.accounts);
@@ -141,33 +139,6 @@ fn together(all: Vec<Served>) -> Served {
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
     }
+    accounts.clock_restarts = clock_restarts.unwrap_or(0);
     Served { accounts, outcome }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serveflow_core::packet::LinkType;
-    use serveflow_io::PcapWriter;
-
-    #[test]
-    fn captures_out_of_order_are_for_one_worker() {
-        let dir = std::env::temp_dir().join(format!("serveflow-order-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let capture = |name: &str, ts_ns| {
-            let path = dir.join(name);
-            let file = std::fs::File::create(&path).unwrap();
-            let mut writer = PcapWriter::new(file, LinkType::Ethernet, 65_535).unwrap();
-            let data = &[0; 60][..];
-            let link = LinkType::Ethernet;
-            let packet = serveflow_core::packet::Packet { ts_ns, orig_len: 60, link, data };
-            writer.write(&packet).unwrap();
-            path
-        };
-        let [first, second] = [capture("a.pcap", 5_000), capture("b.pcap", 9_000)];
-        let (early, late) = ([first.clone(), second.clone()], [second, first]);
-        assert!(are_in_order(&early) && !are_in_order(&late) && are_in_order(&early[..1]));
-        assert_eq!(worth_while(&early), 1, "small captures");
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
 }

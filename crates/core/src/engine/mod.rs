@@ -34,8 +34,8 @@ pub struct EngineConfig {
     pub record_packets: usize,
     /// Rows after which a job is handed to its lane at once.
     pub batch_rows: usize,
-    /// Whether the memory for all of these limits is taken at the start. Else the system gives it as
-    /// flows come, and packets wait while it does.
+    /// Whether [`Engine::prefault`] takes the memory for all of these limits. Else the system gives it
+    /// as flows come, and packets wait while it does.
     pub prefault: bool,
     /// Whether a first answer that does not stand is told at once, as provisional.
     pub provisional: bool,
@@ -109,7 +109,7 @@ impl Engine {
         let empty = HeaderLayout::new(&[]);
         let layouts = cascade.stages().iter().map(|stage| stage.features.layout());
         let layout = layouts.fold(empty, |sum, layout| sum.union(&layout));
-        let mut engine = Self {
+        Self {
             desk: Desk::new(&cascade, config.batch_rows),
             cascade,
             config,
@@ -121,13 +121,20 @@ impl Engine {
             accounts: Accounts::default(),
             verdicts: Vec::new(),
             taken: Vec::new(),
-        };
-        if config.prefault {
-            engine.table.prefault();
-            engine.room.prefault();
-            engine.pool.prefault();
         }
-        engine
+    }
+
+    /// Takes the memory for all limits now, if the limits say so: on the thread that will serve, and
+    /// before the first packet.
+    ///
+    /// # Panics
+    /// When there were packets.
+    pub fn prefault(&mut self) {
+        if self.config.prefault {
+            self.table.prefault();
+            self.room.prefault(self.config.flows.capacity);
+            self.pool.prefault();
+        }
     }
 
     /// The cascade that it serves.
@@ -187,12 +194,31 @@ impl Engine {
     /// Takes packets, as [`Self::push`] takes each of them, and is faster: what it needs of memory for
     /// one packet arrives while it looks at others.
     pub fn push_all<'a>(&mut self, packets: impl IntoIterator<Item = Packet<'a>>) {
-        let mut packets = packets.into_iter();
+        self.push_timed(packets.into_iter().map(|packet| (packet, None)));
+    }
+
+    /// Takes packets with what a clock says that saw all packets, of which these are a share. Engines
+    /// that share traffic go by one clock, or they would tell different times.
+    pub fn push_all_at<'a>(&mut self, packets: impl IntoIterator<Item = (Packet<'a>, u64)>) {
+        self.push_timed(packets.into_iter().map(|(packet, now_ns)| (packet, Some(now_ns))));
+    }
+
+    /// Ends every flow, because a clock that saw all packets has started over: at `before_ns` until
+    /// then, at `now_ns` from then on.
+    pub fn start_over(&mut self, before_ns: u64, now_ns: u64) {
+        self.accounts.clock_restarts += 1;
+        self.clock.follow(now_ns);
+        self.end_all(before_ns);
+    }
+
+    #[inline]
+    fn push_timed<'a>(&mut self, mut packets: impl Iterator<Item = (Packet<'a>, Option<u64>)>) {
         let mut run = [(Packet::default(), Sighting::default()); AHEAD];
         loop {
             let mut len = 0;
-            for (slot, packet) in run.iter_mut().zip(&mut packets) {
+            for (slot, (packet, now_ns)) in run.iter_mut().zip(&mut packets) {
                 self.sight(&packet, &mut slot.1);
+                slot.1.told_ns = now_ns;
                 slot.0 = packet;
                 len += 1;
             }
@@ -233,15 +259,18 @@ impl Engine {
     }
 
     fn take(&mut self, packet: &Packet<'_>, sighting: &Sighting) {
-        let before = self.clock.now_ns();
-        let tick = self.clock.tick(packet.ts_ns);
-        if tick.restarted {
-            self.accounts.clock_restarts += 1;
-            self.end_all(before);
+        if let Some(now_ns) = sighting.told_ns {
+            self.clock.follow(now_ns);
+        } else {
+            let before_ns = self.clock.now_ns();
+            let tick = self.clock.tick(packet.ts_ns);
+            if tick.restarted {
+                self.start_over(before_ns, tick.now_ns);
+            }
         }
         self.accounts.packets.seen += 1;
         match sighting.reject {
-            None => self.accept(packet, sighting, tick.now_ns),
+            None => self.accept(packet, sighting, self.clock.now_ns()),
             Some(reject) => self.accounts.packets.rejected[reject as usize] += 1,
         }
     }
@@ -441,6 +470,8 @@ struct Sighting {
     /// Means nothing when the packet is rejected.
     parsed: Parsed,
     reject: Option<Reject>,
+    /// What a clock says that saw all packets, when there is one.
+    told_ns: Option<u64>,
     tag: Tag,
     /// The entry that it most likely belongs to.
     guess: Option<u32>,

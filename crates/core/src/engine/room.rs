@@ -117,10 +117,10 @@ impl WaitingRoom {
         Self { slots: room_for(flows), free: Vec::new(), wheel: Wheel::new(WAIT_SHIFT, flows) }
     }
 
-    /// Touches the memory for all flows that are expected.
-    pub(super) fn prefault(&mut self) {
-        touch_room(&mut self.slots, Pending::new(0));
-        self.wheel.prefault();
+    /// Touches the memory for so many flows.
+    pub(super) fn prefault(&mut self, flows: usize) {
+        touch_room(&mut self.slots, flows, Pending::new(0));
+        self.wheel.prefault(flows);
     }
 
     /// Bytes taken from the allocator.

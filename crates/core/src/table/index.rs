@@ -6,8 +6,6 @@
 //! of Computer Programming, volume 3, section 6.4, algorithm R), which the hash in the slot is enough
 //! for.
 
-use crate::reserve::room_for;
-
 /// A table this large is never too full: longer chains cost more than the memory.
 const MOST_LOAD: (usize, usize) = (7, 10);
 const LEAST_SLOTS: usize = 1 << 10;
@@ -72,8 +70,8 @@ impl Index {
         assert!(self.len == 0, "nothing is lost");
         let slots = (entries * MOST_LOAD.1).div_ceil(MOST_LOAD.0).next_power_of_two();
         let slots = slots.clamp(LEAST_SLOTS, 1 << 32);
-        let mut room = room_for(slots);
-        if room.capacity() >= slots {
+        let mut room = Vec::new();
+        if room.try_reserve_exact(slots).is_ok() {
             room.resize(slots, Slot(EMPTY));
             self.adopt(room);
         }

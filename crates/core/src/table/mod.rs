@@ -95,8 +95,9 @@ impl FlowTable {
 
     /// Takes and touches the memory for as many flows as it may hold.
     pub(crate) fn prefault(&mut self) {
-        touch_room(&mut self.entries, Entry::new(&Parsed::default(), 0, DECIDED));
-        self.wheel.prefault();
+        let entry = Entry::new(&Parsed::default(), 0, DECIDED);
+        touch_room(&mut self.entries, self.config.capacity, entry);
+        self.wheel.prefault(self.config.capacity);
         self.index.prefault(self.config.capacity);
     }
 

@@ -36,8 +36,10 @@ impl Wheel {
         Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: room_for(entries), filed: 0 }
     }
 
-    /// Touches the memory for all numbers that are expected.
-    pub(crate) fn prefault(&mut self) {
+    /// Touches the memory for numbers below `entries`, as much of it as is to be had.
+    pub(crate) fn prefault(&mut self, entries: usize) {
+        let more = entries.saturating_sub(self.links.len());
+        let _ = self.links.try_reserve_exact(more);
         let unfiled = Link { previous: NONE, next: NONE, slot: UNFILED };
         self.links.resize(self.links.capacity(), unfiled);
     }

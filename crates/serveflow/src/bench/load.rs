@@ -230,7 +230,8 @@ impl Part<'_> {
         let cascade = &self.contender.cascade;
         let truth = self.traffic.truth(cascade.labels().len(), self.load.seed);
         let generator = self.generator();
-        let engine = Engine::new(Arc::clone(cascade), self.contender.engine);
+        let mut engine = Engine::new(Arc::clone(cascade), self.contender.engine);
+        engine.prefault();
         let load_ns = (self.load.seconds * 1e9) as u64;
         self.start.barrier.wait();
         let wall_start_ns = *self.start.wall_ns.get_or_init(|| (self.wall)());

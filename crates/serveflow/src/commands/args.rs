@@ -293,9 +293,9 @@ pub(crate) struct RunArgs {
     /// Also write the first answers that do not stand, marked "final":false
     #[arg(long)]
     pub(crate) provisional: bool,
-    /// Threads that share the packets by flow [default: one per core for captures of 16 MiB and more
-    /// that follow each other in time, else one]. With one, verdicts come out in the same order each
-    /// time. They are the same for any number, unless time stamps step back
+    /// Threads that share the packets by flow [default: one per core for captures of 16 MiB and more,
+    /// else one]. Verdicts are the same for any number; with one, they come out in the same order each
+    /// time
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
 }

@@ -75,9 +75,9 @@ fn open_sources(
     if config.workers == 1 {
         return vec![source];
     }
-    let FlowConfig { vlan_in_key, seed, .. } = config.engine.flows;
+    let FlowConfig { vlan_in_key, seed, idle_ns, .. } = config.engine.flows;
     let sharder = Sharder::new(config.workers as u32, vlan_in_key, seed);
-    let shares = share_out(source, sharder).into_iter();
+    let shares = share_out(source, sharder, idle_ns).into_iter();
     shares.map(|share| -> Box<dyn Source> { Box::new(share) }).collect()
 }
 

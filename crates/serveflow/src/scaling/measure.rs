@@ -149,7 +149,8 @@ impl Meter<'_> {
     fn drain(&self, tape: &Tape, shares: usize) -> f64 {
         let FlowRules { vlan_in_key, seed } = FlowRules::of(self.config);
         let sharder = Sharder::new(shares as u32, vlan_in_key, seed);
-        let mut shares = share_out(Box::new(tape.replay(1)), sharder);
+        let mut shares =
+            share_out(Box::new(tape.replay(1)), sharder, self.config.engine.flows.idle_ns);
         let mut batch = Batch::new();
         let started = (self.wall)();
         loop {

@@ -74,7 +74,10 @@ impl Trials<'_> {
         let replay: Box<dyn Source> = Box::new(self.tape.replay(self.rounds));
         let sources = match sharder.shards() {
             1 => vec![replay],
-            _ => share_out(replay, sharder).into_iter().map(|share| Box::new(share) as _).collect(),
+            _ => {
+                let shares = share_out(replay, sharder, self.config.engine.flows.idle_ns);
+                shares.into_iter().map(|share| Box::new(share) as _).collect()
+            }
         };
         let post = |source| Post { source, sink: Box::new(Null::default()) };
         let posts = sources.into_iter().map(post).collect();

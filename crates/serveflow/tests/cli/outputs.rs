@@ -2,6 +2,8 @@
 
 use super::kit::{self, Ran, data, put, run, scratch, text};
 use serde_json::Value;
+use serveflow_core::packet::LinkType;
+use serveflow_io::{Batch, CaptureReader, PcapWriter, Source};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -177,32 +179,76 @@ fn a_full_device_is_an_error_with_a_sentence() {
     }
 }
 
+/// Verdicts in one order, without the numbers of their flows: workers number their own.
+fn plain(ran: &Ran) -> Vec<Value> {
+    let mut verdicts = ran.verdicts();
+    for verdict in &mut verdicts {
+        verdict.as_object_mut().unwrap().remove("flow").unwrap();
+    }
+    verdicts.sort_by_key(ToString::to_string);
+    verdicts
+}
+
 #[test]
 fn several_workers_tell_the_same_verdicts() {
     let capture = data().join("test/dns.pcap.zst");
-    let plain = |ran: Ran| {
-        let mut verdicts = ran.verdicts();
-        for verdict in &mut verdicts {
-            // Workers number their own flows: numbers differ, and are each given once.
-            verdict.as_object_mut().unwrap().remove("flow").unwrap();
-        }
-        verdicts.sort_by_key(ToString::to_string);
-        verdicts
-    };
     let one = run(&[&capture], &["--workers", "1"]).exits(0);
     let flows = one.account("flows:");
-    let expected = plain(one);
+    let expected = plain(&one);
     for workers in ["2", "5"] {
         let ran = run(&[&capture], &["--workers", workers]).exits(0);
         assert_eq!(ran.account("flows:"), flows);
         let mut numbers: Vec<_> = ran.verdicts().iter().map(|v| v["flow"].as_u64()).collect();
         numbers.dedup();
         assert_eq!(numbers.len(), expected.len(), "each flow has a number of its own");
-        assert_eq!(plain(ran), expected, "{workers} workers");
+        assert_eq!(plain(&ran), expected, "{workers} workers");
     }
     let csv = run(&[&capture], &["--workers", "3", "--format", "csv"]).exits(0);
     let headings = csv.out.lines().filter(|line| line.starts_with("flow,")).count();
     assert!(csv.out.starts_with("flow,") && headings == 1, "one heading, and it is the first line");
     assert_eq!(csv.out.lines().count(), expected.len() + 1);
     run(&[&capture], &["--workers", "5000"]).exits(1).says(&["limits.workers", "5000"]);
+}
+
+/// Captures one after the other, as they are: each later one may begin before the earlier one ended.
+/// Within them, a few packets come 17 ms or 200 s too early, alone or several in a row.
+fn with_jumps(captures: &[&str], into: &Path) {
+    let file = std::fs::File::create(into).unwrap();
+    let mut writer = PcapWriter::new(file, LinkType::Ethernet, 65_535).unwrap();
+    let mut batch = Batch::new();
+    let mut count = 0_u64;
+    for name in captures {
+        let mut reader = CaptureReader::open(data().join("test").join(name)).unwrap();
+        while reader.fill(&mut batch, 100).unwrap() > 0 {
+            for mut packet in batch.iter() {
+                count += 1;
+                let back_ms = match count % 1_000 {
+                    40 | 41 | 300 | 333 => 17,
+                    500 | 620..623 | 800..802 => 200_000,
+                    _ => 0,
+                };
+                packet.ts_ns -= back_ms * 1_000_000;
+                writer.write(&packet).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn several_workers_tell_the_same_verdicts_when_time_steps_back() {
+    let dir = scratch("time-steps-back");
+    let capture = dir.join("jumps.pcap");
+    with_jumps(&["http.pcap.zst", "dns.pcap.zst", "mdns.pcap.zst", "http.pcap.zst"], &capture);
+    for inputs in [&[&*capture][..], &[&data().join("test")]] {
+        let one = run(inputs, &["--workers", "1"]).exits(0);
+        let restarts = one.account("  notes");
+        assert!(restarts[0] > 3, "time starts over: {restarts:?}");
+        let (expected, flows) = (plain(&one), one.account("flows:"));
+        for workers in ["2", "3", "7"] {
+            let ran = run(inputs, &["--workers", workers]).exits(0);
+            assert_eq!(ran.account("flows:"), flows, "{workers} workers");
+            assert_eq!(ran.account("  notes"), restarts, "{workers} workers");
+            assert!(plain(&ran) == expected, "{workers} workers");
+        }
+    }
 }
