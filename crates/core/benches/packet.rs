@@ -201,7 +201,7 @@ fn bench_gate(c: &mut Criterion) {
     let mut group = c.benchmark_group("gate_20_classes");
     let mut rng = Rng(1);
     for measure in Measure::ALL {
-        let gate = Gate { measure, threshold: Threshold::Universal(0.3) };
+        let gate = Gate::Doubt { measure, threshold: Threshold::Universal(0.3) };
         group.bench_function(measure.name(), |b| {
             b.iter_batched(
                 || -> [f32; 20] { std::array::from_fn(|_| rng.below(1_000) as f32 / 20_000.0) },

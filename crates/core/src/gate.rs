@@ -1,5 +1,7 @@
 //! Gates: is a stage's answer sure enough?
 
+use crate::deferral::Deferral;
+
 /// How unsure a row of class probabilities is: 0 = certain, growing with doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Measure {
@@ -45,7 +47,7 @@ impl Measure {
     }
 }
 
-fn top_two(scores: &[f32]) -> (f32, f32) {
+pub(crate) fn top_two(scores: &[f32]) -> (f32, f32) {
     scores.iter().fold((0.0, 0.0), |(first, second), &score| {
         if score > first { (score, first) } else { (first, f32::max(second, score)) }
     })
@@ -68,33 +70,40 @@ pub enum Threshold {
     PerClass(Vec<f32>),
 }
 
-/// Decides whether a stage's answer stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gate {
-    /// How uncertainty is measured.
-    pub measure: Measure,
-    /// Up to which uncertainty the answer stands.
-    pub threshold: Threshold,
+/// Decides whether a stage's answer stands, and where the flow goes if it does not.
+#[derive(Clone, Debug)]
+pub enum Gate {
+    /// The answer stands if its uncertainty is small enough; else the next stage is asked.
+    Doubt {
+        /// How uncertainty is measured.
+        measure: Measure,
+        /// Up to which uncertainty the answer stands.
+        threshold: Threshold,
+    },
+    /// The answer stands unless a later stage is expected to mend enough of it.
+    Learned(Deferral),
 }
 
 impl Gate {
     /// The gate that never accepts: used where rows are recorded for each stage.
     #[must_use]
     pub fn never() -> Self {
-        Self { measure: Measure::LeastConfidence, threshold: Threshold::Universal(-1.0) }
+        let threshold = Threshold::Universal(-1.0);
+        Self::Doubt { measure: Measure::LeastConfidence, threshold }
     }
 
-    /// Whether the answer `label` with these scores stands.
+    /// Whether the answer `label` with these scores is sure enough to stand. A learned gate needs to know
+    /// more than the scores, see [`Deferral::rule`], and from them alone accepts nothing.
     ///
     /// Scores that are not numbers are never sure. A label without a threshold is not accepted.
     #[must_use]
     pub fn accepts(&self, label: u16, scores: &[f32]) -> bool {
-        let threshold = match &self.threshold {
+        let Self::Doubt { measure, threshold } = self else { return false };
+        let threshold = match threshold {
             Threshold::Universal(threshold) => *threshold,
             Threshold::PerClass(all) => all.get(usize::from(label)).copied().unwrap_or(-1.0),
         };
-        scores.iter().all(|score| score.is_finite())
-            && self.measure.uncertainty(scores) <= threshold
+        scores.iter().all(|score| score.is_finite()) && measure.uncertainty(scores) <= threshold
     }
 }
 
@@ -129,10 +138,12 @@ mod tests {
     #[test]
     fn gates_compare_with_the_predicted_class() {
         let scores = [0.7, 0.2, 0.1];
-        let universal =
-            |t| Gate { measure: Measure::LeastConfidence, threshold: Threshold::Universal(t) };
+        let universal = |t| Gate::Doubt {
+            measure: Measure::LeastConfidence,
+            threshold: Threshold::Universal(t),
+        };
         assert!(universal(0.31).accepts(0, &scores) && !universal(0.29).accepts(0, &scores));
-        let per_class = Gate {
+        let per_class = Gate::Doubt {
             measure: Measure::LeastConfidence,
             threshold: Threshold::PerClass(vec![0.5, 0.1]),
         };
@@ -140,10 +151,10 @@ mod tests {
         assert!(!per_class.accepts(1, &scores) && !per_class.accepts(2, &scores));
         assert!(!Gate::never().accepts(0, &[1.0, 0.0]));
         for measure in Measure::ALL {
-            let gate = Gate { measure, threshold: Threshold::Universal(0.99) };
+            let gate = Gate::Doubt { measure, threshold: Threshold::Universal(0.99) };
             assert!(!gate.accepts(0, &[f32::NAN, f32::NAN]), "{measure:?}");
             // One that is no number beside one that looks sure, at the widest gate.
-            let gate = Gate { measure, threshold: Threshold::Universal(1.0) };
+            let gate = Gate::Doubt { measure, threshold: Threshold::Universal(1.0) };
             for scores in [[0.95, f32::NAN], [f32::NAN, 0.95], [f32::INFINITY, 0.0]] {
                 assert!(!gate.accepts(0, &scores), "{measure:?} {scores:?}");
             }

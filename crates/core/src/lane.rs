@@ -1,5 +1,6 @@
 //! Jobs, the models that score them, and the lanes they are scored in.
 
+use crate::deferral::FlowFacts;
 use crate::rows::{RowShape, Rows, Scores};
 use std::collections::VecDeque;
 use std::fmt;
@@ -42,6 +43,8 @@ pub struct Job {
     pub(crate) tickets: Vec<u32>,
     /// Numbers of the asking flows, one per row, as in their verdicts.
     pub flows: Vec<u64>,
+    /// What else is known of the flows, one per row.
+    pub facts: Vec<FlowFacts>,
     /// Features, one row per flow.
     pub rows: Rows,
     /// The answer, filled by the lane.

@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod clock;
+pub mod deferral;
 pub mod engine;
 pub mod features;
 pub mod gate;

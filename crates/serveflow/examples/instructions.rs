@@ -224,7 +224,8 @@ fn encode(times: usize) -> usize {
 }
 
 fn gate(times: usize) -> usize {
-    let gate = Gate { measure: Measure::LeastConfidence, threshold: Threshold::Universal(0.3) };
+    let gate =
+        Gate::Doubt { measure: Measure::LeastConfidence, threshold: Threshold::Universal(0.3) };
     let answers: Vec<[f32; 16]> = (0..PACKETS)
         .map(|row| std::array::from_fn(|class| ((row * 31 + class * 17) % 97) as f32 / 970.0))
         .collect();

@@ -75,7 +75,7 @@ fn cascade(lane: &str, mood: Mood) -> (Arc<Cascade>, Vec<Arc<Ones>>) {
         Stage {
             name: packets.to_string(),
             features: Features::new(&spec).unwrap(),
-            gate: Gate { measure: Measure::Margin, threshold: Threshold::Universal(0.5) },
+            gate: Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) },
             wait_ns: 1_000_000_000,
             lane,
         }

@@ -6,6 +6,7 @@
 use crate::labels::{FileLabels, LabelBook, Split};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
+use serveflow_core::deferral::FlowFacts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{EncoderError, FeatureSpec, Features};
 use serveflow_core::gate::Gate;
@@ -61,6 +62,8 @@ pub struct Dataset {
     pub columns: Vec<Vec<Column>>,
     /// Rows, by stage.
     pub rows: Vec<Rows>,
+    /// What else is known of each flow when a stage is asked, by stage.
+    pub facts: Vec<Vec<FlowFacts>>,
     /// The flows.
     pub flows: Vec<FlowInfo>,
     /// Listed flows that no capture contained.
@@ -128,6 +131,8 @@ pub struct Kept {
     pub flows: Vec<u64>,
     /// One row per flow number.
     pub rows: Rows,
+    /// What else is known of the flows.
+    pub facts: Vec<FlowFacts>,
 }
 
 impl RecordingLane {
@@ -135,7 +140,11 @@ impl RecordingLane {
     #[must_use]
     pub fn new(cascade: &Cascade) -> (Self, Arc<Mutex<Vec<Kept>>>) {
         let shapes = cascade.stages().iter().map(|stage| stage.features.shape());
-        let empty = |shape| Kept { flows: Vec::new(), rows: Rows::with_capacity(shape, 0) };
+        let empty = |shape| Kept {
+            flows: Vec::new(),
+            rows: Rows::with_capacity(shape, 0),
+            facts: Vec::new(),
+        };
         let kept = Arc::new(Mutex::new(shapes.map(empty).collect()));
         (Self { kept: Arc::clone(&kept), done: VecDeque::new() }, kept)
     }
@@ -146,6 +155,7 @@ impl Lane for RecordingLane {
         let mut kept = self.kept.lock().expect("no holder of the rows panics");
         let stage = &mut kept[job.stage];
         stage.flows.extend_from_slice(&job.flows);
+        stage.facts.extend_from_slice(&job.facts);
         (0..job.rows.len()).for_each(|row| stage.rows.push_copy(&job.rows, row));
         job.scores.reset(job.rows.len(), 1);
         self.done.push_back(job);
@@ -191,6 +201,7 @@ pub fn record(
         specs: plan.specs.clone(),
         columns: cascade.stages().iter().map(|stage| stage.features.columns()).collect(),
         rows: shapes.map(|shape| Rows::with_capacity(shape, 0)).collect(),
+        facts: vec![Vec::new(); plan.specs.len()],
         flows: Vec::new(),
         missing: 0,
         accounts: Accounts::default(),
@@ -259,8 +270,10 @@ fn join(
             label: labelled.map(|labelled| labelled.label),
             split: labelled.and_then(|labelled| labelled.split).unwrap_or(by_time(order, count)),
         });
-        for ((rows, stage), row) in dataset.rows.iter_mut().zip(kept).zip(&rows_by_flow) {
-            rows.push_copy(&stage.rows, row[&verdict.id]);
+        for (index, (stage, row)) in kept.iter().zip(&rows_by_flow).enumerate() {
+            let row = row[&verdict.id];
+            dataset.rows[index].push_copy(&stage.rows, row);
+            dataset.facts[index].push(stage.facts[row]);
         }
     }
     dataset.missing += labels.listed().saturating_sub(found);

@@ -28,7 +28,13 @@ fn gates(threshold: f32) -> impl Fn(&mut Plan) {
             if let Some(gate) = &mut stage.gate {
                 let measure = gate.measure.clone();
                 let threshold = Some(threshold);
-                *gate = GatePlan { measure, threshold, thresholds: None, calibration: None };
+                *gate = GatePlan {
+                    measure,
+                    threshold,
+                    thresholds: None,
+                    calibration: None,
+                    heads: Vec::new(),
+                };
             }
         }
     }

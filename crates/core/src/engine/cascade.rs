@@ -1,7 +1,8 @@
 //! The cascade: one list of stages.
 
+use crate::deferral::{Head, OUTCOMES, facts_shape};
 use crate::features::Features;
-use crate::gate::Gate;
+use crate::gate::{Gate, Threshold};
 use std::fmt;
 
 /// One stage: how many packets it wants, how they are encoded, how sure its answer must be, how
@@ -79,6 +80,11 @@ pub enum CascadeError {
         /// Labels of the cascade.
         labels: usize,
     },
+    /// A learned gate has no head, or one that leads to no later stage or takes other facts.
+    Heads {
+        /// Name of the stage.
+        stage: String,
+    },
 }
 
 impl fmt::Display for CascadeError {
@@ -108,6 +114,11 @@ impl fmt::Display for CascadeError {
                     "stage `{stage}`: expected a threshold for each of {labels} labels, found {found}"
                 )
             }
+            Self::Heads { stage } => write!(
+                f,
+                "stage `{stage}`: expected of its gate at least one head, each of the facts of this \
+                 cascade and leading to a later stage at a finite price"
+            ),
         }
     }
 }
@@ -130,6 +141,9 @@ impl Cascade {
         for stage in &stages {
             check(stage, before, labels.len())?;
             before = (stage.packets(), stage.wait_ns);
+        }
+        for index in 0..stages.len() {
+            check_heads(&stages, index, labels.len())?;
         }
         let want = |stage: &Stage| Want { packets: stage.packets(), wait_ns: stage.wait_ns };
         let wants = stages.iter().map(want).collect();
@@ -175,12 +189,27 @@ fn check(stage: &Stage, before: (u16, u64), labels: usize) -> Result<(), Cascade
         let (wait_ns, before) = (stage.wait_ns, before.1);
         return Err(CascadeError::ShorterWait { stage: name(), wait_ns, before });
     }
-    match &stage.gate.threshold {
-        crate::gate::Threshold::PerClass(all) if all.len() != labels => {
+    match &stage.gate {
+        Gate::Doubt { threshold: Threshold::PerClass(all), .. } if all.len() != labels => {
             Err(CascadeError::Thresholds { stage: name(), found: all.len(), labels })
         }
         _ => Ok(()),
     }
+}
+
+/// Holds a learned gate to the stages that follow it.
+fn check_heads(stages: &[Stage], index: usize, labels: usize) -> Result<(), CascadeError> {
+    let Gate::Learned(deferral) = &stages[index].gate else { return Ok(()) };
+    let leads_on = |to: usize| to > index && to < stages.len();
+    let fits = |head: &Head| {
+        leads_on(head.to)
+            && head.price.is_finite()
+            && (head.model.shape(), head.model.classes()) == (facts_shape(labels), OUTCOMES)
+    };
+    if deferral.heads().is_empty() || !deferral.heads().iter().all(fits) {
+        return Err(CascadeError::Heads { stage: stages[index].name.clone() });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -188,7 +217,6 @@ mod tests {
     use super::*;
     use crate::features::layout::HeaderLayout;
     use crate::features::{FeatureSpec, MaskSet};
-    use crate::gate::Threshold;
 
     fn stage(packets: u16, wait_ms: u64) -> Stage {
         let spec = FeatureSpec {
@@ -222,7 +250,8 @@ mod tests {
         );
         assert!(refusal(vec![stage(0, 1)]).contains("at least 1 packet"));
         let mut odd = stage(1, 1);
-        odd.gate.threshold = Threshold::PerClass(vec![0.5]);
+        let threshold = Threshold::PerClass(vec![0.5]);
+        odd.gate = Gate::Doubt { measure: crate::gate::Measure::Margin, threshold };
         assert!(refusal(vec![odd]).contains("each of 2 labels, found 1"));
         assert!(Cascade::new(vec![stage(1, 5), stage(1, 5)], vec!["a".to_owned()]).is_ok());
     }

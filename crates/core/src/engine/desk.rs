@@ -3,6 +3,7 @@
 //! A flow that asks leaves its record's place, and rows are encoded when a job is closed: what a record
 //! holds while its flow is asked never changes, and many records' memory arrives together.
 
+use crate::deferral::FlowFacts;
 use crate::engine::{AHEAD, Cascade};
 use crate::features::Features;
 use crate::lane::Job;
@@ -19,6 +20,8 @@ pub(super) struct Asking {
     /// Cell of the last packet that the stage sees, and how many it sees.
     pub(super) last: u32,
     pub(super) packets: u16,
+    /// What a learned gate is to know of it.
+    pub(super) facts: FlowFacts,
 }
 
 // Jobs wander between these lists and the lanes: boxed, they move as one word.
@@ -57,6 +60,7 @@ impl Desk {
         let job = &mut self.open[stage];
         job.tickets.push(flow.ticket);
         job.flows.push(flow.flow);
+        job.facts.push(flow.facts);
         self.records[stage].push((flow.last, flow.packets));
         if job.tickets.len() >= self.batch {
             self.close(cascade, pool, stage);
@@ -115,6 +119,7 @@ impl Desk {
     pub(super) fn give_back(&mut self, mut job: Box<Job>) {
         job.tickets.clear();
         job.flows.clear();
+        job.facts.clear();
         job.rows.clear();
         job.failed = false;
         self.spare[job.stage].push(job);
@@ -126,6 +131,7 @@ fn empty_job(cascade: &Cascade, stage: usize, batch: usize) -> Box<Job> {
         stage,
         tickets: Vec::with_capacity(batch),
         flows: Vec::with_capacity(batch),
+        facts: Vec::with_capacity(batch),
         rows: Rows::with_capacity(cascade.stages()[stage].features.shape(), batch),
         scores: Scores::default(),
         failed: false,

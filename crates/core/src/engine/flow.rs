@@ -3,10 +3,11 @@
 use super::desk::Asking;
 use super::room::{Cut, Pending};
 use super::{AHEAD, Cascade, Engine};
-use crate::gate::best_class;
+use crate::deferral::FlowFacts;
+use crate::gate::{Gate, best_class};
 use crate::lane::Job;
 use crate::record::{NONE, PacketMeta};
-use crate::table::DECIDED;
+use crate::table::{DECIDED, Entry};
 use crate::verdict::{Answer, Reason, Verdict};
 use std::hint::black_box;
 
@@ -21,6 +22,22 @@ struct Question {
     /// Why there are fewer packets than the stage wants.
     short: Option<Reason>,
     at: u64,
+}
+
+/// What a learned gate is to know of a flow, beside its row.
+fn facts(entry: &Entry, question: &Question, last: Option<&PacketMeta>) -> FlowFacts {
+    let last = last.copied().unwrap_or_default();
+    let elapsed_us = question.at.saturating_sub(entry.first_at) / 1_000;
+    FlowFacts {
+        packets: question.packets,
+        short: question.short.is_some(),
+        proto: entry.key().proto(),
+        size: last.size,
+        payload: last.payload,
+        flags: last.flags,
+        backward: last.backward,
+        elapsed_us: u32::try_from(elapsed_us).unwrap_or(u32::MAX),
+    }
 }
 
 impl Engine {
@@ -173,8 +190,10 @@ impl Engine {
         pending.asked_wall_ns = self.wall_ns;
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.asked += 1;
-        let (flow, packets) = (pending.id, question.packets);
-        let asking = Asking { ticket, flow, last: last.map_or(NONE, |(cell, _)| cell), packets };
+        let (flow, packets, entry) = (pending.id, question.packets, pending.entry);
+        let facts = facts(&self.table[entry], question, last.as_ref().map(|(_, meta)| meta));
+        let last = last.map_or(NONE, |(cell, _)| cell);
+        let asking = Asking { ticket, flow, last, packets, facts };
         self.desk.ask(&self.cascade, &self.pool, stage, asking);
     }
 
@@ -186,6 +205,13 @@ impl Engine {
             self.shed(job);
             return;
         }
+        let learned = match &self.cascade.stages()[job.stage].gate {
+            Gate::Learned(deferral) => {
+                deferral.rule(&job.scores, &job.facts, &mut self.rulings);
+                true
+            }
+            Gate::Doubt { .. } => false,
+        };
         for (group, tickets) in job.tickets.chunks(AHEAD).enumerate() {
             let touched = tickets.iter().map(|&ticket| {
                 let pending = &self.room[ticket];
@@ -193,7 +219,8 @@ impl Engine {
             });
             black_box(touched.fold(0, |all, one| all | one));
             for (row, &ticket) in (group * AHEAD..).zip(tickets) {
-                self.answer(ticket, job.stage, job.scores.row(row));
+                let learned = learned.then(|| self.rulings.rulings()[row]);
+                self.answer(ticket, job.stage, job.scores.row(row), learned);
             }
         }
         self.desk.give_back(job);
@@ -225,8 +252,8 @@ impl Engine {
         self.accounts.flows.waiting += 1;
     }
 
-    /// The gate: a verdict, or on to the next stage.
-    fn answer(&mut self, ticket: u32, stage: usize, scores: &[f32]) {
+    /// The gate: a verdict, or on to a later stage. What a learned gate ruled comes with the answer.
+    fn answer(&mut self, ticket: u32, stage: usize, scores: &[f32], learned: Option<Option<u8>>) {
         self.unask(ticket);
         let (label, confidence) = best_class(scores);
         let pending = &mut self.room[ticket];
@@ -236,15 +263,21 @@ impl Engine {
         let is_last = stage + 1 == self.cascade.stages().len();
         if is_last {
             self.decide(ticket, short.unwrap_or(Reason::Final), at);
-        } else if self.cascade.stages()[stage].gate.accepts(label, scores) {
-            self.decide(ticket, short.unwrap_or(Reason::Accepted), at);
-        } else {
-            if self.config.provisional {
-                self.tell(ticket, Reason::Provisional, at, false);
-            }
-            self.room[ticket].stage += 1;
-            self.step(ticket, at);
+            return;
         }
+        let next = learned.unwrap_or_else(|| {
+            let accepts = self.cascade.stages()[stage].gate.accepts(label, scores);
+            (!accepts).then_some(stage as u8 + 1)
+        });
+        let Some(next) = next else {
+            self.decide(ticket, short.unwrap_or(Reason::Accepted), at);
+            return;
+        };
+        if self.config.provisional {
+            self.tell(ticket, Reason::Provisional, at, false);
+        }
+        self.room[ticket].stage = next;
+        self.step(ticket, at);
     }
 
     /// Gives a flow its final verdict and frees what it held.

@@ -13,6 +13,7 @@ pub use cascade::{Cascade, CascadeError, Stage};
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
+use crate::deferral::RuleRoom;
 use crate::features::layout::HeaderLayout;
 use crate::lane::{Job, Lane};
 use crate::packet::Packet;
@@ -98,6 +99,8 @@ pub struct Engine {
     wall_ns: u64,
     accounts: Accounts,
     verdicts: Vec<Verdict>,
+    /// What a learned gate ruled on a job's flows.
+    rulings: RuleRoom,
     /// Flows whose time has passed, between finding and ending or asking them.
     taken: Vec<u32>,
 }
@@ -120,6 +123,7 @@ impl Engine {
             wall_ns: 0,
             accounts: Accounts::default(),
             verdicts: Vec::new(),
+            rulings: RuleRoom::default(),
             taken: Vec::new(),
         }
     }

@@ -67,7 +67,7 @@ fn small_cascade() -> (Arc<Cascade>, Vec<Arc<dyn Model>>) {
         let layout = HeaderLayout::new(if packets == 1 { &ALL } else { &ALL[2..4] });
         let spec =
             FeatureSpec { encoders: encoders.clone(), packets, layout, masks: MaskSet::default() };
-        let gate = Gate { measure: Measure::Margin, threshold: Threshold::Universal(0.5) };
+        let gate = Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) };
         let features = Features::new(&spec).unwrap();
         Stage { name: format!("{packets}"), features, gate, wait_ns, lane: 0 }
     };

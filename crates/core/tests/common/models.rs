@@ -88,7 +88,7 @@ pub fn cascade(specs: &[StageSpec]) -> Arc<Cascade> {
     let stage = |(index, wanted): (usize, &StageSpec)| Stage {
         name: format!("stage{index}"),
         features: Features::new(&spec(wanted.packets)).unwrap(),
-        gate: Gate {
+        gate: Gate::Doubt {
             measure: Measure::LeastConfidence,
             threshold: Threshold::Universal(wanted.threshold),
         },

@@ -10,22 +10,24 @@
 //! bound. A bundle that does not fit is refused with a sentence that says what and where.
 
 mod error;
+mod gate;
 mod plan;
 mod sums;
 
 pub use error::BundleError;
 pub use plan::{
-    CalibrationPlan, CostPlan, FlowPlan, GatePlan, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
-    Provenance, StagePlan,
+    CalibrationPlan, CostPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan,
+    PLAN_FORMAT, Plan, PromisePlan, Provenance, StagePlan,
 };
 pub use sums::sha256;
 
 use crate::formats;
+use gate::checked_gate;
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::Gate;
 use serveflow_core::lane::Model;
 use serveflow_core::parse::Header;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,10 +70,13 @@ impl Bundle {
         names_are_unique(&path, &plan)?;
         let mut models = Vec::new();
         let mut stages = Vec::new();
+        let load = |stage: &StagePlan, model: &ModelPlan| {
+            load_model(&dir.join(&model.file), stage, model, listed(&model.file)?)
+        };
         for (index, written) in plan.stages.iter().enumerate() {
-            let stage = checked_stage(&plan, index)?;
-            let bytes = listed(&written.model.file)?;
-            let model = load_model(&dir.join(&written.model.file), written, bytes)?;
+            let gate = checked_gate(&plan, index, &load)?;
+            let stage = checked_stage(written, gate)?;
+            let model = load(written, &written.model)?;
             fits(&plan, written, dir, &stage, model.as_ref())?;
             models.push(model);
             stages.push(stage);
@@ -89,9 +94,9 @@ impl Bundle {
     pub fn place(&mut self, lanes: &[usize]) {
         assert_eq!(lanes.len(), self.plan.stages.len(), "each stage has its lane");
         let placed = |(index, &lane): (usize, &usize)| {
-            let stage =
-                checked_stage(&self.plan, index).expect("the plan was checked when it was read");
-            Stage { lane, ..stage }
+            let gate = self.cascade.stages()[index].gate.clone();
+            let stage = checked_stage(&self.plan.stages[index], gate);
+            Stage { lane, ..stage.expect("the plan was checked when it was read") }
         };
         let stages = lanes.iter().enumerate().map(placed).collect();
         let cascade = Cascade::new(stages, self.plan.labels.clone());
@@ -195,11 +200,16 @@ fn names_are_unique(path: &Path, plan: &Plan) -> Result<(), BundleError> {
     }
 }
 
-fn load_model(path: &Path, stage: &StagePlan, bytes: &[u8]) -> Result<Arc<dyn Model>, BundleError> {
-    let entry = formats::FORMATS.iter().find(|entry| entry.name == stage.model.format);
+fn load_model(
+    path: &Path,
+    stage: &StagePlan,
+    model: &ModelPlan,
+    bytes: &[u8],
+) -> Result<Arc<dyn Model>, BundleError> {
+    let entry = formats::FORMATS.iter().find(|entry| entry.name == model.format);
     let Some(entry) = entry else {
         let known: Vec<&str> = formats::FORMATS.iter().map(|entry| entry.name).collect();
-        return Err(unknown(stage, "model.format", &stage.model.format, &known));
+        return Err(unknown(stage, "model.format", &model.format, &known));
     };
     (entry.load)(bytes).map_err(|message| BundleError::Model { path: path.to_owned(), message })
 }
@@ -233,8 +243,7 @@ fn unknown(stage: &StagePlan, key: &'static str, found: &str, known: &[&str]) ->
     }
 }
 
-fn checked_stage(plan: &Plan, index: usize) -> Result<Stage, BundleError> {
-    let written = &plan.stages[index];
+fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> {
     let spec = feature_spec(written)?;
     let features = Features::new(&spec).map_err(|error| match error {
         EncoderError::Unknown(found) => unknown(written, "features", &found, &encoder_names()),
@@ -244,15 +253,6 @@ fn checked_stage(plan: &Plan, index: usize) -> Result<Stage, BundleError> {
     })?;
     let lane = LANE_NAMES.iter().position(|&name| name == written.lane);
     let lane = lane.ok_or_else(|| unknown(written, "lane", &written.lane, &LANE_NAMES))?;
-    let is_last = index + 1 == plan.stages.len();
-    let gate = match &written.gate {
-        Some(gate) => checked_gate(plan, written, gate)?,
-        None if is_last => Gate::never(),
-        None => {
-            let message = "missing: only the last stage has none".to_owned();
-            return Err(BundleError::Gate { stage: written.name.clone(), message });
-        }
-    };
     let wait_ns = written.wait_ms.saturating_mul(MILLISECOND);
     Ok(Stage { name: written.name.clone(), features, gate, wait_ns, lane })
 }
@@ -276,28 +276,4 @@ fn feature_spec(stage: &StagePlan) -> Result<FeatureSpec, BundleError> {
         layout: HeaderLayout::new(&headers.collect::<Result<Vec<_>, _>>()?),
         masks: masks.collect::<Result<_, _>>()?,
     })
-}
-
-fn checked_gate(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, BundleError> {
-    let refused = |message: &str| BundleError::Gate {
-        stage: stage.name.clone(),
-        message: message.to_owned(),
-    };
-    let known = Measure::ALL.map(Measure::name);
-    let measure = Measure::from_name(&gate.measure)
-        .ok_or_else(|| unknown(stage, "gate.measure", &gate.measure, &known))?;
-    let threshold = match (gate.threshold, &gate.thresholds) {
-        (Some(threshold), None) => Threshold::Universal(threshold),
-        (None, Some(by_label)) => {
-            if let Some(label) = by_label.keys().find(|label| !plan.labels.contains(label)) {
-                return Err(refused(&format!("threshold for `{label}`, which is no label")));
-            }
-            let of = |label: &String| by_label.get(label).copied();
-            let missing = |label: &String| refused(&format!("no threshold for label `{label}`"));
-            let all = plan.labels.iter().map(|label| of(label).ok_or_else(|| missing(label)));
-            Threshold::PerClass(all.collect::<Result<_, _>>()?)
-        }
-        _ => return Err(refused("expected either `threshold` or `thresholds`")),
-    };
-    Ok(Gate { measure, threshold })
 }

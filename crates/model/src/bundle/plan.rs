@@ -24,6 +24,9 @@ pub struct Plan {
     pub lane_rule: Option<LanePlan>,
     /// The cascade, in the order its stages are asked.
     pub stages: Vec<StagePlan>,
+    /// What the plan promises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<PromisePlan>,
     /// Where the models come from.
     #[serde(default)]
     pub provenance: Provenance,
@@ -95,11 +98,14 @@ pub struct ModelPlan {
     pub kind: String,
 }
 
+/// What a gate's `measure` says when heads rule.
+pub const LEARNED: &str = "learned";
+
 /// A stage's gate and how it was calibrated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatePlan {
-    /// Uncertainty measure.
+    /// Uncertainty measure, or [`LEARNED`].
     pub measure: String,
     /// Largest accepted uncertainty, for all classes...
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +116,41 @@ pub struct GatePlan {
     /// What the threshold was calibrated for and what that gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationPlan>,
+    /// The heads of a learned gate, one per later stage that flows may go to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<HeadPlan>,
+}
+
+/// A head of a learned gate: it predicts what a later stage is worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadPlan {
+    /// Name of the later stage.
+    pub to: String,
+    /// What its worth must exceed: probability of help less that of hurt.
+    pub price: f32,
+    /// The model: facts in, three outcomes out.
+    pub model: ModelPlan,
+}
+
+/// What the plan promises, on which data, under which assumptions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromisePlan {
+    /// What may be lost against the slow stage alone: `accuracy` or `macro_f1`.
+    pub loss: String,
+    /// So much of it at most, 0 to 1.
+    pub tolerated: f64,
+    /// With at least this probability over the draw of the calibration flows.
+    pub confidence: f64,
+    /// The slow stage.
+    pub slow: String,
+    /// Flows that the promise was tested on, none of which the gates were fitted on.
+    pub flows: u64,
+    /// Loss measured on these flows.
+    pub measured: f64,
+    /// Assumptions, in words.
+    pub assumptions: String,
 }
 
 /// How a gate was calibrated.

@@ -339,6 +339,7 @@ fn written_plan(
         labels: dataset.labels.clone(),
         flows: FlowPlan::from_config(&plan.flows),
         lane_rule: Some(plan.lanes),
+        promise: None,
         stages: (0..plan.tiers.len()).map(stage).collect(),
         provenance: Provenance {
             written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -372,6 +373,7 @@ fn gate(plan: &TrainPlan, dataset: &Dataset, calibrated: &Calibrated, index: usi
             cascade_macro_f1: calibrated.cascade_macro_f1,
             slow_macro_f1: calibrated.slow_macro_f1,
         }),
+        heads: Vec::new(),
     }
 }
 

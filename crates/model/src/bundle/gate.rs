@@ -1,0 +1,98 @@
+//! Gates as they are written, checked and bound.
+
+use super::{BundleError, GatePlan, LEARNED, ModelPlan, Plan, StagePlan, unknown};
+use serveflow_core::deferral::{Deferral, Head, OUTCOMES, facts_shape};
+use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::lane::Model;
+use std::sync::Arc;
+
+/// Reads a model that a stage names.
+type Load<'a> = dyn Fn(&StagePlan, &ModelPlan) -> Result<Arc<dyn Model>, BundleError> + 'a;
+
+/// The gate of a stage; the last one needs none.
+pub(super) fn checked_gate(
+    plan: &Plan,
+    index: usize,
+    load: &Load<'_>,
+) -> Result<Gate, BundleError> {
+    let stage = &plan.stages[index];
+    match &stage.gate {
+        Some(gate) if gate.measure == LEARNED => learned(plan, index, gate, load),
+        Some(gate) => doubt(plan, stage, gate),
+        None if index + 1 == plan.stages.len() => Ok(Gate::never()),
+        None => Err(refused(stage, "missing: only the last stage has none")),
+    }
+}
+
+fn refused(stage: &StagePlan, message: &str) -> BundleError {
+    BundleError::Gate { stage: stage.name.clone(), message: message.to_owned() }
+}
+
+fn learned(
+    plan: &Plan,
+    index: usize,
+    gate: &GatePlan,
+    load: &Load<'_>,
+) -> Result<Gate, BundleError> {
+    let stage = &plan.stages[index];
+    if gate.threshold.is_some() || gate.thresholds.is_some() {
+        return Err(refused(stage, "a learned gate has heads and no threshold"));
+    }
+    if gate.heads.is_empty() {
+        return Err(refused(stage, "expected a head for a later stage, found none"));
+    }
+    let mut heads = Vec::new();
+    for head in &gate.heads {
+        let to = plan.stages.iter().position(|other| other.name == head.to);
+        let to = to.filter(|&to| to > index).ok_or_else(|| {
+            refused(stage, &format!("a head leads to `{}`, which is no later stage", head.to))
+        })?;
+        let model = load(stage, &head.model)?;
+        let (expected, found) = (facts_shape(plan.labels.len()), model.shape());
+        if found != expected || model.classes() != OUTCOMES {
+            return Err(refused(
+                stage,
+                &format!(
+                    "{}: expected a head of {} numbers and {OUTCOMES} outcomes, found {} words, {} \
+                     numbers and {} classes",
+                    head.model.file,
+                    expected.numbers,
+                    found.words,
+                    found.numbers,
+                    model.classes()
+                ),
+            ));
+        }
+        if !head.price.is_finite() {
+            return Err(refused(stage, &format!("the price of `{}` is no number", head.to)));
+        }
+        heads.push(Head { to, model, price: head.price });
+    }
+    Ok(Gate::Learned(Deferral::new(heads)))
+}
+
+fn doubt(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, BundleError> {
+    if !gate.heads.is_empty() {
+        return Err(refused(stage, &format!("only a gate of measure `{LEARNED}` has heads")));
+    }
+    let mut known = Measure::ALL.map(Measure::name).to_vec();
+    known.push(LEARNED);
+    let measure = Measure::from_name(&gate.measure)
+        .ok_or_else(|| unknown(stage, "gate.measure", &gate.measure, &known))?;
+    let threshold = match (gate.threshold, &gate.thresholds) {
+        (Some(threshold), None) => Threshold::Universal(threshold),
+        (None, Some(by_label)) => {
+            if let Some(label) = by_label.keys().find(|label| !plan.labels.contains(label)) {
+                let message = format!("threshold for `{label}`, which is no label");
+                return Err(refused(stage, &message));
+            }
+            let of = |label: &String| by_label.get(label).copied();
+            let missing =
+                |label: &String| refused(stage, &format!("no threshold for label `{label}`"));
+            let all = plan.labels.iter().map(|label| of(label).ok_or_else(|| missing(label)));
+            Threshold::PerClass(all.collect::<Result<_, _>>()?)
+        }
+        _ => return Err(refused(stage, "expected either `threshold` or `thresholds`")),
+    };
+    Ok(Gate::Doubt { measure, threshold })
+}
