@@ -6,6 +6,7 @@ pub mod evaluate;
 pub mod labels;
 pub mod metrics;
 pub mod pipeline;
+pub mod planner;
 pub mod random;
 pub mod record;
 pub mod trees;

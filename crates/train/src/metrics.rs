@@ -47,6 +47,17 @@ impl Confusion {
         self.counts[usize::from(truth) * (self.classes + 1) + column] += 1;
     }
 
+    /// Moves a flow of class `truth` from one answer to another.
+    ///
+    /// # Panics
+    /// When a label is out of range, or no such flow was counted.
+    pub fn change(&mut self, truth: u16, from: u16, to: u16) {
+        let row = usize::from(truth) * (self.classes + 1);
+        let old = &mut self.counts[row + usize::from(from)];
+        *old = old.checked_sub(1).expect("the flow was counted");
+        self.counts[row + usize::from(to)] += 1;
+    }
+
     /// Adds another table's counts.
     ///
     /// # Panics

@@ -255,7 +255,7 @@ fn check_order(tiers: &[Tier]) -> Result<(), PipelineError> {
     wrong.map_or(Ok(()), |pair| Err(PipelineError::TierOrder { tier: pair[1] }))
 }
 
-fn filled(dataset: &Dataset, split: Split) -> Result<Vec<usize>, PipelineError> {
+pub(crate) fn filled(dataset: &Dataset, split: Split) -> Result<Vec<usize>, PipelineError> {
     let flows = dataset.split(split);
     if flows.is_empty() { Err(PipelineError::EmptySplit { split }) } else { Ok(flows) }
 }
@@ -283,7 +283,7 @@ const COST_BATCH: usize = 64;
 const COST_ROUNDS: usize = 5;
 
 /// What scoring costs on this machine, nanoseconds per flow.
-fn cost(model: &BoundForest, rows: &Rows, wall: &mut dyn FnMut() -> u64) -> CostPlan {
+pub(crate) fn cost(model: &BoundForest, rows: &Rows, wall: &mut dyn FnMut() -> u64) -> CostPlan {
     let mut per_flow = |batch: usize| {
         let batches: Vec<Rows> = (0..rows.len().min(512))
             .collect::<Vec<usize>>()
@@ -378,7 +378,7 @@ fn gate(plan: &TrainPlan, dataset: &Dataset, calibrated: &Calibrated, index: usi
 }
 
 /// The trainers' parameters in words; threads are left out, since nothing depends on them.
-fn parameters(plan: &TrainPlan) -> BTreeMap<String, String> {
+pub(crate) fn parameters(plan: &TrainPlan) -> BTreeMap<String, String> {
     let (tree, forest, boost) = (&plan.params.tree, &plan.params.forest, &plan.params.boost);
     let entry = |name: &str, text: String| (name.to_owned(), text);
     BTreeMap::from([

@@ -5,13 +5,15 @@ use crate::trees::{
     BitMatrix, BoostParams, ForestParams, MAX_CUTS, Progress, TrainError, TrainSet, TreeParams,
     train_boosted, train_forest, train_tree,
 };
+use serde::{Deserialize, Serialize};
 use serveflow_core::rows::Rows;
 use serveflow_model::forest::Forest;
 use std::fmt;
 use std::str::FromStr;
 
 /// A kind of model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// One decision tree.
     Tree,

@@ -1,0 +1,340 @@
+//! Building the pool: record, train each candidate, measure it, keep its answers.
+
+use super::meter::Meter;
+use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe};
+use crate::labels::{LabelBook, Split};
+use crate::pipeline::{
+    Kind, PipelineError, Step, TierData, TierParams, TrainPlan, cost, filled, parameters,
+    train_tier,
+};
+use crate::record::{Dataset, record};
+use serveflow_core::features::{FeatureSpec, Mask};
+use serveflow_core::lane::Model;
+use serveflow_core::parse::Header;
+use serveflow_core::rows::Scores;
+use serveflow_model::bundle::{FlowPlan, Provenance, sha256};
+use serveflow_model::forest::{BoundForest, Forest};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// Trained models are kept here from run to run, so that a run that was cut short is taken up again.
+pub trait Shelf {
+    /// The model of that key, if it was kept.
+    fn get(&mut self, key: &str) -> Option<Vec<u8>>;
+    /// Keeps a model.
+    fn put(&mut self, key: &str, model: &[u8]);
+}
+
+/// Keeps nothing.
+#[derive(Debug, Default)]
+pub struct NoShelf;
+
+impl Shelf for NoShelf {
+    fn get(&mut self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+    fn put(&mut self, _: &str, _: &[u8]) {}
+}
+
+/// What to put into a pool.
+#[derive(Clone, Debug)]
+pub struct PoolPlan {
+    /// The candidates, the most wanted first.
+    pub recipes: Vec<Recipe>,
+    /// Sets of encoders that recipes name by index; the first is the plan's own.
+    pub features: Vec<Vec<String>>,
+    /// Wall time after which no further candidate is trained, nanoseconds; the first two always are.
+    pub budget_ns: Option<u64>,
+}
+
+/// A pool, its models, and the flows that it was made from.
+#[derive(Debug)]
+pub struct Built {
+    /// The candidates and their answers.
+    pub pool: Pool,
+    /// Their models, by file name.
+    pub models: BTreeMap<String, Vec<u8>>,
+    /// What was recorded for the first wait and features, by growing depth.
+    pub dataset: Dataset,
+}
+
+/// Records once for each wait and set of features, and trains all candidates.
+///
+/// # Errors
+/// When a split has no flow, or a parameter is out of range.
+pub fn build(
+    book: &LabelBook,
+    plan: &TrainPlan,
+    wanted: &PoolPlan,
+    shelf: &mut dyn Shelf,
+    wall: &mut dyn FnMut() -> u64,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Built, PipelineError> {
+    let started = wall();
+    let mut meter = None;
+    let mut candidates = Vec::new();
+    let mut models = BTreeMap::new();
+    let mut left_out = Vec::new();
+    let mut first = None;
+    for (wait_ms, features) in groups(&wanted.recipes) {
+        let own: Vec<Recipe> = wanted
+            .recipes
+            .iter()
+            .copied()
+            .filter(|r| (r.wait_ms, r.features) == (wait_ms, features))
+            .collect();
+        let group = Group::record(book, plan, wanted, &own, progress)?;
+        let meter =
+            meter.get_or_insert_with(|| Meter::new(book, &group.dataset.labels, plan.flows, wall));
+        let mut trained: BTreeMap<Recipe, (Forest, u64)> = BTreeMap::new();
+        for recipe in own {
+            let is_late = wanted.budget_ns.is_some_and(|most| wall() - started > most);
+            let whole = Recipe { size: None, ..recipe };
+            if is_late && candidates.len() >= 2 && !trained.contains_key(&whole) {
+                left_out.push(recipe.name(plan.wait_ms));
+                continue;
+            }
+            let (forest, train_ns) =
+                group.forest(plan, recipe, &mut trained, (shelf, wall, progress))?;
+            let candidate = group.candidate(plan, recipe, &forest, train_ns, (meter, wall));
+            models.insert(candidate.file.clone(), forest.to_json());
+            candidates.push(candidate);
+        }
+        first.get_or_insert(group);
+    }
+    let (group, meter) = first.zip(meter).ok_or(PipelineError::NoTier)?;
+    candidates.sort_by_key(|c: &Candidate| (c.recipe.packets, c.recipe.wait_ms, c.recipe));
+    let pool = group.pool(book, plan, wanted, candidates, left_out, &meter);
+    Ok(Built { pool, models, dataset: group.dataset })
+}
+
+/// Waits and features, each pair once, in the order in which they are wanted.
+fn groups(recipes: &[Recipe]) -> Vec<(u64, usize)> {
+    let mut seen = BTreeSet::new();
+    let pairs = recipes.iter().map(|recipe| (recipe.wait_ms, recipe.features));
+    pairs.filter(|pair| seen.insert(*pair)).collect()
+}
+
+/// The candidates of one recording.
+struct Group {
+    dataset: Dataset,
+    depths: Vec<u16>,
+    train: Vec<usize>,
+    val: Vec<usize>,
+    test: Vec<usize>,
+    params: TierParams,
+    wait_ns: u64,
+    data: BTreeMap<u16, TierData>,
+}
+
+/// What training needs beside data: where models are kept, the clock, whom to tell.
+type Helpers<'a> = (&'a mut dyn Shelf, &'a mut dyn FnMut() -> u64, &'a mut dyn FnMut(Step));
+
+impl Group {
+    fn record(
+        book: &LabelBook,
+        plan: &TrainPlan,
+        wanted: &PoolPlan,
+        own: &[Recipe],
+        progress: &mut dyn FnMut(Step),
+    ) -> Result<Self, PipelineError> {
+        let depths: BTreeSet<u16> = own.iter().map(|recipe| recipe.packets).collect();
+        let depths: Vec<u16> = depths.into_iter().collect();
+        let features = wanted.features[own[0].features].clone();
+        let plan = TrainPlan { features, wait_ms: own[0].wait_ms, ..plan.clone() };
+        let files = book.files.len();
+        let dataset = record(book, &plan.recording(&depths), &mut |done| {
+            progress(Step::Recording(done, files));
+        });
+        let dataset = dataset.map_err(PipelineError::Record)?;
+        let (train, val) = (filled(&dataset, Split::Train)?, filled(&dataset, Split::Val)?);
+        let test = dataset.split(Split::Test);
+        let params = plan.seeded_params();
+        let mut data = BTreeMap::new();
+        for (stage, &packets) in depths.iter().enumerate() {
+            let made = TierData::new(&dataset, stage, &train, &val, params.class_weights);
+            let tier = own[0].tier();
+            let made = made.map_err(|source| PipelineError::Train { tier, source })?;
+            data.insert(packets, made);
+        }
+        let wait_ns = plan.wait_ms.saturating_mul(MILLISECOND);
+        Ok(Self { dataset, depths, train, val, test, params, wait_ns, data })
+    }
+
+    /// A recipe's model: kept from before, cut from a larger one, or trained.
+    fn forest(
+        &self,
+        plan: &TrainPlan,
+        recipe: Recipe,
+        trained: &mut BTreeMap<Recipe, (Forest, u64)>,
+        (shelf, wall, progress): Helpers<'_>,
+    ) -> Result<(Forest, u64), PipelineError> {
+        let whole = Recipe { size: None, ..recipe };
+        let (forest, train_ns) = match trained.get(&whole) {
+            Some((forest, _)) => (forest.clone(), 0),
+            None => {
+                let key = self.key(plan, whole);
+                let kept = shelf.get(&key).and_then(|json| Forest::from_json(&json).ok());
+                let started = wall();
+                let forest = match kept {
+                    Some(forest) => forest,
+                    None => {
+                        let tier = recipe.tier();
+                        let data = &self.data[&recipe.packets];
+                        let forest = train_tier(recipe.kind, data, &self.params, &mut |done| {
+                            progress(Step::Training(tier, done));
+                        });
+                        let forest =
+                            forest.map_err(|source| PipelineError::Train { tier, source })?;
+                        shelf.put(&key, &forest.to_json());
+                        forest
+                    }
+                };
+                let train_ns = wall() - started;
+                trained.insert(whole, (forest.clone(), train_ns));
+                (forest, train_ns)
+            }
+        };
+        Ok((recipe.size.map_or_else(|| forest.clone(), |size| cut(&forest, size)), train_ns))
+    }
+
+    /// All that decides a model, hashed: flows, rows, recipe and parameters.
+    fn key(&self, plan: &TrainPlan, recipe: Recipe) -> String {
+        let stage = self.depths.binary_search(&recipe.packets).expect("it was recorded");
+        let params = parameters(plan);
+        let mut told = format!("{} {:?} {params:?}", env!("CARGO_PKG_VERSION"), recipe.kind);
+        told.push_str(&format!("{:?} seed {}", self.dataset.specs[stage], plan.seed));
+        let rows = &self.dataset.rows[stage];
+        let mut bytes = told.into_bytes();
+        for &flow in self.train.iter().chain(&self.val) {
+            let info = &self.dataset.flows[flow];
+            bytes.extend(info.label.unwrap_or(u16::MAX).to_le_bytes());
+            rows.words(flow).iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+            rows.numbers(flow).iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        }
+        sha256(&bytes)
+    }
+
+    fn candidate(
+        &self,
+        plan: &TrainPlan,
+        recipe: Recipe,
+        forest: &Forest,
+        train_ns: u64,
+        (meter, wall): (&mut Meter, &mut dyn FnMut() -> u64),
+    ) -> Candidate {
+        let stage = self.depths.binary_search(&recipe.packets).expect("it was recorded");
+        let bound = BoundForest::new(forest);
+        let answers = |flows: &[usize]| {
+            let mut scores = Scores::default();
+            bound.score(&self.dataset.rows_of(stage, flows), &mut scores);
+            let facts: Vec<_> = flows.iter().map(|&flow| self.dataset.facts[stage][flow]).collect();
+            Answers::new(&scores, &facts)
+        };
+        let (val, test) = (answers(&self.val), answers(&self.test));
+        let scored = cost(&bound, &self.data[&recipe.packets].val_rows, wall);
+        let spec: &FeatureSpec = &self.dataset.specs[stage];
+        let model: Arc<dyn Model> = Arc::new(bound);
+        let metered = meter.measure(spec, self.wait_ns, &model, wall);
+        let name = recipe.name(plan.wait_ms);
+        Candidate {
+            file: format!("models/{}.json", name.replace(['@', '~', '+'], "_")),
+            recipe,
+            name,
+            cost: scored,
+            engine_ns: metered.engine_ns,
+            compute_ns: metered.compute_ns,
+            train_ns,
+            val,
+            test,
+        }
+    }
+
+    fn pool(
+        &self,
+        book: &LabelBook,
+        plan: &TrainPlan,
+        wanted: &PoolPlan,
+        candidates: Vec<Candidate>,
+        left_out: Vec<String>,
+        meter: &Meter,
+    ) -> Pool {
+        let dataset = &self.dataset;
+        let flows = |own: &[usize]| Flows {
+            truth: dataset.labels_of(own),
+            capture: own.iter().map(|&flow| dataset.flows[flow].file as u32).collect(),
+        };
+        let counts = |split: Split| (split.name().to_owned(), dataset.split(split).len() as u64);
+        Pool {
+            format: POOL_FORMAT.to_owned(),
+            task: plan.task.clone(),
+            labels: dataset.labels.clone(),
+            flows: FlowPlan::from_config(&plan.flows),
+            features: wanted.features.clone(),
+            headers: plan
+                .layout
+                .headers()
+                .into_iter()
+                .map(|header| Header::name(header).to_owned())
+                .collect(),
+            masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
+            wait_ms: plan.wait_ms,
+            packets_per_flow: meter.packets_per_flow,
+            idle_flow_ns: meter.idle_flow_ns,
+            val: flows(&self.val),
+            test: flows(&self.test),
+            candidates,
+            left_out,
+            provenance: Provenance {
+                written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),
+                labels_sha256: book.sha256.clone(),
+                flows: Split::ALL.into_iter().map(counts).collect(),
+                seed: plan.seed,
+                parameters: parameters(plan),
+            },
+        }
+    }
+}
+
+/// The first rounds of boosted trees, or the first trees of a forest: what training would have given
+/// that had stopped there.
+fn cut(forest: &Forest, size: usize) -> Forest {
+    use serveflow_model::forest::Kind as Sum;
+    let per_round = match forest.kind() {
+        Sum::Boosted { .. } => forest.classes(),
+        Sum::Averaged => 1,
+    };
+    let kept = forest.trees().iter().take(size.max(1) * per_round).cloned().collect();
+    let cut = Forest::new(forest.shape(), forest.classes(), forest.kind().clone(), kept);
+    cut.expect("fewer trees of a checked forest are one")
+}
+
+/// The candidates of a search: kinds by depth and wait, the most telling first.
+#[must_use]
+pub fn grid(kinds: &[Kind], sizes: &[usize], depths: &[u16], waits: &[u64]) -> Vec<Recipe> {
+    let mut order: Vec<u16> = Vec::new();
+    // The ends of the range first: with both, there is a cascade.
+    let mut left: Vec<u16> = depths.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    while !left.is_empty() {
+        order.push(left.remove(0));
+        order.extend(left.pop());
+    }
+    let mut recipes = Vec::new();
+    for &wait_ms in waits {
+        for &packets in &order {
+            for &kind in kinds {
+                let whole = Recipe { kind, size: None, packets, wait_ms, features: 0 };
+                recipes.push(whole);
+                if kind == Kind::Boosted {
+                    recipes.extend(sizes.iter().map(|&s| Recipe { size: Some(s), ..whole }));
+                }
+            }
+        }
+    }
+    // A first packet waits for nothing, whatever the wait.
+    let mut seen = BTreeSet::new();
+    recipes.retain(|recipe| recipe.packets > 1 || seen.insert((recipe.kind, recipe.size)));
+    recipes
+}

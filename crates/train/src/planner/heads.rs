@@ -1,0 +1,130 @@
+//! Heads: how worth is learned.
+//!
+//! For a stage and a later one, each calibration flow says whether the later stage hurts (the first one
+//! is right and the later one wrong), changes nothing, or helps. A few shallow boosted trees learn this
+//! from the facts. Flows weigh by their class, between all the same and each class the same in sum, for
+//! macro-F1 is what is to be kept.
+//!
+//! A head that is asked about the flows it learned from is too sure. So worth on the calibration flows is
+//! always told by heads that did not see them: the flows are parted into folds, and each fold is judged by
+//! heads of the others. What is served is trained on all.
+
+use super::pool::{Answers, Pool};
+use crate::random::Random;
+use crate::trees::{BitMatrix, BoostParams, TrainError, TrainSet, train_boosted};
+use serveflow_core::deferral::{OUTCOMES, facts_columns, facts_shape, push_facts, worth};
+use serveflow_core::rows::{Rows, Scores};
+use serveflow_model::forest::{BoundForest, Forest};
+
+/// Folds of the calibration flows.
+const FOLDS: usize = 5;
+/// Cuts of a fact, at most.
+const CUTS: usize = 31;
+
+/// The worth of going on from one candidate to another.
+#[derive(Clone, Debug)]
+pub struct Learned {
+    /// By calibration flow, told by a head that did not see the flow.
+    pub val: Vec<f32>,
+    /// By test flow.
+    pub test: Vec<f32>,
+    /// The head of all calibration flows.
+    pub forest: Forest,
+}
+
+/// How heads are trained: small, slow, and hard to fool.
+#[must_use]
+pub fn head_params(seed: u64) -> BoostParams {
+    BoostParams {
+        rounds: 40,
+        learning_rate: 0.08,
+        max_leaves: 6,
+        min_leaf: 15,
+        l2: 5.0,
+        column_fraction: 0.5,
+        seed,
+        ..BoostParams::default()
+    }
+}
+
+/// The rows that heads see of a candidate's answers.
+#[must_use]
+pub fn fact_rows(answers: &Answers, classes: usize) -> Rows {
+    let mut rows = Rows::with_capacity(facts_shape(classes), answers.facts.len());
+    for (flow, facts) in answers.facts.iter().enumerate() {
+        push_facts(&mut rows, answers.row(flow, classes), &facts.0);
+    }
+    rows
+}
+
+/// What the later stage does for each flow: hurts, changes nothing, helps.
+fn outcomes(fast: &Answers, slow: &Answers, truth: &[u16]) -> Vec<u16> {
+    let right = |answers: &Answers, flow: usize| i32::from(answers.labels[flow] == truth[flow]);
+    (0..truth.len()).map(|flow| (1 + right(slow, flow) - right(fast, flow)) as u16).collect()
+}
+
+/// Weights by class: the square root of what would make all classes weigh the same.
+fn weights(truth: &[u16], classes: usize) -> Vec<f32> {
+    let mut counts = vec![0_usize; classes];
+    truth.iter().for_each(|&label| counts[usize::from(label)] += 1);
+    let mean = truth.len() as f64 / counts.iter().filter(|&&count| count > 0).count().max(1) as f64;
+    truth.iter().map(|&label| (mean / counts[usize::from(label)] as f64).sqrt() as f32).collect()
+}
+
+/// Learns what going on from candidate `fast` to candidate `slow` is worth.
+///
+/// # Errors
+/// When there are no calibration flows.
+pub fn learn(pool: &Pool, fast: usize, slow: usize, seed: u64) -> Result<Learned, TrainError> {
+    let classes = pool.classes();
+    let (fast, slow) = (&pool.candidates[fast], &pool.candidates[slow]);
+    let rows = fact_rows(&fast.val, classes);
+    let outcomes = outcomes(&fast.val, &slow.val, &pool.val.truth);
+    let weights = weights(&pool.val.truth, classes);
+    let columns = facts_columns(&pool.labels);
+    let fit = |flows: &[usize]| -> Result<Forest, TrainError> {
+        let mut own = Rows::with_capacity(rows.shape(), flows.len());
+        flows.iter().for_each(|&flow| own.push_copy(&rows, flow));
+        let labels = flows.iter().map(|&flow| outcomes[flow]).collect();
+        let weights = flows.iter().map(|&flow| weights[flow]).collect();
+        let matrix = BitMatrix::new(&own, &columns, CUTS)?;
+        let set = TrainSet::new(matrix, labels, weights, OUTCOMES)?;
+        Ok(train_boosted(&set, None, &head_params(seed), &mut |_| {})?.forest)
+    };
+    let mut val = vec![0.0; outcomes.len()];
+    for (inside, outside) in folds(outcomes.len(), seed) {
+        let head = fit(&outside)?;
+        let mut own = Rows::with_capacity(rows.shape(), inside.len());
+        inside.iter().for_each(|&flow| own.push_copy(&rows, flow));
+        for (&flow, worth) in inside.iter().zip(worths(&head, &own)) {
+            val[flow] = worth;
+        }
+    }
+    let all: Vec<usize> = (0..outcomes.len()).collect();
+    let forest = fit(&all)?;
+    let test = worths(&forest, &fact_rows(&fast.test, classes));
+    Ok(Learned { val, test, forest })
+}
+
+/// Each fold, and the flows outside of it; neither is empty if there are two flows.
+fn folds(flows: usize, seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
+    let mut random = Random::new(&[seed, 77]);
+    let mut order: Vec<usize> = (0..flows).collect();
+    random.choose(&mut order, flows);
+    let fold = |index: usize| {
+        let own = |place: &usize| place % FOLDS == index;
+        let pick = |inside: bool| {
+            (0..flows).filter(|place| own(place) == inside).map(|place| order[place]).collect()
+        };
+        (pick(true), pick(false))
+    };
+    (0..FOLDS.min(flows)).map(fold).collect()
+}
+
+/// What a head says of some rows of facts.
+#[must_use]
+pub fn worths(head: &Forest, rows: &Rows) -> Vec<f32> {
+    let mut scores = Scores::default();
+    BoundForest::new(head).score(rows, &mut scores);
+    (0..scores.len()).map(|row| worth(scores.row(row))).collect()
+}

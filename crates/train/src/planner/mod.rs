@@ -1,0 +1,7 @@
+//! The planner: which models, how many packets, which thresholds, on the user's own machine.
+
+pub mod build;
+pub mod heads;
+pub mod meter;
+pub mod pool;
+pub mod rules;

@@ -1,0 +1,230 @@
+//! The pool: candidate stages, what they answered on the calibration and the test flows, and what they
+//! cost. Cascades are composed from it without touching a capture again.
+
+use crate::metrics::Confusion;
+use crate::pipeline::{Kind, Tier};
+use serde::{Deserialize, Serialize};
+use serveflow_core::deferral::FlowFacts;
+use serveflow_core::gate::best_class;
+use serveflow_core::rows::Scores;
+use serveflow_model::bundle::{CostPlan, FlowPlan, Provenance};
+use std::fmt;
+
+/// What the file of a pool begins with.
+pub const POOL_FORMAT: &str = "serveflow-pool/1";
+
+/// A candidate stage: a kind of model, of a size, on so many packets, after a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Kind of model.
+    pub kind: Kind,
+    /// Rounds or trees that are kept of those trained; none for all.
+    pub size: Option<usize>,
+    /// Packets that it sees.
+    pub packets: u16,
+    /// Longest wait for them, milliseconds after the flow's first.
+    pub wait_ms: u64,
+    /// Which of the plan's sets of features, by index.
+    pub features: usize,
+}
+
+impl Recipe {
+    /// The kind and the packets.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        Tier { kind: self.kind, packets: self.packets }
+    }
+
+    /// A name for outputs: `boosted-20@10~1000ms` where size and wait are not the plan's own.
+    #[must_use]
+    pub fn name(&self, wait_ms: u64) -> String {
+        let mut name = self.kind.name().to_owned();
+        let mut add = |part: fmt::Arguments<'_>| fmt::Write::write_fmt(&mut name, part);
+        let mut written = Ok(());
+        if let Some(size) = self.size {
+            written = written.and(add(format_args!("-{size}")));
+        }
+        written = written.and(add(format_args!("@{}", self.packets)));
+        if self.wait_ms != wait_ms {
+            written = written.and(add(format_args!("~{}ms", self.wait_ms)));
+        }
+        if self.features > 0 {
+            written = written.and(add(format_args!("+{}", self.features)));
+        }
+        written.expect("a string takes all");
+        name
+    }
+}
+
+/// The answers of one candidate for the flows of a split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Class probabilities, flow by flow.
+    pub scores: Vec<f32>,
+    /// What else was known when it was asked.
+    pub facts: Vec<Facts>,
+    /// The most probable class, by flow.
+    #[serde(skip)]
+    pub labels: Vec<u16>,
+}
+
+/// [`FlowFacts`] as they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub struct Facts(pub FlowFacts);
+
+/// Packets, short, protocol, size, payload, flags, backward, elapsed microseconds.
+type Stored = (u16, bool, u8, u16, u16, u8, bool, u32);
+
+impl From<Stored> for Facts {
+    fn from((packets, short, proto, size, payload, flags, backward, elapsed_us): Stored) -> Self {
+        Self(FlowFacts { packets, short, proto, size, payload, flags, backward, elapsed_us })
+    }
+}
+
+impl From<Facts> for Stored {
+    fn from(Facts(f): Facts) -> Self {
+        (f.packets, f.short, f.proto, f.size, f.payload, f.flags, f.backward, f.elapsed_us)
+    }
+}
+
+impl Answers {
+    /// The answers in a batch of scores.
+    #[must_use]
+    pub fn new(scores: &Scores, facts: &[FlowFacts]) -> Self {
+        let all = (0..scores.len()).flat_map(|flow| scores.row(flow).iter().copied()).collect();
+        let facts = facts.iter().copied().map(Facts).collect();
+        Self { scores: all, facts, labels: Vec::new() }.labelled(scores.classes())
+    }
+
+    /// Itself, with the labels that its scores say.
+    #[must_use]
+    pub fn labelled(mut self, classes: usize) -> Self {
+        self.labels = self.scores.chunks_exact(classes).map(|row| best_class(row).0).collect();
+        self
+    }
+
+    /// Scores of a flow.
+    #[must_use]
+    pub fn row(&self, flow: usize, classes: usize) -> &[f32] {
+        &self.scores[flow * classes..(flow + 1) * classes]
+    }
+
+    /// Packet time from a flow's first packet until this candidate is asked, nanoseconds.
+    #[must_use]
+    pub fn collection_ns(&self, flow: usize) -> u64 {
+        u64::from(self.facts[flow].0.elapsed_us) * 1_000
+    }
+
+    /// How the answers compare with the truth.
+    #[must_use]
+    pub fn confusion(&self, truth: &[u16], classes: usize) -> Confusion {
+        Confusion::of(classes, truth.iter().copied().zip(self.labels.iter().copied()))
+    }
+}
+
+/// A trained candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// What it is.
+    pub recipe: Recipe,
+    /// Its name, unique in the pool.
+    pub name: String,
+    /// The model file.
+    pub file: String,
+    /// What scoring costs, measured on this machine.
+    pub cost: CostPlan,
+    /// Nanoseconds of a core that a flow costs which is asked this and nothing else, in the engine, over
+    /// what one costs that is asked nothing: recording, features, scoring, gate.
+    pub engine_ns: f64,
+    /// Median wall time from question to answer in the engine, nanoseconds.
+    pub compute_ns: f64,
+    /// Wall time of training, nanoseconds; 0 where a larger candidate was cut down.
+    pub train_ns: u64,
+    /// Its answers on the calibration flows.
+    pub val: Answers,
+    /// Its answers on the test flows.
+    pub test: Answers,
+}
+
+/// The flows of a split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Flows {
+    /// True label, by flow.
+    pub truth: Vec<u16>,
+    /// Which capture it is from, by flow.
+    pub capture: Vec<u32>,
+}
+
+/// Candidates with their answers, and all that a plan needs to be written again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// [`POOL_FORMAT`].
+    pub format: String,
+    /// What is named, in words.
+    pub task: String,
+    /// Names of the classes.
+    pub labels: Vec<String>,
+    /// Flow rules.
+    pub flows: FlowPlan,
+    /// Sets of encoders; the first is the plan's own.
+    pub features: Vec<Vec<String>>,
+    /// Protocols of `header_bits`.
+    pub headers: Vec<String>,
+    /// Masked field groups.
+    pub masks: Vec<String>,
+    /// Longest wait of most candidates, milliseconds.
+    pub wait_ms: u64,
+    /// Packets of a flow on average, in the calibration captures.
+    pub packets_per_flow: f64,
+    /// Nanoseconds of a core that a flow costs which is asked nothing: its packets read and looked up.
+    pub idle_flow_ns: f64,
+    /// The calibration flows.
+    pub val: Flows,
+    /// The test flows.
+    pub test: Flows,
+    /// The candidates, by growing packets.
+    pub candidates: Vec<Candidate>,
+    /// What the time budget left untrained.
+    pub left_out: Vec<String>,
+    /// Where the models come from.
+    pub provenance: Provenance,
+}
+
+impl Pool {
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Fills in what is not stored.
+    #[must_use]
+    pub fn labelled(mut self) -> Self {
+        let classes = self.classes();
+        for candidate in &mut self.candidates {
+            candidate.val = std::mem::take(&mut candidate.val).labelled(classes);
+            candidate.test = std::mem::take(&mut candidate.test).labelled(classes);
+        }
+        self
+    }
+
+    /// Macro-F1 of a candidate alone on the calibration flows.
+    #[must_use]
+    pub fn val_f1(&self, candidate: usize) -> f64 {
+        self.candidates[candidate].val.confusion(&self.val.truth, self.classes()).macro_f1()
+    }
+
+    /// The candidate that is best alone on the calibration flows; of equals the one of fewer packets.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn best(&self) -> usize {
+        let all = 0..self.candidates.len();
+        let better = |best: usize, next: usize| {
+            if self.val_f1(next) > self.val_f1(best) + 1e-12 { next } else { best }
+        };
+        all.reduce(better).expect("a pool has candidates")
+    }
+}
