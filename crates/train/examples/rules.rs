@@ -43,7 +43,7 @@ fn main() {
         for fast in ["tree@1", "boosted@1"] {
             let pair = (find(fast), find("boosted@10"));
             let t = Instant::now();
-            let learned = learn(&pool, pair.0, pair.1, 1).unwrap();
+            let learned = learn(&pool, pair, 1, &|| 0).unwrap();
             println!("{fast}: head in {:?}, {} trees", t.elapsed(), learned.forest.trees().len());
             for tolerated in [0.005] {
                 let report = compare_rules(&pool, pair, &learned, tolerated);

@@ -2,6 +2,10 @@
 
 pub mod build;
 pub mod heads;
+pub mod limits;
 pub mod meter;
+pub mod plan;
 pub mod pool;
 pub mod rules;
+pub mod search;
+pub mod walk;
