@@ -14,7 +14,12 @@ fn main() {
         let book = serveflow_train::labels::read_table(&dir.join("labels.csv"), dir).unwrap();
         let plan = TrainPlan { threads: 2, ..TrainPlan::default() };
         let recipes = grid(&[Kind::Tree, Kind::Boosted], &[], &[1, 10], &[plan.wait_ms]);
-        let wanted = PoolPlan { recipes, features: vec![plan.features.clone()], budget_ns: None };
+        let wanted = PoolPlan {
+            recipes,
+            features: vec![plan.features.clone()],
+            cross_fit: std::env::var("CROSS").map_or(0, |c| c.parse().unwrap()),
+            budget_ns: None,
+        };
         let mut wall = || start.elapsed().as_nanos() as u64;
         let built = build(&book, &plan, &wanted, &mut NoShelf, &mut wall, &mut |_| {}).unwrap();
         let pool = built.pool;

@@ -22,9 +22,20 @@ fn main() {
         let dir = Path::new(&task);
         let book = serveflow_train::labels::read_table(&dir.join("labels.csv"), dir).unwrap();
         let params = TrainPlan { threads: 2, ..TrainPlan::default() };
-        let recipes =
-            grid(&[Kind::Tree, Kind::Boosted], &[20], &[1, 2, 3, 5, 10], &[params.wait_ms, 1_000]);
-        let wanted = PoolPlan { recipes, features: vec![params.features.clone()], budget_ns: None };
+        let recipes = grid(
+            &[Kind::Tree, Kind::Boosted],
+            &[20],
+            &[1, 2, 3, 5, 10],
+            &std::env::var("WAITS").map_or(vec![params.wait_ms], |w| {
+                w.split(',').map(|w| w.parse().unwrap()).collect()
+            }),
+        );
+        let wanted = PoolPlan {
+            recipes,
+            features: vec![params.features.clone()],
+            cross_fit: std::env::var("CROSS").map_or(0, |c| c.parse().unwrap()),
+            budget_ns: None,
+        };
         let t = wall();
         let built = build(&book, &params, &wanted, &mut NoShelf, &mut wall, &mut |_| {}).unwrap();
         let pool = built.pool;

@@ -104,6 +104,13 @@ impl Answers {
         self
     }
 
+    /// Adds the answers for further flows.
+    pub fn append(&mut self, mut more: Self) {
+        self.scores.append(&mut more.scores);
+        self.facts.append(&mut more.facts);
+        self.labels.append(&mut more.labels);
+    }
+
     /// Scores of a flow.
     #[must_use]
     pub fn row(&self, flow: usize, classes: usize) -> &[f32] {
@@ -179,8 +186,11 @@ pub struct Pool {
     pub packets_per_flow: f64,
     /// Nanoseconds of a core that a flow costs which is asked nothing: its packets read and looked up.
     pub idle_flow_ns: f64,
-    /// The calibration flows.
+    /// The calibration flows: those of the calibration split, and behind them training flows that were
+    /// answered by models which saw nothing of their captures.
     pub val: Flows,
+    /// How many of these are of the calibration split.
+    pub unseen: usize,
     /// The test flows.
     pub test: Flows,
     /// The candidates, by growing packets.

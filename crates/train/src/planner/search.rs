@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Candidates that cascades are composed of, at most.
-const MOST_CANDIDATES: usize = 10;
+const MOST_CANDIDATES: usize = 12;
 /// Of these, such as answer on the first packet, at most.
 const MOST_FIRST: usize = 3;
 /// Stages of a cascade, at most.
@@ -195,6 +195,8 @@ struct Judge<'a> {
     best: usize,
     max_loss: f64,
     draws: Vec<Vec<u32>>,
+    /// The flows of the calibration split.
+    split: Vec<u32>,
 }
 
 impl<'a> Judge<'a> {
@@ -209,7 +211,8 @@ impl<'a> Judge<'a> {
             let drawn = (0..captures.len()).map(|_| random.below(captures.len()));
             drawn.flat_map(|capture| captures[capture].iter().copied()).collect()
         };
-        Self { board, best, max_loss, draws: (0..RESAMPLES).map(draw).collect() }
+        let split = (0..board.pool.unseen as u32).collect();
+        Self { board, best, max_loss, draws: (0..RESAMPLES).map(draw).collect(), split }
     }
 
     fn keeps(&self, point: &Point) -> bool {
@@ -223,6 +226,10 @@ impl<'a> Judge<'a> {
             Confusion::of(pool.classes(), pairs).macro_f1()
         };
         let loss = |draw: &&Vec<u32>| f1(draw, best) - f1(draw, &labels);
+        // The calibration split is what is most like what is to come: it must keep the limit by itself.
+        if loss(&&self.split) > self.max_loss {
+            return false;
+        }
         self.draws.iter().filter(|draw| loss(draw) <= self.max_loss).count() >= MUST_KEEP
     }
 }
