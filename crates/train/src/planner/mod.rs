@@ -6,6 +6,7 @@ pub mod limits;
 pub mod meter;
 pub mod plan;
 pub mod pool;
+pub mod report;
 pub mod rules;
 pub mod search;
 pub mod walk;

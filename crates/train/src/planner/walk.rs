@@ -1,7 +1,7 @@
 //! Replaying a cascade on recorded answers: where each flow stops, and what that comes to.
 
 use super::heads::Learned;
-use super::pool::{Answers, Candidate, Flows, Pool};
+use super::pool::{Answers, Candidate, Pool};
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
 use serveflow_core::gate::Measure;
@@ -45,32 +45,35 @@ pub type Heads = BTreeMap<(usize, usize), Learned>;
 pub enum Part {
     /// The calibration flows.
     Val,
+    /// Of these, those of the calibration split alone.
+    Split,
     /// The test flows.
     Test,
 }
 
 impl Part {
-    /// The flows.
+    /// The true labels of its flows.
     #[must_use]
-    pub fn flows(self, pool: &Pool) -> &Flows {
+    pub fn truth(self, pool: &Pool) -> &[u16] {
         match self {
-            Self::Val => &pool.val,
-            Self::Test => &pool.test,
+            Self::Val => &pool.val.truth,
+            Self::Split => &pool.val.truth[..pool.unseen],
+            Self::Test => &pool.test.truth,
         }
     }
 
-    /// A candidate's answers.
+    /// A candidate's answers, for these flows and perhaps more behind them.
     #[must_use]
     pub fn answers(self, candidate: &Candidate) -> &Answers {
         match self {
-            Self::Val => &candidate.val,
+            Self::Val | Self::Split => &candidate.val,
             Self::Test => &candidate.test,
         }
     }
 
     fn worth(self, learned: &Learned) -> &[f32] {
         match self {
-            Self::Val => &learned.val,
+            Self::Val | Self::Split => &learned.val,
             Self::Test => &learned.test,
         }
     }
@@ -120,7 +123,7 @@ impl Board<'_> {
     /// Takes all flows of a part through a cascade.
     #[must_use]
     pub fn walk(&self, cascade: &Cascade, part: Part) -> Walk {
-        let flows = part.flows(self.pool).truth.len();
+        let flows = part.truth(self.pool).len();
         let mut walk = Walk { stop: vec![0; flows], asked: vec![1; flows] };
         let steps = self.steps(cascade, part);
         for flow in 0..flows {
@@ -161,7 +164,7 @@ impl Board<'_> {
     /// What a walk's answers come to.
     #[must_use]
     pub fn confusion(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Confusion {
-        let truth = &part.flows(self.pool).truth;
+        let truth = part.truth(self.pool);
         let labels = self.labels(cascade, walk, part);
         Confusion::of(self.pool.classes(), truth.iter().copied().zip(labels))
     }
@@ -191,8 +194,7 @@ impl Board<'_> {
         (0..walk.stop.len()).map(latency).collect()
     }
 
-    /// All figures of a cascade on the flows of a part. `limits_flows_per_s` is the load for which the
-    /// memory of waiting flows is told.
+    /// All figures of a cascade on the flows of a part.
     #[must_use]
     pub fn figures(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Figures {
         let table = self.confusion(cascade, walk, part);
@@ -210,7 +212,7 @@ impl Board<'_> {
             .collect();
         let mean_log = latencies.iter().map(|ns| (ns / 1e3).max(1e-3).ln()).sum::<f64>() / flows;
         let mean_ns = latencies.iter().sum::<f64>() / flows;
-        let first: Vec<f64> = cascade.stages.iter().map(|&s| self.stage_ns(s, part)).collect();
+        let first: Vec<f64> = cascade.stages.iter().map(|&s| self.stage_ns(s)).collect();
         let stages: Vec<f64> = first.iter().zip(&reach).map(|(ns, reach)| ns * reach).collect();
         let heads: f64 =
             (0..cascade.stages.len()).map(|at| self.heads_ns(cascade, at) * reach[at]).sum();
@@ -237,7 +239,7 @@ impl Board<'_> {
     }
 
     /// Nanoseconds of a core that asking a candidate costs.
-    fn stage_ns(&self, candidate: usize, _: Part) -> f64 {
+    fn stage_ns(&self, candidate: usize) -> f64 {
         self.pool.candidates[candidate].engine_ns
     }
 
