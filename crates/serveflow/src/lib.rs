@@ -8,6 +8,7 @@ pub mod bench;
 pub mod config;
 pub mod lanes;
 pub mod patient;
+pub mod plan_text;
 pub mod scaling;
 pub mod summary;
 pub mod table;

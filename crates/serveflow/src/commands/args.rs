@@ -9,6 +9,8 @@ use serveflow_core::gate::Measure;
 use serveflow_core::parse::Header;
 use serveflow_train::labels::Split;
 use serveflow_train::pipeline::{ClassWeights, Kind, Tier};
+use serveflow_train::planner::limits::Objective;
+use serveflow_train::planner::walk::Rule;
 use std::path::PathBuf;
 
 /// Names network flows as early as they can be named well.
@@ -37,8 +39,10 @@ Exit codes:
 pub(crate) enum Command {
     /// Replay the sample that ships with the project through its cascade
     Demo(DemoArgs),
-    /// Train a cascade from labelled captures
+    /// Train models from labelled captures and plan a cascade of them
     Train(TrainArgs),
+    /// Plan anew from the models of an earlier training: other objective, limits or rule
+    Replan(ReplanArgs),
     /// Name the flows of captures
     Run(RunArgs),
     /// Measure a cascade on labelled captures
@@ -138,6 +142,7 @@ impl FeatureArgs {
 #[command(after_help = "\
 Examples:
   serveflow train --captures data/app_protocol --labels data/app_protocol/labels.csv --out bundle
+  serveflow train --captures captures --out bundle --p99-ms 1000 --flows-per-s 400000 --cores 2
   serveflow train --captures captures --out bundle --stages tree@1,boosted@3 --max-loss 0.01
   serveflow train --captures captures --out bundle --compare --depths 1,5,10")]
 pub(crate) struct TrainArgs {
@@ -146,24 +151,22 @@ pub(crate) struct TrainArgs {
     /// Where the bundle goes: a directory, made if need be
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) out: PathBuf,
-    /// The cascade: KIND@PACKETS in the order they are asked; kinds are tree, forest, boosted
-    #[arg(long, value_delimiter = ',', default_value = "tree@1,boosted@1,boosted@10")]
-    pub(crate) stages: Vec<Tier>,
+    /// The cascade: KIND@PACKETS in the order they are asked; kinds are tree, forest, boosted.
+    /// auto searches it among the candidates
+    #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = stage)]
+    pub(crate) stages: Vec<StageArg>,
     #[command(flatten)]
     pub(crate) features: FeatureArgs,
-    /// Calibrate gates so that macro-F1 on the calibration split is at most this much below the
-    /// last stage alone
-    #[arg(long, value_name = "F1", default_value_t = 0.005, conflicts_with = "escalate")]
-    #[arg(value_parser = share)]
-    pub(crate) max_loss: f64,
-    /// Calibrate gates so that this share of the flows reaches the last stage
-    #[arg(long, value_name = "SHARE", value_parser = share)]
-    pub(crate) escalate: Option<f64>,
-    /// How gates measure doubt: least_confidence, margin or entropy
-    #[arg(long, default_value = "least_confidence", value_parser = measure)]
-    pub(crate) measure: Measure,
-    /// One threshold per gate, or one per gate and predicted class
-    #[arg(long, value_enum, default_value_t = Thresholds::PerClass)]
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    /// Threshold gates on the doubt of each answer in place of a planned rule, for --stages that are
+    /// given: least_confidence, margin or entropy
+    #[arg(long, value_parser = measure, conflicts_with = "rule")]
+    pub(crate) measure: Option<Measure>,
+    /// With --measure: one threshold per gate, or one per gate and predicted class
+    #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "measure")]
     pub(crate) thresholds: Thresholds,
     /// Longest time that scoring a full batch may hold up the packet path, microseconds. A stage that
     /// was measured to take longer is put on a thread of its own (lane = "thread" in the plan).
@@ -176,10 +179,111 @@ pub(crate) struct TrainArgs {
     /// Also train each kind of model at each of --depths and print how good each is alone
     #[arg(long)]
     pub(crate) compare: bool,
-    /// Packet depths of --compare
+    /// Packet depths of candidates, and of --compare
     #[arg(long, value_delimiter = ',', default_value = "1,2,3,5,10", value_name = "PACKETS")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) depths: Vec<u16>,
+}
+
+/// A stage of a cascade that is given, or that it is to be searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StageArg {
+    /// Searched.
+    Auto,
+    /// Given.
+    Tier(Tier),
+}
+
+fn stage(text: &str) -> Result<StageArg, String> {
+    if text == "auto" { Ok(StageArg::Auto) } else { text.parse().map(StageArg::Tier) }
+}
+
+/// What is wanted of a cascade.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Plan")]
+pub(crate) struct WishArgs {
+    /// What to make small: latency, cpu or escalation
+    #[arg(long, default_value = "latency", value_parser = objective)]
+    pub(crate) objective: Objective,
+    /// Macro-F1 on the calibration flows may be at most this much below the best single model
+    #[arg(long, value_name = "F1", default_value_t = 0.005, conflicts_with = "escalate")]
+    #[arg(value_parser = share)]
+    pub(crate) max_loss: f64,
+    /// Any class's recall may be at most this much below that of the best single model
+    #[arg(long, value_name = "RECALL", value_parser = share)]
+    pub(crate) max_class_loss: Option<f64>,
+    /// Longest median from a flow's first packet to its verdict, milliseconds
+    #[arg(long, value_name = "MS", value_parser = quantity)]
+    pub(crate) p50_ms: Option<f64>,
+    /// Longest 99th percentile of the same
+    #[arg(long, value_name = "MS", value_parser = quantity)]
+    pub(crate) p99_ms: Option<f64>,
+    /// New flows per second that must be served
+    #[arg(long, value_name = "FLOWS", value_parser = quantity)]
+    pub(crate) flows_per_s: Option<f64>,
+    /// Cores that serve
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) cores: u16,
+    /// Most memory of flows that wait for packets, at --flows-per-s, MiB
+    #[arg(long, value_name = "MIB", value_parser = quantity, requires = "flows_per_s")]
+    pub(crate) memory_mb: Option<f64>,
+    /// Let this share of the flows reach the last stage, in place of limits
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) escalate: Option<f64>,
+    /// What passes flows on: learned (heads that predict what a later stage is worth), or the doubt of
+    /// the answer: least_confidence, margin, entropy
+    #[arg(long, default_value = "learned", value_parser = rule)]
+    pub(crate) rule: Rule,
+}
+
+/// What candidates there are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Candidates")]
+pub(crate) struct PoolArgs {
+    /// Kinds of model that are candidates, for --stages auto
+    #[arg(long, value_delimiter = ',', default_value = "tree,boosted", value_parser = kind)]
+    pub(crate) kinds: Vec<Kind>,
+    /// Also the first so many rounds of boosted trees as smaller candidates
+    #[arg(long, value_delimiter = ',', default_value = "20", value_name = "ROUNDS")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) sizes: Vec<u16>,
+    /// Longest waits of candidates, milliseconds [default: --wait-ms alone]
+    #[arg(long, value_delimiter = ',', value_name = "MS", value_parser = plan_number())]
+    pub(crate) waits_ms: Vec<u64>,
+    /// Parts of the training captures that are also answered by models which did not see them, to
+    /// choose by more than the calibration split; 0 or 1 for none
+    #[arg(long, value_name = "PARTS", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=20))]
+    pub(crate) cross_fit: u16,
+    /// Train no further candidate after so many seconds; the first two are always trained
+    #[arg(long, value_name = "S")]
+    pub(crate) budget_s: Option<u64>,
+}
+
+/// `serveflow replan`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow replan --bundle bundle --out cheaper --objective cpu
+  serveflow replan --bundle bundle --out sooner --max-loss 0.02 --p99-ms 500
+  serveflow replan --bundle bundle --out given --stages tree@1,boosted@10")]
+pub(crate) struct ReplanArgs {
+    /// The bundle, with the candidates that train left in its folder `pool`
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    /// Where the new bundle goes: a directory, made if need be
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) out: PathBuf,
+    /// The cascade, by the candidates' names as the report has them; auto searches it
+    #[arg(long, value_delimiter = ',', default_value = "auto")]
+    pub(crate) stages: Vec<String>,
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
+    /// As for train
+    #[arg(long, value_name = "US", default_value_t = 1_000)]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(..=1_000_000_000_000))]
+    pub(crate) inline_budget_us: u64,
 }
 
 /// How many thresholds a gate has.
@@ -260,6 +364,32 @@ impl From<Weights> for ClassWeights {
 fn measure(name: &str) -> Result<Measure, String> {
     let known = || Measure::ALL.map(Measure::name).join(", ");
     Measure::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+fn objective(name: &str) -> Result<Objective, String> {
+    let known = || Objective::ALL.map(Objective::name).join(", ");
+    let found = Objective::ALL.into_iter().find(|objective| objective.name() == name);
+    found.ok_or_else(|| format!("expected one of {}", known()))
+}
+
+fn rule(name: &str) -> Result<Rule, String> {
+    if name == Rule::Learned.name() {
+        return Ok(Rule::Learned);
+    }
+    let refused = |known| format!("expected learned or {}", known);
+    measure(name).map(Rule::Doubt).map_err(|known| refused(known.replace("expected ", "")))
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    let known = || Kind::ALL.map(Kind::name).join(", ");
+    let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| format!("expected some of {}", known()))
+}
+
+/// A number above 0.
+fn quantity(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 pub(crate) fn share(text: &str) -> Result<f64, String> {

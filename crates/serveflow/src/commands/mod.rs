@@ -7,7 +7,9 @@ mod demo;
 mod evaluate;
 mod features;
 mod inspect;
+mod planned;
 mod progress;
+mod replan;
 mod run;
 mod train;
 
@@ -16,6 +18,7 @@ use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
 use clap::CommandFactory;
 use serveflow::config::Typed;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
+use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,6 +74,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::demo(&session, &args),
         Command::Features(args) => features::features(&session, &args),
         Command::Train(args) => train::train(&session, &args),
+        Command::Replan(args) => replan::replan(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),
         Command::Inspect(args) => inspect::inspect(&session, &args),
@@ -129,6 +133,25 @@ fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
 fn ended(damaged: &[impl std::fmt::Display]) -> ExitCode {
     damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
     if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
+}
+
+/// Writes a plan's report beside the bundle, and tells of it in short. `honesty` goes along.
+fn publish(
+    session: &Session,
+    out: &Path,
+    told: &PlanReport,
+    honesty: &[(String, String)],
+) -> anyhow::Result<()> {
+    write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
+    let mut text = serveflow::plan_text::text(told);
+    for (title, section) in honesty {
+        text.push_str(&format!("\n{title}\n{section}"));
+    }
+    write_file(&out.join("report.txt"), text.as_bytes())?;
+    session.say(&text);
+    let id = &told.bundle[..16.min(told.bundle.len())];
+    session.say(&format!("bundle {id} written to {}, report in report.txt\n", out.display()));
+    Ok(())
 }
 
 /// Writes a file whole.

@@ -154,6 +154,16 @@ pub struct Candidate {
     pub test: Answers,
 }
 
+impl Candidate {
+    /// What scoring costs in a batch of so many flows, nanoseconds per flow: between one and 64, which
+    /// were measured, by the logarithm of the batch.
+    #[must_use]
+    pub fn score_ns(&self, batch: f64) -> f64 {
+        let share = (batch.max(1.0).ln() / 64_f64.ln()).min(1.0);
+        self.cost.score_single_ns + (self.cost.score_batch_ns - self.cost.score_single_ns) * share
+    }
+}
+
 /// The flows of a split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Flows {
@@ -206,6 +216,38 @@ impl Pool {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Whether its parts fit together, as what is read from a file need not.
+    ///
+    /// # Errors
+    /// What does not fit, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let (classes, val, test) = (self.classes(), self.val.truth.len(), self.test.truth.len());
+        let known = |truth: &[u16]| truth.iter().all(|&label| usize::from(label) < classes);
+        if classes == 0 || self.candidates.is_empty() {
+            return Err("expected labels and candidates, found none".to_owned());
+        }
+        if !known(&self.val.truth) || !known(&self.test.truth) || self.unseen > val {
+            return Err("a flow's label is none of the pool's".to_owned());
+        }
+        for candidate in &self.candidates {
+            for (answers, flows) in [(&candidate.val, val), (&candidate.test, test)] {
+                if answers.facts.len() != flows || answers.scores.len() != flows * classes {
+                    return Err(format!(
+                        "candidate `{}`: expected answers for {flows} flows and {classes} labels, \
+                         found {} scores and {} facts",
+                        candidate.name,
+                        answers.scores.len(),
+                        answers.facts.len()
+                    ));
+                }
+            }
+            if candidate.recipe.features >= self.features.len() {
+                return Err(format!("candidate `{}`: no such features", candidate.name));
+            }
+        }
+        Ok(())
     }
 
     /// Fills in what is not stored.

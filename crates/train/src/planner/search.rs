@@ -24,6 +24,8 @@ const MOST_STAGES: usize = 4;
 /// Resamples that the loss is judged on, and how many of them must keep it.
 const RESAMPLES: u64 = 40;
 const MUST_KEEP: usize = 32;
+/// Halvings of a price range towards a wanted share.
+const REFINEMENTS: usize = 24;
 /// Points that are judged on resamples, the best first.
 const MOST_JUDGED: usize = 600;
 
@@ -94,7 +96,7 @@ pub struct Found {
 pub fn prices(rule: Rule) -> Vec<f64> {
     match rule {
         Rule::Learned => {
-            let below = [-3.0, -1.0, -0.5, -0.25, -0.12, -0.06, -0.03, -0.015];
+            let below = [-100.0, -1.0, -0.5, -0.25, -0.12, -0.06, -0.03, -0.015];
             let above = (0..36).map(|step| 0.004 * 1.18_f64.powi(step));
             below.into_iter().chain([0.0]).chain(above).chain([3.0]).collect()
         }
@@ -144,7 +146,10 @@ pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
         Some(share) => (nearest(&points, share), Verdict::Met),
         None => choose(&points, &judge),
     };
-    let chosen = points[chosen].clone();
+    let chosen = match wish.escalate {
+        Some(share) => refined(board, wish, &best_table, &points[chosen], share),
+        None => points[chosen].clone(),
+    };
     let other = |point: &&Point| point.cascade.stages != chosen.cascade.stages && point.is_met();
     let runner_up = points.iter().filter(other).take(MOST_JUDGED).find(|p| judge.keeps(p)).cloned();
     let front = curve(&points);
@@ -187,6 +192,37 @@ fn nearest(points: &[Point], share: f64) -> usize {
     let far = |at: &usize| (points[*at].figures.reach.last().unwrap_or(&0.0) - share).abs();
     let nearest = (0..points.len()).min_by(|a, b| far(a).total_cmp(&far(b)));
     nearest.expect("there is a candidate")
+}
+
+/// Brings the share of flows that reach the last stage as near to the wanted one as its price can.
+fn refined(board: &Board<'_>, wish: &Wish, best: &Confusion, point: &Point, share: f64) -> Point {
+    let at = |price: f64| {
+        let cascade = Cascade { price, ..point.cascade.clone() };
+        let walk = board.walk(&cascade, Part::Val);
+        let figures = board.figures(&cascade, &walk, Part::Val);
+        let table = board.confusion(&cascade, &walk, Part::Val);
+        let standings = wish.limits.standings(&figures, &table, best);
+        Point { cascade, figures, standings }
+    };
+    let far = |point: &Point| (point.figures.reach.last().unwrap_or(&0.0) - share).abs();
+    let prices = prices(wish.rule);
+    let near = prices.partition_point(|&price| price < point.cascade.price);
+    let (mut low, mut high) =
+        (prices[near.saturating_sub(1)], prices[(near + 1).min(prices.len() - 1)]);
+    let mut nearest = point.clone();
+    for _ in 0..REFINEMENTS {
+        let middle = at(f64::midpoint(low, high));
+        // The dearer going on is, the fewer flows reach the last stage.
+        if middle.figures.reach.last().unwrap_or(&0.0) > &share {
+            low = middle.cascade.price;
+        } else {
+            high = middle.cascade.price;
+        }
+        if far(&middle) < far(&nearest) {
+            nearest = middle;
+        }
+    }
+    nearest
 }
 
 /// Judges a loss of macro-F1 on bootstrap resamples of the captures that the calibration flows are from.

@@ -1,6 +1,7 @@
 //! Replaying a cascade on recorded answers: where each flow stops, and what that comes to.
 
 use super::heads::Learned;
+use super::meter::BUSY_FRAMES;
 use super::pool::{Answers, Candidate, Pool};
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// The mark that the paper sets.
 const MARK_NS: f64 = 16e6;
+/// Frames per batch of which latency is told, as `evaluate` takes them.
+const CALM_FRAMES: f64 = 64.0;
 /// Bytes of a flow that waits, without its packets: its places in the table, the index, both wheels and
 /// the waiting room.
 const FLOW_BYTES: f64 = 228.0;
@@ -99,6 +102,16 @@ pub struct Walk {
     pub asked: Vec<u8>,
 }
 
+impl Walk {
+    /// Share of the flows that each of so many stages is asked about.
+    #[must_use]
+    pub fn reach(&self, stages: usize) -> Vec<f64> {
+        let flows = self.asked.len().max(1) as f64;
+        let count = |at: usize| self.asked.iter().filter(|&&asked| asked >> at & 1 == 1).count();
+        (0..stages).map(|at| count(at) as f64 / flows).collect()
+    }
+}
+
 /// A pool with the heads of its candidates, and what going on costs.
 pub struct Board<'a> {
     /// The candidates.
@@ -177,19 +190,30 @@ impl Board<'_> {
         walk.stop.iter().enumerate().map(|(f, &at)| answers[usize::from(at)].labels[f]).collect()
     }
 
-    /// End-to-end latency by flow, nanoseconds: packet time until the deciding question, and compute.
+    /// End-to-end latency by flow, nanoseconds: packet time until the deciding question, and compute. A
+    /// stage's answer waits for whatever else the same batch of packets asks, as it does in the engine.
     #[must_use]
     pub fn latencies(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Vec<f64> {
         let own: Vec<&Candidate> =
             cascade.stages.iter().map(|&stage| &self.pool.candidates[stage]).collect();
+        let reach = walk.reach(cascade.stages.len());
+        let asked = CALM_FRAMES / self.pool.packets_per_flow.max(1.0);
+        let work = |at: usize| {
+            let rows = reach[at] * asked;
+            rows * (own[at].score_ns(rows) + self.heads_ns(cascade, at))
+        };
+        let all: f64 = (0..own.len()).map(work).sum();
+        let alone = |at: usize| reach[at] * asked * own[at].score_ns(asked);
+        let compute: Vec<f64> =
+            (0..own.len()).map(|at| own[at].compute_ns + (all - alone(at)).max(0.0)).collect();
         let latency = |flow: usize| {
             let asked = own.iter().enumerate().filter(|(at, _)| walk.asked[flow] >> at & 1 == 1);
-            let (mut wait, mut compute) = (0, 0.0);
-            for (_, candidate) in asked {
+            let (mut wait, mut sum) = (0, 0.0);
+            for (at, candidate) in asked {
                 wait = wait.max(part.answers(candidate).collection_ns(flow));
-                compute += candidate.compute_ns;
+                sum += compute[at];
             }
-            wait as f64 + compute
+            wait as f64 + sum
         };
         (0..walk.stop.len()).map(latency).collect()
     }
@@ -200,11 +224,7 @@ impl Board<'_> {
         let table = self.confusion(cascade, walk, part);
         let mut latencies = self.latencies(cascade, walk, part);
         let flows = latencies.len().max(1) as f64;
-        let reach: Vec<f64> = (0..cascade.stages.len())
-            .map(|at| {
-                walk.asked.iter().filter(|&&asked| asked >> at & 1 == 1).count() as f64 / flows
-            })
-            .collect();
+        let reach = walk.reach(cascade.stages.len());
         let decided: Vec<f64> = (0..cascade.stages.len())
             .map(|at| {
                 walk.stop.iter().filter(|&&stop| usize::from(stop) == at).count() as f64 / flows
@@ -212,8 +232,13 @@ impl Board<'_> {
             .collect();
         let mean_log = latencies.iter().map(|ns| (ns / 1e3).max(1e-3).ln()).sum::<f64>() / flows;
         let mean_ns = latencies.iter().sum::<f64>() / flows;
-        let first: Vec<f64> = cascade.stages.iter().map(|&s| self.stage_ns(s)).collect();
-        let stages: Vec<f64> = first.iter().zip(&reach).map(|(ns, reach)| ns * reach).collect();
+        let busy = BUSY_FRAMES as f64 / self.pool.packets_per_flow.max(1.0);
+        let stage = |(at, reach): (usize, &f64)| {
+            let own = &self.pool.candidates[cascade.stages[at]];
+            let dearer = own.score_ns(reach * busy) - own.score_ns(busy);
+            (own.engine_ns + dearer.max(0.0)) * reach
+        };
+        let stages: Vec<f64> = reach.iter().enumerate().map(stage).collect();
         let heads: f64 =
             (0..cascade.stages.len()).map(|at| self.heads_ns(cascade, at) * reach[at]).sum();
         let cpu_ns = self.pool.idle_flow_ns + stages.iter().sum::<f64>() + heads;
@@ -236,11 +261,6 @@ impl Board<'_> {
             reach,
             decided,
         }
-    }
-
-    /// Nanoseconds of a core that asking a candidate costs.
-    fn stage_ns(&self, candidate: usize) -> f64 {
-        self.pool.candidates[candidate].engine_ns
     }
 
     /// Nanoseconds that the heads of a place cost.
