@@ -10,4 +10,5 @@ pub mod planner;
 pub mod promise;
 pub mod random;
 pub mod record;
+pub mod reliability;
 pub mod trees;
