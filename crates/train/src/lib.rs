@@ -7,6 +7,8 @@ pub mod labels;
 pub mod metrics;
 pub mod pipeline;
 pub mod planner;
+pub mod promise;
 pub mod random;
 pub mod record;
+pub mod reliability;
 pub mod trees;
