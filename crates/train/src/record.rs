@@ -45,6 +45,8 @@ pub struct FlowInfo {
     pub packets: u16,
     /// Index of its capture in the book's order.
     pub file: usize,
+    /// Number of the capture that it comes from: the one its table names, else that of its file.
+    pub capture: u32,
     /// Index of its label in the book; `None` when it is not labelled.
     pub label: Option<u16>,
     /// The part of the data it belongs to.
@@ -267,6 +269,7 @@ fn join(
             first_ns: verdict.first_ns,
             packets: verdict.answer.map_or(0, |answer| answer.packets),
             file,
+            capture: labelled.and_then(|labelled| labelled.source).unwrap_or(file as u32),
             label: labelled.map(|labelled| labelled.label),
             split: labelled.and_then(|labelled| labelled.split).unwrap_or(by_time(order, count)),
         });

@@ -11,11 +11,17 @@ use std::str::FromStr;
 const COLUMNS: [&str; 9] =
     ["file", "split", "label", "proto", "src_ip", "src_port", "dst_ip", "dst_port", "first_ts_us"];
 
+/// The column that says which capture a flow was cut from, where that is not its file. Flows of one
+/// capture resemble each other, so what is said of how sure a figure is goes by captures.
+const SOURCE: &str = "source_capture";
+
 /// Positions of [`COLUMNS`] in a table.
 struct Table<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     positions: [usize; COLUMNS.len()],
+    /// Position of `source_capture`, which a table need not have.
+    source: Option<usize>,
 }
 
 impl<'a> Table<'a> {
@@ -26,11 +32,17 @@ impl<'a> Table<'a> {
             let missing = || LabelError::MissingColumn { path: path.to_owned(), column };
             *position = found.ok_or_else(missing)?;
         }
-        Ok(Self { path, bytes, positions })
+        let source = header.iter().position(|name| name.trim() == SOURCE);
+        Ok(Self { path, bytes, positions, source })
     }
 
     fn text<'r>(&self, record: &'r StringRecord, column: usize) -> &'r str {
         record.get(self.positions[column]).unwrap_or_default().trim()
+    }
+
+    /// The capture that a flow was cut from; empty when the table does not say.
+    fn source<'r>(&self, record: &'r StringRecord) -> &'r str {
+        self.source.and_then(|at| record.get(at)).unwrap_or_default().trim()
     }
 
     fn bad(&self, record: &StringRecord, column: usize, expected: &'static str) -> LabelError {
@@ -118,7 +130,11 @@ pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError>
         if label.is_empty() {
             return Err(table.bad(&record, 2, "a label"));
         }
-        let labelled = Labelled { label: book.label(label), split: table.split(&record)? };
+        let labelled = Labelled {
+            label: book.label(label),
+            split: table.split(&record)?,
+            source: book.source(table.source(&record)),
+        };
         let first_us = table.parse(&record, 8, "microseconds since the epoch")?;
         let (key, _) = table.flow(&record)?.key();
         if !book.flow(captures.join(file), key, first_us, labelled) {
