@@ -11,6 +11,7 @@ use serveflow_train::labels::Split;
 use serveflow_train::pipeline::{ClassWeights, Kind, Tier};
 use serveflow_train::planner::limits::Objective;
 use serveflow_train::planner::walk::Rule;
+use serveflow_train::promise::{Loss, Promise};
 use std::path::PathBuf;
 
 /// Names network flows as early as they can be named well.
@@ -228,6 +229,17 @@ pub(crate) struct WishArgs {
     /// Most memory of flows that wait for packets, at --flows-per-s, MiB
     #[arg(long, value_name = "MIB", value_parser = quantity, requires = "flows_per_s")]
     pub(crate) memory_mb: Option<f64>,
+    /// Promise that what --promise-of names is at most this much below the last stage alone, by tests
+    /// on a calibration split that nothing else is fitted on
+    #[arg(long, value_name = "LOSS", value_parser = share, conflicts_with = "escalate")]
+    pub(crate) promise: Option<f64>,
+    /// What is promised: accuracy or macro_f1
+    #[arg(long, value_enum, default_value_t = PromiseOf::Accuracy, requires = "promise")]
+    pub(crate) promise_of: PromiseOf,
+    /// Probability, over the draw of the calibration flows, that the promise is true
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = share)]
+    #[arg(requires = "promise")]
+    pub(crate) confidence: f64,
     /// Let this share of the flows reach the last stage, in place of limits
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) escalate: Option<f64>,
@@ -235,6 +247,29 @@ pub(crate) struct WishArgs {
     /// the answer: least_confidence, margin, entropy
     #[arg(long, default_value = "learned", value_parser = rule)]
     pub(crate) rule: Rule,
+}
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum PromiseOf {
+    /// The share of right answers
+    Accuracy,
+    /// The mean of the classes' F1
+    #[value(name = "macro_f1")]
+    MacroF1,
+}
+
+impl WishArgs {
+    /// What is to be promised.
+    pub(crate) fn promise(&self) -> Option<Promise> {
+        let loss = match self.promise_of {
+            PromiseOf::Accuracy => Loss::Accuracy,
+            PromiseOf::MacroF1 => Loss::MacroF1,
+        };
+        let confidence = self.confidence;
+        self.promise.map(|tolerated| Promise { loss, tolerated, confidence })
+    }
 }
 
 /// What candidates there are.

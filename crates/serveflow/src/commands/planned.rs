@@ -59,6 +59,7 @@ pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> Wish {
         rule: args.rule,
         stages,
         escalate: args.escalate,
+        ends_in_best: args.promise.is_some(),
     }
 }
 
@@ -124,6 +125,17 @@ pub(crate) fn train(
     let folder = args.out.join(POOL).join("shelf");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("{}: cannot write", folder.display()))?;
+    let mut plan = plan.clone();
+    if args.wish.promise.is_some() {
+        anyhow::ensure!(
+            args.pool.cross_fit >= 2,
+            "--promise: expected --cross-fit of 2 parts or more, since the calibration split is for \
+             the promise alone"
+        );
+        // Nothing may be fitted on the split that the promise is tested on.
+        plan.params.boost.patience = None;
+    }
+    let plan = &plan;
     let mut progress = Progress::new(session);
     let mut wall = || session.wall_ns();
     let mut shelf = Folder(folder);
@@ -133,6 +145,7 @@ pub(crate) fn train(
     let own = stages.map(|_| places(&built.pool, &wanted.recipes));
     let request = Request {
         wish: wish(&args.wish, own),
+        promise: args.wish.promise(),
         lanes: super::train::lane_rule(args.inline_budget_us, session, plan)?,
         seed: plan.seed,
         threads: plan.threads,

@@ -21,7 +21,16 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wish = wish(&args.wish, stages);
-    let request = Request { wish, lanes, seed: pool.provenance.seed, threads };
+    let promise = args.wish.promise();
+    let parted = pool.val.truth.len() > pool.unseen;
+    let patient = pool.provenance.parameters.get("boosted.patience").is_some_and(|p| p != "None");
+    anyhow::ensure!(
+        promise.is_none() || (parted && !patient),
+        "--promise: the candidates of {} were trained on the calibration split (early stopping), or \
+         without --cross-fit; train with --promise first",
+        args.bundle.display()
+    );
+    let request = Request { wish, promise, lanes, seed: pool.provenance.seed, threads };
     let (_, told) = planned(&pool, &models, &request, &args.out)?;
     publish(session, &args.out, &told, &[])?;
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,13 @@
 //! From a pool and a wish to a bundle's plan.
 
+use super::grant::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
 use super::pool::{Pool, Recipe};
-use super::search::{Found, Wish, front, search};
+use super::search::{Found, Point, Wish, front, search};
 use super::walk::{Board, Cascade, Figures, Heads, Part, Rule};
 use crate::pipeline::PipelineError;
+use crate::promise::Promise;
 use serveflow_model::bundle::{
     CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan, StagePlan,
 };
@@ -16,6 +18,8 @@ use std::collections::BTreeMap;
 pub struct Request {
     /// What is wanted of the cascade.
     pub wish: Wish,
+    /// What the plan must promise, if anything.
+    pub promise: Option<Promise>,
     /// How lanes are chosen from costs.
     pub lanes: LanePlan,
     /// Seed of the heads.
@@ -39,6 +43,8 @@ pub struct Planned {
     pub cost: Vec<f64>,
     /// Figures of the chosen cascade on the test flows.
     pub test: Figures,
+    /// What became of the promise that was asked for.
+    pub granted: Option<Granted>,
 }
 
 /// Searches the pool and writes the plan of what was found. `files` holds the models of the pool.
@@ -54,20 +60,55 @@ pub fn plan(
     request: &Request,
     wall: fn() -> u64,
 ) -> Result<Planned, PipelineError> {
-    let wanted = match &request.wish.stages {
+    let wanted = |pool: &Pool| match &request.wish.stages {
         Some(stages) => stages.clone(),
         None => front(pool),
     };
-    let heads = learn_heads(pool, &wanted, request, wall)?;
     let cost = costs(pool, request.wish.objective);
-    let board = Board { pool, heads: &heads, cost };
-    let found = search(&board, &request.wish);
+    let (heads, mut found, board);
+    let mut granted = None;
+    if let Some(promise) = request.promise {
+        let parted = without_split(pool);
+        let own = learn_heads(&parted, &wanted(&parted), request, wall)?;
+        found = search(&Board { pool: &parted, heads: &own, cost: cost.clone() }, &request.wish);
+        heads = rejoined(own, pool);
+        board = Board { pool, heads: &heads, cost };
+        let grant = grant(&board, &found.chosen.cascade, promise);
+        found.chosen.cascade.price = grant.price;
+        granted = Some(grant);
+        again(&board, &mut found.chosen, &request.wish);
+    } else {
+        heads = learn_heads(pool, &wanted(pool), request, wall)?;
+        board = Board { pool, heads: &heads, cost };
+        found = search(&board, &request.wish);
+    }
     let chosen = &found.chosen.cascade;
     let walk = board.walk(chosen, Part::Test);
     let test = board.figures(chosen, &walk, Part::Test);
-    let (plan, models) = Writer { board: &board, request, found: &found, files }.write();
+    let (mut plan, models) = Writer { board: &board, request, found: &found, files }.write();
+    plan.promise = granted.as_ref().and_then(Granted::plan);
     let cost = board.cost;
-    Ok(Planned { plan, models, found, heads, cost, test })
+    Ok(Planned { plan, models, found, heads, cost, test, granted })
+}
+
+/// Tells a point's figures anew, since its price or its flows are others.
+fn again(board: &Board<'_>, point: &mut Point, wish: &Wish) {
+    let pool = board.pool;
+    let walk = board.walk(&point.cascade, Part::Val);
+    let best = pool.candidates[pool.best()].val.confusion(&pool.val.truth, pool.classes());
+    point.figures = board.figures(&point.cascade, &walk, Part::Val);
+    let table = board.confusion(&point.cascade, &walk, Part::Val);
+    point.standings = wish.limits.standings(&point.figures, &table, &best);
+}
+
+/// Pairs that rules are compared on, though no cascade may go through them: the best two that answer on
+/// one packet, and the best alone.
+fn told_pairs(pool: &Pool) -> Vec<(usize, usize)> {
+    let best = pool.best();
+    let on_one = |c: &usize| pool.candidates[*c].recipe.packets == 1 && *c != best;
+    let mut fast: Vec<usize> = (0..pool.candidates.len()).filter(on_one).collect();
+    fast.sort_by(|&a, &b| pool.val_f1(b).total_cmp(&pool.val_f1(a)));
+    fast.into_iter().take(2).map(|fast| (fast, best)).collect()
 }
 
 /// The heads of all pairs that a cascade of these candidates may go through.
@@ -89,6 +130,9 @@ fn learn_heads(
             }
         }
     }
+    pairs.extend(told_pairs(pool));
+    pairs.sort_unstable();
+    pairs.dedup();
     let tier = |pair: &(usize, usize)| pool.candidates[pair.0].recipe.tier();
     let learned = learn_all(pool, &pairs, (request.seed, request.threads), &wall);
     learned.map_err(|source| {

@@ -1,11 +1,13 @@
 //! The report of a plan: what was tried, what was chosen and why, and what it came to.
 
+use super::grant::Granted;
 use super::limits::{Limits, Objective, Standing};
 use super::plan::{Planned, Request};
 use super::pool::Pool;
 use super::rules::{RuleReport, compare_rules};
 use super::search::{self, Point, Verdict};
 use super::walk::{Board, Cascade, Figures, Part, Rule, Walk, quantile};
+use crate::reliability::Reliability;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -65,8 +67,21 @@ pub struct PlanReport {
     pub confusion: Vec<Vec<u64>>,
     /// Latency on the test flows: points of the distribution.
     pub latency: Vec<LatencyCurve>,
+    /// What became of the promise that was asked for.
+    pub promise: Option<Granted>,
+    /// How far the probabilities of the chosen stages can be believed, on the test flows.
+    pub reliability: Vec<StageReliability>,
     /// Predicted beside measured; empty until the plan was run.
     pub checks: Vec<Check>,
+}
+
+/// How far the probabilities of a stage can be believed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageReliability {
+    /// The stage.
+    pub stage: String,
+    /// Fitted on the calibration split, judged on the test flows.
+    pub reliability: Reliability,
 }
 
 /// A candidate alone.
@@ -217,6 +232,8 @@ pub fn report(pool: &Pool, request: &Request, planned: &Planned) -> PlanReport {
         verdict: planned.found.verdict.clone(),
         rules: teller.rules(best),
         latency: teller.latency(best),
+        promise: planned.granted.clone(),
+        reliability: teller.reliability(),
         chosen,
         runner_up,
         reasons,
@@ -296,8 +313,9 @@ impl Teller<'_> {
         let mut fast: Vec<usize> = (0..self.pool.candidates.len()).filter(on_one).collect();
         fast.sort_by(|&a, &b| self.pool.val_f1(b).total_cmp(&self.pool.val_f1(a)));
         fast.truncate(2);
-        fast.push(first);
-        fast.dedup();
+        if !fast.contains(&first) {
+            fast.push(first);
+        }
         fast.retain(|&fast| fast != best);
         let pairs = fast.into_iter().filter_map(|fast| {
             let learned = self.planned.heads.get(&(fast, best))?;
@@ -328,6 +346,18 @@ impl Teller<'_> {
         let classes = 0..self.pool.classes();
         let row = |truth| classes.clone().map(|answer| table.count(truth, answer)).collect();
         (lines, classes.clone().map(row).collect())
+    }
+
+    fn reliability(&self) -> Vec<StageReliability> {
+        let (pool, classes) = (self.pool, self.pool.classes());
+        let stage = |&stage: &usize| {
+            let own = &pool.candidates[stage];
+            let fit = (&own.val.scores[..pool.unseen * classes], Part::Split.truth(pool));
+            let judge = (&own.test.scores[..], Part::Test.truth(pool));
+            let reliability = Reliability::judge(fit, judge, classes);
+            StageReliability { stage: own.name.clone(), reliability }
+        };
+        self.planned.found.chosen.cascade.stages.iter().map(stage).collect()
     }
 
     fn latency(&self, best: usize) -> Vec<LatencyCurve> {
@@ -374,6 +404,7 @@ impl Teller<'_> {
                 }));
             }
         }
+        reasons.extend(self.planned.granted.as_ref().map(promised));
         if let Some(other) = runner_up {
             reasons.push(format!(
                 "The best cascade of other stages is {}: geometric mean of latency {:.1} us against \
@@ -389,6 +420,25 @@ impl Teller<'_> {
         }
         reasons
     }
+}
+
+/// What became of a promise, in words.
+fn promised(granted: &Granted) -> String {
+    let Granted { promise, flows, measured, smallest, slow, .. } = granted;
+    let what = super::grant::name(promise.loss).replace('_', "-");
+    if granted.granted {
+        return format!(
+            "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} flows \
+             that nothing was fitted on, which show a loss of {measured:.4}.",
+            promise.tolerated, promise.confidence
+        );
+    }
+    format!(
+        "Not promised: {what} at most {} below {slow} alone, at confidence {}, cannot be granted with \
+         {flows} flows of the calibration split, so all flows go to {slow}. The least that they support \
+         is {smallest:.4}.",
+        promise.tolerated, promise.confidence
+    )
 }
 
 fn not_met(binding: &[super::limits::Limit]) -> String {

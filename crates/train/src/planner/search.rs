@@ -42,6 +42,8 @@ pub struct Wish {
     pub stages: Option<Vec<usize>>,
     /// Share of the flows that must reach the last stage, in place of all else.
     pub escalate: Option<f64>,
+    /// Whether a cascade must end in the best single candidate, against which something is promised.
+    pub ends_in_best: bool,
 }
 
 /// An operating point and what it comes to on the calibration flows.
@@ -120,7 +122,11 @@ pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
     let best_table = pool.candidates[best].val.confusion(&pool.val.truth, pool.classes());
     let lists = match &wish.stages {
         Some(stages) => vec![stages.clone()],
-        None => compose(pool, &front(pool)),
+        None => {
+            let mut lists = compose(pool, &front(pool));
+            lists.retain(|list| !wish.ends_in_best || list.last() == Some(&best));
+            lists
+        }
     };
     let mut points = Vec::new();
     for stages in &lists {
