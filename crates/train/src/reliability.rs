@@ -98,8 +98,7 @@ fn check((scores, truth): Scored<'_>, classes: usize) {
 
 /// A score as a probability that is a number and not 0.
 fn probability(score: f32) -> f64 {
-    // The maximum of a number and what is none is the number.
-    f64::from(score).max(FLOOR).min(1.0)
+    if score.is_nan() { FLOOR } else { f64::from(score).clamp(FLOOR, 1.0) }
 }
 
 /// Each answer's confidence and whether it is right.

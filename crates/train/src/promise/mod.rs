@@ -10,9 +10,9 @@
 //!
 //! [`accuracy`] and [`macro_f1`] say which tests are used and why they are valid.
 
-mod accuracy;
+pub mod accuracy;
 mod binomial;
-mod macro_f1;
+pub mod macro_f1;
 #[cfg(test)]
 mod tests;
 
