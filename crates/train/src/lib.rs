@@ -3,6 +3,7 @@
 
 pub mod calibrate;
 pub mod evaluate;
+pub mod honest;
 pub mod labels;
 pub mod metrics;
 pub mod pipeline;

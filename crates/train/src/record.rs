@@ -3,7 +3,7 @@
 //! Training and serving rows cannot differ, because they come from the same engine, the same
 //! encoders and the same flow rules; only the lane is another one, and no gate ever accepts.
 
-use crate::labels::{FileLabels, LabelBook, Split};
+use crate::labels::{Capture, FileLabels, LabelBook, Split};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::deferral::FlowFacts;
@@ -45,8 +45,8 @@ pub struct FlowInfo {
     pub packets: u16,
     /// Index of its capture in the book's order.
     pub file: usize,
-    /// Number of the capture that it comes from: the one its table names, else that of its file.
-    pub capture: u32,
+    /// The capture that it comes from: the one its table names, else its file.
+    pub capture: Capture,
     /// Index of its label in the book; `None` when it is not labelled.
     pub label: Option<u16>,
     /// The part of the data it belongs to.
@@ -269,7 +269,9 @@ fn join(
             first_ns: verdict.first_ns,
             packets: verdict.answer.map_or(0, |answer| answer.packets),
             file,
-            capture: labelled.and_then(|labelled| labelled.source).unwrap_or(file as u32),
+            capture: labelled
+                .and_then(|labelled| labelled.source)
+                .map_or(Capture::File(file), Capture::Source),
             label: labelled.map(|labelled| labelled.label),
             split: labelled.and_then(|labelled| labelled.split).unwrap_or(by_time(order, count)),
         });

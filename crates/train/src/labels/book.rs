@@ -20,6 +20,15 @@ pub struct Labelled {
     pub source: Option<u32>,
 }
 
+/// The capture that a flow comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Capture {
+    /// The one that the label table's `source_capture` names, by number.
+    Source(u32),
+    /// The file it was read from, by index in the book's order.
+    File(usize),
+}
+
 /// The labels of one capture's flows.
 #[derive(Clone, Debug)]
 pub enum FileLabels {
@@ -85,14 +94,14 @@ pub struct LabelBook {
 pub(super) struct Writer {
     names: BTreeMap<String, u16>,
     files: BTreeMap<PathBuf, FileLabels>,
-    sources: BTreeMap<String, u32>,
+    sources: BTreeMap<[String; 2], u32>,
 }
 
 impl Writer {
-    /// A number for a capture that flows were cut from; none for an empty name.
-    pub(super) fn source(&mut self, name: &str) -> Option<u32> {
+    /// A number for a capture that flows were cut from, by its name and its origin's.
+    pub(super) fn source(&mut self, name: [&str; 2]) -> u32 {
         let next = self.sources.len() as u32;
-        (!name.is_empty()).then(|| *self.sources.entry(name.to_owned()).or_insert(next))
+        *self.sources.entry(name.map(str::to_owned)).or_insert(next)
     }
 
     /// A provisional index for a label; what is beyond the most labels is refused at the end.
