@@ -177,6 +177,10 @@ pub(crate) struct TrainArgs {
     pub(crate) inline_budget_us: u64,
     #[command(flatten)]
     pub(crate) trainer: TrainerArgs,
+    /// Leave out the honest evaluation of the best single model: other masks and splits, duplicates,
+    /// neighbours, intervals. It takes about as long as training that model four times
+    #[arg(long)]
+    pub(crate) no_honest: bool,
     /// Also train each kind of model at each of --depths and print how good each is alone
     #[arg(long)]
     pub(crate) compare: bool,

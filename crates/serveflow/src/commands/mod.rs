@@ -135,18 +135,10 @@ fn ended(damaged: &[impl std::fmt::Display]) -> ExitCode {
     if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
 }
 
-/// Writes a plan's report beside the bundle, and tells of it in short. `honesty` goes along.
-fn publish(
-    session: &Session,
-    out: &Path,
-    told: &PlanReport,
-    honesty: &[(String, String)],
-) -> anyhow::Result<()> {
+/// Writes a plan's report beside the bundle, and tells of it.
+fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
-    let mut text = serveflow::plan_text::text(told);
-    for (title, section) in honesty {
-        text.push_str(&format!("\n{title}\n{section}"));
-    }
+    let text = serveflow::plan_text::text(told);
     write_file(&out.join("report.txt"), text.as_bytes())?;
     session.say(&text);
     let id = &told.bundle[..16.min(told.bundle.len())];

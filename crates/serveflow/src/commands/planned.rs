@@ -7,6 +7,7 @@ use anyhow::Context;
 use serveflow_core::engine::EngineConfig;
 use serveflow_model::bundle::{self, Bundle};
 use serveflow_train::evaluate::evaluate;
+use serveflow_train::honest::examine;
 use serveflow_train::labels::{LabelBook, Split};
 use serveflow_train::pipeline::{Tier, TrainPlan};
 use serveflow_train::planner::build::{Built, PoolPlan, Shelf, build, grid};
@@ -152,6 +153,13 @@ pub(crate) fn train(
     };
     let (bundle, mut told) = planned(&built.pool, &built.models, &request, &args.out)?;
     told.checks = checks(book, &bundle, plan, &told, session)?;
+    if !args.no_honest {
+        let mut progress = Progress::new(session);
+        let tier = built.pool.candidates[built.pool.best()].recipe.tier();
+        let honest = examine(book, plan, tier, &mut |step| progress.step(step))?;
+        progress.finish();
+        told.honest = Some(honest);
+    }
     let damaged = built.dataset.damaged.iter().map(ToString::to_string).collect();
     Ok((damaged, told))
 }

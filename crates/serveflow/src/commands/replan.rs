@@ -32,7 +32,7 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
     );
     let request = Request { wish, promise, lanes, seed: pool.provenance.seed, threads };
     let (_, told) = planned(&pool, &models, &request, &args.out)?;
-    publish(session, &args.out, &told, &[])?;
+    publish(session, &args.out, &told)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     let ended = match args.measure {
         None => {
             let (damaged, told) = planned::train(session, args, &book, &plan, stages.as_deref())?;
-            publish(session, &args.out, &told, &[])?;
+            publish(session, &args.out, &told)?;
             super::ended(&damaged)
         }
         Some(_) => {

@@ -29,6 +29,17 @@ pub enum Capture {
     File(usize),
 }
 
+impl Capture {
+    /// A number of its own.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Source(number) => 2 * number,
+            Self::File(index) => 2 * index as u32 + 1,
+        }
+    }
+}
+
 /// The labels of one capture's flows.
 #[derive(Clone, Debug)]
 pub enum FileLabels {

@@ -149,7 +149,7 @@ struct Grown {
 fn by_capture(dataset: &Dataset, flows: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut captures: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for &flow in flows {
-        captures.entry(dataset.flows[flow].capture).or_default().push(flow);
+        captures.entry(dataset.flows[flow].capture.number()).or_default().push(flow);
     }
     if count < 2 || captures.len() < count {
         return Vec::new();
@@ -341,7 +341,7 @@ impl Group {
         let dataset = &self.dataset;
         let flows = |own: &[usize]| Flows {
             truth: dataset.labels_of(own),
-            capture: own.iter().map(|&flow| dataset.flows[flow].capture).collect(),
+            capture: own.iter().map(|&flow| dataset.flows[flow].capture.number()).collect(),
         };
         let counts = |split: Split| (split.name().to_owned(), dataset.split(split).len() as u64);
         Pool {

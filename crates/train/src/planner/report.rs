@@ -7,6 +7,7 @@ use super::pool::Pool;
 use super::rules::{RuleReport, compare_rules};
 use super::search::{self, Point, Verdict};
 use super::walk::{Board, Cascade, Figures, Part, Rule, Walk, quantile};
+use crate::honest::HonestReport;
 use crate::reliability::Reliability;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -71,6 +72,8 @@ pub struct PlanReport {
     pub promise: Option<Granted>,
     /// How far the probabilities of the chosen stages can be believed, on the test flows.
     pub reliability: Vec<StageReliability>,
+    /// How honest these figures are; none where that was not asked.
+    pub honest: Option<HonestReport>,
     /// Predicted beside measured; empty until the plan was run.
     pub checks: Vec<Check>,
 }
@@ -234,6 +237,7 @@ pub fn report(pool: &Pool, request: &Request, planned: &Planned) -> PlanReport {
         latency: teller.latency(best),
         promise: planned.granted.clone(),
         reliability: teller.reliability(),
+        honest: None,
         chosen,
         runner_up,
         reasons,
