@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Replay the sample that ships with the project through its cascade
     Demo(DemoArgs),
     /// Train models from labelled captures and plan a cascade of them
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Plan anew from the models of an earlier training: other objective, limits or rule
     Replan(ReplanArgs),
     /// Name the flows of captures
@@ -371,10 +371,11 @@ pub(crate) struct TrainerArgs {
     /// How flows weigh by their class
     #[arg(long, value_enum, default_value_t = Weights::None)]
     pub(crate) class_weights: Weights,
-    /// Seed of all random choices; the same seed gives the same models and thresholds
+    /// Seed of all random choices; the same seed gives the same models. What a plan rests on is also
+    /// what they were measured to cost
     #[arg(long, default_value_t = 1, value_parser = plan_number())]
     pub(crate) seed: u64,
-    /// Threads to train with [default: all cores]; models and thresholds do not depend on it
+    /// Threads to train with [default: all cores]; models do not depend on it
     #[arg(long)]
     pub(crate) threads: Option<usize>,
 }
@@ -415,8 +416,8 @@ fn rule(name: &str) -> Result<Rule, String> {
     if name == Rule::Learned.name() {
         return Ok(Rule::Learned);
     }
-    let refused = |known| format!("expected learned or {}", known);
-    measure(name).map(Rule::Doubt).map_err(|known| refused(known.replace("expected ", "")))
+    let known = |refused: String| refused.replace("expected one of", "expected learned or one of");
+    measure(name).map(Rule::Doubt).map_err(known)
 }
 
 fn kind(name: &str) -> Result<Kind, String> {

@@ -17,6 +17,7 @@ use anyhow::Context;
 use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
 use clap::CommandFactory;
 use serveflow::config::Typed;
+use serveflow::plan_page::{Section, html};
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
@@ -138,11 +139,21 @@ fn ended(damaged: &[impl std::fmt::Display]) -> ExitCode {
 /// Writes a plan's report beside the bundle, and tells of it.
 fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
-    let text = serveflow::plan_text::text(told);
+    let mut text = serveflow::plan_text::text(told);
+    let mut extras = Vec::new();
+    if let Some(honest) = &told.honest {
+        let section = honest.text();
+        text.push_str(&format!("\nHow honest these figures are\n\n{section}"));
+        extras.push(Section { title: "How honest these figures are".to_owned(), text: section });
+    }
     write_file(&out.join("report.txt"), text.as_bytes())?;
+    write_file(&out.join("report.html"), html(told, &extras).as_bytes())?;
     session.say(&text);
     let id = &told.bundle[..16.min(told.bundle.len())];
-    session.say(&format!("bundle {id} written to {}, report in report.txt\n", out.display()));
+    session.say(&format!(
+        "bundle {id} written to {}, report in report.html and report.txt\n",
+        out.display()
+    ));
     Ok(())
 }
 

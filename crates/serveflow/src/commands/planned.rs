@@ -142,6 +142,7 @@ pub(crate) fn train(
     let mut shelf = Folder(folder);
     let built = build(book, plan, &wanted, &mut shelf, &mut wall, &mut |step| progress.step(step))?;
     progress.finish();
+    session.say(&super::train::recorded(&built.dataset));
     keep(&args.out, &built)?;
     let own = stages.map(|_| places(&built.pool, &wanted.recipes));
     let request = Request {

@@ -13,6 +13,7 @@ use serveflow_train::labels::{LabelBook, Split};
 use serveflow_train::pipeline::{
     Compared, Tier, TierParams, TrainPlan, Trained, compare, train as fit,
 };
+use serveflow_train::record::Dataset;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -111,11 +112,10 @@ pub(crate) fn lane_rule(
     })
 }
 
-/// What was trained, in words.
-fn told(trained: &Trained) -> String {
-    let dataset = &trained.dataset;
+/// What was recorded, in words.
+pub(crate) fn recorded(dataset: &Dataset) -> String {
     let count = |split| dataset.split(split).len();
-    let mut text = format!(
+    format!(
         "{} flows with {} labels: {} train, {} val, {} test; {} unlabelled, {} listed but not met\n",
         dataset.flows.len(),
         dataset.labels.len(),
@@ -124,7 +124,12 @@ fn told(trained: &Trained) -> String {
         count(Split::Test),
         dataset.flows.iter().filter(|flow| flow.label.is_none()).count(),
         dataset.missing
-    );
+    )
+}
+
+/// What was trained, in words.
+fn told(trained: &Trained) -> String {
+    let mut text = recorded(&trained.dataset);
     for (stage, escalated) in trained.plan.stages.iter().zip(&trained.calibrated.escalated) {
         let _ = writeln!(text, "{}: {:.1}% of val passed on", stage.name, escalated * 100.0);
     }
