@@ -41,7 +41,7 @@ fn planned(dir: &Path) -> PlanReport {
         escalate: None,
         ends_in_best: false,
     };
-    let request = Request { wish, lanes: LanePlan::default(), seed: 1, threads: 2 };
+    let request = Request { wish, promise: None, lanes: LanePlan::default(), seed: 1, threads: 2 };
     let planned = plan(&built.pool, &built.models, &request, wall).unwrap();
     report(&built.pool, &request, &planned)
 }
