@@ -7,6 +7,7 @@ mod demo;
 mod evaluate;
 mod features;
 mod inspect;
+mod plan_args;
 mod planned;
 mod progress;
 mod replan;

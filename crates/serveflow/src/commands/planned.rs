@@ -1,6 +1,7 @@
 //! Planning: candidates trained and kept, a cascade searched, written, tried and told of.
 
-use super::args::{PoolArgs, StageArg, TrainArgs, WishArgs};
+use super::args::{StageArg, TrainArgs};
+use super::plan_args::{PoolArgs, WishArgs};
 use super::progress::Progress;
 use super::{Session, clock_ns, write_file};
 use anyhow::Context;
