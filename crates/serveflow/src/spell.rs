@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_a_dash() {
-        for spell in [time, grouped, percent, score, super::times, count, round] {
+        for spell in [time, grouped, percent, score, times, count, round] {
             assert_eq!([f64::NAN, f64::INFINITY].map(spell), [NONE, NONE]);
         }
     }

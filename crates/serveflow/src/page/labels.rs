@@ -36,7 +36,8 @@ pub(super) fn dots(
     let point = |&(x, y): &(f64, f64)| Room(x - POINT, x + POINT, y - POINT, y + POINT);
     let mut taken: Vec<Room> = places.iter().map(point).collect();
     let mut svg = String::new();
-    for (dot, &(x, y)) in dots.iter().zip(places) {
+    let is_drawn = |at: &(f64, f64)| at.0.is_finite() && at.1.is_finite();
+    for (dot, &(x, y)) in dots.iter().zip(places).filter(|(_, at)| is_drawn(at)) {
         let (class, name) = (&dot.class, escape(&dot.name));
         let _ = write!(
             svg,

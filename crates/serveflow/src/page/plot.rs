@@ -168,7 +168,7 @@ pub(crate) fn bars(
     for (at, bar) in bars.iter().enumerate() {
         let middle = LEFT + slot * (at as f64 + 0.5);
         let mut below = 0.0;
-        for (part, value) in bar.values.iter().enumerate() {
+        for (part, value) in bar.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
             let (bottom, top) = (y(vertical, below), y(vertical, below + value));
             let _ = write!(
                 svg,
