@@ -18,7 +18,7 @@ pub(crate) fn headline(report: &PlanReport) -> String {
     let (chosen, single) = (&report.chosen.test, &report.best_single.test);
     format!(
         "{} On {} test flows its macro-F1 is {}, {} {} of {}, the best single model. Its median latency is {}, {}; \
-         {} of the flows are decided within 16 ms ({} by the single model alone), and a core serves {} flows/s. {}",
+         {} of the flows are decided within 16 ms ({} by the single model alone; most of a wait is for packets, not for models), and a core serves {} flows/s. {}",
         planned(report),
         grouped(report.classes.iter().map(|class| class.flows).sum::<u64>() as f64),
         score(chosen.macro_f1),
