@@ -25,18 +25,21 @@ impl Room {
     }
 }
 
+/// A place in a plot, across and down.
+type Place = (f64, f64);
+
 /// Draws points at their places, and the names that find room between `across` and `down` and beside
 /// `lines`. A point whose name finds none still tells it when it is pointed at.
 pub(super) fn dots(
     dots: &[Dot],
-    (places, lines): (&[(f64, f64)], &[(f64, f64)]),
+    (places, lines): (&[Place], &[Place]),
     across: (f64, f64),
     down: (f64, f64),
 ) -> String {
-    let point = |&(x, y): &(f64, f64)| Room(x - POINT, x + POINT, y - POINT, y + POINT);
+    let point = |&(x, y): &Place| Room(x - POINT, x + POINT, y - POINT, y + POINT);
     let mut taken: Vec<Room> = places.iter().chain(lines).map(point).collect();
     let mut svg = String::new();
-    let is_drawn = |at: &(f64, f64)| at.0.is_finite() && at.1.is_finite();
+    let is_drawn = |at: &Place| at.0.is_finite() && at.1.is_finite();
     for (dot, &(x, y)) in dots.iter().zip(places).filter(|(_, at)| is_drawn(at)) {
         let (class, name) = (&dot.class, escape(&dot.name));
         let _ = write!(

@@ -55,6 +55,9 @@ pub(crate) fn highlights(report: &PlanReport) -> Vec<(String, String)> {
         tile(grouped(chosen.flows_per_s), "flows/s per core".to_owned()),
         match &report.verdict {
             Verdict::Met => tile("kept".to_owned(), "all limits, on calibration flows".to_owned()),
+            Verdict::Barely => {
+                tile("barely".to_owned(), "all limits are kept, maybe by luck".to_owned())
+            }
             Verdict::NotMet { .. } => tile("not kept".to_owned(), "not every limit".to_owned()),
         },
     ]
@@ -103,6 +106,10 @@ fn kept(report: &PlanReport) -> String {
             format!("It was asked that {} of the flows reach the last stage.", percent(share))
         }
         (Verdict::Met, None) => "On the calibration flows all limits are kept.".to_owned(),
+        (Verdict::Barely, None) => {
+            "On the calibration flows all limits are kept, but on too few resamples of them."
+                .to_owned()
+        }
         (Verdict::NotMet { binding }, None) => {
             let named: Vec<String> = binding.iter().map(ToString::to_string).collect();
             let binds = match named.len() {

@@ -88,6 +88,9 @@ pub(crate) fn least() -> PlanReport {
         classes: Vec::new(),
         confusion: Vec::new(),
         latency: Vec::new(),
+        promise: None,
+        reliability: Vec::new(),
+        honest: None,
         checks: Vec::new(),
     }
 }
