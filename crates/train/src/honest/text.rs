@@ -101,9 +101,11 @@ impl HonestReport {
         )?;
         let (drop, share) = ("F1 drop", "share");
         writeln!(f, "{:<26} {drop:>9} {share:>7} {:>17} {share:>7}", "field", "answers changed")?;
-        for (title, list) in
-            [("", &fields.top), ("of identity groups not masked:", &fields.identity)]
-        {
+        for (title, list) in [
+            ("", &fields.top),
+            ("identity groups not masked", &fields.identity),
+            ("the same on the random split", &self.random_fields.identity),
+        ] {
             if !title.is_empty() && !list.is_empty() {
                 writeln!(f, "{title}")?;
             }
@@ -146,8 +148,8 @@ fn duplicate_line(
 ) -> fmt::Result {
     writeln!(
         f,
-        "{name}: {} of {} test flows ({:.1}%) equal a training flow; {} of these equal one with \
-         another\nlabel, {} such ones only",
+        "{name}: {} of {} test flows ({:.1}%) equal a training flow;\n{} of these equal one with \
+         another label, {} such ones only",
         duplicates.duplicates,
         duplicates.test_flows,
         duplicates.share() * 100.0,
