@@ -176,7 +176,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) trainer: TrainerArgs,
     /// Leave out the honest evaluation of the best single model: other masks and splits, duplicates,
-    /// neighbours, intervals. It takes about as long as training that model four times
+    /// neighbours, intervals. It trains that model up to four more times, on what it sees unmasked too
     #[arg(long)]
     pub(crate) no_honest: bool,
     /// Also train each kind of model at each of --depths and print how good each is alone
