@@ -59,6 +59,7 @@ fn cascade(bundle: &Bundle, gates: bool) -> Arc<Cascade> {
         features: Features::new(stage.features.spec()).unwrap(),
         gate: Gate::never(),
         wait_ns: stage.wait_ns,
+        wants_window: stage.wants_window,
         lane: 0,
     };
     let stages = bundle.cascade.stages().iter().map(open).collect();

@@ -56,7 +56,8 @@ fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
         layout: HeaderLayout::new(&args.features.headers),
         masks: args.features.masks()?.into_iter().collect(),
         wait_ms: args.features.wait_ms,
-        flows: config.engine.flows,
+        window_packets: args.window_packets,
+        flows: args.features.flows(config.engine.flows),
         params,
         measure: args.measure,
         granularity: match args.thresholds {

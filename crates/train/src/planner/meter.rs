@@ -151,8 +151,14 @@ impl Meter {
         wall: &mut dyn FnMut() -> u64,
     ) -> (u64, u64) {
         let features = Features::new(spec).expect("the candidate was trained on them");
-        let stage =
-            Stage { name: "measured".to_owned(), features, gate: Gate::never(), wait_ns, lane: 0 };
+        let stage = Stage {
+            name: "measured".to_owned(),
+            features,
+            gate: Gate::never(),
+            wait_ns,
+            wants_window: false,
+            lane: 0,
+        };
         let cascade = Cascade::new(vec![stage], self.labels.clone()).expect("a stage is a cascade");
         let config = EngineConfig { flows: self.flows, ..EngineConfig::default() };
         let mut engine = Engine::new(Arc::new(cascade), config);
