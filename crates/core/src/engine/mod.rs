@@ -403,21 +403,14 @@ impl Engine {
             at = at.max(entry.last_at);
             let is_over = entry.leaves_at(&self.config.flows) < at;
             if !is_over && !entry.is_new_connection(parsed) {
-                let id = if self.leaves_window(id, at) { self.next_window(id, at) } else { id };
+                if self.config.flows.window_ns != NO_WINDOW {
+                    return (self.in_window(id, at), at);
+                }
                 return (id, at);
             }
             self.end_flow(id, Reason::Ended, at);
         }
         (self.begin_flow(parsed, sighting.tag, at), at)
-    }
-
-    /// Whether a packet of the flow that arrived at `at` lies behind the window of the last one.
-    #[inline]
-    fn leaves_window(&self, id: u32, at: u64) -> bool {
-        let (window_ns, entry) = (self.config.flows.window_ns, &self.table[id]);
-        window_ns != NO_WINDOW
-            && !entry.is_closed()
-            && at >= entry.window_end(entry.last_at, window_ns)
     }
 
     fn begin_flow(&mut self, parsed: &Parsed, tag: Tag, at: u64) -> u32 {
