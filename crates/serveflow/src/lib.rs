@@ -7,8 +7,13 @@
 pub mod bench;
 pub mod config;
 pub mod lanes;
+mod page;
 pub mod patient;
+pub mod plan_page;
+pub mod plan_text;
+mod plan_words;
 pub mod scaling;
+pub mod spell;
 pub mod summary;
 pub mod table;
 pub mod workers;

@@ -3,10 +3,13 @@
 
 pub mod calibrate;
 pub mod evaluate;
+pub mod honest;
 pub mod labels;
 pub mod metrics;
 pub mod pipeline;
 pub mod planner;
+pub mod promise;
 pub mod random;
 pub mod record;
+pub mod reliability;
 pub mod trees;

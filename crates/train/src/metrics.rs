@@ -43,8 +43,16 @@ impl Confusion {
     /// # Panics
     /// When a label is out of range.
     pub fn add(&mut self, truth: u16, answer: Option<u16>) {
+        self.add_times(truth, answer, 1);
+    }
+
+    /// Counts a number of flows.
+    ///
+    /// # Panics
+    /// When a label is out of range.
+    pub fn add_times(&mut self, truth: u16, answer: Option<u16>, flows: u64) {
         let column = answer.map_or(self.classes, usize::from);
-        self.counts[usize::from(truth) * (self.classes + 1) + column] += 1;
+        self.counts[usize::from(truth) * (self.classes + 1) + column] += flows;
     }
 
     /// Moves a flow of class `truth` from one answer to another.

@@ -3,7 +3,7 @@
 //! Training and serving rows cannot differ, because they come from the same engine, the same
 //! encoders and the same flow rules; only the lane is another one, and no gate ever accepts.
 
-use crate::labels::{FileLabels, LabelBook, Split};
+use crate::labels::{Capture, FileLabels, LabelBook, Split};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::deferral::FlowFacts;
@@ -30,8 +30,8 @@ pub struct RecordPlan {
     pub specs: Vec<FeatureSpec>,
     /// Longest wait for the packets, nanoseconds after the flow's first.
     pub wait_ns: u64,
-    /// Whether the last spec's row is the window's: it is asked when the window ends.
-    pub ends_with_window: bool,
+    /// How many of the last specs are of the window: asked when it ends.
+    pub of_window: usize,
     /// Flow rules.
     pub flows: FlowConfig,
 }
@@ -47,6 +47,8 @@ pub struct FlowInfo {
     pub packets: u16,
     /// Index of its capture in the book's order.
     pub file: usize,
+    /// The capture that it comes from: the one its table names, else its file.
+    pub capture: Capture,
     /// Index of its label in the book; `None` when it is not labelled.
     pub label: Option<u16>,
     /// The part of the data it belongs to.
@@ -179,7 +181,7 @@ pub fn recording_cascade(plan: &RecordPlan) -> Result<Cascade, RecordError> {
         let features = Features::new(spec).map_err(RecordError::Features)?;
         let name = format!("record@{}", spec.packets);
         let gate = Gate::never();
-        let wants_window = plan.ends_with_window && index + 1 == plan.specs.len();
+        let wants_window = index + plan.of_window >= plan.specs.len();
         let wait_ns = if wants_window { u64::MAX } else { plan.wait_ns };
         stages.push(Stage { name, features, gate, wait_ns, wants_window, lane: 0 });
     }
@@ -271,6 +273,9 @@ fn join(
             first_ns: verdict.first_ns,
             packets: verdict.answer.map_or(0, |answer| answer.packets),
             file,
+            capture: labelled
+                .and_then(|labelled| labelled.source)
+                .map_or(Capture::File(file), Capture::Source),
             label: labelled.map(|labelled| labelled.label),
             split: labelled.and_then(|labelled| labelled.split).unwrap_or(by_time(order, count)),
         });

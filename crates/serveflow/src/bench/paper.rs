@@ -8,7 +8,7 @@ use super::contender::Contender;
 use super::figures::{Limits, Machine, RunFigures, TrafficFigures};
 use super::load::{Load, LoadError, Mode, Traffic, run};
 use super::queue::QueueSpec;
-use super::text::{grouped, time};
+use crate::spell::{grouped, time};
 use serde::Serialize;
 use serveflow_core::verdict::Reason;
 use std::fmt::Write;

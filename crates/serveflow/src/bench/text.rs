@@ -2,6 +2,7 @@
 
 use super::figures::{RunFigures, TrafficFigures, TrafficReport};
 use super::latency::LatencyFigures;
+use crate::spell::time;
 use std::fmt::Write;
 
 /// What was sent, in a line or two.
@@ -152,33 +153,6 @@ fn latency(figures: &LatencyFigures) -> String {
     format!("{} ({} flows)", parts.join(", "), figures.count)
 }
 
-/// A time in the unit that suits it.
-#[must_use]
-pub fn time(us: f64) -> String {
-    match us {
-        us if us < 1.0 => format!("{:.0} ns", us * 1e3),
-        us if us < 100.0 => format!("{us:.1} us"),
-        us if us < 1e3 => format!("{us:.0} us"),
-        us if us < 1e5 => format!("{:.1} ms", us / 1e3),
-        us if us < 1e6 => format!("{:.0} ms", us / 1e3),
-        us => format!("{:.1} s", us / 1e6),
-    }
-}
-
-/// A whole number with commas.
-#[must_use]
-pub fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A line for each run.
 fn table(runs: &[RunFigures]) -> String {
     let mut text = format!(
@@ -229,19 +203,4 @@ fn table(runs: &[RunFigures]) -> String {
     let same = runs.iter().all(|run| run.accounts.balanced);
     let _ = writeln!(text, "accounts of all runs add up: {}", if same { "yes" } else { "no" });
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_spelled_for_readers() {
-        assert_eq!(
-            [0.0, 999.4, 1000.0, 1_234_567.0].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
-        let times = [0.5, 12.34, 250.0, 1234.0, 123_456.0, 2_500_000.0].map(time);
-        assert_eq!(times, ["500 ns", "12.3 us", "250 us", "1.2 ms", "123 ms", "2.5 s"]);
-    }
 }

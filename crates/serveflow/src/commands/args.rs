@@ -2,6 +2,7 @@
 
 use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
 use super::bench::packets::BenchPacketsArgs;
+use super::plan_args::{PoolArgs, WishArgs};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::FlowConfig;
@@ -38,8 +39,10 @@ Exit codes:
 pub(crate) enum Command {
     /// Replay the sample that ships with the project through its cascade
     Demo(DemoArgs),
-    /// Train a cascade from labelled captures
-    Train(TrainArgs),
+    /// Train models from labelled captures and plan a cascade of them
+    Train(Box<TrainArgs>),
+    /// Plan anew from the models of an earlier training: other objective, limits or rule
+    Replan(ReplanArgs),
     /// Name the flows of captures
     Run(RunArgs),
     /// Measure a cascade on labelled captures
@@ -113,7 +116,7 @@ pub(crate) struct FeatureArgs {
 const MOST_MS: u64 = u64::MAX / 1_000_000;
 
 /// A number that a plan can hold: TOML's integers have a sign.
-fn plan_number() -> RangedU64ValueParser {
+pub(crate) fn plan_number() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(..=i64::MAX as u64)
 }
 
@@ -152,6 +155,7 @@ impl FeatureArgs {
 #[command(after_help = "\
 Examples:
   serveflow train --captures data/app_protocol --labels data/app_protocol/labels.csv --out bundle
+  serveflow train --captures captures --out bundle --p99-ms 1000 --flows-per-s 400000 --cores 2
   serveflow train --captures captures --out bundle --stages tree@1,boosted@3 --max-loss 0.01
   serveflow train --captures captures --out bundle --compare --depths 1,5,10")]
 pub(crate) struct TrainArgs {
@@ -161,28 +165,26 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) out: PathBuf,
     /// The cascade: KIND@PACKETS in the order they are asked; kinds are tree, forest, boosted.
-    /// KIND@window is asked when the window of --window-ms ends, with its first --window-packets packets
-    #[arg(long, value_delimiter = ',', default_value = "tree@1,boosted@1,boosted@10")]
-    pub(crate) stages: Vec<Tier>,
+    /// KIND@window is asked when the window of --window-ms ends, with its first --window-packets packets;
+    /// auto searches it among the candidates
+    #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = stage)]
+    pub(crate) stages: Vec<StageArg>,
     /// Most packets of a window that KIND@window sees
     #[arg(long, value_name = "PACKETS", default_value_t = WINDOW_PACKETS)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..i64::from(Tier::WINDOW)))]
     pub(crate) window_packets: u16,
     #[command(flatten)]
     pub(crate) features: FeatureArgs,
-    /// Calibrate gates so that macro-F1 on the calibration split is at most this much below the
-    /// last stage alone
-    #[arg(long, value_name = "F1", default_value_t = 0.005, conflicts_with = "escalate")]
-    #[arg(value_parser = share)]
-    pub(crate) max_loss: f64,
-    /// Calibrate gates so that this share of the flows reaches the last stage
-    #[arg(long, value_name = "SHARE", value_parser = share)]
-    pub(crate) escalate: Option<f64>,
-    /// How gates measure doubt: least_confidence, margin or entropy
-    #[arg(long, default_value = "least_confidence", value_parser = measure)]
-    pub(crate) measure: Measure,
-    /// One threshold per gate, or one per gate and predicted class
-    #[arg(long, value_enum, default_value_t = Thresholds::PerClass)]
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    /// Threshold gates on the doubt of each answer in place of a planned rule, for --stages that are
+    /// given: least_confidence, margin or entropy
+    #[arg(long, value_parser = measure, conflicts_with = "rule")]
+    pub(crate) measure: Option<Measure>,
+    /// With --measure: one threshold per gate, or one per gate and predicted class
+    #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "measure")]
     pub(crate) thresholds: Thresholds,
     /// Longest time that scoring a full batch may hold up the packet path, microseconds. A stage that
     /// was measured to take longer is put on a thread of its own (lane = "thread" in the plan).
@@ -192,13 +194,55 @@ pub(crate) struct TrainArgs {
     pub(crate) inline_budget_us: u64,
     #[command(flatten)]
     pub(crate) trainer: TrainerArgs,
+    /// Leave out the honest evaluation of the best single model: other masks and splits, duplicates,
+    /// neighbours, intervals. It takes about as long as training that model four times
+    #[arg(long)]
+    pub(crate) no_honest: bool,
     /// Also train each kind of model at each of --depths and print how good each is alone
     #[arg(long)]
     pub(crate) compare: bool,
-    /// Packet depths of --compare
+    /// Packet depths of candidates, and of --compare
     #[arg(long, value_delimiter = ',', default_value = "1,2,3,5,10", value_name = "PACKETS")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) depths: Vec<u16>,
+}
+
+/// A stage of a cascade that is given, or that it is to be searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StageArg {
+    /// Searched.
+    Auto,
+    /// Given.
+    Tier(Tier),
+}
+
+fn stage(text: &str) -> Result<StageArg, String> {
+    if text == "auto" { Ok(StageArg::Auto) } else { text.parse().map(StageArg::Tier) }
+}
+
+/// `serveflow replan`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow replan --bundle bundle --out cheaper --objective cpu
+  serveflow replan --bundle bundle --out sooner --max-loss 0.02 --p99-ms 500
+  serveflow replan --bundle bundle --out given --stages tree@1,boosted@10")]
+pub(crate) struct ReplanArgs {
+    /// The bundle, with the candidates that train left in its folder `pool`
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    /// Where the new bundle goes: a directory, made if need be
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) out: PathBuf,
+    /// The cascade, by the candidates' names as the report has them; auto searches it
+    #[arg(long, value_delimiter = ',', default_value = "auto")]
+    pub(crate) stages: Vec<String>,
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
+    /// As for train
+    #[arg(long, value_name = "US", default_value_t = 1_000)]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(..=1_000_000_000_000))]
+    pub(crate) inline_budget_us: u64,
 }
 
 /// How many thresholds a gate has.
@@ -247,10 +291,11 @@ pub(crate) struct TrainerArgs {
     /// How flows weigh by their class
     #[arg(long, value_enum, default_value_t = Weights::None)]
     pub(crate) class_weights: Weights,
-    /// Seed of all random choices; the same seed gives the same models and thresholds
+    /// Seed of all random choices; the same seed gives the same models. What a plan rests on is also
+    /// what they were measured to cost
     #[arg(long, default_value_t = 1, value_parser = plan_number())]
     pub(crate) seed: u64,
-    /// Threads to train with [default: all cores]; models and thresholds do not depend on it
+    /// Threads to train with [default: all cores]; models do not depend on it
     #[arg(long)]
     pub(crate) threads: Option<usize>,
 }
@@ -276,7 +321,7 @@ impl From<Weights> for ClassWeights {
     }
 }
 
-fn measure(name: &str) -> Result<Measure, String> {
+pub(crate) fn measure(name: &str) -> Result<Measure, String> {
     let known = || Measure::ALL.map(Measure::name).join(", ");
     Measure::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
 }

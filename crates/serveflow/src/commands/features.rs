@@ -108,7 +108,7 @@ fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan
     let spec = spec(args, args.features.encoders())?;
     let wait_ns = args.features.wait_ms.saturating_mul(MILLISECOND);
     let flows = args.features.flows(engine.flows);
-    Ok(RecordPlan { specs: vec![spec], wait_ns, ends_with_window: false, flows })
+    Ok(RecordPlan { specs: vec![spec], wait_ns, of_window: 0, flows })
 }
 
 /// One flow table for all captures, as `serveflow run` has it.

@@ -7,7 +7,10 @@ mod demo;
 mod evaluate;
 mod features;
 mod inspect;
+mod plan_args;
+mod planned;
 mod progress;
+mod replan;
 mod run;
 mod train;
 
@@ -15,7 +18,9 @@ use anyhow::Context;
 use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
 use clap::CommandFactory;
 use serveflow::config::Typed;
+use serveflow::plan_page::{Section, html};
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
+use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,6 +76,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::demo(&session, &args),
         Command::Features(args) => features::features(&session, &args),
         Command::Train(args) => train::train(&session, &args),
+        Command::Replan(args) => replan::replan(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),
         Command::Inspect(args) => inspect::inspect(&session, &args),
@@ -129,6 +135,27 @@ fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
 fn ended(damaged: &[impl std::fmt::Display]) -> ExitCode {
     damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
     if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
+}
+
+/// Writes a plan's report beside the bundle, and tells of it.
+fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
+    write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
+    let mut text = serveflow::plan_text::text(told);
+    let mut extras = Vec::new();
+    if let Some(honest) = &told.honest {
+        let section = honest.text();
+        text.push_str(&format!("\nHow honest these figures are\n\n{section}"));
+        extras.push(Section { title: "How honest these figures are".to_owned(), text: section });
+    }
+    write_file(&out.join("report.txt"), text.as_bytes())?;
+    write_file(&out.join("report.html"), html(told, &extras).as_bytes())?;
+    session.say(&text);
+    let id = &told.bundle[..16.min(told.bundle.len())];
+    session.say(&format!(
+        "bundle {id} written to {}, report in report.html and report.txt\n",
+        out.display()
+    ));
+    Ok(())
 }
 
 /// Writes a file whole.

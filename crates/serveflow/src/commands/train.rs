@@ -2,37 +2,63 @@
 
 use super::args::{COMPARED_KINDS, Thresholds, TrainArgs};
 use super::progress::Progress;
-use super::{Session, label_book};
+use super::{Session, label_book, planned, publish};
 use anyhow::Context;
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
+use serveflow_core::gate::Measure;
 use serveflow_model::bundle::{self, LanePlan};
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::labels::{LabelBook, Split};
-use serveflow_train::pipeline::{Compared, TierParams, TrainPlan, Trained, compare, train as fit};
+use serveflow_train::pipeline::{
+    Compared, Tier, TierParams, TrainPlan, Trained, compare, train as fit,
+};
+use serveflow_train::record::Dataset;
 use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let book = label_book(&args.labelled)?;
-    let plan = plan(session, args)?;
+    let stages = planned::given(&args.stages)?;
+    let plan = plan(session, args, stages.as_deref().unwrap_or_default())?;
     // Known before the training, not after it.
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot write", args.out.display()))?;
+    let ended = match args.measure {
+        None => {
+            let (damaged, told) = planned::train(session, args, &book, &plan, stages.as_deref())?;
+            publish(session, &args.out, &told)?;
+            super::ended(&damaged)
+        }
+        Some(_) => {
+            anyhow::ensure!(stages.is_some(), "--measure: expected --stages that are given");
+            thresholds(session, args, &book, &plan)?
+        }
+    };
+    if args.compare {
+        super::print(&comparison(session, args, &book, &plan)?)?;
+    }
+    Ok(ended)
+}
+
+/// Trains the given stages and calibrates a threshold for each gate.
+fn thresholds(
+    session: &Session,
+    args: &TrainArgs,
+    book: &LabelBook,
+    plan: &TrainPlan,
+) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new(session);
     let mut wall = || session.wall_ns();
-    let trained = fit(&book, &plan, &mut wall, &mut |step| progress.step(step))?;
+    let trained = fit(book, plan, &mut wall, &mut |step| progress.step(step))?;
     progress.finish();
     let bundle = bundle::write(&args.out, &trained.plan, trained.models.clone())?;
     session.say(&told(&trained));
     session.say(&format!("bundle {} written to {}\n", &bundle.id[..16], args.out.display()));
-    if args.compare {
-        super::print(&comparison(session, args, &book, &plan)?)?;
-    }
     Ok(super::ended(&trained.dataset.damaged))
 }
 
-fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
+fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<TrainPlan> {
     let trainer = &args.trainer;
     let mut params = TierParams::default();
     params.tree.max_depth = trainer.tree_depth;
@@ -51,7 +77,7 @@ fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
     let name = args.labelled.captures.file_name().unwrap_or_default();
     Ok(TrainPlan {
         task: name.to_string_lossy().into_owned(),
-        tiers: args.stages.clone(),
+        tiers: tiers.to_vec(),
         features: args.features.encoders(),
         layout: HeaderLayout::new(&args.features.headers),
         masks: args.features.masks()?.into_iter().collect(),
@@ -59,31 +85,38 @@ fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
         window_packets: args.window_packets,
         flows: args.features.flows(config.engine.flows),
         params,
-        measure: args.measure,
+        measure: args.measure.unwrap_or(Measure::LeastConfidence),
         granularity: match args.thresholds {
             Thresholds::Universal => Granularity::Universal,
             Thresholds::PerClass => Granularity::PerClass,
         },
-        target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
-        lanes: lane_rule(args, config.engine.batch_rows),
+        target: args.wish.escalate.map_or(Target::MaxLoss(args.wish.max_loss), Target::Escalate),
+        lanes: LanePlan {
+            batch_rows: u32::try_from(config.engine.batch_rows).unwrap_or(u32::MAX),
+            budget_ns: args.inline_budget_us.saturating_mul(1_000),
+        },
         seed: trainer.seed,
         threads: trainer.threads.unwrap_or_else(cores).max(1),
     })
 }
 
 /// How lanes are chosen: by the batch that will be served, and the time that it may take.
-fn lane_rule(args: &TrainArgs, batch_rows: usize) -> LanePlan {
-    LanePlan {
-        batch_rows: u32::try_from(batch_rows).unwrap_or(u32::MAX),
-        budget_ns: args.inline_budget_us.saturating_mul(1_000),
-    }
+pub(crate) fn lane_rule(
+    budget_us: u64,
+    session: &Session,
+    plan: &TrainPlan,
+) -> anyhow::Result<LanePlan> {
+    let config = session.typed.check(&plan.flows)?;
+    Ok(LanePlan {
+        batch_rows: u32::try_from(config.engine.batch_rows).unwrap_or(u32::MAX),
+        budget_ns: budget_us.saturating_mul(1_000),
+    })
 }
 
-/// What was trained, in words.
-fn told(trained: &Trained) -> String {
-    let dataset = &trained.dataset;
+/// What was recorded, in words.
+pub(crate) fn recorded(dataset: &Dataset) -> String {
     let count = |split| dataset.split(split).len();
-    let mut text = format!(
+    format!(
         "{} flows with {} labels: {} train, {} val, {} test; {} unlabelled, {} listed but not met\n",
         dataset.flows.len(),
         dataset.labels.len(),
@@ -92,7 +125,12 @@ fn told(trained: &Trained) -> String {
         count(Split::Test),
         dataset.flows.iter().filter(|flow| flow.label.is_none()).count(),
         dataset.missing
-    );
+    )
+}
+
+/// What was trained, in words.
+fn told(trained: &Trained) -> String {
+    let mut text = recorded(&trained.dataset);
     for (stage, escalated) in trained.plan.stages.iter().zip(&trained.calibrated.escalated) {
         let _ = writeln!(text, "{}: {:.1}% of val passed on", stage.name, escalated * 100.0);
     }

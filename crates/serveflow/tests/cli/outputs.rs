@@ -122,8 +122,11 @@ fn provisional_verdicts_come_beside_the_final_ones() {
         Some("boosted@1") => 1,
         _ => 2,
     };
-    let left: usize = finals.iter().map(stage).sum();
-    assert_eq!(early.len(), left);
+    // A gate may send a flow past a stage, but never back.
+    for verdict in &finals {
+        let told = early.iter().filter(|early| early["flow"] == verdict["flow"]).count();
+        assert!(told <= stage(verdict) && (told > 0) == (stage(verdict) > 0), "{verdict}");
+    }
     let order = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut decided = std::collections::HashSet::new();
     for verdict in order {

@@ -16,6 +16,28 @@ pub struct Labelled {
     pub label: u16,
     /// The part of the data it belongs to; `None` leaves it to the time order in its capture.
     pub split: Option<Split>,
+    /// Number of the capture that it was cut from, where the table names one that is not its file.
+    pub source: Option<u32>,
+}
+
+/// The capture that a flow comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Capture {
+    /// The one that the label table's `source_capture` names, by number.
+    Source(u32),
+    /// The file it was read from, by index in the book's order.
+    File(usize),
+}
+
+impl Capture {
+    /// A number of its own.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Source(number) => 2 * number,
+            Self::File(index) => 2 * index as u32 + 1,
+        }
+    }
 }
 
 /// The labels of one capture's flows.
@@ -83,9 +105,16 @@ pub struct LabelBook {
 pub(super) struct Writer {
     names: BTreeMap<String, u16>,
     files: BTreeMap<PathBuf, FileLabels>,
+    sources: BTreeMap<[String; 2], u32>,
 }
 
 impl Writer {
+    /// A number for a capture that flows were cut from, by its name and its origin's.
+    pub(super) fn source(&mut self, name: [&str; 2]) -> u32 {
+        let next = self.sources.len() as u32;
+        *self.sources.entry(name.map(str::to_owned)).or_insert(next)
+    }
+
     /// A provisional index for a label; what is beyond the most labels is refused at the end.
     pub(super) fn label(&mut self, name: &str) -> u16 {
         if let Some(&index) = self.names.get(name) {
@@ -113,7 +142,7 @@ impl Writer {
         let FileLabels::Flows(flows) = file else { return false };
         let listed = flows.entry(key).or_default();
         if let Some((_, earlier)) = listed.iter().find(|(at, _)| *at == first_us) {
-            return *earlier == labelled;
+            return (earlier.label, earlier.split) == (labelled.label, labelled.split);
         }
         listed.push((first_us, labelled));
         true

@@ -27,7 +27,7 @@ pub fn by_path(captures: &Path) -> Result<LabelBook, LabelError> {
         let (label, split) = place(inside);
         listing.push_str(&format!("{}\t{label}\n", inside.display()));
         let label = book.label(&label);
-        book.whole(file.clone(), Labelled { label, split });
+        book.whole(file.clone(), Labelled { label, split, source: None });
     }
     if book.is_empty() {
         return Err(LabelError::Nothing {

@@ -9,7 +9,7 @@ mod folders;
 mod pcapml;
 mod table;
 
-pub use book::{FileLabels, LabelBook, Labelled};
+pub use book::{Capture, FileLabels, LabelBook, Labelled};
 pub use error::LabelError;
 pub use folders::by_path;
 pub use pcapml::from_comments;

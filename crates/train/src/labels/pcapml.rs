@@ -37,7 +37,7 @@ fn note_labels(batch: &Batch, file: &Path, book: &mut Writer) {
     for (index, packet) in batch.iter().enumerate() {
         let Some(name) = batch.note(index).and_then(label) else { continue };
         let Ok(parsed) = parse::parse(&packet, false) else { continue };
-        let labelled = Labelled { label: book.label(name), split: None };
+        let labelled = Labelled { label: book.label(name), split: None, source: None };
         book.packet(file.to_owned(), parsed.key, packet.ts_ns / 1000, labelled);
     }
 }

@@ -119,7 +119,7 @@ impl TrainPlan {
         RecordPlan {
             specs: depths.iter().map(|&packets| self.spec(packets)).collect(),
             wait_ns: self.wait_ms.saturating_mul(MILLISECOND),
-            ends_with_window: depths.last() == Some(&Tier::WINDOW),
+            of_window: depths.iter().filter(|&&depth| depth == Tier::WINDOW).count(),
             flows: self.flows,
         }
     }
@@ -233,7 +233,7 @@ pub fn train(
     progress: &mut dyn FnMut(Step),
 ) -> Result<Trained, PipelineError> {
     check_order(&plan.tiers)?;
-    check_window(plan)?;
+    check_window(plan, &plan.tiers)?;
     let depths = TrainPlan::depths(&plan.tiers);
     let files = book.files.len();
     let recorded = record(book, &plan.recording(&depths), &mut |done| {
@@ -284,8 +284,8 @@ fn check_order(tiers: &[Tier]) -> Result<(), PipelineError> {
 }
 
 /// Holds tiers that want the window to the flow rules and to the tiers before them.
-fn check_window(plan: &TrainPlan) -> Result<(), PipelineError> {
-    let Some(&tier) = plan.tiers.iter().find(|tier| tier.packets == Tier::WINDOW) else {
+pub(crate) fn check_window(plan: &TrainPlan, tiers: &[Tier]) -> Result<(), PipelineError> {
+    let Some(&tier) = tiers.iter().find(|tier| tier.packets == Tier::WINDOW) else {
         return Ok(());
     };
     let refused = |expected| Err(PipelineError::Window { tier, expected });
@@ -293,7 +293,7 @@ fn check_window(plan: &TrainPlan) -> Result<(), PipelineError> {
         return refused("flows to be cut into windows (window_ms), found none");
     }
     let most = |other: &Tier| other.packets != Tier::WINDOW && other.packets > plan.window_packets;
-    if plan.window_packets == 0 || plan.tiers.iter().any(most) {
+    if plan.window_packets == 0 || tiers.iter().any(most) {
         return refused("at least as many packets of a window as the stages before it want");
     }
     Ok(())

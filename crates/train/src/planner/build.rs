@@ -4,8 +4,8 @@ use super::meter::Meter;
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe};
 use crate::labels::{LabelBook, Split};
 use crate::pipeline::{
-    Kind, PipelineError, Step, TierData, TierParams, TrainPlan, cost, filled, parameters,
-    train_tier,
+    Kind, PipelineError, Step, TierData, TierParams, TrainPlan, check_window, cost, filled,
+    parameters, train_tier,
 };
 use crate::record::{Dataset, record};
 use serveflow_core::features::{FeatureSpec, Mask};
@@ -45,6 +45,9 @@ pub struct PoolPlan {
     pub recipes: Vec<Recipe>,
     /// Sets of encoders that recipes name by index; the first is the plan's own.
     pub features: Vec<Vec<String>>,
+    /// Parts of the training captures, each of which is also answered by models that were trained on the
+    /// others: these answers make calibration flows of training flows. Below 2 there are none.
+    pub cross_fit: usize,
     /// Wall time after which no further candidate is trained, nanoseconds; the first two always are.
     pub budget_ns: Option<u64>,
 }
@@ -72,10 +75,13 @@ pub fn build(
     wall: &mut dyn FnMut() -> u64,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Built, PipelineError> {
+    let tiers: Vec<_> = wanted.recipes.iter().map(Recipe::tier).collect();
+    check_window(plan, &tiers)?;
     let started = wall();
     let mut meter = None;
     let mut candidates = Vec::new();
     let mut models = BTreeMap::new();
+    let mut parts: Option<Vec<Vec<usize>>> = None;
     let mut left_out = Vec::new();
     let mut first = None;
     for (wait_ms, features) in groups(&wanted.recipes) {
@@ -85,10 +91,13 @@ pub fn build(
             .copied()
             .filter(|r| (r.wait_ms, r.features) == (wait_ms, features))
             .collect();
-        let group = Group::record(book, plan, wanted, &own, progress)?;
+        let mut group = Group::record(book, plan, wanted, &own, progress)?;
+        group.parts = parts
+            .get_or_insert_with(|| by_capture(&group.dataset, &group.train, wanted.cross_fit))
+            .clone();
         let meter =
             meter.get_or_insert_with(|| Meter::new(book, &group.dataset.labels, plan.flows, wall));
-        let mut trained: BTreeMap<Recipe, (Forest, u64)> = BTreeMap::new();
+        let mut trained: BTreeMap<Recipe, Grown> = BTreeMap::new();
         for recipe in own {
             let is_late = wanted.budget_ns.is_some_and(|most| wall() - started > most);
             let whole = Recipe { size: None, ..recipe };
@@ -96,10 +105,9 @@ pub fn build(
                 left_out.push(recipe.name(plan.wait_ms));
                 continue;
             }
-            let (forest, train_ns) =
-                group.forest(plan, recipe, &mut trained, (shelf, wall, progress))?;
-            let candidate = group.candidate(plan, recipe, &forest, train_ns, (meter, wall));
-            models.insert(candidate.file.clone(), forest.to_json());
+            let grown = group.grown(plan, recipe, &mut trained, (shelf, wall, progress))?;
+            let candidate = group.candidate(plan, recipe, &grown, (meter, wall));
+            models.insert(candidate.file.clone(), grown.forest.to_json());
             candidates.push(candidate);
         }
         first.get_or_insert(group);
@@ -126,7 +134,36 @@ struct Group {
     test: Vec<usize>,
     params: TierParams,
     wait_ns: u64,
+    /// Training flows, parted by capture.
+    parts: Vec<Vec<usize>>,
     data: BTreeMap<u16, TierData>,
+}
+
+/// A trained model, and those that did not see one part of the training captures each.
+#[derive(Clone, Debug)]
+struct Grown {
+    forest: Forest,
+    blind: Vec<Forest>,
+    train_ns: u64,
+}
+
+/// Parts flows by capture into parts of about one size: the largest capture goes to the smallest part.
+fn by_capture(dataset: &Dataset, flows: &[usize], count: usize) -> Vec<Vec<usize>> {
+    let mut captures: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for &flow in flows {
+        captures.entry(dataset.flows[flow].capture.number()).or_default().push(flow);
+    }
+    if count < 2 || captures.len() < count {
+        return Vec::new();
+    }
+    let mut captures: Vec<(u32, Vec<usize>)> = captures.into_iter().collect();
+    captures.sort_by_key(|(capture, own)| (std::cmp::Reverse(own.len()), *capture));
+    let mut parts = vec![Vec::new(); count];
+    for (_, own) in captures {
+        let smallest = parts.iter_mut().min_by_key(|part| part.len());
+        smallest.expect("there are parts").extend(own);
+    }
+    parts
 }
 
 /// What training needs beside data: where models are kept, the clock, whom to tell.
@@ -160,55 +197,90 @@ impl Group {
             data.insert(packets, made);
         }
         let wait_ns = plan.wait_ms.saturating_mul(MILLISECOND);
-        Ok(Self { dataset, depths, train, val, test, params, wait_ns, data })
+        let parts = Vec::new();
+        Ok(Self { dataset, depths, train, val, test, params, wait_ns, parts, data })
     }
 
-    /// A recipe's model: kept from before, cut from a larger one, or trained.
+    /// A recipe's models: kept from before, cut from larger ones, or trained.
+    fn grown(
+        &self,
+        plan: &TrainPlan,
+        recipe: Recipe,
+        trained: &mut BTreeMap<Recipe, Grown>,
+        (shelf, wall, progress): Helpers<'_>,
+    ) -> Result<Grown, PipelineError> {
+        let whole = Recipe { size: None, ..recipe };
+        let known = trained.get(&whole).map(|grown| Grown { train_ns: 0, ..grown.clone() });
+        let grown = match known {
+            Some(grown) => grown,
+            None => {
+                let started = wall();
+                let forest = self.forest(plan, whole, None, (&mut *shelf, &mut *wall, progress))?;
+                let train_ns = wall() - started;
+                let blind = (0..self.parts.len()).map(|part| {
+                    self.forest(plan, whole, Some(part), (&mut *shelf, &mut *wall, progress))
+                });
+                let grown = Grown { blind: blind.collect::<Result<_, _>>()?, forest, train_ns };
+                trained.insert(whole, grown.clone());
+                grown
+            }
+        };
+        let Some(size) = recipe.size else { return Ok(grown) };
+        let blind = grown.blind.iter().map(|forest| cut(forest, size)).collect();
+        Ok(Grown { forest: cut(&grown.forest, size), blind, ..grown })
+    }
+
+    /// A model of all training flows, or of those outside of a part.
     fn forest(
         &self,
         plan: &TrainPlan,
         recipe: Recipe,
-        trained: &mut BTreeMap<Recipe, (Forest, u64)>,
-        (shelf, wall, progress): Helpers<'_>,
-    ) -> Result<(Forest, u64), PipelineError> {
-        let whole = Recipe { size: None, ..recipe };
-        let (forest, train_ns) = match trained.get(&whole) {
-            Some((forest, _)) => (forest.clone(), 0),
-            None => {
-                let key = self.key(plan, whole);
-                let kept = shelf.get(&key).and_then(|json| Forest::from_json(&json).ok());
-                let started = wall();
-                let forest = match kept {
-                    Some(forest) => forest,
-                    None => {
-                        let tier = recipe.tier();
-                        let data = &self.data[&recipe.packets];
-                        let forest = train_tier(recipe.kind, data, &self.params, &mut |done| {
-                            progress(Step::Training(tier, done));
-                        });
-                        let forest =
-                            forest.map_err(|source| PipelineError::Train { tier, source })?;
-                        shelf.put(&key, &forest.to_json());
-                        forest
-                    }
-                };
-                let train_ns = wall() - started;
-                trained.insert(whole, (forest.clone(), train_ns));
-                (forest, train_ns)
+        part: Option<usize>,
+        (shelf, _, progress): Helpers<'_>,
+    ) -> Result<Forest, PipelineError> {
+        let failed = |source| PipelineError::Train { tier: recipe.tier(), source };
+        let own: Vec<usize> = match part {
+            None => self.train.clone(),
+            Some(part) => {
+                let others = (0..self.parts.len()).filter(|&other| other != part);
+                others.flat_map(|other| self.parts[other].iter().copied()).collect()
             }
         };
-        Ok((recipe.size.map_or_else(|| forest.clone(), |size| cut(&forest, size)), train_ns))
+        let key = self.key(plan, recipe, &own);
+        if let Some(kept) = shelf.get(&key).and_then(|json| Forest::from_json(&json).ok()) {
+            return Ok(kept);
+        }
+        let rest;
+        let data = match part {
+            None => &self.data[&recipe.packets],
+            Some(_) => {
+                let stage = self.stage(recipe);
+                let weights = self.params.class_weights;
+                rest = TierData::new(&self.dataset, stage, &own, &self.val, weights);
+                rest.as_ref().map_err(|error| failed(error.clone()))?
+            }
+        };
+        let forest = train_tier(recipe.kind, data, &self.params, &mut |done| {
+            progress(Step::Training(recipe.tier(), done));
+        });
+        let forest = forest.map_err(failed)?;
+        shelf.put(&key, &forest.to_json());
+        Ok(forest)
+    }
+
+    fn stage(&self, recipe: Recipe) -> usize {
+        self.depths.binary_search(&recipe.packets).expect("it was recorded")
     }
 
     /// All that decides a model, hashed: flows, rows, recipe and parameters.
-    fn key(&self, plan: &TrainPlan, recipe: Recipe) -> String {
-        let stage = self.depths.binary_search(&recipe.packets).expect("it was recorded");
+    fn key(&self, plan: &TrainPlan, recipe: Recipe, own: &[usize]) -> String {
+        let stage = self.stage(recipe);
         let params = parameters(plan);
         let mut told = format!("{} {:?} {params:?}", env!("CARGO_PKG_VERSION"), recipe.kind);
         told.push_str(&format!("{:?} seed {}", self.dataset.specs[stage], plan.seed));
         let rows = &self.dataset.rows[stage];
         let mut bytes = told.into_bytes();
-        for &flow in self.train.iter().chain(&self.val) {
+        for &flow in own.iter().chain(&self.val) {
             let info = &self.dataset.flows[flow];
             bytes.extend(info.label.unwrap_or(u16::MAX).to_le_bytes());
             rows.words(flow).iter().for_each(|word| bytes.extend(word.to_le_bytes()));
@@ -217,23 +289,30 @@ impl Group {
         sha256(&bytes)
     }
 
+    /// The calibration flows: those of the split, then training flows as blind models answered them.
+    fn calibration(&self) -> Vec<usize> {
+        self.val.iter().chain(self.parts.iter().flatten()).copied().collect()
+    }
+
     fn candidate(
         &self,
         plan: &TrainPlan,
         recipe: Recipe,
-        forest: &Forest,
-        train_ns: u64,
+        grown: &Grown,
         (meter, wall): (&mut Meter, &mut dyn FnMut() -> u64),
     ) -> Candidate {
-        let stage = self.depths.binary_search(&recipe.packets).expect("it was recorded");
-        let bound = BoundForest::new(forest);
-        let answers = |flows: &[usize]| {
+        let stage = self.stage(recipe);
+        let bound = BoundForest::new(&grown.forest);
+        let answers = |model: &BoundForest, flows: &[usize]| {
             let mut scores = Scores::default();
-            bound.score(&self.dataset.rows_of(stage, flows), &mut scores);
+            model.score(&self.dataset.rows_of(stage, flows), &mut scores);
             let facts: Vec<_> = flows.iter().map(|&flow| self.dataset.facts[stage][flow]).collect();
             Answers::new(&scores, &facts)
         };
-        let (val, test) = (answers(&self.val), answers(&self.test));
+        let (mut val, test) = (answers(&bound, &self.val), answers(&bound, &self.test));
+        for (forest, part) in grown.blind.iter().zip(&self.parts) {
+            val.append(answers(&BoundForest::new(forest), part));
+        }
         let scored = cost(&bound, &self.data[&recipe.packets].val_rows, wall);
         let spec: &FeatureSpec = &self.dataset.specs[stage];
         let model: Arc<dyn Model> = Arc::new(bound);
@@ -246,7 +325,7 @@ impl Group {
             cost: scored,
             engine_ns: metered.engine_ns,
             compute_ns: metered.compute_ns,
-            train_ns,
+            train_ns: grown.train_ns,
             val,
             test,
         }
@@ -264,7 +343,7 @@ impl Group {
         let dataset = &self.dataset;
         let flows = |own: &[usize]| Flows {
             truth: dataset.labels_of(own),
-            capture: own.iter().map(|&flow| dataset.flows[flow].file as u32).collect(),
+            capture: own.iter().map(|&flow| dataset.flows[flow].capture.number()).collect(),
         };
         let counts = |split: Split| (split.name().to_owned(), dataset.split(split).len() as u64);
         Pool {
@@ -281,9 +360,11 @@ impl Group {
                 .collect(),
             masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
             wait_ms: plan.wait_ms,
+            window_packets: plan.window_packets,
             packets_per_flow: meter.packets_per_flow,
             idle_flow_ns: meter.idle_flow_ns,
-            val: flows(&self.val),
+            val: flows(&self.calibration()),
+            unseen: self.val.len(),
             test: flows(&self.test),
             candidates,
             left_out,

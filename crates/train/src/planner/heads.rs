@@ -6,18 +6,25 @@
 //! macro-F1 is what is to be kept.
 //!
 //! A head that is asked about the flows it learned from is too sure. So worth on the calibration flows is
-//! always told by heads that did not see them: the flows are parted into folds, and each fold is judged by
-//! heads of the others. What is served is trained on all.
+//! always told by heads that did not see them, nor any flow of the same capture: the captures are parted
+//! into folds, and each fold is judged by heads of the others. What is served is trained on all.
 
-use super::pool::{Answers, Pool};
+use super::pool::{Answers, Candidate, Pool};
 use crate::random::Random;
 use crate::trees::{BitMatrix, BoostParams, TrainError, TrainSet, train_boosted};
 use serveflow_core::deferral::{OUTCOMES, facts_columns, facts_shape, push_facts, worth};
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::forest::{BoundForest, Forest};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 /// Folds of the calibration flows.
 const FOLDS: usize = 5;
+/// Flows per batch that a head's cost is measured with, flows in all, and rounds.
+const COST_BATCH: usize = 64;
+const COST_FLOWS: usize = 1024;
+const COST_ROUNDS: usize = 3;
 /// Cuts of a fact, at most.
 const CUTS: usize = 31;
 
@@ -30,6 +37,8 @@ pub struct Learned {
     pub test: Vec<f32>,
     /// The head of all calibration flows.
     pub forest: Forest,
+    /// What asking it costs, nanoseconds per flow.
+    pub score_ns: f64,
 }
 
 /// How heads are trained: small, slow, and hard to fool.
@@ -75,7 +84,12 @@ fn weights(truth: &[u16], classes: usize) -> Vec<f32> {
 ///
 /// # Errors
 /// When there are no calibration flows.
-pub fn learn(pool: &Pool, fast: usize, slow: usize, seed: u64) -> Result<Learned, TrainError> {
+pub fn learn(
+    pool: &Pool,
+    (fast, slow): (usize, usize),
+    seed: u64,
+    wall: &dyn Fn() -> u64,
+) -> Result<Learned, TrainError> {
     let classes = pool.classes();
     let (fast, slow) = (&pool.candidates[fast], &pool.candidates[slow]);
     let rows = fact_rows(&fast.val, classes);
@@ -92,7 +106,7 @@ pub fn learn(pool: &Pool, fast: usize, slow: usize, seed: u64) -> Result<Learned
         Ok(train_boosted(&set, None, &head_params(seed), &mut |_| {})?.forest)
     };
     let mut val = vec![0.0; outcomes.len()];
-    for (inside, outside) in folds(outcomes.len(), seed) {
+    for (inside, outside) in folds(&pool.val.capture, seed) {
         let head = fit(&outside)?;
         let mut own = Rows::with_capacity(rows.shape(), inside.len());
         inside.iter().for_each(|&flow| own.push_copy(&rows, flow));
@@ -102,23 +116,87 @@ pub fn learn(pool: &Pool, fast: usize, slow: usize, seed: u64) -> Result<Learned
     }
     let all: Vec<usize> = (0..outcomes.len()).collect();
     let forest = fit(&all)?;
+    let score_ns = head_ns(&forest, fast, classes, wall);
     let test = worths(&forest, &fact_rows(&fast.test, classes));
-    Ok(Learned { val, test, forest })
+    Ok(Learned { val, test, forest, score_ns })
 }
 
-/// Each fold, and the flows outside of it; neither is empty if there are two flows.
-fn folds(flows: usize, seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
-    let mut random = Random::new(&[seed, 77]);
-    let mut order: Vec<usize> = (0..flows).collect();
-    random.choose(&mut order, flows);
-    let fold = |index: usize| {
-        let own = |place: &usize| place % FOLDS == index;
-        let pick = |inside: bool| {
-            (0..flows).filter(|place| own(place) == inside).map(|place| order[place]).collect()
-        };
-        (pick(true), pick(false))
+/// What a head costs in batches as they occur, facts put together included, nanoseconds per flow: the
+/// fastest of a few rounds.
+fn head_ns(head: &Forest, fast: &Candidate, classes: usize, wall: &dyn Fn() -> u64) -> f64 {
+    let (bound, mut scores) = (BoundForest::new(head), Scores::default());
+    let flows = fast.val.facts.len().min(COST_FLOWS);
+    let mut rows = Rows::with_capacity(facts_shape(classes), COST_BATCH);
+    let mut round = || {
+        let started = wall();
+        for flow in 0..flows {
+            push_facts(&mut rows, fast.val.row(flow, classes), &fast.val.facts[flow].0);
+            if rows.len() == COST_BATCH || flow + 1 == flows {
+                bound.score(&rows, &mut scores);
+                rows.clear();
+            }
+        }
+        wall().saturating_sub(started)
     };
-    (0..FOLDS.min(flows)).map(fold).collect()
+    let fastest = (0..COST_ROUNDS).map(|_| round()).min().unwrap_or(0);
+    fastest as f64 / flows.max(1) as f64
+}
+
+/// Each fold, and the flows outside of it, by the capture of each flow: the largest capture goes to the
+/// smallest fold, then the next one. Where there are few captures, flows are parted without them.
+fn folds(captures: &[u32], seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
+    let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
+    captures.iter().for_each(|&capture| *sizes.entry(capture).or_default() += 1);
+    let count = FOLDS.min(captures.len());
+    let mut fold_of = vec![0; captures.len()];
+    if sizes.len() < 2 * FOLDS {
+        let mut order: Vec<usize> = (0..captures.len()).collect();
+        Random::new(&[seed, 77]).choose(&mut order, captures.len());
+        order.iter().enumerate().for_each(|(place, &flow)| fold_of[flow] = place % FOLDS);
+    } else {
+        let mut by_size: Vec<(u32, usize)> = sizes.into_iter().collect();
+        by_size.sort_by_key(|&(capture, size)| (std::cmp::Reverse(size), capture));
+        let (mut filled, mut own) = ([0; FOLDS], BTreeMap::new());
+        for (capture, size) in by_size {
+            let smallest = (0..FOLDS).min_by_key(|&fold| filled[fold]).unwrap_or(0);
+            filled[smallest] += size;
+            own.insert(capture, smallest);
+        }
+        captures.iter().enumerate().for_each(|(flow, capture)| fold_of[flow] = own[capture]);
+    }
+    let part = |fold: usize, inside: bool| {
+        (0..captures.len()).filter(|&flow| (fold_of[flow] == fold) == inside).collect()
+    };
+    (0..count).map(|fold| (part(fold, true), part(fold, false))).collect()
+}
+
+/// Learns the heads of some pairs, on several threads; the heads do not depend on how many.
+///
+/// # Errors
+/// When there are no calibration flows.
+///
+/// # Panics
+/// When a thread does.
+pub fn learn_all(
+    pool: &Pool,
+    pairs: &[(usize, usize)],
+    (seed, threads): (u64, usize),
+    wall: &(dyn Fn() -> u64 + Sync),
+) -> Result<BTreeMap<(usize, usize), Learned>, TrainError> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut own = Vec::new();
+        while let Some(&pair) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            own.push((pair, learn(pool, pair, seed, wall)));
+        }
+        own
+    };
+    let all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let join = |thread: ScopedJoinHandle<'_, Vec<_>>| thread.join().expect("no head panics");
+        threads.into_iter().flat_map(join).collect::<Vec<_>>()
+    });
+    all.into_iter().map(|(pair, learned)| Ok((pair, learned?))).collect()
 }
 
 /// What a head says of some rows of facts.

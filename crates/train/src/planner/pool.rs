@@ -20,7 +20,7 @@ pub struct Recipe {
     pub kind: Kind,
     /// Rounds or trees that are kept of those trained; none for all.
     pub size: Option<usize>,
-    /// Packets that it sees.
+    /// Packets that it sees, or [`Tier::WINDOW`].
     pub packets: u16,
     /// Longest wait for them, milliseconds after the flow's first.
     pub wait_ms: u64,
@@ -44,7 +44,11 @@ impl Recipe {
         if let Some(size) = self.size {
             written = written.and(add(format_args!("-{size}")));
         }
-        written = written.and(add(format_args!("@{}", self.packets)));
+        let packets = match self.packets {
+            Tier::WINDOW => "window".to_owned(),
+            packets => packets.to_string(),
+        };
+        written = written.and(add(format_args!("@{packets}")));
         if self.wait_ms != wait_ms {
             written = written.and(add(format_args!("~{}ms", self.wait_ms)));
         }
@@ -104,6 +108,13 @@ impl Answers {
         self
     }
 
+    /// Adds the answers for further flows.
+    pub fn append(&mut self, mut more: Self) {
+        self.scores.append(&mut more.scores);
+        self.facts.append(&mut more.facts);
+        self.labels.append(&mut more.labels);
+    }
+
     /// Scores of a flow.
     #[must_use]
     pub fn row(&self, flow: usize, classes: usize) -> &[f32] {
@@ -147,6 +158,16 @@ pub struct Candidate {
     pub test: Answers,
 }
 
+impl Candidate {
+    /// What scoring costs in a batch of so many flows, nanoseconds per flow: between one and 64, which
+    /// were measured, by the logarithm of the batch.
+    #[must_use]
+    pub fn score_ns(&self, batch: f64) -> f64 {
+        let share = (batch.max(1.0).ln() / 64_f64.ln()).min(1.0);
+        self.cost.score_single_ns + (self.cost.score_batch_ns - self.cost.score_single_ns) * share
+    }
+}
+
 /// The flows of a split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Flows {
@@ -175,12 +196,18 @@ pub struct Pool {
     pub masks: Vec<String>,
     /// Longest wait of most candidates, milliseconds.
     pub wait_ms: u64,
+    /// Most packets of a window that candidates of [`Tier::WINDOW`] see.
+    #[serde(default)]
+    pub window_packets: u16,
     /// Packets of a flow on average, in the calibration captures.
     pub packets_per_flow: f64,
     /// Nanoseconds of a core that a flow costs which is asked nothing: its packets read and looked up.
     pub idle_flow_ns: f64,
-    /// The calibration flows.
+    /// The calibration flows: those of the calibration split, and behind them training flows that were
+    /// answered by models which saw nothing of their captures.
     pub val: Flows,
+    /// How many of these are of the calibration split.
+    pub unseen: usize,
     /// The test flows.
     pub test: Flows,
     /// The candidates, by growing packets.
@@ -196,6 +223,44 @@ impl Pool {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Packets that a row of a recipe covers.
+    #[must_use]
+    pub fn row_packets(&self, recipe: &Recipe) -> u16 {
+        if recipe.packets == Tier::WINDOW { self.window_packets } else { recipe.packets }
+    }
+
+    /// Whether its parts fit together, as what is read from a file need not.
+    ///
+    /// # Errors
+    /// What does not fit, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let (classes, val, test) = (self.classes(), self.val.truth.len(), self.test.truth.len());
+        let known = |truth: &[u16]| truth.iter().all(|&label| usize::from(label) < classes);
+        if classes == 0 || self.candidates.is_empty() {
+            return Err("expected labels and candidates, found none".to_owned());
+        }
+        if !known(&self.val.truth) || !known(&self.test.truth) || self.unseen > val {
+            return Err("a flow's label is none of the pool's".to_owned());
+        }
+        for candidate in &self.candidates {
+            for (answers, flows) in [(&candidate.val, val), (&candidate.test, test)] {
+                if answers.facts.len() != flows || answers.scores.len() != flows * classes {
+                    return Err(format!(
+                        "candidate `{}`: expected answers for {flows} flows and {classes} labels, \
+                         found {} scores and {} facts",
+                        candidate.name,
+                        answers.scores.len(),
+                        answers.facts.len()
+                    ));
+                }
+            }
+            if candidate.recipe.features >= self.features.len() {
+                return Err(format!("candidate `{}`: no such features", candidate.name));
+            }
+        }
+        Ok(())
     }
 
     /// Fills in what is not stored.

@@ -1,16 +1,14 @@
 //! The figures as one page that needs nothing else: no script, no network, no font.
 
-mod plot;
-
 use super::figures::{Machine, RunFigures, TrafficFigures, TrafficReport};
 use super::paper::{ContenderFigures, PaperReport, ROWS, decided, times};
-use super::text::{grouped, sentence, time};
-use plot::{Axis, Bar, Line, bars, escape, lines};
+use super::text::sentence;
+use crate::page::{
+    Axis, Bar, Line, MARK_US, Marks, bars, escape, lines, page, section, table, tiles as tile_row,
+};
+use crate::spell::{count, grouped, percent, tick, time};
 use std::fmt::Write;
 
-const STYLE: &str = include_str!("page.css");
-/// The mark of a verdict that is called early, microseconds.
-const MARK_US: f64 = 16_000.0;
 /// Curves that can be told apart in one plot.
 const MOST_CURVES: usize = 5;
 
@@ -78,9 +76,7 @@ fn paper_tiles(report: &PaperReport) -> String {
         (format!("{:.4}", first.macro_f1), "macro-F1"),
         (format!("{:+.4}", report.over_slow_only.macro_f1), "macro-F1 against slow_only"),
     ];
-    let tile =
-        |(value, what): &(String, &str)| format!("<div><b>{value}</b><span>{what}</span></div>");
-    format!("<div class=\"tiles\">{}</div>", tiles.iter().map(tile).collect::<String>())
+    tile_row(&tiles.map(|(value, what)| (value, what.to_owned())))
 }
 
 /// Contenders side by side.
@@ -107,21 +103,11 @@ fn contender_plot(contenders: &[ContenderFigures]) -> String {
         contenders[0].saturated.stages.iter().map(|stage| stage.name.clone()).collect();
     let bar = |one: &ContenderFigures| Bar {
         name: one.name.to_owned(),
-        shares: parts.iter().map(|stage| decided(one, stage).unwrap_or(0.0)).collect(),
+        values: parts.iter().map(|stage| decided(one, stage).unwrap_or(0.0)).collect(),
     };
     let drawn: Vec<Bar> = contenders.iter().map(bar).collect();
-    let plot = bars("Share of the flows per stage", "contender", &parts, &drawn);
+    let plot = shares("contender", &parts, &drawn);
     section("Share per stage", &plot, "Which stage gave the verdict's answer.")
-}
-
-/// A whole page.
-fn page(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{}</title><style>\n{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n",
-        escape(title)
-    )
 }
 
 fn heading(title: &str, traffic: &TrafficFigures, machine: &Machine, bundle: &str) -> String {
@@ -158,40 +144,13 @@ fn tiles(run: &RunFigures) -> String {
     if let Some(quality) = &run.quality {
         tiles.push((format!("{:.4}", quality.macro_f1), "macro-F1".to_owned()));
     }
-    let tile =
-        |(value, what): &(String, String)| format!("<div><b>{value}</b><span>{what}</span></div>");
-    let tiles: String = tiles.iter().map(tile).collect();
     format!(
-        "<div class=\"tiles\">{tiles}</div><p class=\"faint\">The run at {} new flows/s, {} mode: the highest rate \
+        "{}<p class=\"faint\">The run at {} new flows/s, {} mode: the highest rate \
          of this report where nothing gave, or the first one when each gave.</p>",
+        tile_row(&tiles),
         count(run.offered_flows_per_s),
         run.mode
     )
-}
-
-/// A count in short.
-fn count(number: f64) -> String {
-    match number {
-        number if number >= 1e6 => format!("{} M", round(number / 1e6)),
-        number if number >= 1e3 => format!("{} k", round(number / 1e3)),
-        number => round(number),
-    }
-}
-
-/// With three digits at most behind the point, and no zeros at the end.
-fn round(number: f64) -> String {
-    let text = format!("{number:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// A power of ten microseconds.
-fn tick(us: f64) -> String {
-    match us {
-        us if us < 1.0 => format!("{} ns", round(us * 1e3)),
-        us if us < 1e3 => format!("{} us", round(us)),
-        us if us < 1e6 => format!("{} ms", round(us / 1e3)),
-        us => format!("{} s", round(us / 1e6)),
-    }
 }
 
 fn latency_plot(runs: &[RunFigures]) -> String {
@@ -211,7 +170,7 @@ fn latency_plot(runs: &[RunFigures]) -> String {
     let vertical = Axis::log("deciding packet to verdict", tick, values);
     section(
         "Latency against load",
-        &lines("Latency against load", &horizontal, &vertical, &drawn, None),
+        &lines("Latency against load", (&horizontal, &vertical), &drawn, &Marks::default()),
         "From the packet that decided (when it was due) to the verdict: what computing and queueing take.",
     )
 }
@@ -243,10 +202,10 @@ fn curve_plot(curves: &[Curve]) -> String {
     let all = curves.iter().flat_map(|curve| &curve.points).map(|point| point.0).chain([MARK_US]);
     let horizontal = Axis::log("first packet to verdict", tick, all);
     let vertical = Axis::percent("share of the flows");
-    let mark = Some((MARK_US, "16 ms"));
+    let marks = Marks { mark: Some((MARK_US, "16 ms")), dots: &[] };
     section(
         "End-to-end latency",
-        &lines("End-to-end latency, cumulative", &horizontal, &vertical, &drawn, mark),
+        &lines("End-to-end latency, cumulative", (&horizontal, &vertical), &drawn, &marks),
         "Share of the flows with a verdict within a time of their first packet. Steps far to the right are \
          waits for packets and for timeouts, which the traffic decides.",
     )
@@ -254,14 +213,20 @@ fn curve_plot(curves: &[Curve]) -> String {
 
 fn stage_plot(runs: &[RunFigures]) -> String {
     let bar =
-        |run: &RunFigures| Bar { name: count(run.offered_flows_per_s), shares: stage_shares(run) };
+        |run: &RunFigures| Bar { name: count(run.offered_flows_per_s), values: stage_shares(run) };
     let drawn: Vec<Bar> = runs.iter().map(bar).collect();
     let parts = runs.first().map_or_else(Vec::new, stage_names);
     section(
         "Share per stage",
-        &bars("Share of the flows per stage", "load, new flows per second", &parts, &drawn),
+        &shares("load, new flows per second", &parts, &drawn),
         "Which stage gave the verdict's answer.",
     )
+}
+
+/// Bars of shares of the flows.
+fn shares(title: &str, parts: &[String], drawn: &[Bar]) -> String {
+    let vertical = Axis::percent("share of the flows");
+    bars("Share of the flows per stage", (title, &vertical), (parts, percent), drawn)
 }
 
 fn stage_names(run: &RunFigures) -> Vec<String> {
@@ -273,25 +238,6 @@ fn stage_shares(run: &RunFigures) -> Vec<f64> {
     let shares: Vec<f64> = run.stages.iter().map(|stage| stage.share).collect();
     let rest = 1.0 - shares.iter().sum::<f64>();
     shares.into_iter().chain((run.unanswered > 0).then_some(rest)).collect()
-}
-
-fn section(title: &str, plot: &str, below: &str) -> String {
-    format!("<section><h2>{title}</h2>{plot}<p>{below}</p></section>")
-}
-
-/// A table: column heads, then rows; the last column holds words.
-fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let mut text = "<div class=\"wide\"><table><tr>".to_owned();
-    heads.iter().for_each(|head| {
-        let _ = write!(text, "<th>{}</th>", escape(head).replace('\n', "<br>"));
-    });
-    text.push_str("</tr>");
-    for row in rows {
-        let cell = |value: &String| format!("<td>{}</td>", escape(value));
-        let cells: String = row.iter().map(cell).collect();
-        let _ = write!(text, "<tr>{cells}</tr>");
-    }
-    text + "</table></div>"
 }
 
 fn run_table(runs: &[RunFigures]) -> String {

@@ -1,0 +1,66 @@
+//! Plans a task and tells of it: `cargo run --release -p serveflow --example plan_page -- FROM PAGE TEXT [REPORT]`
+//!
+//! FROM is a task's directory or a report that was written before; REPORT is where the report goes as JSON.
+//! `CROSS` is the number of folds of training captures, 3 if it is not set.
+#![allow(clippy::unwrap_used)]
+use serveflow::{plan_page, plan_text};
+use serveflow_model::bundle::LanePlan;
+use serveflow_train::pipeline::{Kind, TrainPlan};
+use serveflow_train::planner::build::{NoShelf, PoolPlan, build, grid};
+use serveflow_train::planner::limits::{Limits, Objective};
+use serveflow_train::planner::plan::{Request, plan};
+use serveflow_train::planner::report::{PlanReport, report};
+use serveflow_train::planner::search::Wish;
+use serveflow_train::planner::walk::Rule;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+static START: OnceLock<Instant> = OnceLock::new();
+fn wall() -> u64 {
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+fn planned(dir: &Path) -> PlanReport {
+    let book = serveflow_train::labels::read_table(&dir.join("labels.csv"), dir).unwrap();
+    let params = TrainPlan { threads: 2, ..TrainPlan::default() };
+    let kinds = [Kind::Tree, Kind::Boosted];
+    let wanted = PoolPlan {
+        recipes: grid(&kinds, &[20], &[1, 2, 3, 5, 10], &[params.wait_ms]),
+        features: vec![params.features.clone()],
+        cross_fit: std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap()),
+        budget_ns: None,
+    };
+    let built = build(&book, &params, &wanted, &mut NoShelf, &mut wall, &mut |_| {}).unwrap();
+    let (rule, limits) = (Rule::Learned, Limits::default());
+    let wish = Wish {
+        objective: Objective::Latency,
+        limits,
+        rule,
+        stages: None,
+        escalate: None,
+        ends_in_best: false,
+    };
+    let request = Request { wish, promise: None, lanes: LanePlan::default(), seed: 1, threads: 2 };
+    let planned = plan(&built.pool, &built.models, &request, wall).unwrap();
+    report(&built.pool, &request, &planned)
+}
+
+fn main() {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let from = Path::new(&given[0]);
+    let report = if from.is_dir() {
+        planned(from)
+    } else {
+        serde_json::from_slice(&std::fs::read(from).unwrap()).unwrap()
+    };
+    if let Some(path) = given.get(3) {
+        std::fs::write(path, serde_json::to_vec_pretty(&report).unwrap()).unwrap();
+    }
+    let honesty = plan_page::Section {
+        title: "How honest these figures are".to_owned(),
+        text: "not checked here: this page was made by an example".to_owned(),
+    };
+    std::fs::write(&given[1], plan_page::html(&report, &[honesty])).unwrap();
+    std::fs::write(&given[2], plan_text::text(&report)).unwrap();
+}

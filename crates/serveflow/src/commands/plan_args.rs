@@ -1,0 +1,131 @@
+//! The command line: what is wanted of a plan, and what it may be made of.
+
+use super::args::{measure, plan_number, share};
+use clap::{Args, ValueEnum};
+use serveflow_train::pipeline::Kind;
+use serveflow_train::planner::limits::Objective;
+use serveflow_train::planner::walk::Rule;
+use serveflow_train::promise::{Loss, Promise};
+
+/// What is wanted of a cascade.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Plan")]
+pub(crate) struct WishArgs {
+    /// What to make small: latency, cpu or escalation
+    #[arg(long, default_value = "latency", value_parser = objective)]
+    pub(crate) objective: Objective,
+    /// Macro-F1 on the calibration flows may be at most this much below the best single model
+    #[arg(long, value_name = "F1", default_value_t = 0.005, conflicts_with = "escalate")]
+    #[arg(value_parser = share)]
+    pub(crate) max_loss: f64,
+    /// Any class's recall may be at most this much below that of the best single model
+    #[arg(long, value_name = "RECALL", value_parser = share)]
+    pub(crate) max_class_loss: Option<f64>,
+    /// Longest median from a flow's first packet to its verdict, milliseconds
+    #[arg(long, value_name = "MS", value_parser = quantity)]
+    pub(crate) p50_ms: Option<f64>,
+    /// Longest 99th percentile of the same
+    #[arg(long, value_name = "MS", value_parser = quantity)]
+    pub(crate) p99_ms: Option<f64>,
+    /// New flows per second that must be served
+    #[arg(long, value_name = "FLOWS", value_parser = quantity)]
+    pub(crate) flows_per_s: Option<f64>,
+    /// Cores that serve
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) cores: u16,
+    /// Most memory of flows that wait for packets, at --flows-per-s, MiB
+    #[arg(long, value_name = "MIB", value_parser = quantity, requires = "flows_per_s")]
+    pub(crate) memory_mb: Option<f64>,
+    /// Promise that what --promise-of names is at most this much below the last stage alone, by tests
+    /// on a calibration split that nothing else is fitted on
+    #[arg(long, value_name = "LOSS", value_parser = share, conflicts_with = "escalate")]
+    pub(crate) promise: Option<f64>,
+    /// What is promised: accuracy or macro_f1
+    #[arg(long, value_enum, default_value_t = PromiseOf::Accuracy, requires = "promise")]
+    pub(crate) promise_of: PromiseOf,
+    /// Probability, over the draw of the calibration flows, that the promise is true
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = share)]
+    #[arg(requires = "promise")]
+    pub(crate) confidence: f64,
+    /// Let this share of the flows reach the last stage, in place of limits
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) escalate: Option<f64>,
+    /// What passes flows on: learned (heads that predict what a later stage is worth), or the doubt of
+    /// the answer: least_confidence, margin, entropy
+    #[arg(long, default_value = "learned", value_parser = rule)]
+    pub(crate) rule: Rule,
+}
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum PromiseOf {
+    /// The share of right answers
+    Accuracy,
+    /// The mean of the classes' F1
+    #[value(name = "macro_f1")]
+    MacroF1,
+}
+
+impl WishArgs {
+    /// What is to be promised.
+    pub(crate) fn promise(&self) -> Option<Promise> {
+        let loss = match self.promise_of {
+            PromiseOf::Accuracy => Loss::Accuracy,
+            PromiseOf::MacroF1 => Loss::MacroF1,
+        };
+        let confidence = self.confidence;
+        self.promise.map(|tolerated| Promise { loss, tolerated, confidence })
+    }
+}
+
+/// What candidates there are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Candidates")]
+pub(crate) struct PoolArgs {
+    /// Kinds of model that are candidates, for --stages auto
+    #[arg(long, value_delimiter = ',', default_value = "tree,boosted", value_parser = kind)]
+    pub(crate) kinds: Vec<Kind>,
+    /// Also the first so many rounds of boosted trees as smaller candidates
+    #[arg(long, value_delimiter = ',', default_value = "20", value_name = "ROUNDS")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) sizes: Vec<u16>,
+    /// Longest waits of candidates, milliseconds [default: --wait-ms alone]
+    #[arg(long, value_delimiter = ',', value_name = "MS", value_parser = plan_number())]
+    pub(crate) waits_ms: Vec<u64>,
+    /// Parts of the training captures that are also answered by models which did not see them, to
+    /// choose by more than the calibration split; 0 or 1 for none
+    #[arg(long, value_name = "PARTS", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=20))]
+    pub(crate) cross_fit: u16,
+    /// Train no further candidate after so many seconds; the first two are always trained
+    #[arg(long, value_name = "S")]
+    pub(crate) budget_s: Option<u64>,
+}
+
+fn objective(name: &str) -> Result<Objective, String> {
+    let known = || Objective::ALL.map(Objective::name).join(", ");
+    let found = Objective::ALL.into_iter().find(|objective| objective.name() == name);
+    found.ok_or_else(|| format!("expected one of {}", known()))
+}
+
+fn rule(name: &str) -> Result<Rule, String> {
+    if name == Rule::Learned.name() {
+        return Ok(Rule::Learned);
+    }
+    let known = |refused: String| refused.replace("expected one of", "expected learned or one of");
+    measure(name).map(Rule::Doubt).map_err(known)
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    let known = || Kind::ALL.map(Kind::name).join(", ");
+    let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| format!("expected some of {}", known()))
+}
+
+/// A number above 0.
+fn quantity(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}

@@ -1,0 +1,65 @@
+//! `serveflow replan`: another plan from the same candidates.
+
+use super::args::ReplanArgs;
+use super::planned::{load, planned, wish};
+use super::{Session, publish};
+use serveflow_model::bundle::LanePlan;
+use serveflow_train::planner::plan::Request;
+use serveflow_train::planner::pool::Pool;
+use std::process::ExitCode;
+
+pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<ExitCode> {
+    let (pool, models) = load(&args.bundle)?;
+    let stages = match &args.stages[..] {
+        [auto] if auto == "auto" => None,
+        names => Some(named(&pool, names)?),
+    };
+    let config = session.typed.check(&pool.flows.config())?;
+    let lanes = LanePlan {
+        batch_rows: u32::try_from(config.engine.batch_rows).unwrap_or(u32::MAX),
+        budget_ns: args.inline_budget_us.saturating_mul(1_000),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let wish = wish(&args.wish, stages);
+    let promise = args.wish.promise();
+    let parted = pool.val.truth.len() > pool.unseen;
+    let patient = pool.provenance.parameters.get("boosted.patience").is_some_and(|p| p != "None");
+    anyhow::ensure!(
+        promise.is_none() || (parted && !patient),
+        "--promise: the candidates of {} were trained on the calibration split (early stopping), or \
+         without --cross-fit; train with --promise first",
+        args.bundle.display()
+    );
+    let request = Request { wish, promise, lanes, seed: pool.provenance.seed, threads };
+    let (_, told) = planned(&pool, &models, &request, &args.out)?;
+    publish(session, &args.out, &told)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The candidates of these names, which must make a cascade.
+fn named(pool: &Pool, names: &[String]) -> anyhow::Result<Vec<usize>> {
+    let place = |name: &String| {
+        let known = || -> Vec<&str> { pool.candidates.iter().map(|c| c.name.as_str()).collect() };
+        let found = pool.candidates.iter().position(|candidate| candidate.name == *name);
+        found.ok_or_else(|| {
+            anyhow::anyhow!("--stages: expected some of {}, found `{name}`", known().join(", "))
+        })
+    };
+    let stages: Vec<usize> = names.iter().map(place).collect::<anyhow::Result<_>>()?;
+    anyhow::ensure!(stages.len() <= 8, "--stages: expected at most 8, found {}", stages.len());
+    for pair in stages.windows(2) {
+        let [before, next] = [pair[0], pair[1]].map(|c| &pool.candidates[c].recipe);
+        anyhow::ensure!(
+            before.packets < next.packets || (before.packets == next.packets && pair[0] != pair[1]),
+            "--stages: `{}` cannot follow `{}`",
+            pool.candidates[pair[1]].name,
+            pool.candidates[pair[0]].name
+        );
+        anyhow::ensure!(
+            before.packets == 1 || before.wait_ms <= next.wait_ms,
+            "--stages: `{}` waits less long than the stage before it",
+            pool.candidates[pair[1]].name
+        );
+    }
+    Ok(stages)
+}

@@ -1,0 +1,1 @@
+//! The evaluation on data whose truth is known.

@@ -1,0 +1,294 @@
+//! From a pool and a wish to a bundle's plan.
+
+use super::grant::{Granted, grant, rejoined, without_split};
+use super::heads::learn_all;
+use super::limits::Objective;
+use super::pool::{Pool, Recipe};
+use super::search::{Found, Point, Wish, front, search};
+use super::walk::{Board, Cascade, Figures, Heads, Part, Rule};
+use crate::pipeline::{PipelineError, Tier};
+use crate::promise::Promise;
+use serveflow_model::bundle::{
+    CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan, StagePlan,
+};
+use std::collections::BTreeMap;
+
+/// What to plan, beside the wish.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What is wanted of the cascade.
+    pub wish: Wish,
+    /// What the plan must promise, if anything.
+    pub promise: Option<Promise>,
+    /// How lanes are chosen from costs.
+    pub lanes: LanePlan,
+    /// Seed of the heads.
+    pub seed: u64,
+    /// Threads to learn heads with.
+    pub threads: usize,
+}
+
+/// A plan with its models, and how it was found.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Model files by name.
+    pub models: BTreeMap<String, Vec<u8>>,
+    /// How it was found.
+    pub found: Found,
+    /// Heads of the candidates that were composed.
+    pub heads: Heads,
+    /// Cost of each candidate in the unit of the objective.
+    pub cost: Vec<f64>,
+    /// Figures of the chosen cascade on the test flows.
+    pub test: Figures,
+    /// What became of the promise that was asked for.
+    pub granted: Option<Granted>,
+}
+
+/// Searches the pool and writes the plan of what was found. `files` holds the models of the pool.
+///
+/// # Errors
+/// When there are no calibration flows.
+///
+/// # Panics
+/// When `files` lacks a model of the pool.
+pub fn plan(
+    pool: &Pool,
+    files: &BTreeMap<String, Vec<u8>>,
+    request: &Request,
+    wall: fn() -> u64,
+) -> Result<Planned, PipelineError> {
+    let wanted = |pool: &Pool| match &request.wish.stages {
+        Some(stages) => stages.clone(),
+        None => front(pool),
+    };
+    let cost = costs(pool, request.wish.objective);
+    let (heads, mut found, board);
+    let mut granted = None;
+    if let Some(promise) = request.promise {
+        let parted = without_split(pool);
+        let own = learn_heads(&parted, &wanted(&parted), request, wall)?;
+        found = search(&Board { pool: &parted, heads: &own, cost: cost.clone() }, &request.wish);
+        heads = rejoined(own, pool);
+        board = Board { pool, heads: &heads, cost };
+        let grant = grant(&board, &found.chosen.cascade, promise);
+        found.chosen.cascade.price = grant.price;
+        granted = Some(grant);
+        again(&board, &mut found.chosen, &request.wish);
+    } else {
+        heads = learn_heads(pool, &wanted(pool), request, wall)?;
+        board = Board { pool, heads: &heads, cost };
+        found = search(&board, &request.wish);
+    }
+    let chosen = &found.chosen.cascade;
+    let walk = board.walk(chosen, Part::Test);
+    let test = board.figures(chosen, &walk, Part::Test);
+    let (mut plan, models) = Writer { board: &board, request, found: &found, files }.write();
+    plan.promise = granted.as_ref().and_then(Granted::plan);
+    let cost = board.cost;
+    Ok(Planned { plan, models, found, heads, cost, test, granted })
+}
+
+/// Tells a point's figures anew, since its price or its flows are others.
+fn again(board: &Board<'_>, point: &mut Point, wish: &Wish) {
+    let pool = board.pool;
+    let walk = board.walk(&point.cascade, Part::Val);
+    let best = pool.candidates[pool.best()].val.confusion(&pool.val.truth, pool.classes());
+    point.figures = board.figures(&point.cascade, &walk, Part::Val);
+    let table = board.confusion(&point.cascade, &walk, Part::Val);
+    point.standings = wish.limits.standings(&point.figures, &table, &best);
+}
+
+/// Pairs that rules are compared on, though no cascade may go through them: the best two that answer on
+/// one packet, and the best alone.
+fn told_pairs(pool: &Pool) -> Vec<(usize, usize)> {
+    let best = pool.best();
+    let on_one = |c: &usize| pool.candidates[*c].recipe.packets == 1 && *c != best;
+    let mut fast: Vec<usize> = (0..pool.candidates.len()).filter(on_one).collect();
+    fast.sort_by(|&a, &b| pool.val_f1(b).total_cmp(&pool.val_f1(a)));
+    fast.into_iter().take(2).map(|fast| (fast, best)).collect()
+}
+
+/// The heads of all pairs that a cascade of these candidates may go through.
+fn learn_heads(
+    pool: &Pool,
+    wanted: &[usize],
+    request: &Request,
+    wall: fn() -> u64,
+) -> Result<Heads, PipelineError> {
+    if request.wish.rule != Rule::Learned || pool.val.truth.is_empty() {
+        return Ok(Heads::new());
+    }
+    let mut pairs = Vec::new();
+    for (at, &fast) in wanted.iter().enumerate() {
+        for (behind, &slow) in wanted.iter().enumerate() {
+            let is_given = request.wish.stages.is_some();
+            if fast != slow && (behind > at || !is_given) {
+                pairs.push((fast, slow));
+            }
+        }
+    }
+    pairs.extend(told_pairs(pool));
+    pairs.sort_unstable();
+    pairs.dedup();
+    let tier = |pair: &(usize, usize)| pool.candidates[pair.0].recipe.tier();
+    let learned = learn_all(pool, &pairs, (request.seed, request.threads), &wall);
+    learned.map_err(|source| {
+        let tier = tier(pairs.first().expect("a head was learned"));
+        PipelineError::Train { tier, source }
+    })
+}
+
+/// What stopping at each candidate costs, in the unit of the objective.
+#[must_use]
+pub fn costs(pool: &Pool, objective: Objective) -> Vec<f64> {
+    let cost = |candidate: usize| {
+        let (_, geometric_us, cpu_ns) = super::search::alone(pool, candidate);
+        match objective {
+            Objective::Latency => geometric_us.max(1e-3).ln(),
+            Objective::Cpu => cpu_ns,
+            Objective::Escalation => {
+                f64::from(pool.row_packets(&pool.candidates[candidate].recipe))
+            }
+        }
+    };
+    (0..pool.candidates.len()).map(cost).collect()
+}
+
+/// Writes the plan of a cascade.
+struct Writer<'a> {
+    board: &'a Board<'a>,
+    request: &'a Request,
+    found: &'a Found,
+    files: &'a BTreeMap<String, Vec<u8>>,
+}
+
+impl Writer<'_> {
+    fn write(&self) -> (Plan, BTreeMap<String, Vec<u8>>) {
+        let pool = self.board.pool;
+        let mut models = BTreeMap::new();
+        let stages = (0..self.cascade().stages.len()).map(|at| self.stage(at, &mut models));
+        let plan = Plan {
+            format: PLAN_FORMAT.to_owned(),
+            task: pool.task.clone(),
+            labels: pool.labels.clone(),
+            flows: pool.flows,
+            lane_rule: Some(self.request.lanes),
+            stages: stages.collect(),
+            promise: None,
+            provenance: pool.provenance.clone(),
+        };
+        (plan, models)
+    }
+
+    fn cascade(&self) -> &Cascade {
+        &self.found.chosen.cascade
+    }
+
+    fn name(&self, at: usize) -> &str {
+        &self.board.pool.candidates[self.cascade().stages[at]].name
+    }
+
+    fn stage(&self, at: usize, models: &mut BTreeMap<String, Vec<u8>>) -> StagePlan {
+        let pool = self.board.pool;
+        let candidate = &pool.candidates[self.cascade().stages[at]];
+        let file = self.files.get(&candidate.file).expect("the pool has its models");
+        models.insert(candidate.file.clone(), file.clone());
+        let is_last = at + 1 == self.cascade().stages.len();
+        StagePlan {
+            name: candidate.name.clone(),
+            packets: pool.row_packets(&candidate.recipe),
+            wait_ms: self.wait_ms(at),
+            window: candidate.recipe.packets == Tier::WINDOW,
+            features: pool.features[candidate.recipe.features].clone(),
+            headers: pool.headers.clone(),
+            masks: pool.masks.clone(),
+            lane: self.request.lanes.lane(&candidate.cost).to_owned(),
+            model: ModelPlan {
+                file: candidate.file.clone(),
+                format: serveflow_model::formats::FOREST.to_owned(),
+                kind: words(&candidate.recipe),
+            },
+            gate: (!is_last).then(|| self.gate(at, models)),
+            cost: Some(candidate.cost),
+        }
+    }
+
+    /// A stage on the first packet waits for nothing, and must not be said to wait longer than the next.
+    fn wait_ms(&self, at: usize) -> u64 {
+        let recipe = |at: usize| self.board.pool.candidates[self.cascade().stages[at]].recipe;
+        let behind = (at..self.cascade().stages.len()).map(|at| recipe(at).wait_ms);
+        match recipe(at).packets {
+            1 => behind.min().unwrap_or_default(),
+            _ => recipe(at).wait_ms,
+        }
+    }
+
+    fn gate(&self, at: usize, models: &mut BTreeMap<String, Vec<u8>>) -> GatePlan {
+        let pool = self.board.pool;
+        let cascade = self.cascade();
+        let figures = &self.found.chosen.figures;
+        let left: f64 = figures.decided[..=at].iter().sum();
+        let last = cascade.stages[cascade.stages.len() - 1];
+        let calibration = CalibrationPlan {
+            target: self.target(),
+            flows: pool.val.truth.len() as u64,
+            escalated: (1.0 - left).max(0.0),
+            cascade_macro_f1: figures.macro_f1,
+            slow_macro_f1: pool.val_f1(last),
+        };
+        let gate = GatePlan {
+            measure: cascade.rule.name().to_owned(),
+            threshold: None,
+            thresholds: None,
+            calibration: Some(calibration),
+            heads: Vec::new(),
+        };
+        match cascade.rule {
+            Rule::Doubt(_) => GatePlan { threshold: Some(cascade.price as f32), ..gate },
+            Rule::Learned => {
+                let heads = (at + 1..cascade.stages.len()).map(|to| self.head(at, to, models));
+                GatePlan { measure: LEARNED.to_owned(), heads: heads.collect(), ..gate }
+            }
+        }
+    }
+
+    fn head(&self, at: usize, to: usize, models: &mut BTreeMap<String, Vec<u8>>) -> HeadPlan {
+        let cascade = self.cascade();
+        let learned = &self.board.heads[&(cascade.stages[at], cascade.stages[to])];
+        let plain = |name: &str| name.replace(['@', '~', '+'], "_");
+        let file = format!("models/{}-to-{}.json", plain(self.name(at)), plain(self.name(to)));
+        models.insert(file.clone(), learned.forest.to_json());
+        HeadPlan {
+            to: self.name(to).to_owned(),
+            price: self.board.step_price(cascade, at, to),
+            model: ModelPlan {
+                file,
+                format: serveflow_model::formats::FOREST.to_owned(),
+                kind: "boosted trees on scores and facts".to_owned(),
+            },
+        }
+    }
+
+    fn target(&self) -> String {
+        let wish = &self.request.wish;
+        match wish.escalate {
+            Some(share) => format!("a share of {share} of the flows at the last stage"),
+            None => format!(
+                "least {} with macro-F1 at most {} below the best single model",
+                wish.objective.name(),
+                wish.limits.max_loss
+            ),
+        }
+    }
+}
+
+/// What a candidate is, in words.
+fn words(recipe: &Recipe) -> String {
+    match recipe.size {
+        None => recipe.kind.words().to_owned(),
+        Some(size) => format!("{}, the first {size} rounds", recipe.kind.words()),
+    }
+}

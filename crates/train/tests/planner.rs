@@ -1,0 +1,167 @@
+//! The planner: what it predicts is what the engine does, and what it promises to look at it looks at.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{quick_plan, scratch, small_book};
+use serveflow_core::engine::EngineConfig;
+use serveflow_core::gate::Measure;
+use serveflow_model::bundle::{LEARNED, LanePlan, write};
+use serveflow_train::evaluate::evaluate;
+use serveflow_train::labels::{LabelBook, Split};
+use serveflow_train::pipeline::{Kind, TrainPlan};
+use serveflow_train::planner::build::{Built, NoShelf, PoolPlan, Shelf, build, grid};
+use serveflow_train::planner::limits::{Limit, Limits, Objective};
+use serveflow_train::planner::plan::{Planned, Request, plan};
+use serveflow_train::planner::pool::Pool;
+use serveflow_train::planner::report::{PlanReport, report};
+use serveflow_train::planner::search::{Verdict, Wish, front, prices};
+use serveflow_train::planner::walk::{Board, Cascade, Part, Rule};
+use serveflow_train::promise::{Loss, Promise};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built {
+    let recipes = grid(&[Kind::Tree, Kind::Boosted], &[2], &[1, 3, 5], &[params.wait_ms]);
+    let features = vec![params.features.clone()];
+    let wanted = PoolPlan { recipes, features, cross_fit: 3, budget_ns: None };
+    build(book, params, &wanted, shelf, &mut || 0, &mut |_| ()).unwrap()
+}
+
+fn wish(rule: Rule) -> Wish {
+    let (objective, limits) = (Objective::Latency, Limits::default());
+    Wish { objective, limits, rule, stages: None, escalate: None, ends_in_best: false }
+}
+
+fn planned(built: &Built, wish: Wish, promise: Option<Promise>) -> (Request, Planned) {
+    let request = Request { wish, promise, lanes: LanePlan::default(), seed: 1, threads: 2 };
+    let planned = plan(&built.pool, &built.models, &request, || 0).unwrap();
+    (request, planned)
+}
+
+/// Indices of candidates by name.
+fn named(pool: &Pool, names: &[&str]) -> Vec<usize> {
+    names.iter().map(|n| pool.candidates.iter().position(|c| c.name == *n).unwrap()).collect()
+}
+
+#[test]
+fn the_engine_does_what_the_planner_says() {
+    let book = small_book("planner-engine");
+    let params = quick_plan(&["tree@1"]);
+    let built = pool_of(&book, &params, &mut NoShelf);
+    let stages = named(&built.pool, &["tree@1", "boosted@3", "boosted@5"]);
+    for (index, rule) in [Rule::Learned, Rule::Doubt(Measure::Margin)].into_iter().enumerate() {
+        for share in [0.1, 0.4] {
+            let wish = Wish { stages: Some(stages.clone()), escalate: Some(share), ..wish(rule) };
+            let (request, found) = planned(&built, wish, None);
+            let told = report(&built.pool, &request, &found);
+            let dir = scratch(&format!("planner-engine-{index}-{share}"));
+            let bundle = write(&dir, &found.plan, found.models).unwrap();
+            // On its own split a learned gate is told by heads that did not see the flow, and served by
+            // one that did.
+            let mut splits = vec![(Split::Test, &told.chosen.test)];
+            splits.extend((rule != Rule::Learned).then_some((Split::Val, &told.chosen.split)));
+            for (split, own) in splits {
+                let limits = EngineConfig { flows: params.flows, ..EngineConfig::default() };
+                let ran = evaluate(&bundle, &book, split, limits, &mut || 0, &mut |_, _| ());
+                let ran = ran.unwrap().report;
+                assert!((own.macro_f1 - ran.macro_f1).abs() < 1e-12, "{rule:?} {split:?}");
+                assert!((own.accuracy - ran.accuracy).abs() < 1e-12);
+                for (share, stage) in own.decided.iter().zip(&ran.stages) {
+                    assert!((share - stage.share).abs() < 1e-12, "{rule:?} {}", stage.name);
+                }
+                // Without a clock there is no compute, and the wait is told to the microsecond.
+                let end = &ran.latency_us.end_to_end;
+                assert!((own.p50_us - end.p50).abs() < 1.5 && (own.p99_us - end.p99).abs() < 1.5);
+            }
+        }
+    }
+}
+
+#[test]
+fn prices_lead_from_the_last_stage_to_the_first() {
+    let book = small_book("planner-prices");
+    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
+    let (_, found) = planned(&built, wish(Rule::Learned), None);
+    let board = Board { pool: &built.pool, heads: &found.heads, cost: found.cost };
+    let stages = found.found.chosen.cascade.stages;
+    let last = (stages.len() - 1) as u8;
+    let all = prices(Rule::Learned);
+    let walk = |price| {
+        let cascade = Cascade { stages: stages.clone(), rule: Rule::Learned, price };
+        board.walk(&cascade, Part::Val)
+    };
+    assert!(all.is_sorted());
+    assert!(walk(all[0]).stop.iter().all(|&stop| stop == last));
+    assert!(walk(all[all.len() - 1]).stop.iter().all(|&stop| stop == 0));
+}
+
+#[test]
+fn nothing_on_the_front_is_beaten_and_the_best_is_on_it() {
+    let book = small_book("planner-front");
+    let pool = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf).pool;
+    let front = front(&pool);
+    assert!(front.iter().any(|&own| pool.val_f1(own) == pool.val_f1(pool.best())));
+    let captures: BTreeSet<u32> = pool.val.capture.iter().copied().collect();
+    assert!(captures.len() > 1 && pool.unseen < pool.val.truth.len());
+    assert_eq!(pool.check(), Ok(()));
+}
+
+#[test]
+fn limits_that_cannot_be_kept_are_named() {
+    let book = small_book("planner-limits");
+    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
+    let limits = Limits { flows_per_s: Some(1e30), ..Limits::default() };
+    let (request, found) = planned(&built, Wish { limits, ..wish(Rule::Learned) }, None);
+    assert_eq!(found.found.verdict, Verdict::NotMet { binding: vec![Limit::Rate] });
+    let told: PlanReport = report(&built.pool, &request, &found);
+    assert!(told.reasons[0].contains("flows per second"), "{:?}", told.reasons);
+    let limits = Limits { max_loss: 1.0, ..Limits::default() };
+    let (_, found) = planned(&built, Wish { limits, ..wish(Rule::Learned) }, None);
+    assert_eq!(found.found.verdict, Verdict::Met);
+    assert_eq!(found.found.chosen.figures.reach.last(), Some(&1.0), "all may be lost: one stage");
+}
+
+#[test]
+fn a_promise_is_in_the_plan_only_if_it_is_granted() {
+    let book = small_book("planner-promise");
+    let mut params = quick_plan(&["tree@1"]);
+    params.params.boost.patience = None;
+    let built = pool_of(&book, &params, &mut NoShelf);
+    let promise = |tolerated| Promise { loss: Loss::Accuracy, tolerated, confidence: 0.9 };
+    let wish = Wish { ends_in_best: true, ..wish(Rule::Learned) };
+    let (_, found) = planned(&built, wish.clone(), Some(promise(0.2)));
+    let granted = found.granted.unwrap();
+    assert!(granted.granted && granted.measured <= 0.2 && granted.smallest <= 0.2);
+    let told = found.plan.promise.unwrap();
+    assert_eq!((told.tolerated, told.flows), (0.2, built.pool.unseen as u64));
+    assert!(found.plan.stages[..found.plan.stages.len() - 1].iter().all(|stage| {
+        stage.gate.as_ref().is_some_and(|gate| gate.measure == LEARNED && !gate.heads.is_empty())
+    }));
+    let (_, found) = planned(&built, wish, Some(promise(0.0)));
+    assert!(!found.granted.unwrap().granted && found.plan.promise.is_none());
+}
+
+#[test]
+fn what_is_on_the_shelf_is_not_trained_again() {
+    struct Kept(BTreeMap<String, Vec<u8>>, usize);
+    impl Shelf for Kept {
+        fn get(&mut self, key: &str) -> Option<Vec<u8>> {
+            self.0.get(key).cloned()
+        }
+        fn put(&mut self, key: &str, model: &[u8]) {
+            self.1 += 1;
+            self.0.insert(key.to_owned(), model.to_vec());
+        }
+    }
+    let book = small_book("planner-shelf");
+    let mut params = quick_plan(&["tree@1"]);
+    let mut shelf = Kept(BTreeMap::new(), 0);
+    let first = pool_of(&book, &params, &mut shelf);
+    // Two kinds at three depths, each of all training flows and of three parts of them.
+    assert_eq!(shelf.1, 2 * 3 * 4);
+    let again = pool_of(&book, &params, &mut shelf);
+    assert_eq!((shelf.1, &again.models), (24, &first.models));
+    params.params.boost.rounds += 1;
+    pool_of(&book, &params, &mut shelf);
+    assert!(shelf.1 > 24, "other parameters are other models");
+}
