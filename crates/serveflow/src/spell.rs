@@ -46,11 +46,15 @@ pub fn score(value: f64) -> String {
     if value.is_finite() { format!("{value:.4}") } else { NONE.to_owned() }
 }
 
-/// How often more, as a number of times: no digits behind the point when they say nothing.
+/// How often more, as a number of times: two or three digits that say something.
 #[must_use]
 pub fn times(ratio: f64) -> String {
     match ratio {
         ratio if !ratio.is_finite() => NONE.to_owned(),
+        ratio if ratio >= 1000.0 => {
+            let unit = 10f64.powf(ratio.log10().floor() - 1.0);
+            grouped((ratio / unit).round() * unit)
+        }
         ratio if ratio >= 10.0 => grouped(ratio),
         ratio => format!("{ratio:.1}"),
     }
@@ -100,7 +104,7 @@ mod tests {
         assert_eq!(times, ["500 ns", "12.3 us", "250 us", "1.2 ms", "123 ms", "2.5 s"]);
         assert_eq!([1e3, 2.5e6, 0.25].map(count), ["1 k", "2.5 M", "0.25"]);
         assert_eq!([0.1, 10.0, 1e4, 1e6].map(tick), ["100 ns", "10 us", "10 ms", "1 s"]);
-        assert_eq!([1.25, 9.96, 1234.0].map(super::times), ["1.2", "10.0", "1,234"]);
+        assert_eq!([1.25, 9.96, 1234.0].map(super::times), ["1.2", "10.0", "1,200"]);
     }
 
     #[test]

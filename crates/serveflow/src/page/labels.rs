@@ -25,18 +25,22 @@ impl Room {
     }
 }
 
-/// Draws points at their places, and the names that find room between `across` and `down`. A point
-/// whose name finds none still tells it when it is pointed at.
+/// A place in a plot, across and down.
+type Place = (f64, f64);
+
+/// Draws points at their places, and the names that find room between `across` and `down` and beside
+/// `lines`. A point whose name finds none still tells it when it is pointed at.
 pub(super) fn dots(
     dots: &[Dot],
-    places: &[(f64, f64)],
+    (places, lines): (&[Place], &[Place]),
     across: (f64, f64),
     down: (f64, f64),
 ) -> String {
-    let point = |&(x, y): &(f64, f64)| Room(x - POINT, x + POINT, y - POINT, y + POINT);
-    let mut taken: Vec<Room> = places.iter().map(point).collect();
+    let point = |&(x, y): &Place| Room(x - POINT, x + POINT, y - POINT, y + POINT);
+    let mut taken: Vec<Room> = places.iter().chain(lines).map(point).collect();
     let mut svg = String::new();
-    for (dot, &(x, y)) in dots.iter().zip(places) {
+    let is_drawn = |at: &Place| at.0.is_finite() && at.1.is_finite();
+    for (dot, &(x, y)) in dots.iter().zip(places).filter(|(_, at)| is_drawn(at)) {
         let (class, name) = (&dot.class, escape(&dot.name));
         let _ = write!(
             svg,
@@ -88,13 +92,16 @@ mod tests {
         let all: Vec<Dot> = names.map(dot).into();
         let apart = dots(
             &all,
-            &[(100.0, 100.0), (104.0, 101.0), (300.0, 50.0)],
+            (&[(100.0, 100.0), (104.0, 101.0), (300.0, 50.0)], &[]),
             (0.0, 400.0),
             (0.0, 200.0),
         );
         assert_eq!(apart.matches("<text").count(), 3);
-        let crowded = dots(&all, &[(100.0, 100.0); 3], (95.0, 200.0), (92.0, 108.0));
+        let crowded = dots(&all, (&[(100.0, 100.0); 3], &[]), (95.0, 200.0), (92.0, 108.0));
         assert_eq!(crowded.matches("<text").count(), 1, "{crowded}");
         assert_eq!(crowded.matches("<title>").count(), 3);
+        let beside = [(110.0, 98.0)];
+        let moved = dots(&all[..1], (&[(100.0, 100.0)], &beside), (0.0, 400.0), (0.0, 200.0));
+        assert!(moved.contains("<text") && !moved.contains("x=\"107.0\""), "{moved}");
     }
 }

@@ -113,9 +113,28 @@ pub(crate) fn lines(
     }
     let place = |dot: &Dot| (x(horizontal, dot.at.0), y(vertical, dot.at.1));
     let places: Vec<(f64, f64)> = marks.dots.iter().map(place).collect();
-    svg += &labels::dots(marks.dots, &places, (LEFT, WIDTH - 4.0), (TOP, HEIGHT - BOTTOM));
+    let points = |line: &Line| {
+        let own = line.points.iter().map(|at| (x(horizontal, at.0), y(vertical, at.1)));
+        along(&own.collect::<Vec<_>>())
+    };
+    let drawn: Vec<(f64, f64)> = lines.iter().flat_map(points).collect();
+    svg +=
+        &labels::dots(marks.dots, (&places, &drawn), (LEFT, WIDTH - 4.0), (TOP, HEIGHT - BOTTOM));
     let names = lines.iter().map(|line| (line.class.clone(), line.name.clone()));
     format!("{svg}</svg>{}", legend(names))
+}
+
+/// Places on a line that are close enough for names to keep off it.
+fn along(line: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let between = |pair: &[(f64, f64)]| {
+        let (from, to) = (pair[0], pair[1]);
+        let steps = ((to.0 - from.0).hypot(to.1 - from.1) / 6.0).ceil().clamp(1.0, 200.0) as u32;
+        (0..=steps).map(move |at| {
+            let share = f64::from(at) / f64::from(steps);
+            (from.0 + share * (to.0 - from.0), from.1 + share * (to.1 - from.1))
+        })
+    };
+    line.windows(2).flat_map(between).collect()
 }
 
 /// The named value of the horizontal axis: its name on the side where there is room.
@@ -168,7 +187,7 @@ pub(crate) fn bars(
     for (at, bar) in bars.iter().enumerate() {
         let middle = LEFT + slot * (at as f64 + 0.5);
         let mut below = 0.0;
-        for (part, value) in bar.values.iter().enumerate() {
+        for (part, value) in bar.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
             let (bottom, top) = (y(vertical, below), y(vertical, below + value));
             let _ = write!(
                 svg,

@@ -125,7 +125,7 @@ fn wrap(title: &str, plot: &str) -> String {
         "" => String::new(),
         title => format!("<h3>{}</h3>", escape(title)),
     };
-    format!("<div>{title}{plot}</div>")
+    format!("<section>{title}{plot}</section>")
 }
 
 /// Counts in cells that are as dark as their share of the row.

@@ -18,7 +18,7 @@ pub(crate) fn headline(report: &PlanReport) -> String {
     let (chosen, single) = (&report.chosen.test, &report.best_single.test);
     format!(
         "{} On {} test flows its macro-F1 is {}, {} {} of {}, the best single model. Its median latency is {}, {}; \
-         {} of the flows are decided within 16 ms ({} by the single model alone), and a core serves {} flows/s. {}",
+         {} of the flows are decided within 16 ms ({} by the single model alone; most of a wait is for packets, not for models), and a core serves {} flows/s. {}",
         planned(report),
         grouped(report.classes.iter().map(|class| class.flows).sum::<u64>() as f64),
         score(chosen.macro_f1),
@@ -55,6 +55,9 @@ pub(crate) fn highlights(report: &PlanReport) -> Vec<(String, String)> {
         tile(grouped(chosen.flows_per_s), "flows/s per core".to_owned()),
         match &report.verdict {
             Verdict::Met => tile("kept".to_owned(), "all limits, on calibration flows".to_owned()),
+            Verdict::Barely => {
+                tile("barely".to_owned(), "all limits are kept, maybe by luck".to_owned())
+            }
             Verdict::NotMet { .. } => tile("not kept".to_owned(), "not every limit".to_owned()),
         },
     ]
@@ -103,6 +106,10 @@ fn kept(report: &PlanReport) -> String {
             format!("It was asked that {} of the flows reach the last stage.", percent(share))
         }
         (Verdict::Met, None) => "On the calibration flows all limits are kept.".to_owned(),
+        (Verdict::Barely, None) => {
+            "On the calibration flows all limits are kept, but on too few resamples of them."
+                .to_owned()
+        }
         (Verdict::NotMet { binding }, None) => {
             let named: Vec<String> = binding.iter().map(ToString::to_string).collect();
             let binds = match named.len() {

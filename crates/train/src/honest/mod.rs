@@ -10,7 +10,7 @@
 //! | warning | when |
 //! |---|---|
 //! | random split | its macro-F1 is more than [`SPLIT_GAP`] above that of the given split |
-//! | identity | a group of identity fields carries more than [`IDENTITY_SHARE`] of the drops in macro-F1 or of the changed answers, and more than [`IDENTITY_FLOOR`] of all macro-F1 or answers |
+//! | identity | a group of identity fields carries more than [`IDENTITY_SHARE`] of the drops in macro-F1 or of the changed answers, and more than [`IDENTITY_FLOOR`] of all macro-F1 or answers, on either split |
 //! | no masks | macro-F1 rises by more than [`UNMASK_GAP`] on the random split, or moves by more than that on the given one |
 //! | duplicates | more than [`DUPLICATE_SHARE`] of the test flows equal a training flow |
 //! | nearest neighbours | the model is at most [`NEAREST_MARGIN`] better |
@@ -132,6 +132,7 @@ fn examine_recorded(
         random_duplicates: bench.duplicates(&random, &of_random.answers),
         nearest: bench.nearest(&given, &of_given.resampled),
         fields: bench.fields(&given, &of_given.model),
+        random_fields: bench.fields(&random, &of_random.model),
         warnings: Vec::new(),
     };
     report.warnings = warnings::warnings(&report);

@@ -32,6 +32,9 @@ pub struct HonestReport {
     pub nearest: NearestReport,
     /// What the model of the given split with the planned masks leans on.
     pub fields: FieldsReport,
+    /// The same for the random split, where a model may lean on what tells captures apart: on a
+    /// split by capture, early stopping may have kept the model from it.
+    pub random_fields: FieldsReport,
     /// What a reader should know before trusting the figures.
     pub warnings: Vec<Warning>,
 }

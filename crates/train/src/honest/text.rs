@@ -43,7 +43,7 @@ impl HonestReport {
     }
 
     fn figures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<46} {:<24} {:<24}", "test flows", "macro-F1", "accuracy")?;
+        writeln!(f, "{:<46} {:<24} accuracy", "test flows", "macro-F1")?;
         let rows = [
             ("given split, masks as planned", &self.given.masked),
             ("given split, no mask", &self.given.unmasked),
@@ -68,7 +68,7 @@ impl HonestReport {
             nearest.val_macro_f1.iter().map(|(k, f1)| format!("{k}: {f1:.4}")).collect();
         writeln!(
             f,
-            "nearest neighbours see {} of each packet; on val {}",
+            "nearest neighbours see {} of each packet;\nmacro-F1 on val by neighbours {}",
             nearest.columns.join(", "),
             tried.join(", ")
         )?;
@@ -95,15 +95,17 @@ impl HonestReport {
         let fields = &self.fields;
         writeln!(
             f,
-            "what the model leans on: a field is dealt out anew among {} val flows, {} times (macro-F1 \
-             {:.4})",
+            "what the model leans on (given split, masks as planned): a field's values are dealt out\nanew \
+             among {} val flows, {} times; as they are, macro-F1 is {:.4}",
             fields.flows, fields.repeats, fields.macro_f1
         )?;
         let (drop, share) = ("F1 drop", "share");
         writeln!(f, "{:<26} {drop:>9} {share:>7} {:>17} {share:>7}", "field", "answers changed")?;
-        for (title, list) in
-            [("", &fields.top), ("of identity groups not masked:", &fields.identity)]
-        {
+        for (title, list) in [
+            ("", &fields.top),
+            ("identity groups not masked", &fields.identity),
+            ("the same on the random split", &self.random_fields.identity),
+        ] {
             if !title.is_empty() && !list.is_empty() {
                 writeln!(f, "{title}")?;
             }
@@ -146,8 +148,8 @@ fn duplicate_line(
 ) -> fmt::Result {
     writeln!(
         f,
-        "{name}: {} of {} test flows ({:.1}%) equal a training flow; {} of these equal one with \
-         another\nlabel, {} such ones only",
+        "{name}: {} of {} test flows ({:.1}%) equal a training flow;\n{} of these equal one with \
+         another label, {} such ones only",
         duplicates.duplicates,
         duplicates.test_flows,
         duplicates.share() * 100.0,

@@ -18,7 +18,7 @@ pub(super) fn warnings(report: &HonestReport) -> Vec<Warning> {
         unseen(report),
         few_captures(report),
     ];
-    all.into_iter().flatten().chain(report.fields.identity.iter().filter_map(identity)).collect()
+    all.into_iter().flatten().chain(identities(report)).collect()
 }
 
 fn warn(when: bool, kind: WarningKind, sentence: impl FnOnce() -> String) -> Option<Warning> {
@@ -122,8 +122,21 @@ fn few_captures(report: &HonestReport) -> Option<Warning> {
     })
 }
 
+/// Groups that the model of the given split leans on, and those that only the other one does.
+fn identities(report: &HonestReport) -> Vec<Warning> {
+    let mut found: Vec<(&str, Warning)> = Vec::new();
+    for (fields, split) in [(&report.fields, "given"), (&report.random_fields, "random")] {
+        for group in &fields.identity {
+            if found.iter().all(|(known, _)| *known != group.field) {
+                found.extend(identity(group, split).map(|warning| (group.field.as_str(), warning)));
+            }
+        }
+    }
+    found.into_iter().map(|(_, warning)| warning).collect()
+}
+
 /// A group of identity fields that carries much of the importance, and enough to matter.
-fn identity(group: &FieldReport) -> Option<Warning> {
+fn identity(group: &FieldReport, split: &str) -> Option<Warning> {
     let heavy = |share: f64, part: f64| share > IDENTITY_SHARE && part > IDENTITY_FLOOR;
     let by_drop = heavy(group.share, group.drop);
     let (share, of) = if by_drop {
@@ -133,8 +146,8 @@ fn identity(group: &FieldReport) -> Option<Warning> {
     };
     warn(by_drop || heavy(group.changed_share, group.changed), WarningKind::Identity, || {
         format!(
-            "`{}` carries {:.0}% of {of}. It says which host, network or capture a flow is from \
-             rather than what it is; consider masking it.",
+            "On the {split} split `{}` carries {:.0}% of {of}. It says which host, network or capture \
+             a flow is from rather than what it is; consider masking it.",
             group.field,
             share * 100.0
         )

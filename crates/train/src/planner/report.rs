@@ -385,17 +385,24 @@ impl Teller<'_> {
                  calibration flows reach it.",
                 chosen.val.reach.last().copied().unwrap_or_default()
             )),
-            (Verdict::Met, None) => reasons.push(format!(
-                "Of the {} operating points of {} cascades it has the least {} that keeps every \
-                 limit: macro-F1 {:.4} on the calibration flows, {:.4} below the best single model \
-                 ({}), where {} is tolerated; so it is on most resamples of their captures too.",
+            (verdict @ (Verdict::Met | Verdict::Barely), None) => reasons.push(format!(
+                "Of the {} operating points of {} cascades it {} that keeps every limit: macro-F1 \
+                 {:.4} on the calibration flows, against {:.4} of the best single model ({}), where a \
+                 loss of {} is tolerated{}.",
                 self.planned.found.points,
                 self.planned.found.cascades,
-                self.request.wish.objective.name(),
+                match verdict {
+                    Verdict::Met => format!("has the least {}", self.request.wish.objective.name()),
+                    _ => "loses least of those".to_owned(),
+                },
                 chosen.val.macro_f1,
-                best.val.macro_f1 - chosen.val.macro_f1,
+                best.val.macro_f1,
                 best.stages.join(", "),
                 limits.max_loss,
+                match verdict {
+                    Verdict::Met => "; so it is on most resamples of their captures too",
+                    _ => "; but on too few resamples of their captures, so it may be luck",
+                },
             )),
             (Verdict::NotMet { binding }, None) => {
                 reasons.push(not_met(binding));

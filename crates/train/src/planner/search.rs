@@ -67,8 +67,10 @@ impl Point {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Verdict {
-    /// All limits are kept.
+    /// All limits are kept, in most resamples of captures too.
     Met,
+    /// All limits are kept on the calibration flows, but in too few resamples: it may be luck.
+    Barely,
     /// No point keeps all limits. Without these, some would; the one taken comes closest.
     NotMet {
         /// Limits of which each alone stands in the way; empty when it takes several.
@@ -172,7 +174,7 @@ fn choose(points: &[Point], judge: &Judge<'_>) -> (usize, Verdict) {
     let loss = |at: &usize| points[*at].standings.first().map_or(0.0, |s| s.found);
     let met = (0..points.len()).filter(|&at| points[at].is_met());
     if let Some(found) = met.min_by(|a, b| loss(a).total_cmp(&loss(b))) {
-        return (found, Verdict::Met);
+        return (found, Verdict::Barely);
     }
     let mut alone: BTreeMap<Limit, usize> = BTreeMap::new();
     for point in points {
