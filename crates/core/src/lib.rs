@@ -23,4 +23,4 @@ pub mod shard;
 mod table;
 pub mod verdict;
 
-pub use table::FlowConfig;
+pub use table::{FlowConfig, NO_WINDOW};

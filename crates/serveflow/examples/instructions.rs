@@ -147,6 +147,7 @@ fn engine(packets: u16, stages: usize) -> (Engine, Vec<Box<dyn Lane>>) {
         features: Features::new(&spec).unwrap(),
         gate: Gate::never(),
         wait_ns: u64::MAX,
+        wants_window: false,
         lane: 0,
     };
     let cascade = Cascade::new((0..stages).map(stage).collect(), vec!["a".into(), "b".into()]);

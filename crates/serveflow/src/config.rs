@@ -9,8 +9,8 @@ mod lanes;
 pub use lanes::{LaneConfig, TypedLanes};
 
 use serde::Deserialize;
-use serveflow_core::FlowConfig;
 use serveflow_core::engine::EngineConfig;
+use serveflow_core::{FlowConfig, NO_WINDOW};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +45,8 @@ pub struct TypedFlows {
     pub active_ms: Option<u64>,
     /// How long a closed TCP flow keeps its entry, milliseconds.
     pub linger_ms: Option<u64>,
+    /// Length of the windows that flows are cut into, milliseconds; 0 leaves them whole.
+    pub window_ms: Option<u64>,
     /// Whether the VLAN id is part of the key.
     pub vlan_in_key: Option<bool>,
     /// Seed of the table's hash.
@@ -208,6 +210,10 @@ impl TypedFlows {
             idle_ns: ns(self.idle_ms, bundle.idle_ns),
             active_ns: ns(self.active_ms, bundle.active_ns),
             linger_ns: ns(self.linger_ms, bundle.linger_ns),
+            window_ns: match self.window_ms {
+                Some(0) => NO_WINDOW,
+                typed => ns(typed, bundle.window_ns),
+            },
             vlan_in_key: self.vlan_in_key.unwrap_or(bundle.vlan_in_key),
             seed: self.seed.unwrap_or(bundle.seed),
         }

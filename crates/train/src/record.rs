@@ -30,6 +30,8 @@ pub struct RecordPlan {
     pub specs: Vec<FeatureSpec>,
     /// Longest wait for the packets, nanoseconds after the flow's first.
     pub wait_ns: u64,
+    /// How many of the last specs are of the window: asked when it ends.
+    pub of_window: usize,
     /// Flow rules.
     pub flows: FlowConfig,
 }
@@ -175,11 +177,13 @@ impl Lane for RecordingLane {
 /// When a feature name is unknown or the stages are not in order.
 pub fn recording_cascade(plan: &RecordPlan) -> Result<Cascade, RecordError> {
     let mut stages = Vec::new();
-    for spec in &plan.specs {
+    for (index, spec) in plan.specs.iter().enumerate() {
         let features = Features::new(spec).map_err(RecordError::Features)?;
         let name = format!("record@{}", spec.packets);
         let gate = Gate::never();
-        stages.push(Stage { name, features, gate, wait_ns: plan.wait_ns, lane: 0 });
+        let wants_window = index + plan.of_window >= plan.specs.len();
+        let wait_ns = if wants_window { u64::MAX } else { plan.wait_ns };
+        stages.push(Stage { name, features, gate, wait_ns, wants_window, lane: 0 });
     }
     Cascade::new(stages, vec!["recorded".to_owned()]).map_err(RecordError::Cascade)
 }

@@ -59,6 +59,7 @@ fn cascade(bundle: &Bundle, gates: bool) -> Arc<Cascade> {
         features: Features::new(stage.features.spec()).unwrap(),
         gate: Gate::never(),
         wait_ns: stage.wait_ns,
+        wants_window: stage.wants_window,
         lane: 0,
     };
     let stages = bundle.cascade.stages().iter().map(open).collect();
@@ -97,11 +98,27 @@ fn served(
 
 #[test]
 fn every_serving_row_is_the_training_row() {
-    let book = small_book("rows");
-    let mut plan = quick_plan(&["tree@1", "boosted@3", "boosted@10"]);
+    serving_rows_are_training_rows("rows", quick_plan(&["tree@1", "boosted@3", "boosted@10"]));
+}
+
+#[test]
+fn every_serving_row_of_a_window_is_the_training_row() {
+    let mut plan = quick_plan(&["tree@1", "boosted@3", "boosted@window"]);
+    plan.flows.window_ns = 1_000_000_000;
+    plan.window_packets = 12;
+    let windows = serving_rows_are_training_rows("window-rows", plan.clone());
+    plan.flows.window_ns = serveflow_core::NO_WINDOW;
+    plan.tiers.pop();
+    assert!(windows > serving_rows_are_training_rows("whole-rows", plan), "windows are more");
+}
+
+/// Holds the rows of each stage to the recorded ones; how many flows there were.
+fn serving_rows_are_training_rows(name: &str, mut plan: TrainPlan) -> usize {
+    let book = small_book(name);
     plan.features = ["header_bits", "packet_series", "flow_stats"].map(str::to_owned).to_vec();
-    let bundle = bundle("rows-bundle", &book, &plan, |_| ());
-    let dataset = record(&book, &plan.recording(&[1, 3, 10]), &mut |_| ()).unwrap();
+    let bundle = bundle(&format!("{name}-bundle"), &book, &plan, |_| ());
+    let dataset =
+        record(&book, &plan.recording(&TrainPlan::depths(&plan.tiers)), &mut |_| ()).unwrap();
     let at: HashMap<(usize, FiveTuple, u64), usize> = dataset
         .flows
         .iter()
@@ -123,12 +140,13 @@ fn every_serving_row_is_the_training_row() {
                 );
             }
             if !gates {
-                assert_eq!(seen.len(), 3 * flows.len(), "each flow asks each stage");
+                assert_eq!(seen.len(), plan.tiers.len() * flows.len(), "each flow asks each stage");
                 all += flows.len();
             }
         }
     }
     assert_eq!(all, 2 * dataset.flows.len());
+    dataset.flows.len()
 }
 
 /// A bundle's files by name.

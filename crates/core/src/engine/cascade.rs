@@ -17,6 +17,9 @@ pub struct Stage {
     pub gate: Gate,
     /// Longest wait for its packets, nanoseconds after the flow's first packet.
     pub wait_ns: u64,
+    /// Whether it wants the window: it is asked when the window ends, however few packets came, or as
+    /// soon as it has all the packets that its features cover, since no later one would show in its row.
+    pub wants_window: bool,
     /// Index of the lane that scores it.
     pub lane: usize,
 }
@@ -42,6 +45,7 @@ pub struct Cascade {
 pub(super) struct Want {
     pub(super) packets: u16,
     pub(super) wait_ns: u64,
+    pub(super) window: bool,
 }
 
 /// Why a list of stages is no cascade.
@@ -145,7 +149,11 @@ impl Cascade {
         for index in 0..stages.len() {
             check_heads(&stages, index, labels.len())?;
         }
-        let want = |stage: &Stage| Want { packets: stage.packets(), wait_ns: stage.wait_ns };
+        let want = |stage: &Stage| Want {
+            packets: stage.packets(),
+            wait_ns: stage.wait_ns,
+            window: stage.wants_window,
+        };
         let wants = stages.iter().map(want).collect();
         Ok(Self { stages, wants, labels })
     }
@@ -230,6 +238,7 @@ mod tests {
             features: Features::new(&spec).unwrap(),
             gate: Gate::never(),
             wait_ns: wait_ms * 1_000_000,
+            wants_window: false,
             lane: 0,
         }
     }

@@ -12,8 +12,8 @@ use crate::verdict::{Answer, Reason, Verdict};
 use std::hint::black_box;
 
 /// When the wait for a flow's present stage is over.
-fn deadline(cascade: &Cascade, first_at: u64, pending: &Pending) -> u64 {
-    first_at.saturating_add(cascade.want(pending.stage).wait_ns)
+fn deadline(cascade: &Cascade, pending: &Pending) -> u64 {
+    pending.first_at.saturating_add(cascade.want(pending.stage).wait_ns)
 }
 
 /// A question to be put to a stage.
@@ -25,9 +25,14 @@ struct Question {
 }
 
 /// What a learned gate is to know of a flow, beside its row.
-fn facts(entry: &Entry, question: &Question, last: Option<&PacketMeta>) -> FlowFacts {
+fn facts(
+    entry: &Entry,
+    first_at: u64,
+    question: &Question,
+    last: Option<&PacketMeta>,
+) -> FlowFacts {
     let last = last.copied().unwrap_or_default();
-    let elapsed_us = question.at.saturating_sub(entry.first_at) / 1_000;
+    let elapsed_us = question.at.saturating_sub(first_at) / 1_000;
     FlowFacts {
         packets: question.packets,
         short: question.short.is_some(),
@@ -47,9 +52,9 @@ impl Engine {
         let entry = &self.table[id];
         let leaves_at = entry.leaves_at(&self.config.flows);
         let cut = if leaves_at < now {
-            Cut { reason: Reason::Ended, at: leaves_at }
+            Cut::new(Reason::Ended, leaves_at)
         } else {
-            Cut { reason, at: now.max(entry.last_at) }
+            Cut::new(reason, now.max(entry.last_at))
         };
         let ticket = entry.pending;
         self.table.detach(id);
@@ -62,9 +67,57 @@ impl Engine {
         cut
     }
 
-    /// Closes a flow's record; the first cut stands.
+    /// Closes a flow's record; the first cut stands, and a window's end that was not told before.
     pub(super) fn cut(&mut self, ticket: u32, cut: Cut) {
-        self.room[ticket].cut.get_or_insert(cut);
+        let pending = &mut self.room[ticket];
+        let window_end = pending.window_end;
+        let is_over = window_end <= cut.at && window_end < u64::MAX;
+        let cut = if is_over { Self::end_of_window(window_end) } else { cut };
+        pending.cut.get_or_insert(cut);
+    }
+
+    fn end_of_window(at: u64) -> Cut {
+        Cut { is_window: true, ..Cut::new(Reason::Ended, at) }
+    }
+
+    /// The entry of a packet of the flow that arrived at `at`: that of its next window, if it lies behind
+    /// the window of the packet before. Kept out of the way of flows that are whole.
+    #[inline(never)]
+    pub(super) fn in_window(&mut self, id: u32, at: u64) -> u32 {
+        let entry = &self.table[id];
+        let end = entry.window_end(entry.last_at, self.config.flows.window_ns);
+        if entry.is_closed() || at < end { id } else { self.next_window(id, at) }
+    }
+
+    /// Begins the flow's next window, with a packet that arrived at `at`; the entry of it.
+    fn next_window(&mut self, id: u32, at: u64) -> u32 {
+        let entry = self.table[id];
+        let ticket = self.begin_sample(at, entry.window_end(at, self.config.flows.window_ns));
+        let (before, now) = (entry.pending, self.clock.now_ns());
+        let id = if before == DECIDED {
+            self.table[id].pending = ticket;
+            id
+        } else {
+            // The window before keeps its entry until its verdict.
+            self.table.detach(id);
+            let window_end = self.room[before].window_end;
+            self.cut(before, Self::end_of_window(window_end));
+            self.step(before, window_end);
+            self.table.add_again(&entry, now, ticket)
+        };
+        self.room[ticket].entry = id;
+        id
+    }
+
+    /// Counts a flow, or a window of one, and gives it a place to wait in.
+    pub(super) fn begin_sample(&mut self, at: u64, window_end: u64) -> u32 {
+        let seen = self.accounts.flows.seen;
+        let ticket = self.room.add(self.config.first_flow + seen * self.config.flow_step);
+        self.accounts.flows.seen += 1;
+        self.accounts.flows.waiting += 1;
+        let pending = &mut self.room[ticket];
+        (pending.first_at, pending.window_end) = (at, window_end);
+        ticket
     }
 
     /// Ends the flows whose time has passed.
@@ -114,29 +167,36 @@ impl Engine {
 
     /// Takes a waiting flow as far as it goes: a question to its stage, or a wait.
     pub(super) fn step(&mut self, ticket: u32, now: u64) {
-        let pending = self.room[ticket];
+        let mut pending = self.room[ticket];
         if pending.asked {
             return;
         }
-        let first_at = self.table[pending.entry].first_at;
-        if pending.waits_on(self.cascade.want(pending.stage), first_at, now) {
+        if pending.waits_on(self.cascade.want(pending.stage), now) {
             return;
+        }
+        if pending.cut.is_none() && pending.window_end <= now && pending.window_end < u64::MAX {
+            pending.cut = Some(Self::end_of_window(pending.window_end));
+            self.room[ticket].cut = pending.cut;
         }
         if pending.count == 0 && pending.cut.is_some() {
             // Not even the first packet found room: there is nothing to ask with.
             self.decide(ticket, Reason::Shed, pending.cut.map_or(now, |cut| cut.at));
             return;
         }
-        let deadline = deadline(&self.cascade, first_at, &pending);
+        let deadline = deadline(&self.cascade, &pending);
         match self.question(&pending, deadline, now) {
             Some(question) => self.ask(ticket, &question),
-            None => self.room.wait_until(ticket, deadline, self.clock.now_ns()),
+            None => {
+                let until = deadline.min(pending.window_end);
+                self.room.wait_until(ticket, until, self.clock.now_ns());
+            }
         }
     }
 
     /// What a flow asks its stage, if it need not wait any longer.
     fn question(&self, pending: &Pending, deadline: u64, now: u64) -> Option<Question> {
-        let wanted = self.cascade.want(pending.stage).packets;
+        let want = self.cascade.want(pending.stage);
+        let wanted = want.packets;
         let packets = self.in_time(pending, deadline).min(wanted);
         if packets == wanted {
             let at = self.last_of(pending, packets).map_or(now, |(_, last)| last.at_ns);
@@ -145,7 +205,8 @@ impl Engine {
         let late = Question { packets, short: Some(Reason::TimedOut), at: deadline };
         match pending.cut {
             Some(cut) if cut.at <= deadline => {
-                Some(Question { packets, short: Some(cut.reason), at: cut.at })
+                let is_due = want.window && cut.is_window;
+                Some(Question { packets, short: (!is_due).then_some(cut.reason), at: cut.at })
             }
             Some(_) => Some(late),
             None => (now > deadline || pending.tail_at > deadline).then_some(late),
@@ -191,7 +252,9 @@ impl Engine {
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.asked += 1;
         let (flow, packets, entry) = (pending.id, question.packets, pending.entry);
-        let facts = facts(&self.table[entry], question, last.as_ref().map(|(_, meta)| meta));
+        let first_at = pending.first_at;
+        let facts =
+            facts(&self.table[entry], first_at, question, last.as_ref().map(|(_, meta)| meta));
         let last = last.map_or(NONE, |(cell, _)| cell);
         let asking = Asking { ticket, flow, last, packets, facts };
         self.desk.ask(&self.cascade, &self.pool, stage, asking);
@@ -298,7 +361,7 @@ impl Engine {
     fn tell(&mut self, ticket: u32, reason: Reason, at: u64, is_final: bool) {
         let pending = &self.room[ticket];
         let entry = &self.table[pending.entry];
-        let first_ns = if pending.count > 0 { pending.first_ns } else { entry.first_at };
+        let first_ns = if pending.count > 0 { pending.first_ns } else { pending.first_at };
         let deciding_ns = match pending.answer {
             Some(_) => pending.deciding_ns,
             None => self.last_of(pending, pending.count).map_or(first_ns, |(_, last)| last.ts_ns),
@@ -311,7 +374,7 @@ impl Engine {
             is_final,
             first_ns,
             deciding_ns,
-            collection_ns: at.saturating_sub(entry.first_at),
+            collection_ns: at.saturating_sub(pending.first_at),
             compute_ns: pending.compute_ns,
         });
     }

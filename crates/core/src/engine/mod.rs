@@ -19,7 +19,7 @@ use crate::lane::{Job, Lane};
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
 use crate::record::{PacketMeta, PacketPool};
-use crate::table::{DECIDED, FlowConfig, FlowTable, Tag};
+use crate::table::{DECIDED, FlowConfig, FlowTable, NO_WINDOW, Tag};
 use crate::verdict::{Reason, Verdict};
 use desk::Desk;
 use room::{Cut, WaitingRoom};
@@ -108,7 +108,9 @@ pub struct Engine {
 impl Engine {
     /// An empty engine.
     #[must_use]
-    pub fn new(cascade: Arc<Cascade>, config: EngineConfig) -> Self {
+    pub fn new(cascade: Arc<Cascade>, mut config: EngineConfig) -> Self {
+        // No window is shorter than a tick of time.
+        config.flows.window_ns = config.flows.window_ns.max(1);
         let empty = HeaderLayout::new(&[]);
         let layouts = cascade.stages().iter().map(|stage| stage.features.layout());
         let layout = layouts.fold(empty, |sum, layout| sum.union(&layout));
@@ -385,7 +387,7 @@ impl Engine {
             return; // The record pool was full: the flow was shed on the spot.
         }
         if closes {
-            self.cut(pending, Cut { reason: Reason::Ended, at });
+            self.cut(pending, Cut::new(Reason::Ended, at));
         }
         if recorded || closes {
             self.step(pending, at);
@@ -401,6 +403,9 @@ impl Engine {
             at = at.max(entry.last_at);
             let is_over = entry.leaves_at(&self.config.flows) < at;
             if !is_over && !entry.is_new_connection(parsed) {
+                if self.config.flows.window_ns != NO_WINDOW {
+                    return (self.in_window(id, at), at);
+                }
                 return (id, at);
             }
             self.end_flow(id, Reason::Ended, at);
@@ -417,10 +422,8 @@ impl Engine {
             let cut = self.end_flow(oldest, Reason::Evicted, self.clock.now_ns());
             self.accounts.evictions += u64::from(cut.reason == Reason::Evicted);
         }
-        let seen = self.accounts.flows.seen;
-        let ticket = self.room.add(self.config.first_flow + seen * self.config.flow_step);
-        self.accounts.flows.seen += 1;
-        self.accounts.flows.waiting += 1;
+        // The grid of windows begins here; no window is as good as one that never ends.
+        let ticket = self.begin_sample(at, at.saturating_add(self.config.flows.window_ns));
         let id = self.table.add(parsed, tag, at, self.clock.now_ns(), ticket);
         self.room[ticket].entry = id;
         id
@@ -448,7 +451,7 @@ impl Engine {
             backward: self.table[id].is_backward(parsed),
         };
         let Some(cell) = self.pool.keep(meta, packet.data, parsed, pending.tail) else {
-            self.cut(ticket, Cut { reason: Reason::Shed, at });
+            self.cut(ticket, Cut::new(Reason::Shed, at));
             self.step(ticket, at);
             return false;
         };

@@ -12,6 +12,15 @@ use std::ops::{Index, IndexMut};
 pub(super) struct Cut {
     pub(super) reason: Reason,
     pub(super) at: u64,
+    /// Whether it is the end of the flow's window, and the flow may go on.
+    pub(super) is_window: bool,
+}
+
+impl Cut {
+    /// The end of the flow.
+    pub(super) fn new(reason: Reason, at: u64) -> Self {
+        Self { reason, at, is_window: false }
+    }
 }
 
 /// An undecided flow: two cache lines, of which a packet that is merely kept touches the first.
@@ -21,6 +30,10 @@ pub(super) struct Pending {
     /// When its last recorded packet arrived.
     pub(super) tail_at: u64,
     pub(super) cut: Option<Cut>,
+    /// When its first packet arrived.
+    pub(super) first_at: u64,
+    /// When its window ends; `u64::MAX` when the flow is not cut into windows.
+    pub(super) window_end: u64,
     /// Cell of its last packet.
     pub(super) tail: u32,
     /// Its entry in the flow table.
@@ -58,6 +71,8 @@ impl Pending {
         Self {
             tail_at: 0,
             cut: None,
+            first_at: 0,
+            window_end: u64::MAX,
             tail: NONE,
             entry: NONE,
             count: 0,
@@ -79,11 +94,11 @@ impl Pending {
 
     /// Whether there is nothing to do but to wait on: the deadline is noted and not over.
     #[inline]
-    pub(super) fn waits_on(&self, want: Want, first_at: u64, now: u64) -> bool {
+    pub(super) fn waits_on(&self, want: Want, now: u64) -> bool {
         self.waits
             && self.cut.is_none()
             && self.count < want.packets
-            && now <= first_at.saturating_add(want.wait_ns)
+            && now <= self.first_at.saturating_add(want.wait_ns)
     }
 }
 

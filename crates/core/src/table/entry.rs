@@ -42,6 +42,11 @@ impl Entry {
         Self { key, first_at: at, last_at: at, syn_seq: parsed.tcp_seq, pending }
     }
 
+    /// The same flow with another place in the waiting room.
+    pub(super) fn with_pending(&self, pending: u32) -> Self {
+        Self { pending, ..*self }
+    }
+
     pub(crate) fn key(&self) -> FlowKey {
         self.key.key()
     }
@@ -92,6 +97,14 @@ impl Entry {
         }
         let idle = self.last_at.saturating_add(config.idle_ns);
         idle.min(self.first_at.saturating_add(config.active_ns))
+    }
+
+    /// When the window ends that a time `at` of this flow lies in; windows hold their first nanosecond
+    /// and not their last.
+    pub(crate) fn window_end(&self, at: u64, window_ns: u64) -> u64 {
+        let before = at.saturating_sub(self.first_at) / window_ns.max(1);
+        let end = (before + 1).saturating_mul(window_ns.max(1));
+        self.first_at.saturating_add(end)
     }
 
     /// Where the entry stands among those that leave.

@@ -19,6 +19,9 @@ use queue::LeaveQueue;
 use std::ops;
 pub(crate) use wheel::Wheel;
 
+/// The window of flows that are not cut into windows.
+pub const NO_WINDOW: u64 = u64::MAX;
+
 /// Limits and timeouts of the flow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowConfig {
@@ -30,6 +33,10 @@ pub struct FlowConfig {
     pub active_ns: u64,
     /// A closed TCP flow keeps its entry this long for late packets, nanoseconds.
     pub linger_ns: u64,
+    /// Length of the windows that a flow is cut into, nanoseconds; [`NO_WINDOW`] leaves it whole. Windows
+    /// lie on a grid that begins with the flow's first packet, each begins a sample with its first
+    /// packet, and each sample gets a verdict of its own.
+    pub window_ns: u64,
     /// Whether the outer VLAN id is part of the key.
     pub vlan_in_key: bool,
     /// Seed of the table's hash.
@@ -43,6 +50,7 @@ impl Default for FlowConfig {
             idle_ns: 120_000_000_000,
             active_ns: 1_800_000_000_000,
             linger_ns: 5_000_000_000,
+            window_ns: NO_WINDOW,
             vlan_in_key: false,
             seed: 0x5eed_f10e_5eed_f10e,
         }
@@ -161,17 +169,32 @@ impl FlowTable {
         pending: u32,
     ) -> u32 {
         let entry = Entry::new(parsed, at, pending);
-        let id = if let Some(id) = self.free.pop() {
-            self.entries[id as usize] = entry;
-            id
-        } else {
-            self.entries.push(entry);
-            (self.entries.len() - 1) as u32
-        };
+        let id = self.keep(&entry);
         self.index.insert(tag, id);
         // The entry at hand is asked, since its copy in the table is still on its way there.
         self.file_entry(id, &entry, now_ns);
         id
+    }
+
+    /// Adds an undecided flow's entry anew, which was detached with the window before: what is known of
+    /// the flow stays.
+    pub(crate) fn add_again(&mut self, entry: &Entry, now_ns: u64, pending: u32) -> u32 {
+        let entry = entry.with_pending(pending);
+        let id = self.keep(&entry);
+        let tag = Tag::of(self.hasher.hash(&entry.key()));
+        self.index.insert(tag, id);
+        self.file_entry(id, &entry, now_ns);
+        id
+    }
+
+    /// Puts an entry into a slot.
+    fn keep(&mut self, entry: &Entry) -> u32 {
+        if let Some(id) = self.free.pop() {
+            self.entries[id as usize] = *entry;
+            return id;
+        }
+        self.entries.push(*entry);
+        (self.entries.len() - 1) as u32
     }
 
     /// Reads the entries that are used next, at most so many.

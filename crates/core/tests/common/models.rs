@@ -66,13 +66,19 @@ impl Model for HashModel {
 pub struct StageSpec {
     pub packets: u16,
     pub wait_ns: u64,
+    pub wants_window: bool,
     /// Largest uncertainty accepted.
     pub threshold: f32,
     pub lane: usize,
 }
 
 pub fn stage(packets: u16, wait_ns: u64, threshold: f32) -> StageSpec {
-    StageSpec { packets, wait_ns, threshold, lane: 0 }
+    StageSpec { packets, wait_ns, wants_window: false, threshold, lane: 0 }
+}
+
+/// A stage that wants the window, up to so many packets of it.
+pub fn window(most: u16, threshold: f32) -> StageSpec {
+    StageSpec { wants_window: true, ..stage(most, u64::MAX, threshold) }
 }
 
 pub fn spec(packets: u16) -> FeatureSpec {
@@ -93,6 +99,7 @@ pub fn cascade(specs: &[StageSpec]) -> Arc<Cascade> {
             threshold: Threshold::Universal(wanted.threshold),
         },
         wait_ns: wanted.wait_ns,
+        wants_window: wanted.wants_window,
         lane: wanted.lane,
     };
     let labels = (0..CLASSES).map(|class| format!("class{class}")).collect();

@@ -7,6 +7,7 @@ use super::drive::Told;
 use super::frames::Frame;
 use super::models::hash_scores;
 use super::words::packet_words;
+use serveflow_core::NO_WINDOW;
 use serveflow_core::engine::{Cascade, End, EngineConfig};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::gate::best_class;
@@ -26,6 +27,8 @@ struct Kept {
 
 struct Flow {
     first_at: u64,
+    /// When the first packet of the present window arrived.
+    began_at: u64,
     last_at: u64,
     source_is_low: bool,
     syn_seq: Option<u32>,
@@ -35,6 +38,8 @@ struct Flow {
     packets: Vec<Kept>,
     /// Why and when the record closed.
     end: Option<(Reason, u64)>,
+    /// Whether that was the end of a window.
+    window_over: bool,
 }
 
 impl Flow {
@@ -120,6 +125,7 @@ impl<'a> Twin<'a> {
                 self.end(key, Reason::Ended, at);
             }
         }
+        self.next_window(key, at);
         if !self.live.contains_key(&key) {
             self.make_room();
             self.begin(&parsed, at);
@@ -168,6 +174,7 @@ impl<'a> Twin<'a> {
         let opens = parsed.tcp_flags & (SYN | ACK) == SYN;
         let flow = Flow {
             first_at: at,
+            began_at: at,
             last_at: at,
             source_is_low: parsed.sender_is_low,
             syn_seq: opens.then_some(parsed.tcp_seq),
@@ -175,14 +182,41 @@ impl<'a> Twin<'a> {
             closed: false,
             packets: Vec::new(),
             end: None,
+            window_over: false,
         };
         self.live.insert(parsed.key, flow);
     }
 
     fn end(&mut self, key: FlowKey, reason: Reason, at: u64) {
         let mut flow = self.live.remove(&key).unwrap();
+        if let Some(over) = self.window_end(&flow).filter(|&over| over <= at && flow.end.is_none())
+        {
+            flow.end = Some((Reason::Ended, over));
+            flow.window_over = true;
+        }
         let end = *flow.end.get_or_insert((reason, at));
         self.told.push(self.verdict(key, &flow, end));
+    }
+
+    /// When the window ends that the flow's last packet lies in: windows are counted off one by one.
+    fn window_end(&self, flow: &Flow) -> Option<u64> {
+        let length = self.config.flows.window_ns;
+        if length == NO_WINDOW {
+            return None;
+        }
+        let windows = (flow.last_at - flow.first_at) / length + 1;
+        Some(flow.first_at.saturating_add(windows.saturating_mul(length)))
+    }
+
+    /// A packet behind the window of an open flow: what was is judged as a flow of its own, and what
+    /// comes is one too, which keeps the direction and the timeouts of the whole.
+    fn next_window(&mut self, key: FlowKey, at: u64) {
+        let Some(flow) = self.live.get(&key).filter(|flow| !flow.closed) else { return };
+        let Some(over) = self.window_end(flow).filter(|&over| at >= over) else { return };
+        let rest =
+            Flow { began_at: at, packets: Vec::new(), end: None, window_over: false, ..*flow };
+        self.end(key, Reason::Ended, over);
+        self.live.insert(key, rest);
     }
 
     /// The verdict of a flow that is over.
@@ -190,12 +224,14 @@ impl<'a> Twin<'a> {
         let mut asked_at = 0;
         let stages = self.cascade.stages();
         for (index, stage) in stages.iter().enumerate() {
-            let deadline = flow.first_at.saturating_add(stage.wait_ns);
+            let deadline = flow.began_at.saturating_add(stage.wait_ns);
             let wanted = usize::from(stage.packets());
             let in_time = flow.packets.iter().filter(|packet| packet.at <= deadline).count();
             let seen = &flow.packets[..in_time.min(wanted)];
             let (short, at) = if seen.len() == wanted {
                 (None, seen[wanted - 1].at)
+            } else if end.1 <= deadline && flow.window_over && stage.wants_window {
+                (None, end.1)
             } else if end.1 <= deadline {
                 (Some(end.0), end.1)
             } else {
@@ -213,7 +249,7 @@ impl<'a> Twin<'a> {
                     flow: key.five_tuple(flow.source_is_low),
                     first_ns: flow.packets[0].ts_ns,
                     deciding_ns: seen.last().unwrap().ts_ns,
-                    collection_ns: asked_at - flow.first_at,
+                    collection_ns: asked_at - flow.began_at,
                     reason: short.unwrap_or(full),
                     answer: Some(answer),
                 };

@@ -23,13 +23,13 @@ pub use sums::sha256;
 
 use crate::formats;
 use gate::checked_gate;
-use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
 use serveflow_core::gate::Gate;
 use serveflow_core::lane::Model;
 use serveflow_core::parse::Header;
+use serveflow_core::{FlowConfig, NO_WINDOW};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -118,6 +118,7 @@ impl FlowPlan {
             idle_ms: config.idle_ns / MILLISECOND,
             active_ms: config.active_ns / MILLISECOND,
             linger_ms: config.linger_ns / MILLISECOND,
+            window_ms: (config.window_ns != NO_WINDOW).then_some(config.window_ns / MILLISECOND),
             vlan_in_key: config.vlan_in_key,
         }
     }
@@ -129,6 +130,10 @@ impl FlowPlan {
             idle_ns: self.idle_ms.saturating_mul(MILLISECOND),
             active_ns: self.active_ms.saturating_mul(MILLISECOND),
             linger_ns: self.linger_ms.saturating_mul(MILLISECOND),
+            window_ns: match self.window_ms {
+                None | Some(0) => NO_WINDOW,
+                Some(ms) => ms.saturating_mul(MILLISECOND),
+            },
             vlan_in_key: self.vlan_in_key,
             ..FlowConfig::default()
         }
@@ -253,8 +258,11 @@ fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> 
     })?;
     let lane = LANE_NAMES.iter().position(|&name| name == written.lane);
     let lane = lane.ok_or_else(|| unknown(written, "lane", &written.lane, &LANE_NAMES))?;
-    let wait_ns = written.wait_ms.saturating_mul(MILLISECOND);
-    Ok(Stage { name: written.name.clone(), features, gate, wait_ns, lane })
+    let waits_ns = written.wait_ms.saturating_mul(MILLISECOND);
+    // What wants the window waits for its end.
+    let wait_ns = if written.window { u64::MAX } else { waits_ns };
+    let (name, wants_window) = (written.name.clone(), written.window);
+    Ok(Stage { name, features, gate, wait_ns, wants_window, lane })
 }
 
 fn encoder_names() -> Vec<&'static str> {

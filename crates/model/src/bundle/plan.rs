@@ -42,6 +42,9 @@ pub struct FlowPlan {
     pub active_ms: u64,
     /// How long a closed TCP flow lingers, milliseconds.
     pub linger_ms: u64,
+    /// Length of the windows that flows are cut into, milliseconds; none leaves them whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_ms: Option<u64>,
     /// Whether the VLAN id is part of the key.
     #[serde(default)]
     pub vlan_in_key: bool,
@@ -57,6 +60,9 @@ pub struct StagePlan {
     pub packets: u16,
     /// Longest wait for the packets after the flow's first, milliseconds.
     pub wait_ms: u64,
+    /// Whether it wants the window: it is asked when the window ends, with at most `packets` packets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub window: bool,
     /// Encoders, in row order.
     pub features: Vec<String>,
     /// Protocols of `header_bits`.

@@ -43,7 +43,7 @@ pub fn labelled(
         layout: HeaderLayout::new(&[]),
         masks: MaskSet::default(),
     };
-    let plan = RecordPlan { specs: vec![spec], wait_ns: 0, flows };
+    let plan = RecordPlan { specs: vec![spec], wait_ns: 0, of_window: 0, flows };
     let dataset = record(&book, &plan, &mut |_| {}).expect("a plan of a known encoder");
     let mut templates = TemplateSet::new();
     for (file, path) in book.files.keys().enumerate() {

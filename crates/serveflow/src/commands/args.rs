@@ -5,11 +5,12 @@ use super::bench::packets::BenchPacketsArgs;
 use super::plan_args::{PoolArgs, WishArgs};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
 use serveflow_core::gate::Measure;
 use serveflow_core::parse::Header;
 use serveflow_train::labels::Split;
-use serveflow_train::pipeline::{ClassWeights, Kind, Tier};
+use serveflow_train::pipeline::{ClassWeights, Kind, Tier, WINDOW_PACKETS};
 use std::path::PathBuf;
 
 /// Names network flows as early as they can be named well.
@@ -105,7 +106,14 @@ pub(crate) struct FeatureArgs {
     /// Longest wait for a row's packets, milliseconds after the flow's first
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = plan_number())]
     pub(crate) wait_ms: u64,
+    /// Cut flows into windows this long, milliseconds; each is a sample of its own. Windows lie on a grid
+    /// that begins with the flow's first packet [default: flows.window_ms of the configuration, or none]
+    #[arg(long, value_name = "MS", value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST_MS))]
+    pub(crate) window_ms: Option<u64>,
 }
+
+/// The longest window: what nanoseconds can hold.
+const MOST_MS: u64 = u64::MAX / 1_000_000;
 
 /// A number that a plan can hold: TOML's integers have a sign.
 pub(crate) fn plan_number() -> RangedU64ValueParser {
@@ -118,6 +126,12 @@ fn header(name: &str) -> Result<Header, String> {
 }
 
 impl FeatureArgs {
+    /// The flow rules of a configuration, with the window that was typed.
+    pub(crate) fn flows(&self, flows: FlowConfig) -> FlowConfig {
+        let typed = self.window_ms.map(|ms| ms.saturating_mul(1_000_000));
+        FlowConfig { window_ns: typed.unwrap_or(flows.window_ns), ..flows }
+    }
+
     /// The encoders of a flow's row.
     pub(crate) fn encoders(&self) -> Vec<String> {
         if self.features.is_empty() {
@@ -151,9 +165,14 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) out: PathBuf,
     /// The cascade: KIND@PACKETS in the order they are asked; kinds are tree, forest, boosted.
+    /// KIND@window is asked when the window of --window-ms ends, with its first --window-packets packets;
     /// auto searches it among the candidates
     #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = stage)]
     pub(crate) stages: Vec<StageArg>,
+    /// Most packets of a window that KIND@window sees
+    #[arg(long, value_name = "PACKETS", default_value_t = WINDOW_PACKETS)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..i64::from(Tier::WINDOW)))]
+    pub(crate) window_packets: u16,
     #[command(flatten)]
     pub(crate) features: FeatureArgs,
     #[command(flatten)]

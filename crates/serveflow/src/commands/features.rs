@@ -107,7 +107,8 @@ fn per_packet(args: &FeaturesArgs, captures: Vec<PathBuf>) -> anyhow::Result<Tol
 fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan> {
     let spec = spec(args, args.features.encoders())?;
     let wait_ns = args.features.wait_ms.saturating_mul(MILLISECOND);
-    Ok(RecordPlan { specs: vec![spec], wait_ns, flows: engine.flows })
+    let flows = args.features.flows(engine.flows);
+    Ok(RecordPlan { specs: vec![spec], wait_ns, of_window: 0, flows })
 }
 
 /// One flow table for all captures, as `serveflow run` has it.
@@ -117,10 +118,11 @@ fn per_flow(
     captures: Vec<PathBuf>,
 ) -> anyhow::Result<Told> {
     let config = session.typed.check(&FlowConfig::default())?;
-    let cascade = Arc::new(recording_cascade(&plan(args, &config.engine)?)?);
+    let plan = plan(args, &config.engine)?;
+    let cascade = Arc::new(recording_cascade(&plan)?);
     let features = &cascade.stages()[0].features;
     let mut table = open(args, &FLOW_KEYS, features.columns(), features.shape())?;
-    let engine = EngineConfig { provisional: false, ..config.engine };
+    let engine = EngineConfig { provisional: false, flows: plan.flows, ..config.engine };
     let mut engine = Engine::new(Arc::clone(&cascade), engine);
     let (lane, kept) = RecordingLane::new(&cascade);
     let mut sink = Memory::default();

@@ -82,7 +82,8 @@ fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<T
         layout: HeaderLayout::new(&args.features.headers),
         masks: args.features.masks()?.into_iter().collect(),
         wait_ms: args.features.wait_ms,
-        flows: config.engine.flows,
+        window_packets: args.window_packets,
+        flows: args.features.flows(config.engine.flows),
         params,
         measure: args.measure.unwrap_or(Measure::LeastConfidence),
         granularity: match args.thresholds {

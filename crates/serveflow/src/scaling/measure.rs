@@ -268,6 +268,7 @@ fn asked(stage: &Stage, times: usize, labels: &[String]) -> (Arc<Cascade>, Box<d
         features: Features::new(stage.features.spec()).expect("the bundle built it before"),
         gate: Gate::never(),
         wait_ns: stage.wait_ns,
+        wants_window: stage.wants_window,
         lane: 0,
     };
     let stages: Vec<Stage> = (0..times).map(again).collect();

@@ -88,6 +88,7 @@ pub fn stage_alone(cascade: &Cascade, stage: usize) -> Arc<Cascade> {
         features,
         gate: Gate::never(),
         wait_ns: stage.wait_ns,
+        wants_window: stage.wants_window,
         lane: 0,
     };
     let labels = cascade.labels().to_vec();

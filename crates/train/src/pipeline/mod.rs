@@ -10,12 +10,12 @@ use crate::calibrate::{Calibrated, Granularity, StageAnswers, Target, calibrate}
 use crate::labels::{LabelBook, Split};
 use crate::record::{Dataset, RecordError, RecordPlan, record};
 use crate::trees::{Progress, TrainError};
-use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Mask, MaskSet};
 use serveflow_core::gate::{Measure, Threshold};
 use serveflow_core::parse::Header;
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_model::bundle::{
     CalibrationPlan, CostPlan, FlowPlan, GatePlan, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     Provenance, StagePlan,
@@ -25,6 +25,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 const MILLISECOND: u64 = 1_000_000;
+
+/// Packets of a window that a row covers at most, unless told otherwise.
+pub const WINDOW_PACKETS: u16 = 64;
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub struct TrainPlan {
     pub masks: MaskSet,
     /// Longest wait for a stage's packets, milliseconds after the flow's first.
     pub wait_ms: u64,
+    /// Most packets of a window that a tier of [`Tier::WINDOW`] sees.
+    pub window_packets: u16,
     /// Flow rules.
     pub flows: FlowConfig,
     /// Parameters of the trainers.
@@ -77,6 +82,7 @@ impl Default for TrainPlan {
             layout: HeaderLayout::default(),
             masks: MaskSet::default(),
             wait_ms: 10_000,
+            window_packets: WINDOW_PACKETS,
             flows: FlowConfig::default(),
             params,
             measure: Measure::LeastConfidence,
@@ -90,12 +96,18 @@ impl Default for TrainPlan {
 }
 
 impl TrainPlan {
+    /// Packets that a row of this depth covers: as many, or as a window may have.
+    #[must_use]
+    pub fn row_packets(&self, depth: u16) -> u16 {
+        if depth == Tier::WINDOW { self.window_packets } else { depth }
+    }
+
     /// The feature spec at a packet depth.
     #[must_use]
     pub fn spec(&self, packets: u16) -> FeatureSpec {
         FeatureSpec {
             encoders: self.features.clone(),
-            packets,
+            packets: self.row_packets(packets),
             layout: self.layout,
             masks: self.masks,
         }
@@ -107,6 +119,7 @@ impl TrainPlan {
         RecordPlan {
             specs: depths.iter().map(|&packets| self.spec(packets)).collect(),
             wait_ns: self.wait_ms.saturating_mul(MILLISECOND),
+            of_window: depths.iter().filter(|&&depth| depth == Tier::WINDOW).count(),
             flows: self.flows,
         }
     }
@@ -163,6 +176,14 @@ pub enum PipelineError {
         /// The tier out of order.
         tier: Tier,
     },
+    /// A tier wants the window, and flows are not cut into windows, or it sees fewer packets than a tier
+    /// before it.
+    Window {
+        /// The tier.
+        tier: Tier,
+        /// What is expected, in words.
+        expected: &'static str,
+    },
     /// There is no tier.
     NoTier,
 }
@@ -178,6 +199,7 @@ impl fmt::Display for PipelineError {
             Self::TierOrder { tier } => {
                 write!(f, "{tier} wants fewer packets than the stage before it")
             }
+            Self::Window { tier, expected } => write!(f, "{tier}: expected {expected}"),
             Self::NoTier => f.write_str("expected at least one stage, found none"),
         }
     }
@@ -211,6 +233,7 @@ pub fn train(
     progress: &mut dyn FnMut(Step),
 ) -> Result<Trained, PipelineError> {
     check_order(&plan.tiers)?;
+    check_window(plan, &plan.tiers)?;
     let depths = TrainPlan::depths(&plan.tiers);
     let files = book.files.len();
     let recorded = record(book, &plan.recording(&depths), &mut |done| {
@@ -234,7 +257,12 @@ pub fn train(
         let bound = BoundForest::new(&forest);
         let mut scores = Scores::default();
         bound.score(&data.val_rows, &mut scores);
-        answers.push(StageAnswers::new(tier.packets, plan.measure, &scores, val.len()));
+        answers.push(StageAnswers::new(
+            plan.row_packets(tier.packets),
+            plan.measure,
+            &scores,
+            val.len(),
+        ));
         costs.push(cost(&bound, &data.val_rows, wall));
         forests.push(forest);
     }
@@ -253,6 +281,22 @@ fn check_order(tiers: &[Tier]) -> Result<(), PipelineError> {
     }
     let wrong = tiers.windows(2).find(|pair| pair[1].packets < pair[0].packets);
     wrong.map_or(Ok(()), |pair| Err(PipelineError::TierOrder { tier: pair[1] }))
+}
+
+/// Holds tiers that want the window to the flow rules and to the tiers before them.
+pub(crate) fn check_window(plan: &TrainPlan, tiers: &[Tier]) -> Result<(), PipelineError> {
+    let Some(&tier) = tiers.iter().find(|tier| tier.packets == Tier::WINDOW) else {
+        return Ok(());
+    };
+    let refused = |expected| Err(PipelineError::Window { tier, expected });
+    if plan.flows.window_ns == NO_WINDOW {
+        return refused("flows to be cut into windows (window_ms), found none");
+    }
+    let most = |other: &Tier| other.packets != Tier::WINDOW && other.packets > plan.window_packets;
+    if plan.window_packets == 0 || tiers.iter().any(most) {
+        return refused("at least as many packets of a window as the stages before it want");
+    }
+    Ok(())
 }
 
 pub(crate) fn filled(dataset: &Dataset, split: Split) -> Result<Vec<usize>, PipelineError> {
@@ -318,8 +362,9 @@ fn written_plan(
 ) -> Plan {
     let stage = |index: usize| StagePlan {
         name: stage_name(&plan.tiers, index),
-        packets: plan.tiers[index].packets,
+        packets: plan.row_packets(plan.tiers[index].packets),
         wait_ms: plan.wait_ms,
+        window: plan.tiers[index].packets == Tier::WINDOW,
         features: plan.features.clone(),
         headers: plan.layout.headers().into_iter().map(|h| Header::name(h).to_owned()).collect(),
         masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),

@@ -48,17 +48,26 @@ impl Kind {
     }
 }
 
-/// A model to train: its kind and the packets it sees, written `boosted@10`.
+/// A model to train: its kind and the packets it sees, written `boosted@10`, or `boosted@window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tier {
     /// Kind of model.
     pub kind: Kind,
-    /// Packets that it sees.
+    /// Packets that it sees, or [`Tier::WINDOW`].
     pub packets: u16,
+}
+
+impl Tier {
+    /// The `packets` of a tier that wants the window, written `boosted@window`: more than any number
+    /// of packets that can be written, since a window ends behind all of them.
+    pub const WINDOW: u16 = u16::MAX;
 }
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.packets == Self::WINDOW {
+            return write!(f, "{}@window", self.kind.name());
+        }
         write!(f, "{}@{}", self.kind.name(), self.packets)
     }
 }
@@ -68,12 +77,19 @@ impl FromStr for Tier {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = || Kind::ALL.map(Kind::name).join(", ");
-        let refused =
-            || format!("expected KIND@PACKETS with a kind of {}, found `{text}`", known());
+        let refused = || {
+            format!(
+                "expected KIND@PACKETS or KIND@window with a kind of {}, found `{text}`",
+                known()
+            )
+        };
         let (kind, packets) = text.split_once('@').ok_or_else(refused)?;
         let kind = Kind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(refused)?;
+        if packets == "window" {
+            return Ok(Self { kind, packets: Self::WINDOW });
+        }
         let packets: u16 = packets.parse().map_err(|_| refused())?;
-        if packets == 0 {
+        if packets == 0 || packets == Self::WINDOW {
             return Err(refused());
         }
         Ok(Self { kind, packets })
@@ -186,10 +202,10 @@ mod tests {
 
     #[test]
     fn tiers_round_trip_and_nonsense_is_refused() {
-        for text in ["tree@1", "forest@5", "boosted@10"] {
+        for text in ["tree@1", "forest@5", "boosted@10", "boosted@window"] {
             assert_eq!(text.parse::<Tier>().unwrap().to_string(), text);
         }
-        for text in ["", "tree", "tree@0", "tree@x", "bush@1", "tree@70000"] {
+        for text in ["", "tree", "tree@0", "tree@x", "bush@1", "tree@65535", "tree@70000"] {
             let error = text.parse::<Tier>().unwrap_err();
             assert!(error.contains("boosted") && error.contains(text), "{error}");
         }

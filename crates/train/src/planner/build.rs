@@ -4,8 +4,8 @@ use super::meter::Meter;
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe};
 use crate::labels::{LabelBook, Split};
 use crate::pipeline::{
-    Kind, PipelineError, Step, TierData, TierParams, TrainPlan, cost, filled, parameters,
-    train_tier,
+    Kind, PipelineError, Step, TierData, TierParams, TrainPlan, check_window, cost, filled,
+    parameters, train_tier,
 };
 use crate::record::{Dataset, record};
 use serveflow_core::features::{FeatureSpec, Mask};
@@ -75,6 +75,8 @@ pub fn build(
     wall: &mut dyn FnMut() -> u64,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Built, PipelineError> {
+    let tiers: Vec<_> = wanted.recipes.iter().map(Recipe::tier).collect();
+    check_window(plan, &tiers)?;
     let started = wall();
     let mut meter = None;
     let mut candidates = Vec::new();
@@ -358,6 +360,7 @@ impl Group {
                 .collect(),
             masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
             wait_ms: plan.wait_ms,
+            window_packets: plan.window_packets,
             packets_per_flow: meter.packets_per_flow,
             idle_flow_ns: meter.idle_flow_ns,
             val: flows(&self.calibration()),

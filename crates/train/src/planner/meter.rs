@@ -133,6 +133,7 @@ impl Meter {
             features: Features::new(stage.features.spec()).expect("the cascade has built them"),
             gate: stage.gate.clone(),
             wait_ns: stage.wait_ns,
+            wants_window: stage.wants_window,
             lane: 0,
         };
         let stages = cascade.stages().iter().map(inline).collect();
@@ -182,8 +183,14 @@ impl Meter {
         wall: &mut dyn FnMut() -> u64,
     ) -> (u64, u64) {
         let features = Features::new(spec).expect("the candidate was trained on them");
-        let stage =
-            Stage { name: "measured".to_owned(), features, gate: Gate::never(), wait_ns, lane: 0 };
+        let stage = Stage {
+            name: "measured".to_owned(),
+            features,
+            gate: Gate::never(),
+            wait_ns,
+            wants_window: false,
+            lane: 0,
+        };
         let cascade = Cascade::new(vec![stage], self.labels.clone()).expect("a stage is a cascade");
         self.drive(&Arc::new(cascade), vec![Arc::clone(model)], batch_frames, sink, wall)
     }

@@ -6,7 +6,7 @@ use super::limits::Objective;
 use super::pool::{Pool, Recipe};
 use super::search::{Found, Point, Wish, front, search};
 use super::walk::{Board, Cascade, Figures, Heads, Part, Rule};
-use crate::pipeline::PipelineError;
+use crate::pipeline::{PipelineError, Tier};
 use crate::promise::Promise;
 use serveflow_model::bundle::{
     CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan, StagePlan,
@@ -149,7 +149,9 @@ pub fn costs(pool: &Pool, objective: Objective) -> Vec<f64> {
         match objective {
             Objective::Latency => geometric_us.max(1e-3).ln(),
             Objective::Cpu => cpu_ns,
-            Objective::Escalation => f64::from(pool.candidates[candidate].recipe.packets),
+            Objective::Escalation => {
+                f64::from(pool.row_packets(&pool.candidates[candidate].recipe))
+            }
         }
     };
     (0..pool.candidates.len()).map(cost).collect()
@@ -197,8 +199,9 @@ impl Writer<'_> {
         let is_last = at + 1 == self.cascade().stages.len();
         StagePlan {
             name: candidate.name.clone(),
-            packets: candidate.recipe.packets,
+            packets: pool.row_packets(&candidate.recipe),
             wait_ms: self.wait_ms(at),
+            window: candidate.recipe.packets == Tier::WINDOW,
             features: pool.features[candidate.recipe.features].clone(),
             headers: pool.headers.clone(),
             masks: pool.masks.clone(),

@@ -20,7 +20,7 @@ pub struct Recipe {
     pub kind: Kind,
     /// Rounds or trees that are kept of those trained; none for all.
     pub size: Option<usize>,
-    /// Packets that it sees.
+    /// Packets that it sees, or [`Tier::WINDOW`].
     pub packets: u16,
     /// Longest wait for them, milliseconds after the flow's first.
     pub wait_ms: u64,
@@ -44,7 +44,11 @@ impl Recipe {
         if let Some(size) = self.size {
             written = written.and(add(format_args!("-{size}")));
         }
-        written = written.and(add(format_args!("@{}", self.packets)));
+        let packets = match self.packets {
+            Tier::WINDOW => "window".to_owned(),
+            packets => packets.to_string(),
+        };
+        written = written.and(add(format_args!("@{packets}")));
         if self.wait_ms != wait_ms {
             written = written.and(add(format_args!("~{}ms", self.wait_ms)));
         }
@@ -192,6 +196,9 @@ pub struct Pool {
     pub masks: Vec<String>,
     /// Longest wait of most candidates, milliseconds.
     pub wait_ms: u64,
+    /// Most packets of a window that candidates of [`Tier::WINDOW`] see.
+    #[serde(default)]
+    pub window_packets: u16,
     /// Packets of a flow on average, in the calibration captures.
     pub packets_per_flow: f64,
     /// Nanoseconds of a core that a flow costs which is asked nothing: its packets read and looked up.
@@ -216,6 +223,12 @@ impl Pool {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Packets that a row of a recipe covers.
+    #[must_use]
+    pub fn row_packets(&self, recipe: &Recipe) -> u16 {
+        if recipe.packets == Tier::WINDOW { self.window_packets } else { recipe.packets }
     }
 
     /// Whether its parts fit together, as what is read from a file need not.

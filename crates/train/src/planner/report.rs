@@ -298,7 +298,7 @@ impl Teller<'_> {
         let single = |(index, own): (usize, &super::pool::Candidate)| Single {
             name: own.name.clone(),
             kind: own.recipe.kind.words().to_owned(),
-            packets: own.recipe.packets,
+            packets: self.pool.row_packets(&own.recipe),
             wait_ms: own.recipe.wait_ms,
             val: self.figures(&alone(index), Part::Val),
             test: self.figures(&alone(index), Part::Test),
