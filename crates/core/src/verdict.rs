@@ -27,7 +27,8 @@ pub enum Reason {
     Accepted,
     /// The last stage answered with all its packets.
     Final,
-    /// The flow ended (FIN, RST, idle or active timeout, end of input) short of the stage's packets.
+    /// The flow (FIN, RST, idle or active timeout, end of input) or its window ended short of the
+    /// stage's packets.
     Ended,
     /// The stage's longest wait passed short of its packets.
     TimedOut,

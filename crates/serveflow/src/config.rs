@@ -11,6 +11,7 @@ pub use lanes::{LaneConfig, TypedLanes};
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
 use serveflow_core::{FlowConfig, NO_WINDOW};
+use serveflow_model::bundle::Bundle;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -197,6 +198,26 @@ impl Typed {
             format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
         };
         config.checked()
+    }
+}
+
+impl Typed {
+    /// [`Typed::check`] for a bundle whose stages are served.
+    ///
+    /// # Errors
+    /// Also when a stage wants the window and flows would be left whole.
+    pub fn check_for(&self, bundle: &Bundle) -> Result<Config, ConfigError> {
+        let config = self.check(&bundle.flow_config())?;
+        match bundle.plan.stages.iter().find(|stage| stage.window) {
+            Some(stage) if config.engine.flows.window_ns == NO_WINDOW => {
+                Err(ConfigError::Unknown {
+                    key: "flows.window_ms".to_owned(),
+                    found: "0".to_owned(),
+                    expected: format!("a window for the bundle's stage {}", stage.name),
+                })
+            }
+            _ => Ok(config),
+        }
     }
 }
 

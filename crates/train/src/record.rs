@@ -4,7 +4,6 @@
 //! encoders and the same flow rules; only the lane is another one, and no gate ever accepts.
 
 use crate::labels::{Capture, FileLabels, LabelBook, Split};
-use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::deferral::FlowFacts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
@@ -13,6 +12,7 @@ use serveflow_core::gate::Gate;
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::rows::{Column, Rows};
 use serveflow_core::verdict::{FiveTuple, Verdict};
+use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, SourceError};
 use std::collections::{HashMap, VecDeque};
@@ -246,15 +246,18 @@ fn record_file(
     dataset.damaged.extend(outcome.damaged);
     dataset.accounts.add(engine.accounts());
     let kept = kept.lock().expect("no holder of the rows panics");
-    join(&kept, sink.verdicts, labels, file, dataset);
+    let cut = plan.flows.window_ns != NO_WINDOW;
+    join(&kept, sink.verdicts, labels, (file, cut), dataset);
 }
 
-/// Adds the flows of one capture, in the order of their first packets, with their rows.
+/// Adds the flows of one capture, in the order of their first packets, with their rows. Where flows are
+/// cut into windows, all windows of a five-tuple stand in the split of its first one: they tell of each
+/// other.
 fn join(
     kept: &[Kept],
     mut verdicts: Vec<Verdict>,
     labels: &FileLabels,
-    file: usize,
+    (file, cut): (usize, bool),
     dataset: &mut Dataset,
 ) {
     verdicts.retain(|verdict| verdict.answer.is_some());
@@ -264,8 +267,9 @@ fn join(
         .map(|stage| stage.flows.iter().enumerate().map(|(row, &flow)| (flow, row)).collect())
         .collect();
     let count = verdicts.len();
-    let mut found = 0;
+    let (mut found, mut met) = (0, HashMap::new());
     for (order, verdict) in verdicts.iter().enumerate() {
+        let order = if cut { *met.entry(verdict.flow).or_insert(order) } else { order };
         let labelled = labels.find(&verdict.flow, verdict.first_ns / 1000);
         found += usize::from(labelled.is_some());
         dataset.flows.push(FlowInfo {

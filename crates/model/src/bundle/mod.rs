@@ -68,6 +68,7 @@ impl Bundle {
         let path = dir.join(PLAN);
         let plan = read_plan(&path, listed(PLAN)?)?;
         names_are_unique(&path, &plan)?;
+        windows_are_cut(&path, &plan)?;
         let mut models = Vec::new();
         let mut stages = Vec::new();
         let load = |stage: &StagePlan, model: &ModelPlan| {
@@ -118,7 +119,8 @@ impl FlowPlan {
             idle_ms: config.idle_ns / MILLISECOND,
             active_ms: config.active_ns / MILLISECOND,
             linger_ms: config.linger_ns / MILLISECOND,
-            window_ms: (config.window_ns != NO_WINDOW).then_some(config.window_ns / MILLISECOND),
+            window_ms: (config.window_ns != NO_WINDOW)
+                .then_some(config.window_ns.div_ceil(MILLISECOND)),
             vlan_in_key: config.vlan_in_key,
         }
     }
@@ -202,6 +204,21 @@ fn names_are_unique(path: &Path, plan: &Plan) -> Result<(), BundleError> {
             let message = format!("expected each {what} once, found `{name}` twice");
             Err(BundleError::Plan { path: path.to_owned(), message })
         }
+    }
+}
+
+/// A stage that wants the window needs flows that are cut into windows.
+fn windows_are_cut(path: &Path, plan: &Plan) -> Result<(), BundleError> {
+    let is_cut = plan.flows.config().window_ns != NO_WINDOW;
+    match plan.stages.iter().find(|stage| stage.window) {
+        Some(stage) if !is_cut => {
+            let message = format!(
+                "stage `{}` is asked at the end of a window: expected flows.window_ms above 0, found none",
+                stage.name
+            );
+            Err(BundleError::Plan { path: path.to_owned(), message })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -417,6 +417,10 @@ pub(crate) struct FeaturesArgs {
     /// Packets that a flow's row covers
     #[arg(long, default_value_t = 1)]
     pub(crate) packets: u16,
+    /// Take each row when its window ends, with at most --packets packets, as KIND@window has it; needs
+    /// --window-ms
+    #[arg(long)]
+    pub(crate) at_window_end: bool,
     #[command(flatten)]
     pub(crate) features: FeatureArgs,
     /// Table with a line per flow, whose labels and splits become columns; its `file` is relative

@@ -132,7 +132,7 @@ fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle,
     let dir = args.bundle.clone().or_else(|| of_sample("bundle")).unwrap_or_default();
     let mut bundle = Bundle::load(&dir)?;
     bundle.place(&vec![0; bundle.plan.stages.len()]);
-    let mut config = session.typed.check(&bundle.flow_config())?;
+    let mut config = session.typed.check_for(&bundle)?;
     config.engine.flows.seed = session.typed.flows.seed.unwrap_or(args.seed);
     let splits = || ["train", "val", "test"].map(of_sample).into_iter().flatten().collect();
     let captures = if args.captures.is_empty() { splits() } else { args.captures.clone() };

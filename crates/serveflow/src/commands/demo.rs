@@ -21,7 +21,7 @@ pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCod
     let sample = super::find_sample(args.sample.as_deref(), "--sample")?;
     let bundle = Bundle::load(&sample.join("bundle"))?;
     let book = read_table(&sample.join("labels.csv"), &sample)?;
-    let config = session.typed.check(&bundle.flow_config())?;
+    let config = session.typed.check_for(&bundle)?;
     super::print(&introduction(&bundle, &sample))?;
     let mut progress = Progress::new(session);
     let mut wall = || session.wall_ns();

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub(crate) fn evaluate(session: &Session, args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let bundle = Bundle::load(&args.bundle)?;
     let book = label_book(&args.labelled)?;
-    let config = session.typed.check(&bundle.flow_config())?;
+    let config = session.typed.check_for(&bundle)?;
     let mut progress = Progress::new(session);
     let mut wall = || session.wall_ns();
     let mut passes = |done, all| progress.show("replaying", done, all, "");

@@ -9,12 +9,12 @@ use serveflow::table::{
     CsvTable, FLOW_KEYS, Head, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table,
     flow_keys, packet_features, write_packets,
 };
-use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::features::FeatureSpec;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::rows::{Column, RowShape};
+use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, SourceError};
 use serveflow_train::labels::{LabelBook, read_table};
@@ -108,7 +108,11 @@ fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan
     let spec = spec(args, args.features.encoders())?;
     let wait_ns = args.features.wait_ms.saturating_mul(MILLISECOND);
     let flows = args.features.flows(engine.flows);
-    Ok(RecordPlan { specs: vec![spec], wait_ns, of_window: 0, flows })
+    if args.at_window_end && flows.window_ns == NO_WINDOW {
+        bail!("--at-window-end: expected flows to be cut into windows (--window-ms), found none");
+    }
+    let of_window = usize::from(args.at_window_end);
+    Ok(RecordPlan { specs: vec![spec], wait_ns, of_window, flows })
 }
 
 /// One flow table for all captures, as `serveflow run` has it.

@@ -48,6 +48,9 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
         "  flows    idle {} ms, active {} ms, linger {} ms, VLAN id in key: {}",
         flows.idle_ms, flows.active_ms, flows.linger_ms, flows.vlan_in_key
     );
+    if let Some(ms) = flows.window_ms {
+        let _ = writeln!(text, "  windows  {ms} ms; each has a verdict of its own");
+    }
     let from = &plan.provenance;
     let trained: Vec<String> = from.flows.iter().map(|(split, n)| format!("{split} {n}")).collect();
     let _ = writeln!(
@@ -77,11 +80,12 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
     let mut text = format!("\n  stage {} `{}`\n", index + 1, stage.name);
     let model = &stage.model;
     let _ = writeln!(text, "    model    {} ({}, {})", model.kind, model.format, model.file);
-    let _ = writeln!(
-        text,
-        "    sees     {} packet(s), waits at most {} ms, lane {}",
-        stage.packets, stage.wait_ms, stage.lane
-    );
+    let waits = match stage.window {
+        true => "waits for the end of the window".to_owned(),
+        false => format!("waits at most {} ms", stage.wait_ms),
+    };
+    let _ =
+        writeln!(text, "    sees     {} packet(s), {waits}, lane {}", stage.packets, stage.lane);
     let _ = writeln!(
         text,
         "    features {} of {}; masked: {}; a row is {} words and {} numbers",

@@ -31,7 +31,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     if let Some(workers) = args.workers {
         typed.limits.workers = Some(workers);
     }
-    let mut config = typed.check(&bundle.flow_config())?;
+    let mut config = typed.check_for(&bundle)?;
     bundle.place(&config.lanes.places(&bundle)?);
     if typed.flows.seed.is_none() {
         // Nobody outside may know which five-tuples share a slot of the table. No verdict depends
