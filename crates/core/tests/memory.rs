@@ -88,8 +88,10 @@ fn play(engine: &mut Engine, lanes: &mut [Box<dyn Lane>], frames: &[Frame]) {
             engine.push(&frame.packet());
         }
         engine.advance();
-        engine.submit(lanes);
-        engine.collect(lanes);
+        while engine.has_work() {
+            engine.submit(lanes);
+            engine.collect(lanes);
+        }
         assert!(engine.accounts().balance());
         engine.clear_verdicts();
     }

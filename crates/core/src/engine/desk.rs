@@ -67,12 +67,12 @@ impl Desk {
         }
     }
 
-    /// Moves every job on that has a row.
-    pub(super) fn close_all(&mut self, cascade: &Cascade, pool: &PacketPool) {
-        for stage in 0..self.open.len() {
-            if !self.open[stage].tickets.is_empty() {
-                self.close(cascade, pool, stage);
-            }
+    /// Moves the job of the first stage on that has a row. The others stay open for the flows that this
+    /// one will pass on: few and full jobs are the cheapest.
+    pub(super) fn close_first(&mut self, cascade: &Cascade, pool: &PacketPool) {
+        let first = self.open.iter().position(|job| !job.tickets.is_empty());
+        if let Some(stage) = first {
+            self.close(cascade, pool, stage);
         }
     }
 

@@ -288,9 +288,11 @@ impl Engine {
         self.pass_deadlines(now);
     }
 
-    /// Hands the jobs there are to their lanes. A lane that is full sheds the job's flows.
+    /// Hands full jobs to their lanes, and the job of the first stage that has rows; call it again, behind
+    /// [`Self::collect`], as long as there is work ([`Self::has_work`]): what the first stage passes on
+    /// then joins the job of a later one. A lane that is full sheds the job's flows.
     pub fn submit(&mut self, lanes: &mut [Box<dyn Lane>]) {
-        self.desk.close_all(&self.cascade, &self.pool);
+        self.desk.close_first(&self.cascade, &self.pool);
         while let Some(job) = self.desk.next_ready() {
             if let Err(job) = self.hand_out(job, lanes) {
                 self.shed_job(job);
@@ -304,6 +306,7 @@ impl Engine {
     /// A lane that refuses while no job is out has no room to come, so its job is shed all the same:
     /// to wait would be to wait without end.
     pub fn submit_or_keep(&mut self, lanes: &mut [Box<dyn Lane>]) -> bool {
+        let mut closed = false;
         loop {
             while let Some(job) = self.desk.next_ready() {
                 match self.hand_out(job, lanes) {
@@ -316,10 +319,11 @@ impl Engine {
                 }
             }
             // Only now, so that rows gather in few and full jobs while a lane is waited for.
-            if !self.desk.has_work() {
+            if closed || !self.desk.has_work() {
                 return true;
             }
-            self.desk.close_all(&self.cascade, &self.pool);
+            self.desk.close_first(&self.cascade, &self.pool);
+            closed = true;
         }
     }
 
