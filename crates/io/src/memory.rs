@@ -39,7 +39,7 @@ impl OwnedFrame {
 ///
 /// Tests use it to show that the split into batches changes no verdict, and benches to measure
 /// without a disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MemorySource {
     frames: Vec<OwnedFrame>,
     next: usize,

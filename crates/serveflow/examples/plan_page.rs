@@ -8,6 +8,7 @@ use serveflow_model::bundle::LanePlan;
 use serveflow_train::pipeline::{Kind, TrainPlan};
 use serveflow_train::planner::build::{NoShelf, PoolPlan, build, grid};
 use serveflow_train::planner::limits::{Limits, Objective};
+use serveflow_train::planner::meter::Load;
 use serveflow_train::planner::plan::{Request, plan};
 use serveflow_train::planner::report::{PlanReport, report};
 use serveflow_train::planner::search::Wish;
@@ -30,8 +31,9 @@ fn planned(dir: &Path) -> PlanReport {
         features: vec![params.features.clone()],
         cross_fit: std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap()),
         budget_ns: None,
+        load: Load::default(),
     };
-    let built = build(&book, &params, &wanted, &mut NoShelf, &mut wall, &mut |_| {}).unwrap();
+    let built = build(&book, &params, &wanted, &mut NoShelf, wall, &mut |_| {}).unwrap();
     let (rule, limits) = (Rule::Learned, Limits::default());
     let wish = Wish {
         objective: Objective::Latency,

@@ -8,9 +8,9 @@ mod bench {
 }
 
 use bench::kit::recipe;
-use serveflow::bench::generator::{Arrivals, Generator, Recipe};
-use serveflow::bench::synthetic::{SyntheticSpec, synthetic};
 use serveflow_io::{Batch, Source};
+use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe};
+use serveflow_train::traffic::synthetic::{SyntheticSpec, synthetic};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 

@@ -12,4 +12,6 @@ pub mod promise;
 pub mod random;
 pub mod record;
 pub mod reliability;
+
+pub mod traffic;
 pub mod trees;

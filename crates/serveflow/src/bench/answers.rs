@@ -1,13 +1,13 @@
 //! What a contender says of each template when nothing presses.
 
 use super::contender::Contender;
-use super::fresh::number_of;
-use super::generator::{Arrivals, Generator, Recipe, shuffled};
 use super::queue::Stamps;
-use super::template::TemplateSet;
 use serveflow_core::engine::Engine;
 use serveflow_io::Memory;
 use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_train::traffic::fresh::number_of;
+use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe, shuffled};
+use serveflow_train::traffic::template::TemplateSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 

@@ -5,12 +5,12 @@ use super::contender::Contender;
 use super::latency::LatencyFigures;
 use super::load::{Load, Mode, Served};
 use super::meter::Meter;
-use super::template::TemplateSet;
 use super::usage;
 use serde::Serialize;
 use serveflow_core::verdict::Reason;
 use serveflow_train::evaluate::AccountsReport;
 use serveflow_train::metrics::Confusion;
+use serveflow_train::traffic::template::TemplateSet;
 
 /// What the JSON's `schema` says.
 pub const SCHEMA: &str = "serveflow-bench/1";

@@ -2,15 +2,16 @@
 
 use super::Wall;
 use super::contender::Contender;
-use super::generator::{Arrivals, Generator, Recipe, START_NS, shuffled};
 use super::meter::{Meter, Truth};
 use super::paced::{Pace, PacedSource};
-use super::template::TemplateSet;
 use super::usage;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{Batch, Source, SourceError};
+use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe, START_NS, shuffled};
+use serveflow_train::traffic::template::TemplateSet;
+use serveflow_train::traffic::timed::Timed;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -278,7 +279,7 @@ impl Part<'_> {
         pace: Pace,
     ) -> Result<Served, LoadError> {
         let wall = self.wall;
-        let mut source = Timed { source, wall, spent_ns: 0 };
+        let mut source = Timed::new(source, wall);
         let mut lanes = self.contender.lanes(wall, &meter.stamps);
         let end_ns = pace.wall_start_ns.saturating_add(pace.load_ns);
         let (mut loaded, mut table_flows) = (None, 0);
@@ -366,25 +367,5 @@ impl Served {
         same("recorded, not wanted, rejected = seen", packets.seen, placed)?;
         same("flows with a verdict = seen", accounts.flows.seen, accounts.verdicts())?;
         same("verdicts told = given", accounts.verdicts(), self.meter.verdicts)
-    }
-}
-
-/// A source that is timed.
-struct Timed<'a> {
-    source: &'a mut dyn Source,
-    wall: Wall,
-    spent_ns: u64,
-}
-
-impl Source for Timed<'_> {
-    fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
-        let started_ns = (self.wall)();
-        let filled = self.source.fill(batch, max_frames);
-        self.spent_ns += (self.wall)() - started_ns;
-        filled
-    }
-
-    fn name(&self) -> &str {
-        self.source.name()
     }
 }

@@ -1,13 +1,13 @@
 //! The meter: a sink that looks at each verdict's time and truth, and keeps only counts.
 
 use super::Wall;
-use super::fresh::number_of;
 use super::latency::Latency;
 use super::paced::Pace;
 use super::queue::Stamps;
 use serveflow_core::verdict::{Reason, Verdict};
 use serveflow_io::Sink;
 use serveflow_train::metrics::Confusion;
+use serveflow_train::traffic::fresh::number_of;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

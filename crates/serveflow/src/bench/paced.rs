@@ -6,8 +6,8 @@
 //! latency counted from there has no coordinated omission.
 
 use super::Wall;
-use super::generator::{Generator, Planned};
 use serveflow_io::{Batch, Source, SourceError};
+use serveflow_train::traffic::generator::{Generator, Planned};
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! Clones of real flows.
 
 use super::kit::{all, data, flows, masked, packet, parsed, recipe, right_checksums, templates};
-use serveflow::bench::captured::{labelled, replay};
-use serveflow::bench::fresh::number_of;
-use serveflow::bench::generator::{START_NS, shuffled};
 use serveflow_core::FlowConfig;
 use serveflow_io::OwnedFrame;
 use serveflow_train::labels::{Split, read_table};
+use serveflow_train::traffic::captured::{labelled, replay};
+use serveflow_train::traffic::fresh::number_of;
+use serveflow_train::traffic::generator::{START_NS, shuffled};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Captures with TCP, UDP and IPv6.
@@ -82,7 +82,8 @@ fn no_two_flows_of_any_workers_share_a_five_tuple() {
     let mut keys = BTreeSet::new();
     let mut made = 0;
     for worker in [0, 1, 63] {
-        let recipe = serveflow::bench::generator::Recipe { worker, ..recipe(1e6, 20_000, 1) };
+        let recipe =
+            serveflow_train::traffic::generator::Recipe { worker, ..recipe(1e6, 20_000, 1) };
         let clones = by_number(all(&set, recipe));
         made += clones.len();
         keys.extend(clones.values().map(|clone| parsed(&clone[0]).key));
@@ -125,7 +126,7 @@ fn a_replay_is_the_capture() {
 #[test]
 fn a_snap_length_cuts_frames_and_keeps_their_length_on_the_wire() {
     let originals = flows(CAPTURES[0]);
-    let mut set = serveflow::bench::template::TemplateSet::new();
+    let mut set = serveflow_train::traffic::template::TemplateSet::new();
     originals.iter().for_each(|flow| assert!(set.add_flow(flow.iter().map(packet), None, 96)));
     let cut = all(&set, recipe(500.0, originals.len() as u64, 1));
     let whole = all(&templates(&originals), recipe(500.0, originals.len() as u64, 1));

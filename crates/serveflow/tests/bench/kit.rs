@@ -1,10 +1,10 @@
 //! Flows of the sample, generators, and a naive reader of headers.
 
-use serveflow::bench::generator::{Arrivals, Generator, Recipe};
-use serveflow::bench::template::{TemplateSet, sum};
 use serveflow_core::packet::Packet;
 use serveflow_core::parse::{Header, Parsed, parse};
 use serveflow_io::{CaptureReader, MemorySource, OwnedFrame};
+use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe};
+use serveflow_train::traffic::template::{TemplateSet, sum};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

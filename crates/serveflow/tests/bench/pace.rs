@@ -1,11 +1,11 @@
 //! Packets that come when they are due.
 
 use super::kit::{all, recipe};
-use serveflow::bench::generator::{Arrivals, Generator, Recipe, START_NS};
 use serveflow::bench::paced::{Pace, PacedSource};
-use serveflow::bench::synthetic::{SyntheticSpec, synthetic};
-use serveflow::bench::template::TemplateSet;
 use serveflow_io::{Batch, Source};
+use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe, START_NS};
+use serveflow_train::traffic::synthetic::{SyntheticSpec, synthetic};
+use serveflow_train::traffic::template::TemplateSet;
 use std::cell::Cell;
 
 const MILLISECOND: u64 = 1_000_000;

@@ -2,9 +2,9 @@
 
 use super::kit::{all, parsed, recipe, right_checksums};
 use serveflow::bench::figures::PacketsPerFlow;
-use serveflow::bench::generator::{Arrivals, Recipe};
-use serveflow::bench::synthetic::{SyntheticSpec, synthetic};
 use serveflow_io::OwnedFrame;
+use serveflow_train::traffic::generator::{Arrivals, Recipe};
+use serveflow_train::traffic::synthetic::{SyntheticSpec, synthetic};
 
 fn spec() -> SyntheticSpec {
     SyntheticSpec {

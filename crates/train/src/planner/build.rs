@@ -1,10 +1,10 @@
 //! Building the pool: record, train each candidate, measure it, keep its answers.
 
-use super::meter::Meter;
+use super::meter::{Load, Measured, Meter};
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe};
 use crate::labels::{LabelBook, Split};
 use crate::pipeline::{
-    Kind, PipelineError, Step, TierData, TierParams, TrainPlan, check_window, cost, filled,
+    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
     parameters, train_tier,
 };
 use crate::record::{Dataset, record};
@@ -50,6 +50,8 @@ pub struct PoolPlan {
     pub cross_fit: usize,
     /// Wall time after which no further candidate is trained, nanoseconds; the first two always are.
     pub budget_ns: Option<u64>,
+    /// What candidates are measured under.
+    pub load: Load,
 }
 
 /// A pool, its models, and the flows that it was made from.
@@ -72,7 +74,7 @@ pub fn build(
     plan: &TrainPlan,
     wanted: &PoolPlan,
     shelf: &mut dyn Shelf,
-    wall: &mut dyn FnMut() -> u64,
+    wall: fn() -> u64,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Built, PipelineError> {
     let tiers: Vec<_> = wanted.recipes.iter().map(Recipe::tier).collect();
@@ -95,8 +97,8 @@ pub fn build(
         group.parts = parts
             .get_or_insert_with(|| by_capture(&group.dataset, &group.train, wanted.cross_fit))
             .clone();
-        let meter =
-            meter.get_or_insert_with(|| Meter::new(book, &group.dataset.labels, plan.flows, wall));
+        let meter = meter
+            .get_or_insert_with(|| Meter::new(book, Split::Val, plan.flows, wanted.load, wall));
         let mut trained: BTreeMap<Recipe, Grown> = BTreeMap::new();
         for recipe in own {
             let is_late = wanted.budget_ns.is_some_and(|most| wall() - started > most);
@@ -105,7 +107,7 @@ pub fn build(
                 left_out.push(recipe.name(plan.wait_ms));
                 continue;
             }
-            let grown = group.grown(plan, recipe, &mut trained, (shelf, wall, progress))?;
+            let grown = group.grown(plan, recipe, &mut trained, wall, (shelf, progress))?;
             let candidate = group.candidate(plan, recipe, &grown, (meter, wall));
             models.insert(candidate.file.clone(), grown.forest.to_json());
             candidates.push(candidate);
@@ -166,8 +168,8 @@ fn by_capture(dataset: &Dataset, flows: &[usize], count: usize) -> Vec<Vec<usize
     parts
 }
 
-/// What training needs beside data: where models are kept, the clock, whom to tell.
-type Helpers<'a> = (&'a mut dyn Shelf, &'a mut dyn FnMut() -> u64, &'a mut dyn FnMut(Step));
+/// What training needs beside data: where models are kept, whom to tell.
+type Helpers<'a> = (&'a mut dyn Shelf, &'a mut dyn FnMut(Step));
 
 impl Group {
     fn record(
@@ -207,7 +209,8 @@ impl Group {
         plan: &TrainPlan,
         recipe: Recipe,
         trained: &mut BTreeMap<Recipe, Grown>,
-        (shelf, wall, progress): Helpers<'_>,
+        wall: fn() -> u64,
+        (shelf, progress): Helpers<'_>,
     ) -> Result<Grown, PipelineError> {
         let whole = Recipe { size: None, ..recipe };
         let known = trained.get(&whole).map(|grown| Grown { train_ns: 0, ..grown.clone() });
@@ -215,11 +218,10 @@ impl Group {
             Some(grown) => grown,
             None => {
                 let started = wall();
-                let forest = self.forest(plan, whole, None, (&mut *shelf, &mut *wall, progress))?;
+                let forest = self.forest(plan, whole, None, (&mut *shelf, progress))?;
                 let train_ns = wall() - started;
-                let blind = (0..self.parts.len()).map(|part| {
-                    self.forest(plan, whole, Some(part), (&mut *shelf, &mut *wall, progress))
-                });
+                let blind = (0..self.parts.len())
+                    .map(|part| self.forest(plan, whole, Some(part), (&mut *shelf, progress)));
                 let grown = Grown { blind: blind.collect::<Result<_, _>>()?, forest, train_ns };
                 trained.insert(whole, grown.clone());
                 grown
@@ -236,7 +238,7 @@ impl Group {
         plan: &TrainPlan,
         recipe: Recipe,
         part: Option<usize>,
-        (shelf, _, progress): Helpers<'_>,
+        (shelf, progress): Helpers<'_>,
     ) -> Result<Forest, PipelineError> {
         let failed = |source| PipelineError::Train { tier: recipe.tier(), source };
         let own: Vec<usize> = match part {
@@ -299,7 +301,7 @@ impl Group {
         plan: &TrainPlan,
         recipe: Recipe,
         grown: &Grown,
-        (meter, wall): (&mut Meter, &mut dyn FnMut() -> u64),
+        (meter, mut wall): (&mut Meter, fn() -> u64),
     ) -> Candidate {
         let stage = self.stage(recipe);
         let bound = BoundForest::new(&grown.forest);
@@ -313,10 +315,12 @@ impl Group {
         for (forest, part) in grown.blind.iter().zip(&self.parts) {
             val.append(answers(&BoundForest::new(forest), part));
         }
-        let scored = cost(&bound, &self.data[&recipe.packets].val_rows, wall);
+        let scored = cost(&bound, &self.data[&recipe.packets].val_rows, &mut wall);
         let spec: &FeatureSpec = &self.dataset.specs[stage];
         let model: Arc<dyn Model> = Arc::new(bound);
-        let metered = meter.measure(spec, self.wait_ns, &model, wall);
+        let wants_window = recipe.packets == Tier::WINDOW;
+        let measured = Measured { spec, wait_ns: self.wait_ns, wants_window, model: &model };
+        let metered = meter.measure(&measured);
         let name = recipe.name(plan.wait_ms);
         Candidate {
             file: format!("models/{}.json", name.replace(['@', '~', '+'], "_")),
@@ -414,8 +418,11 @@ pub fn grid(kinds: &[Kind], sizes: &[usize], depths: &[u16], waits: &[u64]) -> V
             }
         }
     }
-    // A first packet waits for nothing, whatever the wait.
+    // A first packet waits for nothing, and a window for its end, whatever the wait.
     let mut seen = BTreeSet::new();
-    recipes.retain(|recipe| recipe.packets > 1 || seen.insert((recipe.kind, recipe.size)));
+    let has_waits = |recipe: &Recipe| recipe.packets > 1 && recipe.packets != Tier::WINDOW;
+    recipes.retain(|recipe| {
+        has_waits(recipe) || seen.insert((recipe.kind, recipe.size, recipe.packets))
+    });
     recipes
 }

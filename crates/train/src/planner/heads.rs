@@ -37,8 +37,8 @@ pub struct Learned {
     pub test: Vec<f32>,
     /// The head of all calibration flows.
     pub forest: Forest,
-    /// What asking it costs, nanoseconds per flow.
-    pub score_ns: f64,
+    /// What asking it about a flow costs alone, and in a batch of 64, nanoseconds.
+    pub score_ns: (f64, f64),
 }
 
 /// How heads are trained: small, slow, and hard to fool.
@@ -116,22 +116,29 @@ pub fn learn(
     }
     let all: Vec<usize> = (0..outcomes.len()).collect();
     let forest = fit(&all)?;
-    let score_ns = head_ns(&forest, fast, classes, wall);
+    let cost = |batch| head_ns(&forest, fast, classes, batch, wall);
+    let score_ns = (cost(1), cost(COST_BATCH));
     let test = worths(&forest, &fact_rows(&fast.test, classes));
     Ok(Learned { val, test, forest, score_ns })
 }
 
-/// What a head costs in batches as they occur, facts put together included, nanoseconds per flow: the
+/// What a head costs in batches of so many flows, facts put together included, nanoseconds per flow: the
 /// fastest of a few rounds.
-fn head_ns(head: &Forest, fast: &Candidate, classes: usize, wall: &dyn Fn() -> u64) -> f64 {
+fn head_ns(
+    head: &Forest,
+    fast: &Candidate,
+    classes: usize,
+    batch: usize,
+    wall: &dyn Fn() -> u64,
+) -> f64 {
     let (bound, mut scores) = (BoundForest::new(head), Scores::default());
     let flows = fast.val.facts.len().min(COST_FLOWS);
-    let mut rows = Rows::with_capacity(facts_shape(classes), COST_BATCH);
+    let mut rows = Rows::with_capacity(facts_shape(classes), batch);
     let mut round = || {
         let started = wall();
         for flow in 0..flows {
             push_facts(&mut rows, fast.val.row(flow, classes), &fast.val.facts[flow].0);
-            if rows.len() == COST_BATCH || flow + 1 == flows {
+            if rows.len() == batch || flow + 1 == flows {
                 bound.score(&rows, &mut scores);
                 rows.clear();
             }

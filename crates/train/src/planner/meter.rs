@@ -1,6 +1,14 @@
-//! What a candidate costs, measured in the engine itself on the calibration captures.
+//! What a candidate costs, measured in the engine itself.
+//!
+//! What a flow costs is measured under load: clones of the calibration flows that begin at a rate, so that
+//! as many wait, and as much is in the caches, as when they are served. What an answer takes is measured on
+//! the captures as they are, in the small batches of a calm link.
 
 use crate::labels::{LabelBook, Split};
+use crate::traffic::captured::labelled;
+use crate::traffic::generator::{Arrivals, Generator, Recipe};
+use crate::traffic::template::TemplateSet;
+use crate::traffic::timed::Timed;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{FeatureSpec, Features};
 use serveflow_core::gate::Gate;
@@ -12,22 +20,58 @@ use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, MemorySource, Null, OwnedFrame, Sink, Source};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Packets that are measured with, at most.
+/// Packets that answers are timed with, at most.
 const MOST_PACKETS: usize = 200_000;
+/// Bytes kept of each packet of a clone.
+const SNAP_BYTES: usize = 256;
 /// Runs per candidate; the fastest counts, for whatever else the machine does only adds.
-const RUNS: usize = 5;
+const RUNS: usize = 2;
 /// Frames per batch: as many as a busy worker takes at once.
 pub const BUSY_FRAMES: usize = 1024;
 /// Frames per batch where latency is measured: few, as `evaluate` takes them.
 const CALM_FRAMES: usize = 64;
 
-/// Captured packets in memory, and what a flow of them costs that is asked nothing.
+/// What candidates are measured under.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// New flows per second and core, of packet time.
+    pub flows_per_s: f64,
+    /// Wall time for which flows begin in each run, nanoseconds.
+    pub run_ns: u64,
+    /// Most flows of a run.
+    pub flows: u64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { flows_per_s: 10_000.0, run_ns: 200_000_000, flows: 1_000_000 }
+    }
+}
+
+/// A stage to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    /// What its rows show.
+    pub spec: &'a FeatureSpec,
+    /// Longest wait, nanoseconds.
+    pub wait_ns: u64,
+    /// Whether it is asked at the end of the window.
+    pub wants_window: bool,
+    /// Its model.
+    pub model: &'a Arc<dyn Model>,
+}
+
+/// Flows to measure with, and what one of them costs that is asked nothing.
 #[derive(Debug)]
 pub struct Meter {
-    source: MemorySource,
+    calm: MemorySource,
+    clones: TemplateSet,
+    load: Load,
     flows: FlowConfig,
     labels: Vec<String>,
+    wall: fn() -> u64,
     /// Packets of a flow, on average.
     pub packets_per_flow: f64,
     /// Nanoseconds per flow whose packets are looked up and that is asked nothing worth mentioning.
@@ -62,19 +106,20 @@ impl Model for Constant {
 }
 
 impl Meter {
-    /// Reads the captures that hold calibration flows, and measures what comes before any stage.
+    /// Reads the captures that hold flows of a split, and measures what comes before any stage.
     ///
     /// # Panics
     /// When the built-in features cannot be built.
     pub fn new(
         book: &LabelBook,
-        labels: &[String],
+        split: Split,
         flows: FlowConfig,
-        wall: &mut dyn FnMut() -> u64,
+        load: Load,
+        wall: fn() -> u64,
     ) -> Self {
         let mut frames: Vec<OwnedFrame> = Vec::new();
         for (path, file) in &book.files {
-            if frames.len() < MOST_PACKETS && file.may_hold(Split::Val) {
+            if frames.len() < MOST_PACKETS && file.may_hold(split) {
                 // What is damaged has been told of when it was recorded.
                 let mut source: Box<dyn Source> = Box::new(FileSource::new(vec![path.clone()]));
                 if let Ok(read) = MemorySource::read(source.as_mut()) {
@@ -83,14 +128,22 @@ impl Meter {
             }
         }
         frames.truncate(MOST_PACKETS);
-        let packets = frames.len();
-        let labels = labels.to_vec();
-        let source = MemorySource::new(frames);
-        let mut meter = Self { source, flows, labels, packets_per_flow: 1.0, idle_flow_ns: 0.0 };
-        let (spec, model) = meter.idle();
-        let (flows, per_flow) = meter.once(&spec, 0, &model, wall);
-        meter.packets_per_flow = packets as f64 / flows.max(1) as f64;
-        meter.idle_flow_ns = per_flow;
+        let numbers: Vec<u16> = (0..book.labels.len() as u16).collect();
+        let clones = labelled(book, split, &numbers, flows, SNAP_BYTES).templates;
+        let packets_per_flow = clones.packets() as f64 / clones.flows().len().max(1) as f64;
+        let mut meter = Self {
+            calm: MemorySource::new(frames),
+            clones,
+            load,
+            flows,
+            labels: book.labels.clone(),
+            wall,
+            packets_per_flow,
+            idle_flow_ns: f64::INFINITY,
+        };
+        for _ in 0..RUNS {
+            meter.idle_flow_ns = meter.idle_flow_ns.min(meter.idle());
+        }
         meter
     }
 
@@ -98,57 +151,66 @@ impl Meter {
     ///
     /// # Panics
     /// When the features cannot be built.
-    pub fn measure(
-        &mut self,
-        spec: &FeatureSpec,
-        wait_ns: u64,
-        model: &Arc<dyn Model>,
-        wall: &mut dyn FnMut() -> u64,
-    ) -> Metered {
-        let (idle_spec, idle_model) = self.idle();
-        let (mut idle, mut own) = (f64::INFINITY, f64::INFINITY);
+    pub fn measure(&mut self, own: &Measured<'_>) -> Metered {
+        let cascade = self.alone(own);
+        let models = [Arc::clone(own.model)];
+        let (mut idle_ns, mut own_ns) = (f64::INFINITY, f64::INFINITY);
         // In turns: what else the machine does weighs on both alike.
         for _ in 0..RUNS {
-            idle = idle.min(self.once(&idle_spec, 0, &idle_model, wall).1);
-            own = own.min(self.once(spec, wait_ns, model, wall).1);
+            idle_ns = idle_ns.min(self.idle());
+            own_ns = own_ns.min(self.serve(&cascade, &models));
         }
-        self.idle_flow_ns = self.idle_flow_ns.min(idle);
-        let mut sink = Memory::default();
-        self.run(spec, wait_ns, model, CALM_FRAMES, &mut sink, wall);
+        self.idle_flow_ns = self.idle_flow_ns.min(idle_ns);
+        let (mut sink, mut calm) = (Memory::default(), std::mem::take(&mut self.calm));
+        calm.rewind();
+        let go_on = &mut |_: &Engine| {};
+        self.drive(&cascade, &models, CALM_FRAMES, (&mut calm, &mut sink), go_on);
+        self.calm = calm;
         let mut compute: Vec<u64> = sink.verdicts.iter().map(|v: &Verdict| v.compute_ns).collect();
         compute.sort_unstable();
         let median = compute.get(compute.len() / 2).copied().unwrap_or(0);
-        Metered { engine_ns: (own - idle).max(0.0), compute_ns: median as f64 }
+        Metered { engine_ns: (own_ns - idle_ns).max(0.0), compute_ns: median as f64 }
     }
 
-    /// Serves a whole cascade, inline; nanoseconds per flow of the fastest run.
-    pub fn serve(
-        &mut self,
-        cascade: &Arc<Cascade>,
-        models: &[Arc<dyn Model>],
-        wall: &mut dyn FnMut() -> u64,
-    ) -> f64 {
-        let inline = |stage: &Stage| Stage {
-            name: stage.name.clone(),
-            features: Features::new(stage.features.spec()).expect("the cascade has built them"),
-            gate: stage.gate.clone(),
-            wait_ns: stage.wait_ns,
-            wants_window: stage.wants_window,
-            lane: 0,
+    /// Serves a cascade under load; nanoseconds of a core per flow, making packets left out. All its
+    /// stages must be in lane 0.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub fn serve(&self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> f64 {
+        if self.clones.flows().is_empty() {
+            return 0.0;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut generator = Generator::new(
+            self.clones.clone(),
+            Recipe {
+                flows_per_s: self.load.flows_per_s,
+                arrivals: Arrivals::Poisson,
+                flows: self.load.flows,
+                seed: 1,
+                worker: 0,
+                stop: Arc::clone(&stop),
+            },
+        );
+        let now = self.wall;
+        let started = now();
+        let watch = &mut |_: &Engine| {
+            if now() - started >= self.load.run_ns {
+                stop.store(true, Ordering::Relaxed);
+            }
         };
-        let stages = cascade.stages().iter().map(inline).collect();
-        let inline = Cascade::new(stages, self.labels.clone()).expect("it was a cascade");
-        let inline = Arc::new(inline);
-        let run = |_| {
-            let sink = &mut Null::default();
-            let (flows, ns) = self.drive(&inline, models.to_vec(), BUSY_FRAMES, sink, wall);
-            ns as f64 / flows.max(1) as f64
-        };
-        (0..RUNS).map(run).fold(f64::INFINITY, f64::min)
+        let mut source = Timed::new(&mut generator, now);
+        let sink = &mut Null::default();
+        self.drive(cascade, models, BUSY_FRAMES, (&mut source, sink), watch);
+        let spent_ns = source.spent_ns;
+        let served_ns = now().saturating_sub(started).saturating_sub(spent_ns);
+        served_ns as f64 / generator.flows_made().max(1) as f64
     }
 
-    /// A stage that costs as little as one can: the first packet's size, and an answer without thought.
-    fn idle(&self) -> (FeatureSpec, Arc<dyn Model>) {
+    /// Serves flows that are asked as little as can be: the first packet's size, and an answer without
+    /// thought.
+    fn idle(&self) -> f64 {
         let spec = FeatureSpec {
             encoders: vec!["packet_series".to_owned()],
             packets: 1,
@@ -156,69 +218,48 @@ impl Meter {
             masks: MaskSet::default(),
         };
         let features = Features::new(&spec).expect("the encoder is built in");
-        let model = Constant(features.shape(), self.labels.len());
-        (spec, Arc::new(model))
+        let model: Arc<dyn Model> = Arc::new(Constant(features.shape(), self.labels.len()));
+        let idle = Measured { spec: &spec, wait_ns: 0, wants_window: false, model: &model };
+        self.serve(&self.alone(&idle), &[Arc::clone(&model)])
     }
 
-    /// Flows, and nanoseconds per flow, of a run in batches of a busy worker.
-    fn once(
-        &mut self,
-        spec: &FeatureSpec,
-        wait_ns: u64,
-        model: &Arc<dyn Model>,
-        wall: &mut dyn FnMut() -> u64,
-    ) -> (u64, f64) {
-        let sink = &mut Null::default();
-        let (flows, ns) = self.run(spec, wait_ns, model, BUSY_FRAMES, sink, wall);
-        (flows, ns as f64 / flows.max(1) as f64)
-    }
-
-    fn run(
-        &mut self,
-        spec: &FeatureSpec,
-        wait_ns: u64,
-        model: &Arc<dyn Model>,
-        batch_frames: usize,
-        sink: &mut dyn Sink,
-        wall: &mut dyn FnMut() -> u64,
-    ) -> (u64, u64) {
-        let features = Features::new(spec).expect("the candidate was trained on them");
+    /// A cascade of one stage.
+    fn alone(&self, own: &Measured<'_>) -> Arc<Cascade> {
         let stage = Stage {
             name: "measured".to_owned(),
-            features,
+            features: Features::new(own.spec).expect("the candidate was trained on them"),
             gate: Gate::never(),
-            wait_ns,
-            wants_window: false,
+            wait_ns: if own.wants_window { u64::MAX } else { own.wait_ns },
+            wants_window: own.wants_window,
             lane: 0,
         };
-        let cascade = Cascade::new(vec![stage], self.labels.clone()).expect("a stage is a cascade");
-        self.drive(&Arc::new(cascade), vec![Arc::clone(model)], batch_frames, sink, wall)
+        Arc::new(Cascade::new(vec![stage], self.labels.clone()).expect("a stage is a cascade"))
     }
 
-    /// Flows seen, and nanoseconds from the first packet to the last verdict.
+    /// Takes a source through the engine to its end.
     fn drive(
-        &mut self,
+        &self,
         cascade: &Arc<Cascade>,
-        models: Vec<Arc<dyn Model>>,
+        models: &[Arc<dyn Model>],
         batch_frames: usize,
-        sink: &mut dyn Sink,
-        wall: &mut dyn FnMut() -> u64,
-    ) -> (u64, u64) {
+        (source, sink): (&mut dyn Source, &mut dyn Sink),
+        watch: &mut dyn FnMut(&Engine),
+    ) {
         let config = EngineConfig { flows: self.flows, ..EngineConfig::default() };
         let mut engine = Engine::new(Arc::clone(cascade), config);
-        let lane: Box<dyn Lane> = Box::new(InlineLane::new(models));
-        self.source.rewind();
-        let started = wall();
+        let lane: Box<dyn Lane> = Box::new(InlineLane::new(models.to_vec()));
         let mut worker = Worker {
             engine: &mut engine,
             lanes: &mut [lane],
             sink,
-            wall: &mut *wall,
+            wall: &mut || (self.wall)(),
             batch_frames,
             when_full: WhenFull::Wait,
         };
-        let outcome = worker.run(&mut self.source, &mut |_, _| ControlFlow::Continue(()));
+        let outcome = worker.run(source, &mut |_, engine| {
+            watch(engine);
+            ControlFlow::Continue(())
+        });
         outcome.expect("a sink in memory never fails");
-        (engine.accounts().flows.seen, wall().saturating_sub(started))
     }
 }

@@ -159,13 +159,24 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What scoring costs in a batch of so many flows, nanoseconds per flow: between one and 64, which
-    /// were measured, by the logarithm of the batch.
+    /// What scoring a job of so many flows costs, nanoseconds.
     #[must_use]
-    pub fn score_ns(&self, batch: f64) -> f64 {
-        let share = (batch.max(1.0).ln() / 64_f64.ln()).min(1.0);
-        self.cost.score_single_ns + (self.cost.score_batch_ns - self.cost.score_single_ns) * share
+    pub fn job_ns(&self, flows: f64) -> f64 {
+        job_ns(flows, self.cost.score_single_ns, self.cost.score_batch_ns)
     }
+}
+
+/// Flows that forests take side by side.
+pub(super) const BLOCK: f64 = 64.0;
+
+/// What a job of so many flows costs, where `single_ns` is the cost of a flow alone and `batch_ns` that of
+/// one of [`BLOCK`]: forests take flows by blocks, and a block that is not full costs as much as a full one
+/// unless its flows are cheaper one by one.
+pub(super) fn job_ns(flows: f64, single_ns: f64, batch_ns: f64) -> f64 {
+    let blocks = (flows / BLOCK).floor();
+    let rest = flows - blocks * BLOCK;
+    let block_ns = batch_ns * BLOCK;
+    blocks * block_ns + (rest * single_ns).min(block_ns)
 }
 
 /// The flows of a split.

@@ -2,7 +2,7 @@
 
 use super::heads::Learned;
 use super::meter::BUSY_FRAMES;
-use super::pool::{Answers, Candidate, Pool};
+use super::pool::{Answers, Candidate, Pool, job_ns};
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
 use serveflow_core::gate::Measure;
@@ -190,28 +190,36 @@ impl Board<'_> {
         walk.stop.iter().enumerate().map(|(f, &at)| answers[usize::from(at)].labels[f]).collect()
     }
 
-    /// End-to-end latency by flow, nanoseconds: packet time until the deciding question, and compute. A
-    /// stage's answer waits for whatever else the same batch of packets asks, as it does in the engine.
+    /// End-to-end latency by flow, nanoseconds: packet time until the deciding question, and compute. The
+    /// stages of a batch of packets are asked one after the other, so that an answer waits for those of
+    /// the stages before it; a flow that waits for packets meets them again with each batch.
     #[must_use]
     pub fn latencies(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Vec<f64> {
         let own: Vec<&Candidate> =
             cascade.stages.iter().map(|&stage| &self.pool.candidates[stage]).collect();
-        let reach = walk.reach(cascade.stages.len());
-        let asked = CALM_FRAMES / self.pool.packets_per_flow.max(1.0);
-        let work = |at: usize| {
-            let rows = reach[at] * asked;
-            rows * (own[at].score_ns(rows) + self.heads_ns(cascade, at))
+        let reach = walk.reach(own.len());
+        let calm = CALM_FRAMES / self.pool.packets_per_flow.max(1.0);
+        // What was measured of a stage alone, for as many flows as it is asked about here.
+        let work = |at: usize, flows: f64| {
+            let scaled = own[at].job_ns(flows) / own[at].job_ns(calm).max(1.0);
+            own[at].compute_ns * scaled + self.heads_ns(cascade, at, flows)
         };
-        let all: f64 = (0..own.len()).map(work).sum();
-        let alone = |at: usize| reach[at] * asked * own[at].score_ns(asked);
-        let compute: Vec<f64> =
-            (0..own.len()).map(|at| own[at].compute_ns + (all - alone(at)).max(0.0)).collect();
+        let usual: Vec<f64> = (0..own.len()).map(|at| work(at, reach[at] * calm)).collect();
+        // The batch of a flow that stops at a stage asks about it at least.
+        let last: Vec<f64> =
+            (0..own.len()).map(|at| work(at, (reach[at] * calm).max(1.0))).collect();
+        let until = |at: usize| usual[..at].iter().sum::<f64>() + last[at];
+        let compute: Vec<f64> = (0..own.len()).map(until).collect();
         let latency = |flow: usize| {
             let asked = own.iter().enumerate().filter(|(at, _)| walk.asked[flow] >> at & 1 == 1);
-            let (mut wait, mut sum) = (0, 0.0);
+            let (mut wait, mut before, mut sum) = (0, 0.0, 0.0);
             for (at, candidate) in asked {
-                wait = wait.max(part.answers(candidate).collection_ns(flow));
-                sum += compute[at];
+                let own_wait = part.answers(candidate).collection_ns(flow);
+                if own_wait > wait {
+                    before = sum;
+                    wait = own_wait;
+                }
+                sum = before + compute[at];
             }
             wait as f64 + sum
         };
@@ -232,15 +240,7 @@ impl Board<'_> {
             .collect();
         let mean_log = latencies.iter().map(|ns| (ns / 1e3).max(1e-3).ln()).sum::<f64>() / flows;
         let mean_ns = latencies.iter().sum::<f64>() / flows;
-        let busy = BUSY_FRAMES as f64 / self.pool.packets_per_flow.max(1.0);
-        let stage = |(at, reach): (usize, &f64)| {
-            let own = &self.pool.candidates[cascade.stages[at]];
-            let dearer = own.score_ns(reach * busy) - own.score_ns(busy);
-            (own.engine_ns + dearer.max(0.0)) * reach
-        };
-        let stages: Vec<f64> = reach.iter().enumerate().map(stage).collect();
-        let heads: f64 =
-            (0..cascade.stages.len()).map(|at| self.heads_ns(cascade, at) * reach[at]).sum();
+        let (stages, heads) = self.work_ns(cascade, &reach);
         let cpu_ns = self.pool.idle_flow_ns + stages.iter().sum::<f64>() + heads;
         let waiting_bytes: f64 =
             (mean_ns / 1e9) * (FLOW_BYTES + self.mean_kept(cascade, walk, part) * PACKET_BYTES);
@@ -263,12 +263,32 @@ impl Board<'_> {
         }
     }
 
-    /// Nanoseconds that the heads of a place cost.
-    fn heads_ns(&self, cascade: &Cascade, at: usize) -> f64 {
+    /// Nanoseconds of a core per flow that each stage takes, and all learned gates together, where each
+    /// stage is asked about such a share of the flows.
+    #[must_use]
+    pub fn work_ns(&self, cascade: &Cascade, reach: &[f64]) -> (Vec<f64>, f64) {
+        let busy = BUSY_FRAMES as f64 / self.pool.packets_per_flow.max(1.0);
+        let stage = |(at, reach): (usize, &f64)| {
+            let own = &self.pool.candidates[cascade.stages[at]];
+            // Small jobs cost more per flow than those that it was measured in.
+            let dearer = own.job_ns(reach * busy) - reach * own.job_ns(busy);
+            own.engine_ns * reach + dearer.max(0.0) / busy
+        };
+        let stages: Vec<f64> = reach.iter().enumerate().map(stage).collect();
+        let heads = |(at, reach): (usize, &f64)| self.heads_ns(cascade, at, reach * busy) / busy;
+        (stages, reach.iter().enumerate().map(heads).sum())
+    }
+
+    /// Nanoseconds that the heads of a place take for a job of so many flows.
+    fn heads_ns(&self, cascade: &Cascade, at: usize, flows: f64) -> f64 {
         if cascade.rule != Rule::Learned {
             return 0.0;
         }
-        let head = |to: usize| self.heads[&(cascade.stages[at], cascade.stages[to])].score_ns;
+        let head = |to: usize| {
+            let (single_ns, batch_ns) =
+                self.heads[&(cascade.stages[at], cascade.stages[to])].score_ns;
+            job_ns(flows, single_ns, batch_ns)
+        };
         (at + 1..cascade.stages.len()).map(head).sum()
     }
 

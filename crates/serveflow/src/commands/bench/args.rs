@@ -2,9 +2,9 @@
 
 use crate::commands::args::{LabelsFrom, share, split};
 use clap::{Args, ValueEnum};
-use serveflow::bench::fresh::MOST_WORKERS;
-use serveflow::bench::generator::Arrivals;
 use serveflow_train::labels::Split;
+use serveflow_train::traffic::fresh::MOST_WORKERS;
+use serveflow_train::traffic::generator::Arrivals;
 use std::path::PathBuf;
 
 /// The labelled flows that are cloned.

@@ -4,11 +4,11 @@ use super::args::ClonedArgs;
 use crate::commands::args::Labelled;
 use crate::commands::{Session, find_sample, label_book};
 use anyhow::{Context, ensure};
-use serveflow::bench::captured::labelled;
 use serveflow::bench::contender::Contender;
-use serveflow::bench::template::TemplateSet;
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::label_map;
+use serveflow_train::traffic::captured::labelled;
+use serveflow_train::traffic::template::TemplateSet;
 use std::fs::OpenOptions;
 
 /// A bundle, ready to serve.
@@ -30,7 +30,7 @@ impl Setting {
             Some(bundle) => Bundle::load(bundle)?,
             None => Bundle::load(&find_sample(None, "--bundle")?.join("bundle"))?,
         };
-        let config = session.typed.check(&bundle.flow_config())?;
+        let config = session.typed.check_for(&bundle)?;
         bundle.place(&config.lanes.places(&bundle)?);
         let cascade = Contender::cascade(&bundle, config.engine, config.lane_jobs);
         Ok(Self { bundle, cascade, batch_frames: config.batch_frames })

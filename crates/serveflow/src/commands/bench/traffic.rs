@@ -6,13 +6,13 @@ use crate::commands::progress::Progress;
 use crate::commands::{Session, clock_ns, ended, keep_captures, print, write_file};
 use anyhow::ensure;
 use serveflow::bench::answers::answers;
-use serveflow::bench::captured::replay;
 use serveflow::bench::figures::{
     Limits, Machine, RunFigures, SCHEMA, TrafficFigures, TrafficReport, best,
 };
 use serveflow::bench::load::{Load, Mode, Traffic, run};
-use serveflow::bench::synthetic::{SyntheticSpec, synthetic};
 use serveflow::bench::{page, text};
+use serveflow_train::traffic::captured::replay;
+use serveflow_train::traffic::synthetic::{SyntheticSpec, synthetic};
 use std::process::ExitCode;
 
 /// The rates of a sweep: from the paper's lowest load to its highest.

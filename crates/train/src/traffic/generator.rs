@@ -3,8 +3,8 @@
 use super::agenda::Agenda;
 use super::fresh::{FreshTuple, MOST_FLOWS};
 use super::template::TemplateSet;
+use crate::random::Random;
 use serveflow_io::{Batch, Source, SourceError};
-use serveflow_train::random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -2,8 +2,8 @@
 
 use super::fresh::add;
 use super::template::sum;
+use crate::random::Random;
 use serveflow_core::parse::SYN;
-use serveflow_train::random::Random;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

@@ -6,9 +6,9 @@
 
 use super::frame::{FrameSpec, Transport, build};
 use super::template::TemplateSet;
+use crate::random::Random;
 use serveflow_core::packet::{LinkType, Packet};
 use serveflow_core::parse::{ACK, FIN, SYN};
-use serveflow_train::random::Random;
 
 /// How heavy the tail of packets per flow is: with a mean of 7.7 the median is 3, the 90th
 /// percentile some 12 and the 99th some 80.

@@ -135,7 +135,7 @@ impl<T: Copy> Agenda<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serveflow_train::random::Random;
+    use crate::random::Random;
 
     #[test]
     fn appointments_come_in_the_order_of_a_sorted_list() {
