@@ -5,11 +5,12 @@ mod common;
 
 use common::drive::{Drive, Run, Told};
 use common::frames::Frame;
-use common::models::{StageSpec, cascade, inline_lanes, stage};
+use common::models::{StageSpec, cascade, inline_lanes, learned, stage};
 use common::traffic::{MS, Shape, traffic};
 use common::twin::Twin;
 use serveflow_core::FlowConfig;
-use serveflow_core::engine::{End, EngineConfig};
+use serveflow_core::engine::{Cascade, End, EngineConfig};
+use std::sync::Arc;
 
 /// A config whose timeouts traffic of a few seconds meets often.
 fn config(capacity: usize, idle: u64, active: u64, linger: u64) -> EngineConfig {
@@ -53,12 +54,21 @@ fn compare(
     end: End,
     seed: u64,
 ) -> Run {
-    let cascade = cascade(specs);
-    let lanes = inline_lanes(&cascade);
-    let run = Drive { config, lanes, batch: 1 + seed % 40, seed, end }.run(&cascade, frames);
-    let (twins, evictions) = Twin::run(&cascade, config, frames, end);
+    compare_cascade(&cascade(specs), config, frames, end, seed)
+}
+
+fn compare_cascade(
+    cascade: &Arc<Cascade>,
+    config: EngineConfig,
+    frames: &[Frame],
+    end: End,
+    seed: u64,
+) -> Run {
+    let lanes = inline_lanes(cascade);
+    let run = Drive { config, lanes, batch: 1 + seed % 40, seed, end }.run(cascade, frames);
+    let (twins, evictions) = Twin::run(cascade, config, frames, end);
     let ours = run.told();
-    assert!(ours == twins, "seed {seed} {config:?} {specs:?}\n{}", difference(&ours, &twins));
+    assert!(ours == twins, "seed {seed} {config:?} {cascade:?}\n{}", difference(&ours, &twins));
     assert_eq!(run.accounts.evictions, evictions);
     run
 }
@@ -170,4 +180,31 @@ fn a_flood_evicts_what_would_leave_first() {
         });
         assert!(reasons[4] > 1_000, "{reasons:?}");
     }
+}
+
+#[test]
+fn learned_gates_lead_where_the_twin_says() {
+    let mut reached = [[0_u64; 4]; 3];
+    for seed in 0..24 {
+        let frames = traffic(&Shape::new(seed, 60, &[80, 200, 500, 900]));
+        let config =
+            EngineConfig { batch_rows: 1 + seed as usize % 20, ..config(1 << 16, 900, 4_000, 80) };
+        let specs = [
+            stage(1, 0, 0.0),
+            stage(2, 200 * MS, 0.0),
+            stage(4, 500 * MS, 0.0),
+            stage(8, 900 * MS, 0.0),
+        ];
+        for (own, price) in [-0.5, 0.1, 0.6].into_iter().enumerate() {
+            let cascade = learned(&specs, price);
+            let end = if seed % 2 == 0 { End::Silence } else { End::Stop };
+            let run = compare_cascade(&cascade, config, &frames, end, seed);
+            for told in run.told() {
+                reached[own][usize::from(told.answer.unwrap().2)] += 1;
+            }
+        }
+    }
+    // Stages are reached by skipping too, and fewer flows go on the dearer that is.
+    assert!(reached.iter().flatten().all(|&flows| flows > 0), "{reached:?}");
+    assert!(reached[0][0] < reached[1][0] && reached[1][0] < reached[2][0], "{reached:?}");
 }

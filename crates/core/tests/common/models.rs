@@ -1,6 +1,7 @@
 //! Fake models and lanes, and cascades made of them.
 
 use super::frames::Rng;
+use serveflow_core::deferral::{Deferral, Head, OUTCOMES, facts_shape};
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
@@ -104,6 +105,53 @@ pub fn cascade(specs: &[StageSpec]) -> Arc<Cascade> {
     };
     let labels = (0..CLASSES).map(|class| format!("class{class}")).collect();
     Arc::new(Cascade::new(specs.iter().enumerate().map(stage).collect(), labels).unwrap())
+}
+
+/// Outcomes that are a hash of the facts.
+#[derive(Clone, Copy, Debug)]
+struct HashHead(u64);
+
+impl Model for HashHead {
+    fn shape(&self) -> RowShape {
+        facts_shape(CLASSES)
+    }
+
+    fn classes(&self) -> usize {
+        OUTCOMES
+    }
+
+    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
+        scores.reset(rows.len(), OUTCOMES);
+        for row in 0..rows.len() {
+            let answer = hash_scores(self.0, rows.words(row), rows.numbers(row));
+            scores.row_mut(row).copy_from_slice(&answer[..OUTCOMES]);
+        }
+        Ok(())
+    }
+}
+
+/// The same stages with learned gates, whose heads lead to each later stage at a price.
+pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
+    let plain = cascade(specs);
+    let head = |from: usize, to: usize| Head {
+        to,
+        model: Arc::new(HashHead((from * 16 + to) as u64)),
+        price,
+    };
+    let stage = |(index, of): (usize, &Stage)| Stage {
+        name: of.name.clone(),
+        features: Features::new(of.features.spec()).unwrap(),
+        gate: match index + 1 == specs.len() {
+            true => Gate::never(),
+            false => {
+                let heads = (index + 1..specs.len()).map(|to| head(index, to));
+                Gate::Learned(Deferral::new(heads.collect()))
+            }
+        },
+        ..*of
+    };
+    let stages = plain.stages().iter().enumerate().map(stage).collect();
+    Arc::new(Cascade::new(stages, plain.labels().to_vec()).unwrap())
 }
 
 pub fn models(cascade: &Cascade, fails_one_in: u64) -> Vec<Arc<dyn Model>> {

@@ -8,11 +8,13 @@ use super::frames::Frame;
 use super::models::hash_scores;
 use super::words::packet_words;
 use serveflow_core::NO_WINDOW;
+use serveflow_core::deferral::{FlowFacts, facts_shape, push_facts};
 use serveflow_core::engine::{Cascade, End, EngineConfig};
 use serveflow_core::features::layout::HeaderLayout;
-use serveflow_core::gate::best_class;
+use serveflow_core::gate::{Gate, best_class};
 use serveflow_core::key::FlowKey;
 use serveflow_core::parse::{ACK, FIN, Parsed, RST, SYN, parse};
+use serveflow_core::rows::{Rows, Scores};
 use serveflow_core::verdict::Reason;
 use std::collections::BTreeMap;
 
@@ -221,9 +223,10 @@ impl<'a> Twin<'a> {
 
     /// The verdict of a flow that is over.
     fn verdict(&self, key: FlowKey, flow: &Flow, end: (Reason, u64)) -> Told {
-        let mut asked_at = 0;
+        let (mut asked_at, mut index) = (0, 0);
         let stages = self.cascade.stages();
-        for (index, stage) in stages.iter().enumerate() {
+        loop {
+            let stage = &stages[index];
             let deadline = flow.began_at.saturating_add(stage.wait_ns);
             let wanted = usize::from(stage.packets());
             let in_time = flow.packets.iter().filter(|packet| packet.at <= deadline).count();
@@ -242,7 +245,9 @@ impl<'a> Twin<'a> {
             let scores = hash_scores(index as u64, &words, &numbers);
             let (label, confidence) = best_class(&scores);
             let is_last = index + 1 == stages.len();
-            if is_last || stage.gate.accepts(label, &scores) {
+            let facts = facts(key.proto(), flow, seen, short.is_some(), at);
+            let next = if is_last { None } else { next(&stage.gate, index, &scores, &facts) };
+            let Some(next) = next else {
                 let full = if is_last { Reason::Final } else { Reason::Accepted };
                 let answer = (label, confidence.to_bits(), index as u8, seen.len() as u16);
                 return Told {
@@ -253,9 +258,44 @@ impl<'a> Twin<'a> {
                     reason: short.unwrap_or(full),
                     answer: Some(answer),
                 };
-            }
+            };
+            index = next;
         }
-        unreachable!("the last stage always answers")
+    }
+}
+
+/// Where a flow goes that a gate does not accept.
+fn next(gate: &Gate, index: usize, scores: &[f32], facts: &FlowFacts) -> Option<usize> {
+    let Gate::Learned(rule) = gate else {
+        let (label, _) = best_class(scores);
+        return (!gate.accepts(label, scores)).then_some(index + 1);
+    };
+    let mut row = Rows::with_capacity(facts_shape(scores.len()), 1);
+    push_facts(&mut row, scores, facts);
+    let mut best = None;
+    for head in rule.heads() {
+        let mut outcome = Scores::default();
+        head.model.score(&row, &mut outcome).unwrap();
+        let gain = outcome.row(0)[2] - outcome.row(0)[0] - head.price;
+        if gain > best.map_or(0.0, |(most, _)| most) {
+            best = Some((gain, head.to));
+        }
+    }
+    best.map(|(_, to)| to)
+}
+
+/// What is known of a flow when a stage is asked about the packets that it has seen.
+fn facts(proto: u8, flow: &Flow, seen: &[Kept], short: bool, at: u64) -> FlowFacts {
+    let last = &seen.last().unwrap().parsed;
+    FlowFacts {
+        packets: seen.len() as u16,
+        short,
+        proto,
+        size: last.size,
+        payload: last.payload,
+        flags: last.tcp_flags,
+        backward: last.sender_is_low != flow.source_is_low,
+        elapsed_us: u32::try_from((at - flow.began_at) / 1_000).unwrap_or(u32::MAX),
     }
 }
 
