@@ -27,7 +27,7 @@ fn planned(dir: &Path) -> PlanReport {
     let params = TrainPlan { threads: 2, ..TrainPlan::default() };
     let kinds = [Kind::Tree, Kind::Boosted];
     let wanted = PoolPlan {
-        recipes: grid(&kinds, &[20], &[1, 2, 3, 5, 10], &[params.wait_ms]),
+        recipes: grid(&kinds, &[20], &[1, 2, 3, 5, 10], &[params.wait_ms], 1),
         features: vec![params.features.clone()],
         cross_fit: std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap()),
         budget_ns: None,

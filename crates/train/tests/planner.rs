@@ -22,7 +22,7 @@ use serveflow_train::promise::{Loss, Promise};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built {
-    let recipes = grid(&[Kind::Tree, Kind::Boosted], &[2], &[1, 3, 5], &[params.wait_ms]);
+    let recipes = grid(&[Kind::Tree, Kind::Boosted], &[2], &[1, 3, 5], &[params.wait_ms], 1);
     let features = vec![params.features.clone()];
     // The clock below stands still, so that runs end by their flows.
     let load = Load { flows: 300, ..Load::default() };

@@ -2,6 +2,7 @@
 
 use super::args::{measure, plan_number, share};
 use clap::{Args, ValueEnum};
+use serveflow_core::features::ENCODERS;
 use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
 use serveflow_train::planner::walk::Rule;
@@ -91,6 +92,10 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_delimiter = ',', default_value = "20", value_name = "ROUNDS")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) sizes: Vec<u16>,
+    /// Also candidates of these encoders in place of --features, such as packet_series+flow_stats; may
+    /// be given several times
+    #[arg(long, value_name = "ENCODERS", value_parser = encoders)]
+    pub(crate) also_features: Vec<Encoders>,
     /// Longest waits of candidates, milliseconds [default: --wait-ms alone]
     #[arg(long, value_delimiter = ',', value_name = "MS", value_parser = plan_number())]
     pub(crate) waits_ms: Vec<u64>,
@@ -116,6 +121,19 @@ fn rule(name: &str) -> Result<Rule, String> {
     }
     let known = |refused: String| refused.replace("expected one of", "expected learned or one of");
     measure(name).map(Rule::Doubt).map_err(known)
+}
+
+/// Encoders of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encoders(pub(crate) Vec<String>);
+
+fn encoders(text: &str) -> Result<Encoders, String> {
+    let known: Vec<&str> = ENCODERS.iter().map(|encoder| encoder.name).collect();
+    let names: Vec<String> = text.split('+').map(str::to_owned).collect();
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(format!("expected some of {}, found `{name}`", known.join(", "))),
+        None => Ok(Encoders(names)),
+    }
 }
 
 fn kind(name: &str) -> Result<Kind, String> {

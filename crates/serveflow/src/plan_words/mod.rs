@@ -5,6 +5,7 @@ mod grids;
 mod headline;
 #[cfg(test)]
 pub(crate) mod sample;
+mod trust;
 
 pub(crate) use grids::confusion_heads;
 pub(crate) use headline::{headline, highlights, title};
@@ -53,8 +54,9 @@ pub(crate) struct Part {
 
 /// All parts in the order they are read.
 pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
-    vec![
-        chosen(report),
+    let mut parts = vec![chosen(report)];
+    parts.extend(trust::promise(report));
+    parts.extend([
         front(report),
         singles(report),
         rules(report),
@@ -63,7 +65,9 @@ pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
         latency(report),
         cost(report),
         checks(report),
-    ]
+    ]);
+    parts.extend(trust::reliability(report));
+    parts
 }
 
 /// Where a flow's figures are from, at the end: nothing here is for a decision.

@@ -1,12 +1,16 @@
 //! Reports for tests: a full one with an awkward label, and the least there can be.
 
+use serveflow_train::planner::grant::Granted;
 use serveflow_train::planner::limits::{Limit, Limits, Objective, Standing};
 use serveflow_train::planner::report::{
     Check, Choice, ClassLine, FrontPoint, LatencyCurve, PlanReport, SCHEMA, Single,
+    StageReliability,
 };
 use serveflow_train::planner::rules::{RuleCurve, RuleReport};
 use serveflow_train::planner::search::Verdict;
 use serveflow_train::planner::walk::Figures;
+use serveflow_train::promise::{Loss, Promise};
+use serveflow_train::reliability::Reliability;
 
 /// A label that breaks a page which does not escape it.
 pub(crate) const AWKWARD: &str = "<b>&\"";
@@ -144,6 +148,25 @@ pub(crate) fn full() -> PlanReport {
         classes: vec![class(AWKWARD, 1000), class("dns", 41)],
         confusion: vec![vec![990, 10], vec![0, 41]],
         latency: vec![LatencyCurve { name: "cascade".to_owned(), us: vec![10.0, 16.0, 1e7] }],
+        promise: Some(Granted {
+            promise: Promise { loss: Loss::MacroF1, tolerated: 0.01, confidence: 0.9 },
+            slow: "boosted@10".to_owned(),
+            flows: 1305,
+            granted: true,
+            price: 0.1,
+            measured: 0.0012,
+            smallest: 0.0093,
+            assumptions: format!("flows are alike {AWKWARD}"),
+        }),
+        reliability: vec![StageReliability {
+            stage: "tree@1".to_owned(),
+            reliability: Reliability {
+                flows: 1041,
+                ece_raw: 0.0417,
+                temperature: 1.31,
+                ..Reliability::default()
+            },
+        }],
         checks: vec![
             Check::points("macro-F1", 0.8808, 0.8801, 0.002),
             Check::ratio("flows/s per core", "flows/s", 511_455.0, 300_000.0, 0.1),

@@ -9,6 +9,7 @@ use crate::pipeline::{
 };
 use crate::record::{Dataset, record};
 use serveflow_core::features::{FeatureSpec, Mask};
+use serveflow_core::gate::Measure;
 use serveflow_core::lane::Model;
 use serveflow_core::parse::Header;
 use serveflow_core::rows::Scores;
@@ -104,19 +105,21 @@ pub fn build(
             let is_late = wanted.budget_ns.is_some_and(|most| wall() - started > most);
             let whole = Recipe { size: None, ..recipe };
             if is_late && candidates.len() >= 2 && !trained.contains_key(&whole) {
-                left_out.push(recipe.name(plan.wait_ms));
+                left_out.push(recipe.name(plan.wait_ms, &wanted.features));
                 continue;
             }
             let grown = group.grown(plan, recipe, &mut trained, wall, (shelf, progress))?;
-            let candidate = group.candidate(plan, recipe, &grown, (meter, wall));
+            let candidate = group.candidate(plan, recipe, &grown, &wanted.features, (meter, wall));
             models.insert(candidate.file.clone(), grown.forest.to_json());
             candidates.push(candidate);
         }
         first.get_or_insert(group);
     }
-    let (group, meter) = first.zip(meter).ok_or(PipelineError::NoTier)?;
+    let (group, mut meter) = first.zip(meter).ok_or(PipelineError::NoTier)?;
     candidates.sort_by_key(|c: &Candidate| (c.recipe.packets, c.recipe.wait_ms, c.recipe));
-    let pool = group.pool(book, plan, wanted, candidates, left_out, &meter);
+    let mut pool = group.pool(book, plan, wanted, candidates, left_out, &meter);
+    let company = group.company(&pool, &models, groups(&wanted.recipes)[0], &mut meter);
+    pool.candidates.iter_mut().for_each(|own| own.compute_ns *= company);
     Ok(Built { pool, models, dataset: group.dataset })
 }
 
@@ -270,6 +273,48 @@ impl Group {
         Ok(forest)
     }
 
+    /// How many times as long answers take in a cascade, measured with the best candidate and the best one of
+    /// those that see fewest packets; 1 where they make no cascade.
+    fn company(
+        &self,
+        pool: &Pool,
+        models: &BTreeMap<String, Vec<u8>>,
+        of: (u64, usize),
+        meter: &mut Meter,
+    ) -> f64 {
+        let own = |c: &usize| {
+            let recipe = &pool.candidates[*c].recipe;
+            (recipe.wait_ms, recipe.features) == of
+        };
+        let known: Vec<usize> = (0..pool.candidates.len()).filter(own).collect();
+        let by_f1 = |a: &&usize, b: &&usize| pool.val_f1(**a).total_cmp(&pool.val_f1(**b));
+        let packets = |c: usize| pool.candidates[c].recipe.packets;
+        let Some(&last) = known.iter().max_by(by_f1) else { return 1.0 };
+        let least = known.iter().map(|&c| packets(c)).min().unwrap_or(1);
+        let first = known.iter().filter(|&&c| c != last && packets(c) == least).max_by(by_f1);
+        let Some(&first) = first else { return 1.0 };
+        let model = |c: usize| -> Option<Arc<dyn Model>> {
+            let forest = Forest::from_json(&models[&pool.candidates[c].file]).ok()?;
+            Some(Arc::new(BoundForest::new(&forest)))
+        };
+        let Some((fast, slow)) = model(first).zip(model(last)) else { return 1.0 };
+        let measured = |c: usize, model| Measured {
+            spec: &self.dataset.specs[self.stage(pool.candidates[c].recipe)],
+            wait_ns: self.wait_ns,
+            wants_window: packets(c) == Tier::WINDOW,
+            model,
+        };
+        let candidate = &pool.candidates[first];
+        let flows = candidate.val.facts.len();
+        let doubt =
+            |flow| Measure::LeastConfidence.uncertainty(candidate.val.row(flow, pool.classes()));
+        let mut doubts: Vec<f32> = (0..flows).map(doubt).collect();
+        doubts.sort_unstable_by(f32::total_cmp);
+        let middle = doubts.get(flows / 2).copied().unwrap_or(0.0);
+        let first = (&measured(first, &fast), middle, candidate.compute_ns);
+        meter.company(first, &measured(last, &slow))
+    }
+
     fn stage(&self, recipe: Recipe) -> usize {
         self.depths.binary_search(&recipe.packets).expect("it was recorded")
     }
@@ -301,6 +346,7 @@ impl Group {
         plan: &TrainPlan,
         recipe: Recipe,
         grown: &Grown,
+        sets: &[Vec<String>],
         (meter, mut wall): (&mut Meter, fn() -> u64),
     ) -> Candidate {
         let stage = self.stage(recipe);
@@ -321,7 +367,7 @@ impl Group {
         let wants_window = recipe.packets == Tier::WINDOW;
         let measured = Measured { spec, wait_ns: self.wait_ns, wants_window, model: &model };
         let metered = meter.measure(&measured);
-        let name = recipe.name(plan.wait_ms);
+        let name = recipe.name(plan.wait_ms, sets);
         Candidate {
             file: format!("models/{}.json", name.replace(['@', '~', '+'], "_")),
             recipe,
@@ -396,9 +442,16 @@ fn cut(forest: &Forest, size: usize) -> Forest {
     cut.expect("fewer trees of a checked forest are one")
 }
 
-/// The candidates of a search: kinds by depth and wait, the most telling first.
+/// The candidates of a search: kinds by sets of features, of which there are so many, by wait and depth,
+/// the most telling first.
 #[must_use]
-pub fn grid(kinds: &[Kind], sizes: &[usize], depths: &[u16], waits: &[u64]) -> Vec<Recipe> {
+pub fn grid(
+    kinds: &[Kind],
+    sizes: &[usize],
+    depths: &[u16],
+    waits: &[u64],
+    features: usize,
+) -> Vec<Recipe> {
     let mut order: Vec<u16> = Vec::new();
     // The ends of the range first: with both, there is a cascade.
     let mut left: Vec<u16> = depths.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -407,10 +460,11 @@ pub fn grid(kinds: &[Kind], sizes: &[usize], depths: &[u16], waits: &[u64]) -> V
         order.extend(left.pop());
     }
     let mut recipes = Vec::new();
-    for &wait_ms in waits {
+    let groups = (0..features).flat_map(|set| waits.iter().map(move |&wait_ms| (set, wait_ms)));
+    for (features, wait_ms) in groups {
         for &packets in &order {
             for &kind in kinds {
-                let whole = Recipe { kind, size: None, packets, wait_ms, features: 0 };
+                let whole = Recipe { kind, size: None, packets, wait_ms, features };
                 recipes.push(whole);
                 if kind == Kind::Boosted {
                     recipes.extend(sizes.iter().map(|&s| Recipe { size: Some(s), ..whole }));
@@ -422,7 +476,8 @@ pub fn grid(kinds: &[Kind], sizes: &[usize], depths: &[u16], waits: &[u64]) -> V
     let mut seen = BTreeSet::new();
     let has_waits = |recipe: &Recipe| recipe.packets > 1 && recipe.packets != Tier::WINDOW;
     recipes.retain(|recipe| {
-        has_waits(recipe) || seen.insert((recipe.kind, recipe.size, recipe.packets))
+        has_waits(recipe)
+            || seen.insert((recipe.kind, recipe.size, recipe.packets, recipe.features))
     });
     recipes
 }

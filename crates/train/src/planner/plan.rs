@@ -11,7 +11,7 @@ use crate::promise::Promise;
 use serveflow_model::bundle::{
     CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan, StagePlan,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to plan, beside the wish.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,13 +102,21 @@ fn again(board: &Board<'_>, point: &mut Point, wish: &Wish) {
 }
 
 /// Pairs that rules are compared on, though no cascade may go through them: the best two that answer on
-/// one packet, and the best alone.
-fn told_pairs(pool: &Pool) -> Vec<(usize, usize)> {
+/// one packet, and the best one of each other depth, with the best of all.
+pub(super) fn told_pairs(pool: &Pool) -> Vec<(usize, usize)> {
     let best = pool.best();
     let on_one = |c: &usize| pool.candidates[*c].recipe.packets == 1 && *c != best;
     let mut fast: Vec<usize> = (0..pool.candidates.len()).filter(on_one).collect();
     fast.sort_by(|&a, &b| pool.val_f1(b).total_cmp(&pool.val_f1(a)));
-    fast.into_iter().take(2).map(|fast| (fast, best)).collect()
+    fast.truncate(2);
+    let depths: BTreeSet<u16> = pool.candidates.iter().map(|c| c.recipe.packets).collect();
+    let most = pool.candidates[best].recipe.packets;
+    for depth in depths.into_iter().filter(|&depth| depth > 1 && depth < most) {
+        let own =
+            (0..pool.candidates.len()).filter(|&c| pool.candidates[c].recipe.packets == depth);
+        fast.extend(own.max_by(|&a, &b| pool.val_f1(a).total_cmp(&pool.val_f1(b))));
+    }
+    fast.into_iter().map(|fast| (fast, best)).collect()
 }
 
 /// The heads of all pairs that a cascade of these candidates may go through.

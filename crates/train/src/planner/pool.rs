@@ -35,9 +35,10 @@ impl Recipe {
         Tier { kind: self.kind, packets: self.packets }
     }
 
-    /// A name for outputs: `boosted-20@10~1000ms` where size and wait are not the plan's own.
+    /// A name for outputs: `boosted-20@10~1000ms+flow_stats` where size, wait and encoders are not the
+    /// plan's own. `sets` holds the encoders that recipes name by index.
     #[must_use]
-    pub fn name(&self, wait_ms: u64) -> String {
+    pub fn name(&self, wait_ms: u64, sets: &[Vec<String>]) -> String {
         let mut name = self.kind.name().to_owned();
         let mut add = |part: fmt::Arguments<'_>| fmt::Write::write_fmt(&mut name, part);
         let mut written = Ok(());
@@ -53,7 +54,8 @@ impl Recipe {
             written = written.and(add(format_args!("~{}ms", self.wait_ms)));
         }
         if self.features > 0 {
-            written = written.and(add(format_args!("+{}", self.features)));
+            let set = sets.get(self.features).map(|set| set.join("+")).unwrap_or_default();
+            written = written.and(add(format_args!("+{set}")));
         }
         written.expect("a string takes all");
         name

@@ -2,7 +2,7 @@
 
 use super::grant::Granted;
 use super::limits::{Limits, Objective, Standing};
-use super::plan::{Planned, Request};
+use super::plan::{Planned, Request, told_pairs};
 use super::pool::Pool;
 use super::rules::{RuleReport, compare_rules};
 use super::search::{self, Point, Verdict};
@@ -310,17 +310,14 @@ impl Teller<'_> {
         self.pool.candidates.iter().enumerate().map(single).collect()
     }
 
-    /// Rules from the chosen cascade's first stage, and from the best on one packet, to the best alone.
+    /// Rules from the chosen cascade's first stage, the best on one packet and the best of each other depth,
+    /// to the best alone.
     fn rules(&self, best: usize) -> Vec<RuleReport> {
         let first = self.planned.found.chosen.cascade.stages[0];
-        let on_one = |c: &usize| self.pool.candidates[*c].recipe.packets == 1;
-        let mut fast: Vec<usize> = (0..self.pool.candidates.len()).filter(on_one).collect();
-        fast.sort_by(|&a, &b| self.pool.val_f1(b).total_cmp(&self.pool.val_f1(a)));
-        fast.truncate(2);
-        if !fast.contains(&first) {
+        let mut fast: Vec<usize> = told_pairs(self.pool).into_iter().map(|pair| pair.0).collect();
+        if !fast.contains(&first) && first != best {
             fast.push(first);
         }
-        fast.retain(|&fast| fast != best);
         let pairs = fast.into_iter().filter_map(|fast| {
             let learned = self.planned.heads.get(&(fast, best))?;
             let tolerated = self.request.wish.limits.max_loss;

@@ -5,14 +5,15 @@
 //! the gap between the two that it closes.
 
 use super::heads::Learned;
-use super::pool::{Flows, Pool};
+use super::pool::{Answers, Candidate, Flows, Pool};
 use crate::metrics::Confusion;
 use crate::random::Random;
+use crate::reliability::Isotonic;
 use serde::{Deserialize, Serialize};
 use serveflow_core::gate::Measure;
 
 /// Points of a curve: shares from 0 to 1.
-const POINTS: usize = 50;
+const POINTS: usize = 100;
 /// Draws of random escalation.
 const DRAWS: u64 = 10;
 
@@ -118,6 +119,7 @@ pub fn compare_rules(
         (measure.name().to_owned(), by_falling(&values))
     };
     let mut orders: Vec<(String, Vec<usize>)> = Measure::ALL.into_iter().map(by_measure).collect();
+    orders.push(("per_class".to_owned(), per_class(pool, fast, slow)));
     orders.extend(committee(pool, fast).map(|order| ("committee".to_owned(), order)));
     orders.push(("learned".to_owned(), by_falling(&learned.test)));
     let random = random_curve(&pair);
@@ -151,6 +153,33 @@ pub fn compare_rules(
     }
 }
 
+/// Thresholds by predicted class: the price is one for all, and what a doubt is worth is fitted for each class on
+/// the calibration flows, by isotonic regression of whether the slow one mends the answer. Equal ones by doubt.
+fn per_class(pool: &Pool, fast: &Candidate, slow: &Candidate) -> Vec<usize> {
+    let classes = pool.classes();
+    let doubt = |answers: &Answers, flow: usize| {
+        Measure::LeastConfidence.uncertainty(answers.row(flow, classes))
+    };
+    let mut seen: Vec<Vec<(f64, bool)>> = vec![Vec::new(); classes];
+    for (flow, &truth) in pool.val.truth.iter().enumerate() {
+        let (own, other) = (fast.val.labels[flow], slow.val.labels[flow]);
+        let mends = own != truth && other == truth;
+        seen[usize::from(own)].push((f64::from(doubt(&fast.val, flow)), mends));
+    }
+    let fits: Vec<Isotonic> = seen.into_iter().map(Isotonic::fit).collect();
+    let value = |flow: usize| {
+        let doubt = f64::from(doubt(&fast.test, flow));
+        (fits[usize::from(fast.test.labels[flow])].at(doubt), doubt)
+    };
+    let values: Vec<(f64, f64)> = (0..fast.test.labels.len()).map(value).collect();
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| {
+        let (own, other) = (values[b], values[a]);
+        own.0.total_cmp(&other.0).then(own.1.total_cmp(&other.1))
+    });
+    order
+}
+
 fn random_curve(pair: &Pair<'_>) -> (Vec<f64>, Vec<f64>) {
     let mut mean = (vec![0.0; POINTS + 1], vec![0.0; POINTS + 1]);
     for draw in 0..DRAWS {
@@ -169,8 +198,8 @@ fn random_curve(pair: &Pair<'_>) -> (Vec<f64>, Vec<f64>) {
 
 /// Disagreement of the candidates that see what the fast one sees: flows by the share that say something
 /// else, then by the fast one's doubt. None where it is alone.
-fn committee(pool: &Pool, fast: &super::pool::Candidate) -> Option<Vec<usize>> {
-    let same = |other: &&super::pool::Candidate| {
+fn committee(pool: &Pool, fast: &Candidate) -> Option<Vec<usize>> {
+    let same = |other: &&Candidate| {
         other.recipe.packets == fast.recipe.packets
             && other.recipe.wait_ms == fast.recipe.wait_ms
             && other.name != fast.name
@@ -181,8 +210,7 @@ fn committee(pool: &Pool, fast: &super::pool::Candidate) -> Option<Vec<usize>> {
     }
     let classes = pool.classes();
     let value = |flow: usize| {
-        let other =
-            |member: &&&super::pool::Candidate| member.test.labels[flow] != fast.test.labels[flow];
+        let other = |member: &&&Candidate| member.test.labels[flow] != fast.test.labels[flow];
         let against = members.iter().filter(other).count() as f32;
         against + Measure::LeastConfidence.uncertainty(fast.test.row(flow, classes))
     };

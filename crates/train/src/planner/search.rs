@@ -26,6 +26,8 @@ const RESAMPLES: u64 = 40;
 const MUST_KEEP: usize = 32;
 /// Halvings of a price range towards a wanted share.
 const REFINEMENTS: usize = 24;
+/// By which share the objective may be worse where that saves a stage.
+const SIMPLER: f64 = 0.03;
 /// Points that are judged on resamples, the best first.
 const MOST_JUDGED: usize = 600;
 
@@ -152,7 +154,7 @@ pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
     let judge = Judge::new(board, best, wish.limits.max_loss);
     let (chosen, verdict) = match wish.escalate {
         Some(share) => (nearest(&points, share), Verdict::Met),
-        None => choose(&points, &judge),
+        None => choose(&points, &judge, &value),
     };
     let chosen = match wish.escalate {
         Some(share) => refined(board, wish, &best_table, &points[chosen], share),
@@ -164,16 +166,24 @@ pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
     Found { chosen, runner_up, verdict, cascades: lists.len(), points: points.len(), front }
 }
 
-/// The first point that keeps its limits in most resamples too; else the one that comes closest.
-fn choose(points: &[Point], judge: &Judge<'_>) -> (usize, Verdict) {
-    let met = (0..points.len()).filter(|&at| points[at].is_met());
-    if let Some(found) = met.take(MOST_JUDGED).find(|&at| judge.keeps(&points[at])) {
-        return (found, Verdict::Met);
+/// The first point that keeps its limits in most resamples too, or one of fewer stages that is nearly as
+/// good; else the one that comes closest.
+fn choose(
+    points: &[Point],
+    judge: &Judge<'_>,
+    value: &dyn Fn(&Point) -> (f64, f64),
+) -> (usize, Verdict) {
+    let met = || (0..points.len()).filter(|&at| points[at].is_met()).take(MOST_JUDGED);
+    if let Some(found) = met().find(|&at| judge.keeps(&points[at])) {
+        let most = value(&points[found]).0 * (1.0 + SIMPLER);
+        let stages = |at: &usize| points[*at].cascade.stages.len();
+        let near = met().filter(|&at| at > found && value(&points[at]).0 <= most);
+        let simpler = near.filter(|at| stages(at) < stages(&found) && judge.keeps(&points[*at]));
+        return (simpler.min_by_key(stages).unwrap_or(found), Verdict::Met);
     }
-    // Kept, but by luck alone: the one of the smallest loss is the safest.
-    let loss = |at: &usize| points[*at].standings.first().map_or(0.0, |s| s.found);
-    let met = (0..points.len()).filter(|&at| points[at].is_met());
-    if let Some(found) = met.min_by(|a, b| loss(a).total_cmp(&loss(b))) {
+    // Kept, but by luck: the one that is kept most often.
+    let kept = |at: &usize| judge.kept(&points[*at]);
+    if let Some(found) = met().min_by_key(|at| std::cmp::Reverse(kept(at))) {
         return (found, Verdict::Barely);
     }
     let mut alone: BTreeMap<Limit, usize> = BTreeMap::new();
@@ -260,6 +270,11 @@ impl<'a> Judge<'a> {
     }
 
     fn keeps(&self, point: &Point) -> bool {
+        self.kept(point) >= MUST_KEEP
+    }
+
+    /// Resamples that keep the limit; none if the calibration split does not.
+    fn kept(&self, point: &Point) -> usize {
         let walk: Walk = self.board.walk(&point.cascade, Part::Val);
         let labels = self.board.labels(&point.cascade, &walk, Part::Val);
         let pool = self.board.pool;
@@ -272,9 +287,9 @@ impl<'a> Judge<'a> {
         let loss = |draw: &&Vec<u32>| f1(draw, best) - f1(draw, &labels);
         // The calibration split is what is most like what is to come: it must keep the limit by itself.
         if loss(&&self.split) > self.max_loss {
-            return false;
+            return 0;
         }
-        self.draws.iter().filter(|draw| loss(draw) <= self.max_loss).count() >= MUST_KEEP
+        self.draws.iter().filter(|draw| loss(draw) <= self.max_loss).count()
     }
 }
 

@@ -202,9 +202,13 @@ impl Board<'_> {
         // What was measured of a stage alone, for as many flows as it is asked about here.
         let work = |at: usize, flows: f64| {
             let scaled = own[at].job_ns(flows) / own[at].job_ns(calm).max(1.0);
-            own[at].compute_ns * scaled + self.heads_ns(cascade, at, flows)
+            own[at].compute_ns * scaled
         };
-        let usual: Vec<f64> = (0..own.len()).map(|at| work(at, reach[at] * calm)).collect();
+        let before = |at: usize| {
+            let flows = reach[at] * calm;
+            work(at, flows) + self.heads_ns(cascade, at, flows)
+        };
+        let usual: Vec<f64> = (0..own.len()).map(before).collect();
         // The batch of a flow that stops at a stage asks about it at least.
         let last: Vec<f64> =
             (0..own.len()).map(|at| work(at, (reach[at] * calm).max(1.0))).collect();
@@ -276,7 +280,7 @@ impl Board<'_> {
         };
         let stages: Vec<f64> = reach.iter().enumerate().map(stage).collect();
         let heads = |(at, reach): (usize, &f64)| self.heads_ns(cascade, at, reach * busy) / busy;
-        (stages, reach.iter().enumerate().map(heads).sum())
+        (stages, reach.iter().enumerate().map(heads).fold(0.0, |sum, ns| sum + ns))
     }
 
     /// Nanoseconds that the heads of a place take for a job of so many flows.
