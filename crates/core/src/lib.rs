@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+pub mod calibration;
 pub mod clock;
 pub mod deferral;
 pub mod engine;

@@ -148,6 +148,7 @@ fn engine(packets: u16, stages: usize) -> (Engine, Vec<Box<dyn Lane>>) {
         gate: Gate::never(),
         wait_ns: u64::MAX,
         wants_window: false,
+        confidence: serveflow_core::calibration::Calibration::default(),
         lane: 0,
     };
     let cascade = Cascade::new((0..stages).map(stage).collect(), vec!["a".into(), "b".into()]);

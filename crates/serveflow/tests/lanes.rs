@@ -78,6 +78,7 @@ fn cascade(lane: &str, mood: Mood) -> (Arc<Cascade>, Vec<Arc<Ones>>) {
             gate: Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) },
             wait_ns: 1_000_000_000,
             wants_window: false,
+            confidence: serveflow_core::calibration::Calibration::default(),
             lane,
         }
     };

@@ -254,6 +254,36 @@ impl Isotonic {
         Self { steps: pooled.into_iter().map(|(from, right, all)| (from, right / all)).collect() }
     }
 
+    /// The same with steps of so many answers at least, where there are so many: fewer say little.
+    #[must_use]
+    pub fn fit_coarse(mut answers: Vec<(f64, bool)>, least: usize) -> Self {
+        answers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (count, mut from) = (answers.len(), 0);
+        while from < count {
+            // What is left behind the last whole step belongs to it.
+            let mut to = if count - from < 2 * least { count } else { from + least };
+            while to < count && answers[to].0 == answers[to - 1].0 {
+                to += 1;
+            }
+            let lowest = answers[from].0;
+            answers[from..to].iter_mut().for_each(|answer| answer.0 = lowest);
+            from = to;
+        }
+        Self::fit(answers)
+    }
+
+    /// The function of these steps, which rise.
+    #[must_use]
+    pub fn of_steps(steps: Vec<(f64, f64)>) -> Self {
+        Self { steps }
+    }
+
+    /// Lowest confidence of each step and its share, both rising.
+    #[must_use]
+    pub fn steps(&self) -> &[(f64, f64)] {
+        &self.steps
+    }
+
     /// The share of right answers expected at a confidence: that of the step it falls in, of the
     /// first below all; the confidence itself when nothing was fitted.
     #[must_use]

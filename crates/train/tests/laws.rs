@@ -60,6 +60,7 @@ fn cascade(bundle: &Bundle, gates: bool) -> Arc<Cascade> {
         gate: Gate::never(),
         wait_ns: stage.wait_ns,
         wants_window: stage.wants_window,
+        confidence: stage.confidence.clone(),
         lane: 0,
     };
     let stages = bundle.cascade.stages().iter().map(open).collect();

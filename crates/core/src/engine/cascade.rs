@@ -1,5 +1,6 @@
 //! The cascade: one list of stages.
 
+use crate::calibration::Calibration;
 use crate::deferral::{Head, OUTCOMES, facts_shape};
 use crate::features::Features;
 use crate::gate::{Gate, Threshold};
@@ -20,6 +21,8 @@ pub struct Stage {
     /// Whether it wants the window: it is asked when the window ends, however few packets came, or as
     /// soon as it has all the packets that its features cover, since no later one would show in its row.
     pub wants_window: bool,
+    /// What its probability of an answer is worth.
+    pub confidence: Calibration,
     /// Index of the lane that scores it.
     pub lane: usize,
 }
@@ -239,6 +242,7 @@ mod tests {
             gate: Gate::never(),
             wait_ns: wait_ms * 1_000_000,
             wants_window: false,
+            confidence: Calibration::default(),
             lane: 0,
         }
     }

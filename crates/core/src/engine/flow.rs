@@ -319,6 +319,7 @@ impl Engine {
     fn answer(&mut self, ticket: u32, stage: usize, scores: &[f32], learned: Option<Option<u8>>) {
         self.unask(ticket);
         let (label, confidence) = best_class(scores);
+        let confidence = self.cascade.stages()[stage].confidence.at(confidence);
         let pending = &mut self.room[ticket];
         let (at, short, packets) = (pending.asked_at, pending.short, pending.used);
         pending.answer = Some(Answer { label, confidence, stage: stage as u8, packets });

@@ -1,6 +1,7 @@
 //! Fake models and lanes, and cascades made of them.
 
 use super::frames::Rng;
+use serveflow_core::calibration::Calibration;
 use serveflow_core::deferral::{Deferral, Head, OUTCOMES, facts_shape};
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
@@ -101,6 +102,7 @@ pub fn cascade(specs: &[StageSpec]) -> Arc<Cascade> {
         },
         wait_ns: wanted.wait_ns,
         wants_window: wanted.wants_window,
+        confidence: Calibration::default(),
         lane: wanted.lane,
     };
     let labels = (0..CLASSES).map(|class| format!("class{class}")).collect();
@@ -130,7 +132,8 @@ impl Model for HashHead {
     }
 }
 
-/// The same stages with learned gates, whose heads lead to each later stage at a price.
+/// The same stages with learned gates, whose heads lead to each later stage at a price, and with calibrated
+/// confidence.
 pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
     let plain = cascade(specs);
     let head = |from: usize, to: usize| Head {
@@ -148,7 +151,10 @@ pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
                 Gate::Learned(Deferral::new(heads.collect()))
             }
         },
-        ..*of
+        wait_ns: of.wait_ns,
+        wants_window: of.wants_window,
+        confidence: Calibration::new(vec![(0.3, 0.2), (0.5 + index as f32 / 10.0, 0.7)]).unwrap(),
+        lane: of.lane,
     };
     let stages = plain.stages().iter().enumerate().map(stage).collect();
     Arc::new(Cascade::new(stages, plain.labels().to_vec()).unwrap())

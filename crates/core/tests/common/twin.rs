@@ -244,6 +244,7 @@ impl<'a> Twin<'a> {
             let (words, numbers) = row(flow, seen, wanted);
             let scores = hash_scores(index as u64, &words, &numbers);
             let (label, confidence) = best_class(&scores);
+            let confidence = stage.confidence.at(confidence);
             let is_last = index + 1 == stages.len();
             let facts = facts(key.proto(), flow, seen, short.is_some(), at);
             let next = if is_last { None } else { next(&stage.gate, index, &scores, &facts) };

@@ -70,6 +70,13 @@ pub enum BundleError {
         /// The words known.
         expected: String,
     },
+    /// A stage's `confidence` is no rising function.
+    Confidence {
+        /// The stage.
+        stage: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A stage's gate is missing or contradicts itself.
     Gate {
         /// The stage.
@@ -139,6 +146,9 @@ impl fmt::Display for BundleError {
             }
             Self::Unknown { stage, key, found, expected } => {
                 write!(f, "stage `{stage}`: {key}: expected one of {expected}, found `{found}`")
+            }
+            Self::Confidence { stage, message } => {
+                write!(f, "stage `{stage}`: confidence: {message}")
             }
             Self::Gate { stage, message } => write!(f, "stage `{stage}`: gate: {message}"),
             Self::Model { path, message } => write!(f, "{}: {message}", path.display()),

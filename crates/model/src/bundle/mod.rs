@@ -23,6 +23,7 @@ pub use sums::sha256;
 
 use crate::formats;
 use gate::checked_gate;
+use serveflow_core::calibration::Calibration;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
@@ -279,7 +280,10 @@ fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> 
     // What wants the window waits for its end.
     let wait_ns = if written.window { u64::MAX } else { waits_ns };
     let (name, wants_window) = (written.name.clone(), written.window);
-    Ok(Stage { name, features, gate, wait_ns, wants_window, lane })
+    let steps = written.confidence.iter().map(|step| (step[0] as f32, step[1] as f32));
+    let confidence = Calibration::new(steps.collect())
+        .map_err(|message| BundleError::Confidence { stage: name.clone(), message })?;
+    Ok(Stage { name, features, gate, wait_ns, wants_window, confidence, lane })
 }
 
 fn encoder_names() -> Vec<&'static str> {

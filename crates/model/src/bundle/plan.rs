@@ -73,6 +73,10 @@ pub struct StagePlan {
     /// Where the stage is scored.
     #[serde(default = "default_lane")]
     pub lane: String,
+    /// What its probability of an answer is worth, as steps of lowest probability and share of right answers;
+    /// none leaves it as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confidence: Vec<[f64; 2]>,
     /// The model file.
     pub model: ModelPlan,
     /// How sure its answer must be; none for the last stage.

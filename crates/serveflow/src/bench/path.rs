@@ -184,8 +184,15 @@ fn engine(packets: u16, flows: usize) -> (Engine, Vec<Box<dyn Lane>>) {
     let features = Features::new(&spec).expect("the encoder is known");
     let shape = features.shape();
     let (gate, wait_ns) = (Gate::never(), u64::MAX);
-    let stage =
-        Stage { name: "still".to_owned(), features, gate, wait_ns, wants_window: false, lane: 0 };
+    let stage = Stage {
+        name: "still".to_owned(),
+        features,
+        gate,
+        wait_ns,
+        wants_window: false,
+        confidence: serveflow_core::calibration::Calibration::default(),
+        lane: 0,
+    };
     let cascade = Cascade::new(vec![stage], vec!["any".to_owned()]).expect("a stage and a label");
     let limits = EngineConfig {
         // Flows of the round before are still there when those of the next begin.

@@ -166,6 +166,8 @@ pub(crate) fn full() -> PlanReport {
                 temperature: 1.31,
                 ..Reliability::default()
             },
+            calibrated: true,
+            verdicts_ece: (0.04, 0.01),
         }],
         checks: vec![
             Check::points("macro-F1", 0.8808, 0.8801, 0.002),

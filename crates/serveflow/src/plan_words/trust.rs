@@ -58,6 +58,12 @@ pub(super) fn reliability(report: &PlanReport) -> Option<Part> {
             round(own.temperature),
             score(own.brier_raw),
             score(own.nll_raw),
+            score(one.verdicts_ece.0),
+            format!(
+                "{} ({})",
+                score(one.verdicts_ece.1),
+                if one.calibrated { "isotonic" } else { "as it is" }
+            ),
         ]
     };
     let heads = [
@@ -68,13 +74,16 @@ pub(super) fn reliability(report: &PlanReport) -> Option<Part> {
         "temperature",
         "Brier score",
         "log-loss\nnats",
+        "verdicts' error\nas it is",
+        "verdicts' error\nas told",
     ];
     Some(Part {
         title: "How far probabilities can be believed",
         said: format!(
             "Expected calibration error is how far a stage's probability of its answer is from the share of right \
              answers, on {} test flows: 0.05 means that 90 % is 85 % or 95 %. Temperature (over 1 where a stage is \
-             too sure of itself) and isotonic regression were fitted on the calibration split.",
+             too sure of itself) and isotonic regression were fitted on the calibration split. The last two columns are of the flows that the stage decides: where \
+             it makes the error smaller, the plan tells the confidence of its verdicts by isotonic regression.",
             grouped(first.reliability.flows as f64)
         ),
         figure: None,

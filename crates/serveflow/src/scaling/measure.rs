@@ -269,6 +269,7 @@ fn asked(stage: &Stage, times: usize, labels: &[String]) -> (Arc<Cascade>, Box<d
         gate: Gate::never(),
         wait_ns: stage.wait_ns,
         wants_window: stage.wants_window,
+        confidence: stage.confidence.clone(),
         lane: 0,
     };
     let stages: Vec<Stage> = (0..times).map(again).collect();

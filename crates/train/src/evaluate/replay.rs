@@ -89,6 +89,7 @@ pub fn stage_alone(cascade: &Cascade, stage: usize) -> Arc<Cascade> {
         gate: Gate::never(),
         wait_ns: stage.wait_ns,
         wants_window: stage.wants_window,
+        confidence: stage.confidence.clone(),
         lane: 0,
     };
     let labels = cascade.labels().to_vec();

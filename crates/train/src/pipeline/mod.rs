@@ -369,6 +369,7 @@ fn written_plan(
         headers: plan.layout.headers().into_iter().map(|h| Header::name(h).to_owned()).collect(),
         masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
         lane: plan.lanes.lane(&costs[index]).to_owned(),
+        confidence: Vec::new(),
         model: ModelPlan {
             file: model_file(&plan.tiers, index),
             format: serveflow_model::formats::FOREST.to_owned(),

@@ -151,7 +151,7 @@ fn head_ns(
 
 /// Each fold, and the flows outside of it, by the capture of each flow: the largest capture goes to the
 /// smallest fold, then the next one. Where there are few captures, flows are parted without them.
-fn folds(captures: &[u32], seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
+pub(super) fn folds(captures: &[u32], seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
     let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
     captures.iter().for_each(|&capture| *sizes.entry(capture).or_default() += 1);
     let count = FOLDS.min(captures.len());

@@ -9,6 +9,7 @@ use crate::traffic::captured::labelled;
 use crate::traffic::generator::{Arrivals, Generator, Recipe};
 use crate::traffic::template::TemplateSet;
 use crate::traffic::timed::Timed;
+use serveflow_core::calibration::Calibration;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{FeatureSpec, Features};
 use serveflow_core::gate::{Gate, Measure, Threshold};
@@ -268,6 +269,7 @@ impl Meter {
             gate,
             wait_ns: if own.wants_window { u64::MAX } else { own.wait_ns },
             wants_window: own.wants_window,
+            confidence: Calibration::default(),
             lane: 0,
         }
     }

@@ -1,6 +1,7 @@
 //! The planner: which models, how many packets, which thresholds, on the user's own machine.
 
 pub mod build;
+pub mod confidence;
 pub mod grant;
 pub mod heads;
 pub mod limits;

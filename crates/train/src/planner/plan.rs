@@ -1,5 +1,6 @@
 //! From a pool and a wish to a bundle's plan.
 
+use super::confidence;
 use super::grant::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
@@ -214,6 +215,7 @@ impl Writer<'_> {
             headers: pool.headers.clone(),
             masks: pool.masks.clone(),
             lane: self.request.lanes.lane(&candidate.cost).to_owned(),
+            confidence: confidence::steps(self.board, self.cascade(), at),
             model: ModelPlan {
                 file: candidate.file.clone(),
                 format: serveflow_model::formats::FOREST.to_owned(),

@@ -1,5 +1,6 @@
 //! The report of a plan: what was tried, what was chosen and why, and what it came to.
 
+use super::confidence;
 use super::grant::Granted;
 use super::limits::{Limits, Objective, Standing};
 use super::plan::{Planned, Request, told_pairs};
@@ -85,6 +86,13 @@ pub struct StageReliability {
     pub stage: String,
     /// Fitted on the calibration split, judged on the test flows.
     pub reliability: Reliability,
+    /// Whether the plan tells calibrated confidence for this stage.
+    #[serde(default)]
+    pub calibrated: bool,
+    /// Calibration error of the verdicts that the stage decides among the test flows: by its probability, and
+    /// as the plan tells it.
+    #[serde(default)]
+    pub verdicts_ece: (f64, f64),
 }
 
 /// A candidate alone.
@@ -351,14 +359,21 @@ impl Teller<'_> {
 
     fn reliability(&self) -> Vec<StageReliability> {
         let (pool, classes) = (self.pool, self.pool.classes());
-        let stage = |&stage: &usize| {
+        let chosen = &self.planned.found.chosen.cascade;
+        let stage = |(at, &stage): (usize, &usize)| {
             let own = &pool.candidates[stage];
             let fit = (&own.val.scores[..pool.unseen * classes], Part::Split.truth(pool));
             let judge = (&own.test.scores[..], Part::Test.truth(pool));
             let reliability = Reliability::judge(fit, judge, classes);
-            StageReliability { stage: own.name.clone(), reliability }
+            let steps = &self.planned.plan.stages[at].confidence;
+            StageReliability {
+                stage: own.name.clone(),
+                reliability,
+                calibrated: !steps.is_empty(),
+                verdicts_ece: confidence::judged(self.board, chosen, at, steps),
+            }
         };
-        self.planned.found.chosen.cascade.stages.iter().map(stage).collect()
+        chosen.stages.iter().enumerate().map(stage).collect()
     }
 
     fn latency(&self, best: usize) -> Vec<LatencyCurve> {
