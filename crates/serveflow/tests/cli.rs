@@ -12,5 +12,6 @@ mod cli {
     mod odd_captures;
     mod odd_labels;
     mod outputs;
+    mod plans;
     mod stops;
 }

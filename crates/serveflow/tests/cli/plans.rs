@@ -1,0 +1,113 @@
+//! Plans: what is trained, promised and planned anew is what evaluation then measures.
+
+use super::kit::{Ran, bundle, data, put, scratch, serveflow, small, some_labels, text, train};
+use serde_json::Value;
+use std::path::Path;
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The figures of a bundle on a split.
+fn evaluated(bundle: &Path, labels: &Path, split: &str) -> Value {
+    let out = scratch("evaluated").join("figures.json");
+    let data = data();
+    let args = ["evaluate", "--bundle", text(bundle), "--captures", text(&data), "--labels"];
+    let rest = [text(labels), "--split", split, "--json", text(&out)];
+    serveflow(&[&args[..], &rest[..]].concat()).exits(0);
+    json(&out)
+}
+
+fn replanned(from: &Path, out: &Path, more: &[&str]) -> Ran {
+    let args = ["replan", "--bundle", text(from), "--out", text(out)];
+    serveflow(&[&args[..], more].concat())
+}
+
+fn same(report: &Value, figures: &Value) {
+    let said = report["chosen"]["test"]["macro_f1"].as_f64().unwrap();
+    let found = figures["macro_f1"].as_f64().unwrap();
+    assert!((said - found).abs() < 1e-9, "{said} was said, {found} was found");
+    let shares = |stage: &Value| stage["share"].as_f64().unwrap();
+    let found: Vec<f64> = figures["stages"].as_array().unwrap().iter().map(shares).collect();
+    for (at, found) in found.iter().enumerate() {
+        let said = report["chosen"]["test"]["decided"][at].as_f64().unwrap();
+        assert!((said - found).abs() < 1e-9, "stage {at}: {said} was said, {found} was found");
+    }
+}
+
+#[test]
+fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
+    let dir = scratch("plans");
+    let labels = put(dir.join("labels.csv"), some_labels(&["http", "llmnr", "mdns", "smb", "tls"]));
+    let first = dir.join("first");
+    let wish = ["--depths", "1,5", "--sizes", "2", "--promise", "0.25", "--confidence", "0.8"];
+    train(&labels, &data(), &first, &[&wish[..], &["--no-honest"]].concat()).exits(0);
+    let report = json(&first.join("report.json"));
+    same(&report, &evaluated(&first, &labels, "test"));
+    let plan: toml::Table =
+        std::fs::read_to_string(first.join("plan.toml")).unwrap().parse().unwrap();
+    let granted = report["promise"]["granted"].as_bool().unwrap();
+    assert_eq!(plan.contains_key("promise"), granted, "{plan:?}");
+    assert!(granted, "a loss of a quarter can be promised");
+    let measured = report["promise"]["measured"].as_f64().unwrap();
+    assert!(measured <= 0.25 && plan["promise"]["tolerated"].as_float() == Some(0.25));
+
+    // Other wishes, no training: the candidates are the same, and so is what is said of them.
+    let second = dir.join("second");
+    replanned(&first, &second, &["--objective", "cpu", "--max-loss", "0.4"]).exits(0);
+    let again = json(&second.join("report.json"));
+    same(&again, &evaluated(&second, &labels, "test"));
+    assert_eq!(report["singles"], again["singles"]);
+    let cpu = |report: &Value| report["chosen"]["val"]["cpu_ns"].as_f64().unwrap();
+    assert!(cpu(&again) <= cpu(&report), "{} {}", cpu(&again), cpu(&report));
+
+    // A limit that nothing keeps is named.
+    let third = dir.join("third");
+    replanned(&first, &third, &["--flows-per-s", "1e12"]).exits(0);
+    let third = json(&third.join("report.json"));
+    assert_eq!(third["verdict"]["outcome"], "not_met");
+    assert_eq!(third["verdict"]["binding"], serde_json::json!(["rate"]));
+}
+
+#[test]
+fn what_has_no_candidates_is_not_planned_anew() {
+    let dir = scratch("bare");
+    let bare = dir.join("bare");
+    std::fs::create_dir_all(&bare).unwrap();
+    for file in ["plan.toml", "SHA256SUMS"] {
+        std::fs::copy(bundle().join(file), bare.join(file)).unwrap();
+    }
+    replanned(&bare, &dir.join("out"), &[]).exits(1).says(&["pool.json", "cannot read"]);
+    // Models that have seen the calibration split promise nothing on it.
+    let (_, from) = small();
+    let asked = replanned(from, &dir.join("out"), &["--promise", "0.1"]);
+    asked.exits(1).says(&["--promise", "early stopping"]);
+}
+
+#[test]
+fn a_window_stage_needs_windows() {
+    let dir = scratch("window");
+    let labels = put(dir.join("labels.csv"), some_labels(&["http", "llmnr", "mdns", "smb", "tls"]));
+    let out = dir.join("bundle");
+    let stages = ["--stages", "tree@1,boosted@window", "--no-honest"];
+    let refused = train(&labels, &data(), &out, &stages);
+    refused.exits(1).says(&["boosted@window", "window_ms"]);
+    train(&labels, &data(), &out, &[&stages[..], &["--window-ms", "500"]].concat()).exits(0);
+    let told = serveflow(&["inspect", text(&out)]).exits(0);
+    for words in ["windows  500 ms", "waits for the end of the window"] {
+        assert!(told.out.contains(words), "{words}: {}", told.out);
+    }
+    let whole = put(dir.join("whole.toml"), "[flows]\nwindow_ms = 0\n");
+    let capture = data().join("test").join("http.pcap.zst");
+    let run = ["run", text(&capture), "--bundle", text(&out)];
+    serveflow(&run).exits(0);
+    let refused = serveflow(&[&run[..], &["--config", text(&whole)]].concat());
+    refused.exits(1).says(&["flows.window_ms", "boosted@window"]);
+    let table = dir.join("rows.csv");
+    let rows = ["features", text(&capture), "--out", text(&table), "--packets", "8"];
+    let end = ["--at-window-end"];
+    serveflow(&[&rows[..], &end].concat()).exits(1).says(&["--at-window-end", "--window-ms"]);
+    serveflow(&[&rows[..], &end, &["--window-ms", "500"]].concat()).exits(0);
+    let text = std::fs::read_to_string(&table).unwrap();
+    assert!(text.lines().count() > 10, "a row for each window");
+}
