@@ -5,7 +5,7 @@ use crate::spell::{NONE, grouped, percent, round, score, time};
 use serveflow_train::planner::report::{
     Check, Choice, ClassLine, LatencyCurve, PlanReport, Single,
 };
-use serveflow_train::planner::rules::RuleCurve;
+use serveflow_train::planner::rules::{RuleCurve, RuleReport};
 
 /// Confusions that are told in words, at most.
 const MOST_TOLD: usize = 5;
@@ -45,8 +45,8 @@ pub(super) fn singles(report: &PlanReport) -> Grid {
     Grid::new(&heads, order.iter().map(row).collect())
 }
 
-/// The gap that each rule closes, by pair of models.
-pub(super) fn gaps(report: &PlanReport) -> Grid {
+/// What each rule needs, and the gap that it closes, by pair of models.
+pub(super) fn rules(report: &PlanReport) -> Vec<Grid> {
     let pairs = pairs(report);
     let mut rules: Vec<&str> = Vec::new();
     for curve in pairs.iter().flat_map(|pair| &pair.curves) {
@@ -54,26 +54,25 @@ pub(super) fn gaps(report: &PlanReport) -> Grid {
             rules.push(&curve.rule);
         }
     }
-    let told = |curve: Option<&RuleCurve>| match curve {
-        None => [NONE.to_owned(), NONE.to_owned()],
-        Some(own) => {
-            let needed = own.share_needed.map_or_else(|| "none is enough".to_owned(), percent);
-            [percent(own.gap_closed), needed]
-        }
+    let grid = |head: &str, told: &dyn Fn(&RuleCurve) -> String| {
+        let row = |pair: &&RuleReport| {
+            let cell = |rule: &&str| {
+                let own = pair.curves.iter().find(|curve| curve.rule == **rule);
+                own.map_or_else(|| NONE.to_owned(), told)
+            };
+            let name = format!("{} > {}", pair.fast, pair.slow);
+            std::iter::once(name).chain(rules.iter().map(cell)).collect()
+        };
+        let heads = rules.iter().map(|rule| words(rule).replace(' ', "\n"));
+        let heads = std::iter::once(head.to_owned()).chain(heads).collect();
+        Grid { heads, rows: pairs.iter().map(row).collect() }
     };
-    let row = |rule: &&str| {
-        let cells = pairs
-            .iter()
-            .flat_map(|pair| told(pair.curves.iter().find(|curve| curve.rule == **rule)));
-        std::iter::once(words(rule)).chain(cells).collect()
-    };
-    let rows = rules.iter().map(row).collect();
-    let heads = pairs.iter().flat_map(|pair| {
-        let name = format!("{} > {}", pair.fast, pair.slow);
-        let needed = format!("share needed for\na loss under {}", pair.tolerated);
-        [format!("{name}\ngap closed"), needed]
-    });
-    Grid { heads: std::iter::once("rule".to_owned()).chain(heads).collect(), rows }
+    let tolerated = pairs.first().map_or(0.0, |pair| pair.tolerated);
+    let needed = |own: &RuleCurve| own.share_needed.map_or_else(|| "all".to_owned(), percent);
+    vec![
+        grid(&format!("share that must go on for\na loss of at most {tolerated}"), &needed),
+        grid("gap closed", &|own: &RuleCurve| percent(own.gap_closed)),
+    ]
 }
 
 /// A rule's name as words.

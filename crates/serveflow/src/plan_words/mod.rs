@@ -140,7 +140,7 @@ fn rules(report: &PlanReport) -> Part {
         }
         .to_owned(),
         figure: shown.then_some(Figure::Rules),
-        grids: shown.then(|| grids::gaps(report)).into_iter().collect(),
+        grids: if shown { grids::rules(report) } else { Vec::new() },
         notes: Vec::new(),
     }
 }

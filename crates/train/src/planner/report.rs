@@ -404,8 +404,11 @@ impl Teller<'_> {
                 self.planned.found.points,
                 self.planned.found.cascades,
                 match verdict {
-                    Verdict::Met => format!("has the least {}", self.request.wish.objective.name()),
-                    _ => "loses least of those".to_owned(),
+                    Verdict::Met => format!(
+                        "has the least {}, or nearly so with a stage less,",
+                        self.request.wish.objective.name()
+                    ),
+                    _ => "is the one of the surest".to_owned(),
                 },
                 chosen.val.macro_f1,
                 best.val.macro_f1,
@@ -452,7 +455,8 @@ fn promised(granted: &Granted) -> String {
     if granted.granted {
         return format!(
             "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} flows \
-             that nothing was fitted on, which show a loss of {measured:.4}.",
+             that nothing was fitted on, which show a loss of {measured:.4}. More flows may go on for it \
+             than the limits alone ask for.",
             promise.tolerated, promise.confidence
         );
     }
