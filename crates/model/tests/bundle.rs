@@ -257,7 +257,21 @@ fn a_file_below_a_file_is_not_written() {
     std::fs::write(dir.join("file"), "x").unwrap();
     let plan: Plan = toml::from_str(&plan_text(&valid())).unwrap();
     let message = bundle::write(&dir.join("file"), &plan, BTreeMap::new()).unwrap_err().to_string();
-    assert!(message.contains("file/plan.toml"), "{message}");
+    assert!(message.contains("unwritable/file/") && message.contains("plan.toml"), "{message}");
+}
+
+#[test]
+fn what_does_not_load_replaces_nothing() {
+    let dir = scratch("kept");
+    bundles::put(&dir, &valid());
+    let before = load(&dir).unwrap().id;
+    let plan: Plan = toml::from_str(&plan_text(&valid())).unwrap();
+    let file = plan.stages[0].model.file.clone();
+    let broken = BTreeMap::from([(file, b"no model".to_vec())]);
+    let message = bundle::write(&dir, &plan, broken).unwrap_err().to_string();
+    assert!(message.contains("kept"), "{message}");
+    assert_eq!(load(&dir).unwrap().id, before);
+    assert!(!dir.join(".part").exists(), "nothing is left behind");
 }
 
 /// Loads, and scores rows if it loads: nothing may panic.

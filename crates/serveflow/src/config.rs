@@ -130,6 +130,11 @@ pub enum ConfigError {
         /// What was typed.
         found: usize,
     },
+    /// Flows are to be left whole, and a stage of the bundle wants their windows.
+    Window {
+        /// The stage.
+        stage: String,
+    },
     /// No such sink, lane or stage.
     Unknown {
         /// The key.
@@ -150,6 +155,10 @@ impl fmt::Display for ConfigError {
             Self::TooLarge { key, most, found } => {
                 write!(f, "{key}: expected at most {most}, found {found}")
             }
+            Self::Window { stage } => write!(
+                f,
+                "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
+            ),
             Self::Unknown { key, found, expected } => {
                 write!(f, "{key}: expected one of {expected}, found `{found}`")
             }
@@ -210,11 +219,7 @@ impl Typed {
         let config = self.check(&bundle.flow_config())?;
         match bundle.plan.stages.iter().find(|stage| stage.window) {
             Some(stage) if config.engine.flows.window_ns == NO_WINDOW => {
-                Err(ConfigError::Unknown {
-                    key: "flows.window_ms".to_owned(),
-                    found: "0".to_owned(),
-                    expected: format!("a window for the bundle's stage {}", stage.name),
-                })
+                Err(ConfigError::Window { stage: stage.name.clone() })
             }
             _ => Ok(config),
         }

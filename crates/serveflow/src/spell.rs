@@ -8,7 +8,7 @@ pub const NONE: &str = "-";
 pub fn time(us: f64) -> String {
     match us {
         us if !us.is_finite() => NONE.to_owned(),
-        us if us < 1.0 => format!("{:.0} ns", us * 1e3),
+        us if us < 1.0 => format!("{:.0} ns", us.max(0.0) * 1e3),
         us if us < 100.0 => format!("{us:.1} us"),
         us if us < 1e3 => format!("{us:.0} us"),
         us if us < 1e5 => format!("{:.1} ms", us / 1e3),
@@ -23,7 +23,8 @@ pub fn grouped(number: f64) -> String {
     if !number.is_finite() {
         return NONE.to_owned();
     }
-    let digits = format!("{number:.0}");
+    // Nothing is nothing, from whichever side.
+    let digits = format!("{:.0}", if number.abs() < 0.5 { 0.0 } else { number });
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && digit != '-' && (digits.len() - at).is_multiple_of(3) && !text.ends_with('-') {
@@ -43,6 +44,7 @@ pub fn percent(share: f64) -> String {
 /// A figure between 0 and 1 such as macro-F1, four digits behind the point.
 #[must_use]
 pub fn score(value: f64) -> String {
+    let value = if value.abs() < 0.000_05 { 0.0 } else { value };
     if value.is_finite() { format!("{value:.4}") } else { NONE.to_owned() }
 }
 

@@ -37,6 +37,8 @@ use std::sync::Arc;
 
 /// Name of the plan in a bundle.
 const PLAN: &str = "plan.toml";
+/// Where a bundle stands until it is whole.
+const PART: &str = ".part";
 /// The lanes that a stage may name, by lane index.
 pub const LANE_NAMES: [&str; 2] = ["inline", "thread"];
 const MILLISECOND: u64 = 1_000_000;
@@ -158,11 +160,39 @@ pub fn write(
     let text = toml::to_string(plan).map_err(unwritable)?;
     let mut files = models;
     files.insert(PLAN.to_owned(), text.into_bytes());
-    for (name, bytes) in &files {
-        write_file(&dir.join(name), bytes)?;
-    }
-    write_file(&dir.join(sums::SUMS), sums::write(&files).as_bytes())?;
+    let sums = sums::write(&files).into_bytes();
+    // Written and checked beside what is there, and moved when it is whole: what does not load replaces nothing.
+    let part = dir.join(PART);
+    let _ = std::fs::remove_dir_all(&part);
+    let moved = stage_files(&part, &files, &sums).and_then(|()| {
+        // The hashes come last: until then the old ones refuse what is half moved.
+        let names = files.keys().map(String::as_str).chain([sums::SUMS]);
+        names.into_iter().try_for_each(|name| move_file(&part.join(name), &dir.join(name)))
+    });
+    let _ = std::fs::remove_dir_all(&part);
+    moved?;
     Bundle::load(dir)
+}
+
+/// Writes the files of a bundle, and checks that it loads.
+fn stage_files(
+    part: &Path,
+    files: &BTreeMap<String, Vec<u8>>,
+    sums: &[u8],
+) -> Result<(), BundleError> {
+    for (name, bytes) in files {
+        write_file(&part.join(name), bytes)?;
+    }
+    write_file(&part.join(sums::SUMS), sums)?;
+    Bundle::load(part).map(drop)
+}
+
+fn move_file(from: &Path, to: &Path) -> Result<(), BundleError> {
+    let io = |source| BundleError::Io { path: to.to_owned(), source };
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent).map_err(io)?;
+    }
+    std::fs::rename(from, to).map_err(io)
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {

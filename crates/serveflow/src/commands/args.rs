@@ -181,7 +181,9 @@ pub(crate) struct TrainArgs {
     pub(crate) pool: PoolArgs,
     /// Threshold gates on the doubt of each answer in place of a planned rule, for --stages that are
     /// given: least_confidence, margin or entropy
-    #[arg(long, value_parser = measure, conflicts_with = "rule")]
+    #[arg(long, value_parser = measure, conflicts_with_all = [
+        "rule", "objective", "promise", "p50_ms", "p99_ms", "flows_per_s", "memory_mb", "max_class_loss", "cores",
+    ])]
     pub(crate) measure: Option<Measure>,
     /// With --measure: one threshold per gate, or one per gate and predicted class
     #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "measure")]

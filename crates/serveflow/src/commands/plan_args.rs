@@ -40,13 +40,13 @@ pub(crate) struct WishArgs {
     pub(crate) memory_mb: Option<f64>,
     /// Promise that what --promise-of names is at most this much below the last stage alone, by tests
     /// on a calibration split that nothing else is fitted on
-    #[arg(long, value_name = "LOSS", value_parser = share, conflicts_with = "escalate")]
+    #[arg(long, value_name = "LOSS", value_parser = between, conflicts_with = "escalate")]
     pub(crate) promise: Option<f64>,
     /// What is promised: accuracy or macro_f1
     #[arg(long, value_enum, default_value_t = PromiseOf::Accuracy, requires = "promise")]
     pub(crate) promise_of: PromiseOf,
     /// Probability, over the draw of the calibration flows, that the promise is true
-    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = between)]
     #[arg(requires = "promise")]
     pub(crate) confidence: f64,
     /// Let this share of the flows reach the last stage, in place of limits
@@ -140,6 +140,12 @@ fn kind(name: &str) -> Result<Kind, String> {
     let known = || Kind::ALL.map(Kind::name).join(", ");
     let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
     found.ok_or_else(|| format!("expected some of {}", known()))
+}
+
+/// A share that says something: neither nothing nor all.
+fn between(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|&share: &f64| share > 0.0 && share < 1.0);
+    share.ok_or_else(|| "expected a number above 0 and below 1".to_owned())
 }
 
 /// A number above 0.

@@ -52,8 +52,17 @@ impl Shelf for Folder {
 }
 
 /// What is wanted, as it was typed; `stages` are indices of candidates.
-pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> Wish {
-    Wish {
+pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Result<Wish> {
+    let is_alone = stages.as_ref().is_some_and(|stages| stages.len() < 2);
+    for (name, is_typed) in
+        [("--escalate", args.escalate.is_some()), ("--promise", args.promise.is_some())]
+    {
+        anyhow::ensure!(
+            !(is_alone && is_typed),
+            "{name}: expected two --stages or more, since one alone passes nothing on"
+        );
+    }
+    Ok(Wish {
         objective: args.objective,
         limits: Limits {
             max_loss: args.max_loss,
@@ -68,7 +77,7 @@ pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> Wish {
         stages,
         escalate: args.escalate,
         ends_in_best: args.promise.is_some(),
-    }
+    })
 }
 
 /// The stages that were given; none when they are to be searched.
@@ -167,7 +176,7 @@ pub(crate) fn train(
     keep(&args.out, &built)?;
     let own = stages.map(|_| places(&built.pool, &wanted.recipes));
     let request = Request {
-        wish: wish(&args.wish, own),
+        wish: wish(&args.wish, own)?,
         promise: args.wish.promise(),
         lanes: super::train::lane_rule(args.inline_budget_us, session, plan)?,
         seed: plan.seed,
@@ -274,10 +283,14 @@ fn keep(out: &Path, built: &Built) -> anyhow::Result<()> {
     write_file(&dir.join(POOL_FILE), &serde_json::to_vec(&built.pool)?)
 }
 
+/// Where a bundle keeps what there is of its candidates.
+pub(crate) fn pool_file(bundle: &Path) -> PathBuf {
+    bundle.join(POOL).join(POOL_FILE)
+}
+
 /// The pool that a bundle was planned from, and its models.
 pub(crate) fn load(bundle: &Path) -> anyhow::Result<(Pool, BTreeMap<String, Vec<u8>>)> {
-    let dir = bundle.join(POOL);
-    let path = dir.join(POOL_FILE);
+    let (dir, path) = (bundle.join(POOL), pool_file(bundle));
     let text = std::fs::read(&path).with_context(|| {
         format!("{}: cannot read; only train without --measure leaves candidates", path.display())
     })?;

@@ -1,15 +1,17 @@
 //! `serveflow replan`: another plan from the same candidates.
 
 use super::args::ReplanArgs;
-use super::planned::{load, planned, wish};
+use super::planned::{load, planned, pool_file, wish};
 use super::{Session, publish};
 use serveflow_model::bundle::LanePlan;
 use serveflow_train::planner::plan::Request;
 use serveflow_train::planner::pool::Pool;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<ExitCode> {
     let (pool, models) = load(&args.bundle)?;
+    keep_pool(&args.bundle, &args.out)?;
     let stages = match &args.stages[..] {
         [auto] if auto == "auto" => None,
         names => Some(named(&pool, names)?),
@@ -20,7 +22,7 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
         budget_ns: args.inline_budget_us.saturating_mul(1_000),
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let wish = wish(&args.wish, stages);
+    let wish = wish(&args.wish, stages)?;
     let promise = args.wish.promise();
     let parted = pool.val.truth.len() > pool.unseen;
     let patient = pool.provenance.parameters.get("boosted.patience").is_some_and(|p| p != "None");
@@ -34,6 +36,20 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
     let (_, told) = planned(&pool, &models, &request, &args.out)?;
     publish(session, &args.out, &told)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A plan must not stand beside the candidates of another training.
+fn keep_pool(from: &Path, out: &Path) -> anyhow::Result<()> {
+    let (from, other) = (pool_file(from), pool_file(out));
+    if !other.exists() || from.canonicalize()? == other.canonicalize()? {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        std::fs::read(&from)? == std::fs::read(&other)?,
+        "--out: {} holds the candidates of another training; expected a new folder or that of --bundle",
+        out.display()
+    );
+    Ok(())
 }
 
 /// The candidates of these names, which must make a cascade.

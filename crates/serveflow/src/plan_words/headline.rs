@@ -16,9 +16,16 @@ pub(crate) fn title(report: &PlanReport) -> String {
 /// What was planned, what it gives on the test flows, and whether the limits are kept.
 pub(crate) fn headline(report: &PlanReport) -> String {
     let (chosen, single) = (&report.chosen.test, &report.best_single.test);
+    if report.classes.iter().all(|class| class.flows == 0) {
+        return format!(
+            "{} There are no test flows: nothing here says how good it is on flows that it was not chosen by. {}",
+            planned(report),
+            kept(report)
+        );
+    }
     format!(
         "{} On {} test flows its macro-F1 is {}, {} {} of {}, the best single model. Its median latency is {}, {}; \
-         {} of the flows are decided within 16 ms ({} by the single model alone; most of a wait is for packets, not for models), and a core serves {} flows/s. {}",
+         {} of the flows are decided within 16 ms ({} by the single model alone; most of a wait is for packets, not for models), and by the planner's figures a core serves {} flows/s. {}",
         planned(report),
         grouped(report.classes.iter().map(|class| class.flows).sum::<u64>() as f64),
         score(chosen.macro_f1),
@@ -72,8 +79,9 @@ fn planned(report: &PlanReport) -> String {
     let count =
         if stages.len() == 1 { "one stage".to_owned() } else { format!("{} stages", stages.len()) };
     let classes = report.classes.len();
+    let noun = if classes == 1 { "class" } else { "classes" };
     format!(
-        "To name {what} ({classes} classes), a plan of {count} was chosen: {}.",
+        "To name {what} ({classes} {noun}), a plan of {count} was chosen: {}.",
         stages.join(" > ")
     )
 }
@@ -121,7 +129,13 @@ fn kept(report: &PlanReport) -> String {
         }
     };
     let loss = report.best_single.test.macro_f1 - report.chosen.test.macro_f1;
-    if loss > report.limits.max_loss {
+    if let Some(promise) = report.promise.as_ref().filter(|promise| !promise.granted) {
+        text += &format!(
+            " The promise that was asked for is not given: all flows go to {}.",
+            promise.slow
+        );
+    }
+    if report.escalate.is_none() && loss > report.limits.max_loss {
         text += &format!(
             " On the test flows, which the choice never saw, the loss of macro-F1 is {}: more than the {} that was \
              tolerated.",

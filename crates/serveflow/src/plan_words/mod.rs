@@ -202,6 +202,11 @@ fn checks(report: &PlanReport) -> Part {
         (all, 0) => {
             format!("What the planner predicts beside what a run measured: all {all} hold.")
         }
+        (all, 1) => {
+            format!(
+                "What the planner predicts beside what a run measured: 1 of {all} does not hold."
+            )
+        }
         (all, broken) => format!(
             "What the planner predicts beside what a run measured: {broken} of {all} do not hold."
         ),

@@ -99,6 +99,26 @@ pub(crate) fn least() -> PlanReport {
     }
 }
 
+fn promise() -> Granted {
+    Granted {
+        promise: Promise { loss: Loss::MacroF1, tolerated: 0.01, confidence: 0.9 },
+        slow: "boosted@10".to_owned(),
+        flows: 1305,
+        granted: true,
+        price: 0.1,
+        measured: 0.0012,
+        smallest: 0.0093,
+        assumptions: format!("flows are alike {AWKWARD}"),
+    }
+}
+
+fn reliability() -> StageReliability {
+    let reliability =
+        Reliability { flows: 1041, ece_raw: 0.0417, temperature: 1.31, ..Reliability::default() };
+    let stage = "tree@1".to_owned();
+    StageReliability { stage, reliability, calibrated: true, verdicts_ece: (0.04, 0.01) }
+}
+
 /// Everything there can be.
 pub(crate) fn full() -> PlanReport {
     let class = |label: &str, flows| ClassLine {
@@ -148,27 +168,8 @@ pub(crate) fn full() -> PlanReport {
         classes: vec![class(AWKWARD, 1000), class("dns", 41)],
         confusion: vec![vec![990, 10], vec![0, 41]],
         latency: vec![LatencyCurve { name: "cascade".to_owned(), us: vec![10.0, 16.0, 1e7] }],
-        promise: Some(Granted {
-            promise: Promise { loss: Loss::MacroF1, tolerated: 0.01, confidence: 0.9 },
-            slow: "boosted@10".to_owned(),
-            flows: 1305,
-            granted: true,
-            price: 0.1,
-            measured: 0.0012,
-            smallest: 0.0093,
-            assumptions: format!("flows are alike {AWKWARD}"),
-        }),
-        reliability: vec![StageReliability {
-            stage: "tree@1".to_owned(),
-            reliability: Reliability {
-                flows: 1041,
-                ece_raw: 0.0417,
-                temperature: 1.31,
-                ..Reliability::default()
-            },
-            calibrated: true,
-            verdicts_ece: (0.04, 0.01),
-        }],
+        promise: Some(promise()),
+        reliability: vec![reliability()],
         checks: vec![
             Check::points("macro-F1", 0.8808, 0.8801, 0.002),
             Check::ratio("flows/s per core", "flows/s", 511_455.0, 300_000.0, 0.1),

@@ -11,7 +11,7 @@ pub(super) fn promise(report: &PlanReport) -> Option<Part> {
     let asked = format!(
         "Asked for was {} at most {} below that of {} alone, with {} confidence",
         spoken(own),
-        round(own.promise.tolerated),
+        own.promise.tolerated,
         own.slow,
         percent(own.promise.confidence)
     );
@@ -23,7 +23,8 @@ pub(super) fn promise(report: &PlanReport) -> Option<Part> {
         )
     } else {
         format!(
-            "{asked}. The plan promises nothing: {} calibration flows cannot support it.",
+            "{asked}. The plan promises nothing: {} calibration flows cannot support it, so that all flows go to the slow \
+             model.",
             grouped(own.flows as f64)
         )
     };

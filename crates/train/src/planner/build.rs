@@ -109,6 +109,12 @@ pub fn build(
                 continue;
             }
             let grown = group.grown(plan, recipe, &mut trained, wall, (shelf, progress))?;
+            let is_whole = trained.get(&whole).is_some_and(|whole| {
+                recipe.size.is_some() && whole.forest.trees().len() == grown.forest.trees().len()
+            });
+            if is_whole {
+                continue; // It stopped before so many rounds, and is a candidate already.
+            }
             let candidate = group.candidate(plan, recipe, &grown, &wanted.features, (meter, wall));
             models.insert(candidate.file.clone(), grown.forest.to_json());
             candidates.push(candidate);

@@ -34,7 +34,11 @@ impl Objective {
     /// What is made small, and what decides between equals.
     #[must_use]
     pub fn value(self, figures: &Figures) -> (f64, f64) {
-        let escalated = 1.0 - figures.decided.first().copied().unwrap_or(1.0);
+        // A model alone is asked about all flows, as the last stage is about those that are passed on.
+        let escalated = match figures.decided[..] {
+            [] | [_] => 1.0,
+            [first, ..] => 1.0 - first,
+        };
         match self {
             Self::Latency => (figures.geometric_us, figures.cpu_ns),
             Self::Cpu => (figures.cpu_ns, figures.geometric_us),

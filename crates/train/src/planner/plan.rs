@@ -74,10 +74,25 @@ pub fn plan(
         found = search(&Board { pool: &parted, heads: &own, cost: cost.clone() }, &request.wish);
         heads = rejoined(own, pool);
         board = Board { pool, heads: &heads, cost };
-        let grant = grant(&board, &found.chosen.cascade, promise);
-        found.chosen.cascade.price = grant.price;
-        granted = Some(grant);
-        again(&board, &mut found.chosen, &request.wish);
+        // A plan that is the slow model alone loses nothing against it: there is nothing to promise.
+        if found.chosen.cascade.stages.len() > 1 {
+            let grant = grant(&board, &found.chosen.cascade, promise);
+            match grant.granted {
+                true => found.chosen.cascade.price = grant.price,
+                false => found
+                    .chosen
+                    .cascade
+                    .stages
+                    .drain(..found.chosen.cascade.stages.len() - 1)
+                    .for_each(drop),
+            }
+            granted = Some(grant);
+        }
+        // They were searched without the calibration split, and are told with it.
+        let alone = found.chosen.cascade.stages.clone();
+        found.runner_up = found.runner_up.filter(|other| other.cascade.stages != alone);
+        let told = [&mut found.chosen].into_iter().chain(&mut found.runner_up);
+        told.chain(&mut found.front).for_each(|point| again(&board, point, &request.wish));
     } else {
         heads = learn_heads(pool, &wanted(pool), request, wall)?;
         board = Board { pool, heads: &heads, cost };

@@ -8,6 +8,7 @@ use serveflow_core::deferral::FlowFacts;
 use serveflow_core::gate::best_class;
 use serveflow_core::rows::Scores;
 use serveflow_model::bundle::{CostPlan, FlowPlan, Provenance};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What the file of a pool begins with.
@@ -254,8 +255,31 @@ impl Pool {
         if classes == 0 || self.candidates.is_empty() {
             return Err("expected labels and candidates, found none".to_owned());
         }
-        if !known(&self.val.truth) || !known(&self.test.truth) || self.unseen > val {
+        if !known(&self.val.truth) || !known(&self.test.truth) {
             return Err("a flow's label is none of the pool's".to_owned());
+        }
+        if self.unseen > val || val == 0 {
+            return Err(format!(
+                "expected a calibration split among {val} flows, found one of {} (unseen)",
+                self.unseen
+            ));
+        }
+        for (name, flows) in [("val", &self.val), ("test", &self.test)] {
+            let (expected, found) = (flows.truth.len(), flows.capture.len());
+            if expected != found {
+                return Err(format!("{name}.capture: expected {expected} entries, found {found}"));
+            }
+        }
+        let is_cost = |value: f64| value.is_finite() && value >= 0.0;
+        if !is_cost(self.idle_flow_ns) || !is_cost(self.packets_per_flow - 1.0) {
+            return Err(format!(
+                "expected a flow to cost some time and to have a packet, found {} ns and {} packets",
+                self.idle_flow_ns, self.packets_per_flow
+            ));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = self.candidates.iter().find(|own| !names.insert(&own.name)) {
+            return Err(format!("expected each candidate once, found `{}` twice", twice.name));
         }
         for candidate in &self.candidates {
             for (answers, flows) in [(&candidate.val, val), (&candidate.test, test)] {
@@ -268,6 +292,24 @@ impl Pool {
                         answers.facts.len()
                     ));
                 }
+            }
+            let cost = &candidate.cost;
+            let costs = [
+                candidate.engine_ns,
+                candidate.compute_ns,
+                cost.score_batch_ns,
+                cost.score_single_ns,
+            ];
+            if !costs.into_iter().all(is_cost) {
+                return Err(format!("candidate `{}`: expected costs of 0 or more", candidate.name));
+            }
+            let is_share = |score: &f32| (0.0..=1.001).contains(score);
+            let scores = candidate.val.scores.iter().chain(&candidate.test.scores);
+            if let Some(score) = scores.copied().find(|score| !is_share(score)) {
+                return Err(format!(
+                    "candidate `{}`: expected probabilities, found {score}",
+                    candidate.name
+                ));
             }
             if candidate.recipe.features >= self.features.len() {
                 return Err(format!("candidate `{}`: no such features", candidate.name));

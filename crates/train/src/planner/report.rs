@@ -431,6 +431,12 @@ impl Teller<'_> {
             }
         }
         reasons.extend(self.planned.granted.as_ref().map(promised));
+        if self.request.promise.is_some() && self.planned.granted.is_none() {
+            reasons.push(format!(
+                "The plan is {} alone: it loses nothing against itself, and there is nothing to promise.",
+                chosen.stages.join(", ")
+            ));
+        }
         if let Some(other) = runner_up {
             reasons.push(format!(
                 "The best cascade of other stages is {}: geometric mean of latency {:.1} us against \

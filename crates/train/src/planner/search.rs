@@ -24,6 +24,8 @@ const MOST_STAGES: usize = 4;
 /// Resamples that the loss is judged on, and how many of them must keep it.
 const RESAMPLES: u64 = 40;
 const MUST_KEEP: usize = 32;
+/// How near to a wanted share a point is as good as at it, before its price is refined.
+const NEAR: f64 = 0.02;
 /// Halvings of a price range towards a wanted share.
 const REFINEMENTS: usize = 24;
 /// By which share the objective may be worse where that saves a stage.
@@ -156,12 +158,19 @@ pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
         Some(share) => (nearest(&points, share), Verdict::Met),
         None => choose(&points, &judge, &value),
     };
-    let chosen = match wish.escalate {
-        Some(share) => refined(board, wish, &best_table, &points[chosen], share),
-        None => points[chosen].clone(),
+    let other =
+        |point: &&Point| point.cascade.stages != points[chosen].cascade.stages && point.is_met();
+    let (chosen, runner_up) = match wish.escalate {
+        // No limit is stated beside a share.
+        Some(share) => {
+            let nearest = refined(board, wish, &best_table, &points[chosen], share);
+            (Point { standings: Vec::new(), ..nearest }, None)
+        }
+        None => {
+            let mut others = points.iter().filter(other).take(MOST_JUDGED);
+            (points[chosen].clone(), others.find(|point| judge.keeps(point)).cloned())
+        }
     };
-    let other = |point: &&Point| point.cascade.stages != chosen.cascade.stages && point.is_met();
-    let runner_up = points.iter().filter(other).take(MOST_JUDGED).find(|p| judge.keeps(p)).cloned();
     let front = curve(&points);
     Found { chosen, runner_up, verdict, cascades: lists.len(), points: points.len(), front }
 }
@@ -205,11 +214,18 @@ fn choose(
     (closest, Verdict::NotMet { binding: alone.into_keys().collect() })
 }
 
-/// The point whose last stage is asked by nearly that share of the flows.
+/// Of the points whose last stage is asked by nearly that share of the flows the one of the highest macro-F1. A
+/// model alone passes nothing on, and counts only where there is nothing else.
 fn nearest(points: &[Point], share: f64) -> usize {
     let far = |at: &usize| (points[*at].figures.reach.last().unwrap_or(&0.0) - share).abs();
-    let nearest = (0..points.len()).min_by(|a, b| far(a).total_cmp(&far(b)));
-    nearest.expect("there is a candidate")
+    let is_cascade = |at: &usize| points[*at].cascade.stages.len() > 1;
+    let all = || 0..points.len();
+    let cascades: Vec<usize> = all().filter(is_cascade).collect();
+    let cascades = if cascades.is_empty() { all().collect() } else { cascades };
+    let least = cascades.iter().map(far).fold(f64::INFINITY, f64::min);
+    let near = cascades.into_iter().filter(|at| far(at) <= least.max(NEAR));
+    let f1 = |at: usize| points[at].figures.macro_f1;
+    near.max_by(|&a, &b| f1(a).total_cmp(&f1(b))).expect("there is a candidate")
 }
 
 /// Brings the share of flows that reach the last stage as near to the wanted one as its price can.
