@@ -1,7 +1,7 @@
 //! Building the pool: record, train each candidate, measure it, keep its answers.
 
 use super::meter::{Load, Measured, Meter};
-use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe};
+use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe, even};
 use crate::labels::{LabelBook, Split};
 use crate::pipeline::{
     Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
@@ -18,6 +18,8 @@ use serveflow_model::forest::{BoundForest, Forest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Steps of the distribution of computing times.
+const SPREAD: usize = 20;
 const MILLISECOND: u64 = 1_000_000;
 
 /// Trained models are kept here from run to run, so that a run that was cut short is taken up again.
@@ -125,7 +127,7 @@ pub fn build(
     candidates.sort_by_key(|c: &Candidate| (c.recipe.packets, c.recipe.wait_ms, c.recipe));
     let mut pool = group.pool(book, plan, wanted, candidates, left_out, &meter);
     let company = group.company(&pool, &models, groups(&wanted.recipes)[0], &mut meter);
-    pool.candidates.iter_mut().for_each(|own| own.compute_ns *= company);
+    pool.spread = company.filter(|spread| !spread.is_empty()).unwrap_or(pool.spread);
     Ok(Built { pool, models, dataset: group.dataset })
 }
 
@@ -279,15 +281,16 @@ impl Group {
         Ok(forest)
     }
 
-    /// How many times as long answers take in a cascade, measured with the best candidate and the best one of
-    /// those that see fewest packets; 1 where they make no cascade.
+    /// How many times as long answers take in a cascade as the median alone, at equal steps of their
+    /// distribution: measured with the best candidate and the best one of those that see fewest packets. None
+    /// where they make no cascade.
     fn company(
         &self,
         pool: &Pool,
         models: &BTreeMap<String, Vec<u8>>,
         of: (u64, usize),
         meter: &mut Meter,
-    ) -> f64 {
+    ) -> Option<Vec<f64>> {
         let own = |c: &usize| {
             let recipe = &pool.candidates[*c].recipe;
             (recipe.wait_ms, recipe.features) == of
@@ -295,15 +298,15 @@ impl Group {
         let known: Vec<usize> = (0..pool.candidates.len()).filter(own).collect();
         let by_f1 = |a: &&usize, b: &&usize| pool.val_f1(**a).total_cmp(&pool.val_f1(**b));
         let packets = |c: usize| pool.candidates[c].recipe.packets;
-        let Some(&last) = known.iter().max_by(by_f1) else { return 1.0 };
+        let &last = known.iter().max_by(by_f1)?;
         let least = known.iter().map(|&c| packets(c)).min().unwrap_or(1);
         let first = known.iter().filter(|&&c| c != last && packets(c) == least).max_by(by_f1);
-        let Some(&first) = first else { return 1.0 };
+        let &first = first?;
         let model = |c: usize| -> Option<Arc<dyn Model>> {
             let forest = Forest::from_json(&models[&pool.candidates[c].file]).ok()?;
             Some(Arc::new(BoundForest::new(&forest)))
         };
-        let Some((fast, slow)) = model(first).zip(model(last)) else { return 1.0 };
+        let (fast, slow) = model(first).zip(model(last))?;
         let measured = |c: usize, model| Measured {
             spec: &self.dataset.specs[self.stage(pool.candidates[c].recipe)],
             wait_ns: self.wait_ns,
@@ -317,8 +320,9 @@ impl Group {
         let mut doubts: Vec<f32> = (0..flows).map(doubt).collect();
         doubts.sort_unstable_by(f32::total_cmp);
         let middle = doubts.get(flows / 2).copied().unwrap_or(0.0);
-        let first = (&measured(first, &fast), middle, candidate.compute_ns);
-        meter.company(first, &measured(last, &slow))
+        let own = (&measured(first, &fast), middle);
+        let times = meter.company(own, &measured(last, &slow), SPREAD);
+        Some(times.into_iter().map(|ns| ns / candidate.compute_ns.max(1.0)).collect())
     }
 
     fn stage(&self, recipe: Recipe) -> usize {
@@ -419,6 +423,7 @@ impl Group {
             window_packets: plan.window_packets,
             packets_per_flow: meter.packets_per_flow,
             idle_flow_ns: meter.idle_flow_ns,
+            spread: even(),
             val: flows(&self.calibration()),
             unseen: self.val.len(),
             test: flows(&self.test),

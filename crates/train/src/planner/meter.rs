@@ -18,12 +18,12 @@ use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::verdict::Verdict;
 use serveflow_core::{FlowConfig, features::MaskSet};
 use serveflow_io::drive::{WhenFull, Worker};
-use serveflow_io::{FileSource, Memory, MemorySource, Null, OwnedFrame, Sink, Source};
+use serveflow_io::{FileSource, Memory, MemorySource, Null, Sink, Source};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Packets that answers are timed with, at most.
+/// Packets that answers are timed with, but for the rest of a capture.
 const MOST_PACKETS: usize = 200_000;
 /// Bytes kept of each packet of a clone.
 const SNAP_BYTES: usize = 256;
@@ -68,7 +68,8 @@ pub struct Measured<'a> {
 /// Flows to measure with, and what one of them costs that is asked nothing.
 #[derive(Debug)]
 pub struct Meter {
-    calm: MemorySource,
+    /// The captures, each of which is served by an engine of its own, as `evaluate` has it.
+    calm: Vec<MemorySource>,
     clones: TemplateSet,
     load: Load,
     flows: FlowConfig,
@@ -119,22 +120,22 @@ impl Meter {
         load: Load,
         wall: fn() -> u64,
     ) -> Self {
-        let mut frames: Vec<OwnedFrame> = Vec::new();
+        let (mut calm, mut packets): (Vec<MemorySource>, usize) = (Vec::new(), 0);
         for (path, file) in &book.files {
-            if frames.len() < MOST_PACKETS && file.may_hold(split) {
+            if packets < MOST_PACKETS && file.may_hold(split) {
                 // What is damaged has been told of when it was recorded.
                 let mut source: Box<dyn Source> = Box::new(FileSource::new(vec![path.clone()]));
                 if let Ok(read) = MemorySource::read(source.as_mut()) {
-                    frames.extend_from_slice(read.frames());
+                    packets += read.frames().len();
+                    calm.push(read);
                 }
             }
         }
-        frames.truncate(MOST_PACKETS);
         let numbers: Vec<u16> = (0..book.labels.len() as u16).collect();
         let clones = labelled(book, split, &numbers, flows, SNAP_BYTES).templates;
         let packets_per_flow = clones.packets() as f64 / clones.flows().len().max(1) as f64;
         let mut meter = Self {
-            calm: MemorySource::new(frames),
+            calm,
             clones,
             load,
             flows,
@@ -161,48 +162,57 @@ impl Meter {
         let own_ns = own.fold(f64::INFINITY, f64::min);
         Metered {
             engine_ns: (own_ns - self.idle_flow_ns).max(0.0),
-            compute_ns: self.calm(&cascade, &models),
+            compute_ns: median(&self.calm(&cascade, &models)) as f64,
         }
     }
 
-    /// How many times as long a stage takes to answer when another one follows, for the flows whose doubt is
-    /// above the given one, as it takes alone (`alone_ns`): flows wait, and the models share the caches.
+    /// Times that a stage takes to answer when another one follows, for the flows whose doubt is above the
+    /// given one: flows wait, and the models share the caches. Nanoseconds, of flows that it decides, at equal
+    /// steps of their distribution; empty where it decides none.
     ///
     /// # Panics
     /// When the features cannot be built, or the second stage sees fewer packets.
     pub fn company(
         &mut self,
-        (first, doubt, alone_ns): (&Measured<'_>, f32, f64),
+        (first, doubt): (&Measured<'_>, f32),
         last: &Measured<'_>,
-    ) -> f64 {
+        steps: usize,
+    ) -> Vec<f64> {
         let threshold = Threshold::Universal(doubt);
         let gate = Gate::Doubt { measure: Measure::LeastConfidence, threshold };
         let stages =
             vec![Self::stage("first", first, gate), Self::stage("last", last, Gate::never())];
         let cascade = Cascade::new(stages, self.labels.clone()).expect("stages in order");
         let models = [Arc::clone(first.model), Arc::clone(last.model)];
-        (self.calm(&Arc::new(cascade), &models) / alone_ns.max(1.0)).max(1.0)
+        let times = self.calm(&Arc::new(cascade), &models);
+        if times.is_empty() {
+            return Vec::new();
+        }
+        let middle = |step: usize| (2 * step + 1) * times.len() / (2 * steps);
+        (0..steps).map(|step| times[middle(step)] as f64).collect()
     }
 
-    /// Median wall time from question to answer of the first stage in the small batches of a calm link,
-    /// nanoseconds.
-    fn calm(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> f64 {
-        let mut medians: Vec<u64> = (0..RUNS).map(|_| self.calm_once(cascade, models)).collect();
-        medians.sort_unstable();
-        medians[RUNS / 2] as f64
+    /// Wall times from question to answer of the flows that the first stage decides, in the small batches of a
+    /// calm link, nanoseconds, rising: those of the run of the middle median.
+    fn calm(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> Vec<u64> {
+        let mut runs: Vec<Vec<u64>> = (0..RUNS).map(|_| self.calm_once(cascade, models)).collect();
+        runs.sort_by_key(|times| median(times));
+        runs.swap_remove(RUNS / 2)
     }
 
-    fn calm_once(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> u64 {
+    fn calm_once(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> Vec<u64> {
         let (mut sink, mut calm) = (Memory::default(), std::mem::take(&mut self.calm));
-        calm.rewind();
         let go_on = &mut |_: &Engine| {};
-        self.drive(cascade, models, CALM_FRAMES, (&mut calm, &mut sink), go_on);
+        for capture in &mut calm {
+            capture.rewind();
+            self.drive(cascade, models, CALM_FRAMES, (capture, &mut sink), go_on);
+        }
         self.calm = calm;
         let first = |v: &&Verdict| v.answer.is_some_and(|answer| answer.stage == 0);
-        let mut compute: Vec<u64> =
+        let mut times: Vec<u64> =
             sink.verdicts.iter().filter(first).map(|verdict| verdict.compute_ns).collect();
-        compute.sort_unstable();
-        compute.get(compute.len() / 2).copied().unwrap_or(0)
+        times.sort_unstable();
+        times
     }
 
     /// Serves a cascade under load; nanoseconds of a core per flow, making packets left out. All its
@@ -300,4 +310,9 @@ impl Meter {
         });
         outcome.expect("a sink in memory never fails");
     }
+}
+
+/// The middle one of rising times; 0 where there are none.
+fn median(times: &[u64]) -> u64 {
+    times.get(times.len() / 2).copied().unwrap_or(0)
 }

@@ -169,8 +169,17 @@ impl Candidate {
     }
 }
 
+/// Answers that all take as long as the median.
+pub(super) fn even() -> Vec<f64> {
+    vec![1.0]
+}
+
 /// Flows that forests take side by side.
 pub(super) const BLOCK: f64 = 64.0;
+
+fn is_cost(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
 
 /// What a job of so many flows costs, where `single_ns` is the cost of a flow alone and `batch_ns` that of
 /// one of [`BLOCK`]: forests take flows by blocks, and a block that is not full costs as much as a full one
@@ -217,6 +226,10 @@ pub struct Pool {
     pub packets_per_flow: f64,
     /// Nanoseconds of a core that a flow costs which is asked nothing: its packets read and looked up.
     pub idle_flow_ns: f64,
+    /// How many times as long as the median of a stage alone answers take in a cascade, at equal steps of
+    /// their distribution.
+    #[serde(default = "even")]
+    pub spread: Vec<f64>,
     /// The calibration flows: those of the calibration split, and behind them training flows that were
     /// answered by models which saw nothing of their captures.
     pub val: Flows,
@@ -245,6 +258,19 @@ impl Pool {
         if recipe.packets == Tier::WINDOW { self.window_packets } else { recipe.packets }
     }
 
+    fn check_costs(&self) -> Result<(), String> {
+        if !is_cost(self.idle_flow_ns) || !is_cost(self.packets_per_flow - 1.0) {
+            return Err(format!(
+                "expected a flow to cost some time and to have a packet, found {} ns and {} packets",
+                self.idle_flow_ns, self.packets_per_flow
+            ));
+        }
+        if self.spread.is_empty() || !self.spread.iter().copied().all(is_cost) {
+            return Err("spread: expected ratios of 0 or more".to_owned());
+        }
+        Ok(())
+    }
+
     /// Whether its parts fit together, as what is read from a file need not.
     ///
     /// # Errors
@@ -270,13 +296,7 @@ impl Pool {
                 return Err(format!("{name}.capture: expected {expected} entries, found {found}"));
             }
         }
-        let is_cost = |value: f64| value.is_finite() && value >= 0.0;
-        if !is_cost(self.idle_flow_ns) || !is_cost(self.packets_per_flow - 1.0) {
-            return Err(format!(
-                "expected a flow to cost some time and to have a packet, found {} ns and {} packets",
-                self.idle_flow_ns, self.packets_per_flow
-            ));
-        }
+        self.check_costs()?;
         let mut names = BTreeSet::new();
         if let Some(twice) = self.candidates.iter().find(|own| !names.insert(&own.name)) {
             return Err(format!("expected each candidate once, found `{}` twice", twice.name));

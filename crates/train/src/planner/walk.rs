@@ -17,6 +17,8 @@ const CALM_FRAMES: f64 = 64.0;
 const FLOW_BYTES: f64 = 228.0;
 /// Bytes of a packet that is kept.
 const PACKET_BYTES: f64 = 96.0;
+/// Multiples of it lie evenly between whole numbers.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
 /// What the paths of a cascade are told apart by, at least: the share of the dearest step.
 const LEAST_STEP: f64 = 0.02;
 
@@ -225,7 +227,9 @@ impl Board<'_> {
                 }
                 sum = before + compute[at];
             }
-            wait as f64 + sum
+            // Which flow meets which computing time is chance: all steps of the distribution come in turn.
+            let turn = (flow as f64 * GOLDEN).fract() * self.pool.spread.len() as f64;
+            wait as f64 + sum * self.pool.spread[turn as usize]
         };
         (0..walk.stop.len()).map(latency).collect()
     }
