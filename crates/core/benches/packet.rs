@@ -14,40 +14,17 @@ use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::gate::{Gate, Measure, Threshold, best_class};
-use serveflow_core::lane::{InlineLane, Lane, Model, ScoreError};
+use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::packet::{LinkType, Packet};
 use serveflow_core::parse::parse;
-use serveflow_core::rows::{RowShape, Rows, Scores};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
 const BATCH: usize = 256;
 
-/// Answers at once and always the same: what remains is the engine.
-#[derive(Debug)]
-struct Still {
-    shape: RowShape,
-}
-
-impl Model for Still {
-    fn shape(&self) -> RowShape {
-        self.shape
-    }
-
-    fn classes(&self) -> usize {
-        CLASSES
-    }
-
-    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
-        scores.reset(rows.len(), CLASSES);
-        (0..rows.len()).for_each(|row| scores.row_mut(row)[0] = 0.6);
-        Ok(())
-    }
-}
-
 fn lanes(cascade: &Cascade) -> Vec<Box<dyn Lane>> {
-    let model = |shape| -> Arc<dyn Model> { Arc::new(Still { shape }) };
+    let model = |shape| -> Arc<dyn Model> { Arc::new(Constant::first(shape, CLASSES, 0.6)) };
     let shapes = cascade.stages().iter().map(|stage| stage.features.shape());
     vec![Box::new(InlineLane::new(shapes.map(model).collect()))]
 }

@@ -34,6 +34,39 @@ pub trait Model: Send + Sync + fmt::Debug {
     fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError>;
 }
 
+/// A model that answers at once and always the same: what remains is what is around it.
+#[derive(Clone, Debug)]
+pub struct Constant {
+    shape: RowShape,
+    answer: Vec<f32>,
+}
+
+impl Constant {
+    /// A model of rows of this shape that gives the first of so many classes this probability, and the others none.
+    #[must_use]
+    pub fn first(shape: RowShape, classes: usize, probability: f32) -> Self {
+        let mut answer = vec![0.0; classes];
+        answer.iter_mut().take(1).for_each(|first| *first = probability);
+        Self { shape, answer }
+    }
+}
+
+impl Model for Constant {
+    fn shape(&self) -> RowShape {
+        self.shape
+    }
+
+    fn classes(&self) -> usize {
+        self.answer.len()
+    }
+
+    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
+        scores.reset(rows.len(), self.answer.len());
+        (0..rows.len()).for_each(|row| scores.row_mut(row).copy_from_slice(&self.answer));
+        Ok(())
+    }
+}
+
 /// A batch of flows that asked one stage.
 #[derive(Debug, Default)]
 pub struct Job {

@@ -11,10 +11,10 @@ use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
 use serveflow_core::gate::{Gate, Measure, Threshold, best_class};
-use serveflow_core::lane::{InlineLane, Lane, Model, ScoreError};
+use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::packet::LinkType;
 use serveflow_core::parse;
-use serveflow_core::rows::{RowShape, Rows, Scores};
+use serveflow_core::rows::{Rows, Scores};
 use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{Batch, Null, OwnedFrame, Source};
 use serveflow_model::bundle::Bundle;
@@ -114,26 +114,6 @@ fn frames(flows: u32) -> Vec<OwnedFrame> {
     (0..PACKETS).map(frame).collect()
 }
 
-/// Answers at once and always the same: what remains is the engine.
-#[derive(Debug)]
-struct Still(RowShape);
-
-impl Model for Still {
-    fn shape(&self) -> RowShape {
-        self.0
-    }
-
-    fn classes(&self) -> usize {
-        2
-    }
-
-    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
-        scores.reset(rows.len(), 2);
-        (0..rows.len()).for_each(|row| scores.row_mut(row)[0] = 0.5);
-        Ok(())
-    }
-}
-
 /// An engine whose cascade asks one stage so often, and its lane.
 fn engine(packets: u16, stages: usize) -> (Engine, Vec<Box<dyn Lane>>) {
     let spec = FeatureSpec {
@@ -142,18 +122,11 @@ fn engine(packets: u16, stages: usize) -> (Engine, Vec<Box<dyn Lane>>) {
         layout: HeaderLayout::default(),
         masks: MaskSet::default(),
     };
-    let stage = |_| Stage {
-        name: String::from("still"),
-        features: Features::new(&spec).unwrap(),
-        gate: Gate::never(),
-        wait_ns: u64::MAX,
-        wants_window: false,
-        confidence: serveflow_core::calibration::Calibration::default(),
-        lane: 0,
-    };
+    let stage = |_| Stage::new("still", Features::new(&spec).unwrap(), Gate::never(), u64::MAX);
     let cascade = Cascade::new((0..stages).map(stage).collect(), vec!["a".into(), "b".into()]);
     let cascade = Arc::new(cascade.unwrap());
-    let still = |stage: &Stage| Arc::new(Still(stage.features.shape())) as Arc<dyn Model>;
+    let still =
+        |stage: &Stage| Arc::new(Constant::first(stage.features.shape(), 2, 0.5)) as Arc<dyn Model>;
     let lane = InlineLane::new(cascade.stages().iter().map(still).collect());
     (Engine::new(cascade, EngineConfig::default()), vec![Box::new(lane)])
 }

@@ -72,15 +72,9 @@ fn cascade(lane: &str, mood: Mood) -> (Arc<Cascade>, Vec<Arc<Ones>>) {
         let encoders = vec!["header_bits".to_owned()];
         let (layout, masks) = (HeaderLayout::default(), MaskSet::default());
         let spec = FeatureSpec { encoders, packets, layout, masks };
-        Stage {
-            name: packets.to_string(),
-            features: Features::new(&spec).unwrap(),
-            gate: Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) },
-            wait_ns: 1_000_000_000,
-            wants_window: false,
-            confidence: serveflow_core::calibration::Calibration::default(),
-            lane,
-        }
+        let features = Features::new(&spec).unwrap();
+        let gate = Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) };
+        Stage { lane, ..Stage::new(&packets.to_string(), features, gate, 1_000_000_000) }
     };
     let stages = vec![stage(1, 0), stage(3, lane)];
     let model = |(stage, mood): (&Stage, Mood)| {

@@ -5,7 +5,6 @@
 
 use crate::labels::{Capture, FileLabels, LabelBook, Split};
 use serveflow_core::accounts::Accounts;
-use serveflow_core::calibration::Calibration;
 use serveflow_core::deferral::FlowFacts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{EncoderError, FeatureSpec, Features};
@@ -181,11 +180,8 @@ pub fn recording_cascade(plan: &RecordPlan) -> Result<Cascade, RecordError> {
     for (index, spec) in plan.specs.iter().enumerate() {
         let features = Features::new(spec).map_err(RecordError::Features)?;
         let name = format!("record@{}", spec.packets);
-        let gate = Gate::never();
-        let wants_window = index + plan.of_window >= plan.specs.len();
-        let wait_ns = if wants_window { u64::MAX } else { plan.wait_ns };
-        let confidence = Calibration::default();
-        stages.push(Stage { name, features, gate, wait_ns, wants_window, confidence, lane: 0 });
+        let stage = Stage::new(&name, features, Gate::never(), plan.wait_ns);
+        stages.push(stage.at_window_end(index + plan.of_window >= plan.specs.len()));
     }
     Cascade::new(stages, vec!["recorded".to_owned()]).map_err(RecordError::Cascade)
 }

@@ -272,12 +272,6 @@ impl Isotonic {
         Self::fit(answers)
     }
 
-    /// The function of these steps, which rise.
-    #[must_use]
-    pub fn of_steps(steps: Vec<(f64, f64)>) -> Self {
-        Self { steps }
-    }
-
     /// Lowest confidence of each step and its share, both rising.
     #[must_use]
     pub fn steps(&self) -> &[(f64, f64)] {

@@ -5,8 +5,6 @@ mod common;
 
 use common::{bundle, data, fit, quick_plan, scratch, small_book};
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
-use serveflow_core::features::Features;
-use serveflow_core::gate::Gate;
 use serveflow_core::lane::{InlineLane, Job, Lane};
 use serveflow_core::rows::Rows;
 use serveflow_core::verdict::FiveTuple;
@@ -54,16 +52,7 @@ fn cascade(bundle: &Bundle, gates: bool) -> Arc<Cascade> {
     if gates {
         return Arc::clone(&bundle.cascade);
     }
-    let open = |stage: &Stage| Stage {
-        name: stage.name.clone(),
-        features: Features::new(stage.features.spec()).unwrap(),
-        gate: Gate::never(),
-        wait_ns: stage.wait_ns,
-        wants_window: stage.wants_window,
-        confidence: stage.confidence.clone(),
-        lane: 0,
-    };
-    let stages = bundle.cascade.stages().iter().map(open).collect();
+    let stages = bundle.cascade.stages().iter().map(Stage::ungated).collect();
     Arc::new(Cascade::new(stages, bundle.cascade.labels().to_vec()).unwrap())
 }
 

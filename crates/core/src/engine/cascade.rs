@@ -8,7 +8,7 @@ use std::fmt;
 
 /// One stage: how many packets it wants, how they are encoded, how sure its answer must be, how
 /// long a flow may wait for it, and in which lane it is scored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stage {
     /// Name for outputs.
     pub name: String,
@@ -28,6 +28,33 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// A stage that waits so long for its packets, and is scored in the first lane.
+    #[must_use]
+    pub fn new(name: &str, features: Features, gate: Gate, wait_ns: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            features,
+            gate,
+            wait_ns,
+            wants_window: false,
+            confidence: Calibration::default(),
+            lane: 0,
+        }
+    }
+
+    /// The same, asked at the end of the window if it `wants` that: until then it waits.
+    #[must_use]
+    pub fn at_window_end(self, wants: bool) -> Self {
+        let wait_ns = if wants { u64::MAX } else { self.wait_ns };
+        Self { wait_ns, wants_window: wants, ..self }
+    }
+
+    /// The same without a gate, in the first lane: what it says of all flows that it is asked about.
+    #[must_use]
+    pub fn ungated(&self) -> Self {
+        Self { gate: Gate::never(), lane: 0, ..self.clone() }
+    }
+
     /// Packets that it wants.
     #[must_use]
     pub fn packets(&self) -> u16 {
@@ -236,15 +263,8 @@ mod tests {
             layout: HeaderLayout::default(),
             masks: MaskSet::default(),
         };
-        Stage {
-            name: format!("at {packets}"),
-            features: Features::new(&spec).unwrap(),
-            gate: Gate::never(),
-            wait_ns: wait_ms * 1_000_000,
-            wants_window: false,
-            confidence: Calibration::default(),
-            lane: 0,
-        }
+        let features = Features::new(&spec).unwrap();
+        Stage::new(&format!("at {packets}"), features, Gate::never(), wait_ms * 1_000_000)
     }
 
     fn refusal(stages: Vec<Stage>) -> String {

@@ -85,6 +85,12 @@ pub struct Features {
     parts: Vec<(Box<dyn Encoder>, RowShape)>,
 }
 
+impl Clone for Features {
+    fn clone(&self) -> Self {
+        Self::new(&self.spec).expect("they were built from it before")
+    }
+}
+
 impl Features {
     /// Builds the encoders that a spec names.
     ///

@@ -69,15 +69,7 @@ fn small_cascade() -> (Arc<Cascade>, Vec<Arc<dyn Model>>) {
             FeatureSpec { encoders: encoders.clone(), packets, layout, masks: MaskSet::default() };
         let gate = Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) };
         let features = Features::new(&spec).unwrap();
-        Stage {
-            name: format!("{packets}"),
-            features,
-            gate,
-            wait_ns,
-            wants_window: false,
-            confidence: serveflow_core::calibration::Calibration::default(),
-            lane: 0,
-        }
+        Stage::new(&packets.to_string(), features, gate, wait_ns)
     };
     let stages = vec![stage(1, 0), stage(3, 50_000_000), stage(5, 200_000_000)];
     let cascade = Cascade::new(stages, vec!["a".to_owned(), "b".to_owned()]).unwrap();

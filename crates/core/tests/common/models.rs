@@ -93,17 +93,15 @@ pub fn spec(packets: u16) -> FeatureSpec {
 }
 
 pub fn cascade(specs: &[StageSpec]) -> Arc<Cascade> {
-    let stage = |(index, wanted): (usize, &StageSpec)| Stage {
-        name: format!("stage{index}"),
-        features: Features::new(&spec(wanted.packets)).unwrap(),
-        gate: Gate::Doubt {
-            measure: Measure::LeastConfidence,
-            threshold: Threshold::Universal(wanted.threshold),
-        },
-        wait_ns: wanted.wait_ns,
-        wants_window: wanted.wants_window,
-        confidence: Calibration::default(),
-        lane: wanted.lane,
+    let stage = |(index, wanted): (usize, &StageSpec)| {
+        let features = Features::new(&spec(wanted.packets)).unwrap();
+        let threshold = Threshold::Universal(wanted.threshold);
+        let gate = Gate::Doubt { measure: Measure::LeastConfidence, threshold };
+        Stage {
+            wants_window: wanted.wants_window,
+            lane: wanted.lane,
+            ..Stage::new(&format!("stage{index}"), features, gate, wanted.wait_ns)
+        }
     };
     let labels = (0..CLASSES).map(|class| format!("class{class}")).collect();
     Arc::new(Cascade::new(specs.iter().enumerate().map(stage).collect(), labels).unwrap())
@@ -141,20 +139,14 @@ pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
         model: Arc::new(HashHead((from * 16 + to) as u64)),
         price,
     };
-    let stage = |(index, of): (usize, &Stage)| Stage {
-        name: of.name.clone(),
-        features: Features::new(of.features.spec()).unwrap(),
-        gate: match index + 1 == specs.len() {
+    let stage = |(index, of): (usize, &Stage)| {
+        let heads = (index + 1..specs.len()).map(|to| head(index, to));
+        let gate = match index + 1 == specs.len() {
             true => Gate::never(),
-            false => {
-                let heads = (index + 1..specs.len()).map(|to| head(index, to));
-                Gate::Learned(Deferral::new(heads.collect()))
-            }
-        },
-        wait_ns: of.wait_ns,
-        wants_window: of.wants_window,
-        confidence: Calibration::new(vec![(0.3, 0.2), (0.5 + index as f32 / 10.0, 0.7)]).unwrap(),
-        lane: of.lane,
+            false => Gate::Learned(Deferral::new(heads.collect())),
+        };
+        let steps = vec![(0.3, 0.2), (0.5 + index as f32 / 10.0, 0.7)];
+        Stage { gate, confidence: Calibration::new(steps).unwrap(), ..of.clone() }
     };
     let stages = plain.stages().iter().enumerate().map(stage).collect();
     Arc::new(Cascade::new(stages, plain.labels().to_vec()).unwrap())

@@ -23,7 +23,6 @@ pub use sums::sha256;
 
 use crate::formats;
 use gate::checked_gate;
-use serveflow_core::calibration::Calibration;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
@@ -97,12 +96,8 @@ impl Bundle {
     /// When there is not one lane for each stage.
     pub fn place(&mut self, lanes: &[usize]) {
         assert_eq!(lanes.len(), self.plan.stages.len(), "each stage has its lane");
-        let placed = |(index, &lane): (usize, &usize)| {
-            let gate = self.cascade.stages()[index].gate.clone();
-            let stage = checked_stage(&self.plan.stages[index], gate);
-            Stage { lane, ..stage.expect("the plan was checked when it was read") }
-        };
-        let stages = lanes.iter().enumerate().map(placed).collect();
+        let placed = |(stage, &lane): (&Stage, &usize)| Stage { lane, ..stage.clone() };
+        let stages = self.cascade.stages().iter().zip(lanes).map(placed).collect();
         let cascade = Cascade::new(stages, self.plan.labels.clone());
         self.cascade = Arc::new(cascade.expect("the plan was checked when it was read"));
     }
@@ -306,14 +301,12 @@ fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> 
     })?;
     let lane = LANE_NAMES.iter().position(|&name| name == written.lane);
     let lane = lane.ok_or_else(|| unknown(written, "lane", &written.lane, &LANE_NAMES))?;
-    let waits_ns = written.wait_ms.saturating_mul(MILLISECOND);
-    // What wants the window waits for its end.
-    let wait_ns = if written.window { u64::MAX } else { waits_ns };
-    let (name, wants_window) = (written.name.clone(), written.window);
-    let steps = written.confidence.iter().map(|step| (step[0] as f32, step[1] as f32));
-    let confidence = Calibration::new(steps.collect())
-        .map_err(|message| BundleError::Confidence { stage: name.clone(), message })?;
-    Ok(Stage { name, features, gate, wait_ns, wants_window, confidence, lane })
+    let wait_ns = written.wait_ms.saturating_mul(MILLISECOND);
+    let confidence = written
+        .calibration()
+        .map_err(|message| BundleError::Confidence { stage: written.name.clone(), message })?;
+    let stage = Stage::new(&written.name, features, gate, wait_ns);
+    Ok(Stage { confidence, lane, ..stage.at_window_end(written.window) })
 }
 
 fn encoder_names() -> Vec<&'static str> {

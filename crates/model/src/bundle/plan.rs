@@ -1,6 +1,7 @@
 //! `plan.toml` as it is written: what was typed, before it is checked.
 
 use serde::{Deserialize, Serialize};
+use serveflow_core::calibration::Calibration;
 use std::collections::BTreeMap;
 
 /// The format that this version reads and writes.
@@ -85,6 +86,17 @@ pub struct StagePlan {
     /// What the stage was measured to cost, per flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostPlan>,
+}
+
+impl StagePlan {
+    /// Its `confidence` as a function.
+    ///
+    /// # Errors
+    /// When it is none, in words.
+    pub fn calibration(&self) -> Result<Calibration, String> {
+        let steps = self.confidence.iter().map(|step| (step[0] as f32, step[1] as f32));
+        Calibration::new(steps.collect())
+    }
 }
 
 fn default_headers() -> Vec<String> {

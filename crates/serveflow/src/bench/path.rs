@@ -13,8 +13,7 @@ use serveflow_core::engine::{Cascade, End, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
 use serveflow_core::gate::Gate;
-use serveflow_core::lane::{InlineLane, Lane, Model, ScoreError};
-use serveflow_core::rows::{RowShape, Rows, Scores};
+use serveflow_core::lane::{Constant, InlineLane, Lane};
 use serveflow_core::shard::Sharder;
 use serveflow_io::{Batch, FileSource, Source, SourceError};
 use std::hint::black_box;
@@ -85,25 +84,6 @@ pub struct PathFigures {
     pub leave_ns_per_flow: f64,
     /// Bytes that the engine took for flows and their packets at the most, while it kept ten of each.
     pub engine_bytes: usize,
-}
-
-/// Answers at once and always the same, so that what is measured is the engine.
-#[derive(Debug)]
-struct Still(RowShape);
-
-impl Model for Still {
-    fn shape(&self) -> RowShape {
-        self.0
-    }
-
-    fn classes(&self) -> usize {
-        1
-    }
-
-    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
-        scores.reset(rows.len(), 1);
-        Ok(())
-    }
 }
 
 /// An engine, or none, and what it has seen.
@@ -183,16 +163,7 @@ fn engine(packets: u16, flows: usize) -> (Engine, Vec<Box<dyn Lane>>) {
     };
     let features = Features::new(&spec).expect("the encoder is known");
     let shape = features.shape();
-    let (gate, wait_ns) = (Gate::never(), u64::MAX);
-    let stage = Stage {
-        name: "still".to_owned(),
-        features,
-        gate,
-        wait_ns,
-        wants_window: false,
-        confidence: serveflow_core::calibration::Calibration::default(),
-        lane: 0,
-    };
+    let stage = Stage::new("still", features, Gate::never(), u64::MAX);
     let cascade = Cascade::new(vec![stage], vec!["any".to_owned()]).expect("a stage and a label");
     let limits = EngineConfig {
         // Flows of the round before are still there when those of the next begin.
@@ -200,7 +171,7 @@ fn engine(packets: u16, flows: usize) -> (Engine, Vec<Box<dyn Lane>>) {
         record_packets: flows * usize::from(DEPTH) + 1024,
         ..EngineConfig::default()
     };
-    let lane = InlineLane::new(vec![Arc::new(Still(shape))]);
+    let lane = InlineLane::new(vec![Arc::new(Constant::first(shape, 1, 0.0))]);
     (Engine::new(Arc::new(cascade), limits), vec![Box::new(lane)])
 }
 

@@ -14,7 +14,7 @@ use serveflow_train::labels::{LabelBook, Split};
 use serveflow_train::pipeline::{Tier, TrainPlan};
 use serveflow_train::planner::build::{Built, PoolPlan, Shelf, build, grid};
 use serveflow_train::planner::limits::Limits;
-use serveflow_train::planner::meter::{Load, Meter};
+use serveflow_train::planner::meter::{Load, Service};
 use serveflow_train::planner::plan::{Planned, Request, plan};
 use serveflow_train::planner::pool::{POOL_FORMAT, Pool, Recipe};
 use serveflow_train::planner::report::{Check, PlanReport, report};
@@ -252,13 +252,13 @@ fn checks(
         Check::ratio(&of(what), unit, predicted, measured, RATIO_TOLERANCE)
     };
     let load = Load { run_ns: CHECK_NS, ..load_of(args) };
-    let meter = Meter::new(book, split, plan.flows, load, clock_ns);
+    let service = Service::new(book, split, plan.flows, load, clock_ns);
     // All stages in the packet path: what is told is what one core serves.
     bundle.place(&vec![0; bundle.plan.stages.len()]);
-    let served = (0..CHECKS).map(|_| meter.serve(&bundle.cascade, &bundle.models));
+    let served = (0..CHECKS).map(|_| service.serve(&bundle.cascade, &bundle.models));
     let served_ns = served.fold(f64::INFINITY, f64::min);
     // What packets cost before any stage is asked grows with how many a flow has.
-    let packets = meter.packets_per_flow / pool.packets_per_flow;
+    let packets = service.packets_per_flow / pool.packets_per_flow;
     let own_ns = own.cpu_ns + pool.idle_flow_ns * (packets - 1.0);
     let (predicted, served) = (1e9 / own_ns.max(1e-9), 1e9 / served_ns.max(1e-9));
     Ok(vec![

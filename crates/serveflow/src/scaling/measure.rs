@@ -9,9 +9,7 @@ use super::tape::Tape;
 use crate::config::Config;
 use serde::Serialize;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
-use serveflow_core::features::Features;
-use serveflow_core::gate::Gate;
-use serveflow_core::lane::{InlineLane, Lane, Model, ScoreError};
+use serveflow_core::lane::{Constant, InlineLane, Lane, Model, ScoreError};
 use serveflow_core::packet::LinkType;
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::shard::Sharder;
@@ -263,17 +261,9 @@ fn udp_packet(flow: u32) -> [u8; 28] {
 
 /// A cascade that asks one stage so often, and a lane that answers at once.
 fn asked(stage: &Stage, times: usize, labels: &[String]) -> (Arc<Cascade>, Box<dyn Lane>) {
-    let again = |_| Stage {
-        name: stage.name.clone(),
-        features: Features::new(stage.features.spec()).expect("the bundle built it before"),
-        gate: Gate::never(),
-        wait_ns: stage.wait_ns,
-        wants_window: stage.wants_window,
-        confidence: stage.confidence.clone(),
-        lane: 0,
-    };
-    let stages: Vec<Stage> = (0..times).map(again).collect();
-    let model: Arc<dyn Model> = Arc::new(Still(stage.features.shape(), labels.len()));
+    let stages: Vec<Stage> = (0..times).map(|_| stage.ungated()).collect();
+    let model: Arc<dyn Model> =
+        Arc::new(Constant::first(stage.features.shape(), labels.len(), 0.5));
     let lane = Box::new(InlineLane::new(vec![model; times]));
     (Arc::new(Cascade::new(stages, labels.to_vec()).expect("a stage twice")), lane)
 }
@@ -336,26 +326,6 @@ impl Rounds {
         // Not timed: the next round's packets come later than all that this one waits for.
         self.batches.iter_mut().for_each(|batch| batch.delay(self.period_ns));
         took as f64
-    }
-}
-
-/// Answers at once and is never sure.
-#[derive(Debug)]
-struct Still(RowShape, usize);
-
-impl Model for Still {
-    fn shape(&self) -> RowShape {
-        self.0
-    }
-
-    fn classes(&self) -> usize {
-        self.1
-    }
-
-    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
-        scores.reset(rows.len(), self.1);
-        (0..rows.len()).for_each(|row| scores.row_mut(row)[0] = 0.5);
-        Ok(())
     }
 }
 

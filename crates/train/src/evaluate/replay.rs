@@ -2,9 +2,7 @@
 
 use crate::labels::{FileLabels, LabelBook, Split};
 use serveflow_core::accounts::Accounts;
-use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
-use serveflow_core::features::Features;
-use serveflow_core::gate::Gate;
+use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_core::verdict::{FiveTuple, Verdict};
 use serveflow_io::drive::{WhenFull, Worker};
@@ -81,17 +79,7 @@ pub struct Replay<'a> {
 /// When there is no such stage.
 #[must_use]
 pub fn stage_alone(cascade: &Cascade, stage: usize) -> Arc<Cascade> {
-    let stage = &cascade.stages()[stage];
-    let features = Features::new(stage.features.spec()).expect("the cascade built it before");
-    let stage = Stage {
-        name: stage.name.clone(),
-        features,
-        gate: Gate::never(),
-        wait_ns: stage.wait_ns,
-        wants_window: stage.wants_window,
-        confidence: stage.confidence.clone(),
-        lane: 0,
-    };
+    let stage = cascade.stages()[stage].ungated();
     let labels = cascade.labels().to_vec();
     Arc::new(Cascade::new(vec![stage], labels).expect("a stage of a cascade is one"))
 }

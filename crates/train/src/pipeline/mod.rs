@@ -99,7 +99,7 @@ impl TrainPlan {
     /// Packets that a row of this depth covers: as many, or as a window may have.
     #[must_use]
     pub fn row_packets(&self, depth: u16) -> u16 {
-        if depth == Tier::WINDOW { self.window_packets } else { depth }
+        Tier::row_packets(depth, self.window_packets)
     }
 
     /// The feature spec at a packet depth.

@@ -61,14 +61,23 @@ impl Tier {
     /// The `packets` of a tier that wants the window, written `boosted@window`: more than any number
     /// of packets that can be written, since a window ends behind all of them.
     pub const WINDOW: u16 = u16::MAX;
+
+    /// Packets that a row covers of what sees so many `packets`: as many, or as a window may have.
+    #[must_use]
+    pub fn row_packets(packets: u16, window_packets: u16) -> u16 {
+        if packets == Self::WINDOW { window_packets } else { packets }
+    }
+
+    /// What it sees, as it is written behind the `@`.
+    #[must_use]
+    pub fn depth(self) -> String {
+        if self.packets == Self::WINDOW { "window".to_owned() } else { self.packets.to_string() }
+    }
 }
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.packets == Self::WINDOW {
-            return write!(f, "{}@window", self.kind.name());
-        }
-        write!(f, "{}@{}", self.kind.name(), self.packets)
+        write!(f, "{}@{}", self.kind.name(), self.depth())
     }
 }
 

@@ -100,8 +100,7 @@ pub fn build(
         group.parts = parts
             .get_or_insert_with(|| by_capture(&group.dataset, &group.train, wanted.cross_fit))
             .clone();
-        let meter = meter
-            .get_or_insert_with(|| Meter::new(book, Split::Val, plan.flows, wanted.load, wall));
+        let meter = meter.get_or_insert_with(|| Meter::new(book, plan.flows, wanted.load, wall));
         let mut trained: BTreeMap<Recipe, Grown> = BTreeMap::new();
         for recipe in own {
             let is_late = wanted.budget_ns.is_some_and(|most| wall() - started > most);
@@ -421,7 +420,7 @@ impl Group {
             masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
             wait_ms: plan.wait_ms,
             window_packets: plan.window_packets,
-            packets_per_flow: meter.packets_per_flow,
+            packets_per_flow: meter.service.packets_per_flow,
             idle_flow_ns: meter.idle_flow_ns,
             spread: even(),
             val: flows(&self.calibration()),

@@ -8,6 +8,8 @@
 use super::heads::folds;
 use super::walk::{Board, Cascade, Part, Walk};
 use crate::reliability::{Isotonic, bins, calibration_error};
+use serveflow_core::calibration::Calibration;
+use serveflow_core::gate::best_class;
 
 /// Flows that a stage must decide, and those of a step.
 const LEAST_FLOWS: usize = 200;
@@ -27,8 +29,8 @@ fn decided(board: &Board<'_>, cascade: &Cascade, walk: &Walk, at: usize, part: P
     let truth = part.truth(pool);
     let flows = || (0..truth.len()).filter(|&flow| usize::from(walk.stop[flow]) == at);
     let answer = |flow: usize| {
-        let top = own.row(flow, pool.classes()).iter().copied().fold(0.0, f32::max);
-        (f64::from(top), own.labels[flow] == truth[flow])
+        let (label, probability) = best_class(own.row(flow, pool.classes()));
+        (f64::from(probability), label == truth[flow])
     };
     let captures = match part {
         Part::Test => &pool.test.capture,
@@ -44,11 +46,11 @@ fn error(answers: Vec<(f64, bool)>) -> f64 {
     calibration_error(&bins(answers))
 }
 
-/// Steps from probability to share of right answers for a place of a cascade; none where they do not help.
+/// Steps from probability to share of right answers for a place of a cascade, whose calibration flows were
+/// walked; none where they do not help.
 #[must_use]
-pub fn steps(board: &Board<'_>, cascade: &Cascade, at: usize) -> Vec<[f64; 2]> {
-    let walk = board.walk(cascade, Part::Val);
-    let own = decided(board, cascade, &walk, at, Part::Val);
+pub fn steps(board: &Board<'_>, cascade: &Cascade, walk: &Walk, at: usize) -> Vec<[f64; 2]> {
+    let own = decided(board, cascade, walk, at, Part::Val);
     if own.answers.len() < LEAST_FLOWS {
         return Vec::new();
     }
@@ -70,12 +72,16 @@ pub fn steps(board: &Board<'_>, cascade: &Cascade, at: usize) -> Vec<[f64; 2]> {
     steps
 }
 
-/// Calibration error of the verdicts of a place on the test flows, as they are and with these steps.
+/// Calibration error of the verdicts of a place on the test flows, as they are and as they are told.
 #[must_use]
-pub fn judged(board: &Board<'_>, cascade: &Cascade, at: usize, steps: &[[f64; 2]]) -> (f64, f64) {
-    let walk = board.walk(cascade, Part::Test);
-    let own = decided(board, cascade, &walk, at, Part::Test).answers;
-    let fit = Isotonic::of_steps(steps.iter().map(|step| (step[0], step[1])).collect());
-    let told = own.iter().map(|&(probability, right)| (fit.at(probability), right)).collect();
+pub fn judged(
+    board: &Board<'_>,
+    cascade: &Cascade,
+    walk: &Walk,
+    at: usize,
+    told: &Calibration,
+) -> (f64, f64) {
+    let own = decided(board, cascade, walk, at, Part::Test).answers;
+    let told = own.iter().map(|&(raw, right)| (f64::from(told.at(raw as f32)), right)).collect();
     (error(own), error(told))
 }

@@ -9,12 +9,10 @@ use crate::traffic::captured::labelled;
 use crate::traffic::generator::{Arrivals, Generator, Recipe};
 use crate::traffic::template::TemplateSet;
 use crate::traffic::timed::Timed;
-use serveflow_core::calibration::Calibration;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{FeatureSpec, Features};
 use serveflow_core::gate::{Gate, Measure, Threshold};
-use serveflow_core::lane::{InlineLane, Lane, Model, ScoreError};
-use serveflow_core::rows::{RowShape, Rows, Scores};
+use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::verdict::Verdict;
 use serveflow_core::{FlowConfig, features::MaskSet};
 use serveflow_io::drive::{WhenFull, Worker};
@@ -65,18 +63,25 @@ pub struct Measured<'a> {
     pub model: &'a Arc<dyn Model>,
 }
 
-/// Flows to measure with, and what one of them costs that is asked nothing.
+/// Clones of the flows of a split, and an engine's flow rules, to serve cascades under load.
+#[derive(Debug)]
+pub struct Service {
+    clones: TemplateSet,
+    load: Load,
+    flows: FlowConfig,
+    wall: fn() -> u64,
+    /// Packets of a flow, on average.
+    pub packets_per_flow: f64,
+}
+
+/// Calibration flows to measure with, and what one of them costs that is asked nothing.
 #[derive(Debug)]
 pub struct Meter {
     /// The captures, each of which is served by an engine of its own, as `evaluate` has it.
     calm: Vec<MemorySource>,
-    clones: TemplateSet,
-    load: Load,
-    flows: FlowConfig,
     labels: Vec<String>,
-    wall: fn() -> u64,
-    /// Packets of a flow, on average.
-    pub packets_per_flow: f64,
+    /// The same flows under load.
+    pub service: Service,
     /// Nanoseconds per flow whose packets are looked up and that is asked nothing worth mentioning.
     pub idle_flow_ns: f64,
 }
@@ -90,29 +95,9 @@ pub struct Metered {
     pub compute_ns: f64,
 }
 
-/// Answers at once, and always the same.
-#[derive(Debug)]
-struct Constant(RowShape, usize);
-
-impl Model for Constant {
-    fn shape(&self) -> RowShape {
-        self.0
-    }
-    fn classes(&self) -> usize {
-        self.1
-    }
-    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
-        scores.reset(rows.len(), self.1);
-        (0..rows.len()).for_each(|row| scores.row_mut(row)[0] = 1.0);
-        Ok(())
-    }
-}
-
-impl Meter {
-    /// Reads the captures that hold flows of a split, and measures what comes before any stage.
-    ///
-    /// # Panics
-    /// When the built-in features cannot be built.
+impl Service {
+    /// Reads the captures that hold flows of a split.
+    #[must_use]
     pub fn new(
         book: &LabelBook,
         split: Split,
@@ -120,9 +105,85 @@ impl Meter {
         load: Load,
         wall: fn() -> u64,
     ) -> Self {
+        let numbers: Vec<u16> = (0..book.labels.len() as u16).collect();
+        let clones = labelled(book, split, &numbers, flows, SNAP_BYTES).templates;
+        let packets_per_flow = clones.packets() as f64 / clones.flows().len().max(1) as f64;
+        Self { clones, load, flows, wall, packets_per_flow }
+    }
+
+    /// Serves a cascade under load; nanoseconds of a core per flow, making packets left out. All its
+    /// stages must be in lane 0.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub fn serve(&self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> f64 {
+        if self.clones.flows().is_empty() {
+            return 0.0;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut generator = Generator::new(
+            self.clones.clone(),
+            Recipe {
+                flows_per_s: self.load.flows_per_s,
+                arrivals: Arrivals::Poisson,
+                flows: self.load.flows,
+                seed: 1,
+                worker: 0,
+                stop: Arc::clone(&stop),
+            },
+        );
+        let now = self.wall;
+        let started = now();
+        let watch = &mut |_: &Engine| {
+            if now() - started >= self.load.run_ns {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let mut source = Timed::new(&mut generator, now);
+        let sink = &mut Null::default();
+        self.drive(cascade, models, BUSY_FRAMES, (&mut source, sink), watch);
+        let spent_ns = source.spent_ns;
+        let served_ns = now().saturating_sub(started).saturating_sub(spent_ns);
+        served_ns as f64 / generator.flows_made().max(1) as f64
+    }
+
+    /// Takes a source through the engine to its end.
+    fn drive(
+        &self,
+        cascade: &Arc<Cascade>,
+        models: &[Arc<dyn Model>],
+        batch_frames: usize,
+        (source, sink): (&mut dyn Source, &mut dyn Sink),
+        watch: &mut dyn FnMut(&Engine),
+    ) {
+        let config = EngineConfig { flows: self.flows, ..EngineConfig::default() };
+        let mut engine = Engine::new(Arc::clone(cascade), config);
+        let lane: Box<dyn Lane> = Box::new(InlineLane::new(models.to_vec()));
+        let mut worker = Worker {
+            engine: &mut engine,
+            lanes: &mut [lane],
+            sink,
+            wall: &mut || (self.wall)(),
+            batch_frames,
+            when_full: WhenFull::Wait,
+        };
+        let outcome = worker.run(source, &mut |_, engine| {
+            watch(engine);
+            ControlFlow::Continue(())
+        });
+        outcome.expect("a sink in memory never fails");
+    }
+}
+
+impl Meter {
+    /// Reads the captures that hold calibration flows, and measures what comes before any stage.
+    ///
+    /// # Panics
+    /// When the built-in features cannot be built.
+    pub fn new(book: &LabelBook, flows: FlowConfig, load: Load, wall: fn() -> u64) -> Self {
         let (mut calm, mut packets): (Vec<MemorySource>, usize) = (Vec::new(), 0);
         for (path, file) in &book.files {
-            if packets < MOST_PACKETS && file.may_hold(split) {
+            if packets < MOST_PACKETS && file.may_hold(Split::Val) {
                 // What is damaged has been told of when it was recorded.
                 let mut source: Box<dyn Source> = Box::new(FileSource::new(vec![path.clone()]));
                 if let Ok(read) = MemorySource::read(source.as_mut()) {
@@ -131,19 +192,9 @@ impl Meter {
                 }
             }
         }
-        let numbers: Vec<u16> = (0..book.labels.len() as u16).collect();
-        let clones = labelled(book, split, &numbers, flows, SNAP_BYTES).templates;
-        let packets_per_flow = clones.packets() as f64 / clones.flows().len().max(1) as f64;
-        let mut meter = Self {
-            calm,
-            clones,
-            load,
-            flows,
-            labels: book.labels.clone(),
-            wall,
-            packets_per_flow,
-            idle_flow_ns: f64::INFINITY,
-        };
+        let service = Service::new(book, Split::Val, flows, load, wall);
+        let labels = book.labels.clone();
+        let mut meter = Self { calm, labels, service, idle_flow_ns: f64::INFINITY };
         for _ in 0..RUNS {
             meter.idle_flow_ns = meter.idle_flow_ns.min(meter.idle());
         }
@@ -158,7 +209,7 @@ impl Meter {
         let cascade = self.alone(own);
         let models = [Arc::clone(own.model)];
         self.idle_flow_ns = self.idle_flow_ns.min(self.idle());
-        let own = (0..RUNS).map(|_| self.serve(&cascade, &models));
+        let own = (0..RUNS).map(|_| self.service.serve(&cascade, &models));
         let own_ns = own.fold(f64::INFINITY, f64::min);
         Metered {
             engine_ns: (own_ns - self.idle_flow_ns).max(0.0),
@@ -205,7 +256,7 @@ impl Meter {
         let go_on = &mut |_: &Engine| {};
         for capture in &mut calm {
             capture.rewind();
-            self.drive(cascade, models, CALM_FRAMES, (capture, &mut sink), go_on);
+            self.service.drive(cascade, models, CALM_FRAMES, (capture, &mut sink), go_on);
         }
         self.calm = calm;
         let first = |v: &&Verdict| v.answer.is_some_and(|answer| answer.stage == 0);
@@ -213,42 +264,6 @@ impl Meter {
             sink.verdicts.iter().filter(first).map(|verdict| verdict.compute_ns).collect();
         times.sort_unstable();
         times
-    }
-
-    /// Serves a cascade under load; nanoseconds of a core per flow, making packets left out. All its
-    /// stages must be in lane 0.
-    ///
-    /// # Panics
-    /// When they are not.
-    pub fn serve(&self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> f64 {
-        if self.clones.flows().is_empty() {
-            return 0.0;
-        }
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut generator = Generator::new(
-            self.clones.clone(),
-            Recipe {
-                flows_per_s: self.load.flows_per_s,
-                arrivals: Arrivals::Poisson,
-                flows: self.load.flows,
-                seed: 1,
-                worker: 0,
-                stop: Arc::clone(&stop),
-            },
-        );
-        let now = self.wall;
-        let started = now();
-        let watch = &mut |_: &Engine| {
-            if now() - started >= self.load.run_ns {
-                stop.store(true, Ordering::Relaxed);
-            }
-        };
-        let mut source = Timed::new(&mut generator, now);
-        let sink = &mut Null::default();
-        self.drive(cascade, models, BUSY_FRAMES, (&mut source, sink), watch);
-        let spent_ns = source.spent_ns;
-        let served_ns = now().saturating_sub(started).saturating_sub(spent_ns);
-        served_ns as f64 / generator.flows_made().max(1) as f64
     }
 
     /// Serves flows that are asked as little as can be: the first packet's size, and an answer without
@@ -261,9 +276,10 @@ impl Meter {
             masks: MaskSet::default(),
         };
         let features = Features::new(&spec).expect("the encoder is built in");
-        let model: Arc<dyn Model> = Arc::new(Constant(features.shape(), self.labels.len()));
+        let model = Constant::first(features.shape(), self.labels.len(), 1.0);
+        let model: Arc<dyn Model> = Arc::new(model);
         let idle = Measured { spec: &spec, wait_ns: 0, wants_window: false, model: &model };
-        self.serve(&self.alone(&idle), &[Arc::clone(&model)])
+        self.service.serve(&self.alone(&idle), &[Arc::clone(&model)])
     }
 
     /// A cascade of one stage.
@@ -273,42 +289,8 @@ impl Meter {
     }
 
     fn stage(name: &str, own: &Measured<'_>, gate: Gate) -> Stage {
-        Stage {
-            name: name.to_owned(),
-            features: Features::new(own.spec).expect("the candidate was trained on them"),
-            gate,
-            wait_ns: if own.wants_window { u64::MAX } else { own.wait_ns },
-            wants_window: own.wants_window,
-            confidence: Calibration::default(),
-            lane: 0,
-        }
-    }
-
-    /// Takes a source through the engine to its end.
-    fn drive(
-        &self,
-        cascade: &Arc<Cascade>,
-        models: &[Arc<dyn Model>],
-        batch_frames: usize,
-        (source, sink): (&mut dyn Source, &mut dyn Sink),
-        watch: &mut dyn FnMut(&Engine),
-    ) {
-        let config = EngineConfig { flows: self.flows, ..EngineConfig::default() };
-        let mut engine = Engine::new(Arc::clone(cascade), config);
-        let lane: Box<dyn Lane> = Box::new(InlineLane::new(models.to_vec()));
-        let mut worker = Worker {
-            engine: &mut engine,
-            lanes: &mut [lane],
-            sink,
-            wall: &mut || (self.wall)(),
-            batch_frames,
-            when_full: WhenFull::Wait,
-        };
-        let outcome = worker.run(source, &mut |_, engine| {
-            watch(engine);
-            ControlFlow::Continue(())
-        });
-        outcome.expect("a sink in memory never fails");
+        let features = Features::new(own.spec).expect("the candidate was trained on them");
+        Stage::new(name, features, gate, own.wait_ns).at_window_end(own.wants_window)
     }
 }
 

@@ -6,7 +6,7 @@ use super::heads::learn_all;
 use super::limits::Objective;
 use super::pool::{Pool, Recipe};
 use super::search::{Found, Point, Wish, front, search};
-use super::walk::{Board, Cascade, Figures, Heads, Part, Rule};
+use super::walk::{Board, Cascade, Figures, Heads, Part, Rule, Walk};
 use crate::pipeline::{PipelineError, Tier};
 use crate::promise::Promise;
 use serveflow_model::bundle::{
@@ -77,20 +77,16 @@ pub fn plan(
         // A plan that is the slow model alone loses nothing against it: there is nothing to promise.
         if found.chosen.cascade.stages.len() > 1 {
             let grant = grant(&board, &found.chosen.cascade, promise);
+            let stages = &mut found.chosen.cascade.stages;
             match grant.granted {
                 true => found.chosen.cascade.price = grant.price,
-                false => found
-                    .chosen
-                    .cascade
-                    .stages
-                    .drain(..found.chosen.cascade.stages.len() - 1)
-                    .for_each(drop),
+                false => stages.drain(..stages.len() - 1).for_each(drop),
             }
             granted = Some(grant);
         }
         // They were searched without the calibration split, and are told with it.
-        let alone = found.chosen.cascade.stages.clone();
-        found.runner_up = found.runner_up.filter(|other| other.cascade.stages != alone);
+        let chosen = &found.chosen.cascade.stages;
+        found.runner_up = found.runner_up.filter(|other| other.cascade.stages != *chosen);
         let told = [&mut found.chosen].into_iter().chain(&mut found.runner_up);
         told.chain(&mut found.front).for_each(|point| again(&board, point, &request.wish));
     } else {
@@ -101,7 +97,8 @@ pub fn plan(
     let chosen = &found.chosen.cascade;
     let walk = board.walk(chosen, Part::Test);
     let test = board.figures(chosen, &walk, Part::Test);
-    let (mut plan, models) = Writer { board: &board, request, found: &found, files }.write();
+    let walk = board.walk(chosen, Part::Val);
+    let (mut plan, models) = Writer { board: &board, request, found: &found, files, walk }.write();
     plan.promise = granted.as_ref().and_then(Granted::plan);
     let cost = board.cost;
     Ok(Planned { plan, models, found, heads, cost, test, granted })
@@ -187,6 +184,8 @@ struct Writer<'a> {
     request: &'a Request,
     found: &'a Found,
     files: &'a BTreeMap<String, Vec<u8>>,
+    /// Where the calibration flows stop.
+    walk: Walk,
 }
 
 impl Writer<'_> {
@@ -230,7 +229,7 @@ impl Writer<'_> {
             headers: pool.headers.clone(),
             masks: pool.masks.clone(),
             lane: self.request.lanes.lane(&candidate.cost).to_owned(),
-            confidence: confidence::steps(self.board, self.cascade(), at),
+            confidence: confidence::steps(self.board, self.cascade(), &self.walk, at),
             model: ModelPlan {
                 file: candidate.file.clone(),
                 format: serveflow_model::formats::FOREST.to_owned(),

@@ -46,11 +46,7 @@ impl Recipe {
         if let Some(size) = self.size {
             written = written.and(add(format_args!("-{size}")));
         }
-        let packets = match self.packets {
-            Tier::WINDOW => "window".to_owned(),
-            packets => packets.to_string(),
-        };
-        written = written.and(add(format_args!("@{packets}")));
+        written = written.and(add(format_args!("@{}", self.tier().depth())));
         if self.wait_ms != wait_ms {
             written = written.and(add(format_args!("~{}ms", self.wait_ms)));
         }
@@ -255,7 +251,7 @@ impl Pool {
     /// Packets that a row of a recipe covers.
     #[must_use]
     pub fn row_packets(&self, recipe: &Recipe) -> u16 {
-        if recipe.packets == Tier::WINDOW { self.window_packets } else { recipe.packets }
+        Tier::row_packets(recipe.packets, self.window_packets)
     }
 
     fn check_costs(&self) -> Result<(), String> {

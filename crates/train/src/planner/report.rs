@@ -360,17 +360,19 @@ impl Teller<'_> {
     fn reliability(&self) -> Vec<StageReliability> {
         let (pool, classes) = (self.pool, self.pool.classes());
         let chosen = &self.planned.found.chosen.cascade;
+        let walk = self.board.walk(chosen, Part::Test);
         let stage = |(at, &stage): (usize, &usize)| {
             let own = &pool.candidates[stage];
             let fit = (&own.val.scores[..pool.unseen * classes], Part::Split.truth(pool));
             let judge = (&own.test.scores[..], Part::Test.truth(pool));
             let reliability = Reliability::judge(fit, judge, classes);
-            let steps = &self.planned.plan.stages[at].confidence;
+            let written = &self.planned.plan.stages[at];
+            let told = written.calibration().expect("the planner writes what rises");
             StageReliability {
                 stage: own.name.clone(),
                 reliability,
-                calibrated: !steps.is_empty(),
-                verdicts_ece: confidence::judged(self.board, chosen, at, steps),
+                calibrated: !written.confidence.is_empty(),
+                verdicts_ece: confidence::judged(self.board, chosen, &walk, at, &told),
             }
         };
         chosen.stages.iter().enumerate().map(stage).collect()
