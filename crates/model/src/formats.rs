@@ -1,5 +1,6 @@
 //! The model formats that a stage may name.
 
+use crate::binding::Binding;
 use crate::forest::import::{from_lightgbm, from_sklearn, from_xgboost};
 use crate::forest::{BoundForest, Forest};
 use serveflow_core::lane::Model;
@@ -16,8 +17,8 @@ pub struct FormatEntry {
     pub name: &'static str,
     /// One sentence for help texts.
     pub doc: &'static str,
-    /// Reads a file; the error says where and why in words.
-    pub load: fn(&[u8]) -> Loaded,
+    /// Reads a file whose columns are bound so; the error says where and why in words.
+    pub load: fn(&[u8], &Binding) -> Loaded,
 }
 
 /// The clock of [`measure_with`].
@@ -38,22 +39,22 @@ pub const FORMATS: &[FormatEntry] = &[
     FormatEntry {
         name: FOREST,
         doc: "this project's own forests: decision trees, random forests and boosted trees on bits",
-        load: |bytes| bind(Forest::from_json(bytes)),
+        load: |bytes, _| bind(Forest::from_json(bytes)),
     },
     FormatEntry {
         name: "lightgbm",
         doc: "LightGBM text models, multiclass, on columns of 0 and 1 in row order",
-        load: |bytes| bind(from_lightgbm(bytes)),
+        load: |bytes, _| bind(from_lightgbm(bytes)),
     },
     FormatEntry {
         name: "xgboost",
         doc: "XGBoost JSON models, multi:softprob, on columns of 0 and 1 in row order",
-        load: |bytes| bind(from_xgboost(bytes)),
+        load: |bytes, _| bind(from_xgboost(bytes)),
     },
     FormatEntry {
         name: "sklearn-tree",
         doc: "one scikit-learn decision tree as JSON, on columns of 0 and 1 in row order",
-        load: |bytes| bind(from_sklearn(bytes)),
+        load: |bytes, _| bind(from_sklearn(bytes)),
     },
 ];
 

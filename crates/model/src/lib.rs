@@ -1,6 +1,8 @@
 //! Model files, the bundle, and scoring.
 #![forbid(unsafe_code)]
 
+pub mod binding;
 pub mod bundle;
+pub mod classes;
 pub mod forest;
 pub mod formats;

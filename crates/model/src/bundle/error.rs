@@ -1,5 +1,6 @@
 //! Why a bundle or a model file is refused: what was expected, what was found, and where.
 
+use crate::classes::ClassError;
 use serveflow_core::engine::CascadeError;
 use serveflow_core::rows::RowShape;
 use std::fmt;
@@ -91,6 +92,24 @@ pub enum BundleError {
         /// Where and why.
         message: String,
     },
+    /// The columns of a model are not those of its stage.
+    Columns {
+        /// The stage.
+        stage: String,
+        /// The file that names them.
+        path: PathBuf,
+        /// Which, and why.
+        message: String,
+    },
+    /// The classes of a model are no labels of the plan.
+    Label {
+        /// The stage.
+        stage: String,
+        /// The model file.
+        path: PathBuf,
+        /// Which, and why.
+        source: ClassError,
+    },
     /// A model takes rows of another width than its stage encodes.
     Width {
         /// The stage.
@@ -152,6 +171,12 @@ impl fmt::Display for BundleError {
             }
             Self::Gate { stage, message } => write!(f, "stage `{stage}`: gate: {message}"),
             Self::Model { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Columns { stage, path, message } => {
+                write!(f, "{}: stage `{stage}`: {message}", path.display())
+            }
+            Self::Label { stage, path, source } => {
+                write!(f, "{}: stage `{stage}`: {source}", path.display())
+            }
             Self::Width { stage, path, expected, found } => write!(
                 f,
                 "{}: stage `{stage}` encodes rows of {} words and {} numbers, the model takes {} \

@@ -21,6 +21,8 @@ pub use plan::{
 };
 pub use sums::sha256;
 
+use crate::binding::Binding;
+use crate::classes::as_labels;
 use crate::formats;
 use gate::checked_gate;
 use serveflow_core::engine::{Cascade, Stage};
@@ -29,9 +31,10 @@ use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
 use serveflow_core::gate::Gate;
 use serveflow_core::lane::Model;
 use serveflow_core::parse::Header;
+use serveflow_core::rows::RowShape;
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Name of the plan in a bundle.
@@ -73,13 +76,18 @@ impl Bundle {
         windows_are_cut(&path, &plan)?;
         let mut models = Vec::new();
         let mut stages = Vec::new();
-        let load = |stage: &StagePlan, model: &ModelPlan| {
-            load_model(&dir.join(&model.file), stage, model, listed(&model.file)?)
+        // Heads are forests of this project, whose columns nobody binds.
+        let nothing = Binding::all(&[], RowShape::default());
+        let head = |stage: &StagePlan, model: &ModelPlan| {
+            load_model(&dir.join(&model.file), stage, model, listed(&model.file)?, &nothing)
         };
         for (index, written) in plan.stages.iter().enumerate() {
-            let gate = checked_gate(&plan, index, &load)?;
+            let gate = checked_gate(&plan, index, &head)?;
             let stage = checked_stage(written, gate)?;
-            let model = load(written, &written.model)?;
+            let names = written.model.columns.as_deref();
+            let names = names.map(|name| Ok((dir.join(name), listed(name)?))).transpose()?;
+            let model =
+                own_model(dir, &plan, written, &stage, names, listed(&written.model.file)?)?;
             fits(&plan, written, dir, &stage, model.as_ref())?;
             models.push(model);
             stages.push(stage);
@@ -248,18 +256,58 @@ fn windows_are_cut(path: &Path, plan: &Plan) -> Result<(), BundleError> {
     }
 }
 
+/// The model of a stage, with the plan's labels as its classes. `names` is the file of its columns.
+fn own_model(
+    dir: &Path,
+    plan: &Plan,
+    written: &StagePlan,
+    stage: &Stage,
+    names: Option<(PathBuf, &Vec<u8>)>,
+    bytes: &[u8],
+) -> Result<Arc<dyn Model>, BundleError> {
+    let path = dir.join(&written.model.file);
+    let shape = stage.features.shape();
+    let binding = match names {
+        None if written.model.format == formats::FOREST => Binding::all(&[], shape),
+        None => Binding::all(&stage.features.columns(), shape),
+        Some((path, names)) => {
+            let names = read_names(names);
+            let bound = names.and_then(|names| {
+                Binding::named(&stage.features.columns(), shape, &names).map_err(|e| e.to_string())
+            });
+            let stage = written.name.clone();
+            bound.map_err(|message| BundleError::Columns { stage, path, message })?
+        }
+    };
+    let model = load_model(&path, written, &written.model, bytes, &binding)?;
+    if written.model.classes.is_empty() {
+        return Ok(model);
+    }
+    let labelled = as_labels(model, &written.model.classes, &plan.labels);
+    let stage = written.name.clone();
+    labelled.map_err(|source| BundleError::Label { stage, path, source })
+}
+
+/// Names of columns, one a line.
+fn read_names(bytes: &[u8]) -> Result<Vec<String>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "expected text in UTF-8".to_owned())?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
 fn load_model(
     path: &Path,
     stage: &StagePlan,
     model: &ModelPlan,
     bytes: &[u8],
+    columns: &Binding,
 ) -> Result<Arc<dyn Model>, BundleError> {
     let entry = formats::FORMATS.iter().find(|entry| entry.name == model.format);
     let Some(entry) = entry else {
         let known: Vec<&str> = formats::FORMATS.iter().map(|entry| entry.name).collect();
         return Err(unknown(stage, "model.format", &model.format, &known));
     };
-    (entry.load)(bytes).map_err(|message| BundleError::Model { path: path.to_owned(), message })
+    (entry.load)(bytes, columns)
+        .map_err(|message| BundleError::Model { path: path.to_owned(), message })
 }
 
 fn fits(

@@ -118,6 +118,22 @@ pub struct ModelPlan {
     /// What it is, in words.
     #[serde(default)]
     pub kind: String,
+    /// A file, relative to the bundle, with the names of a foreign model's columns in their order, one a
+    /// line; none for all columns of the stage in the order in which `serveflow features` writes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<String>,
+    /// The labels that the model's classes are, in its order; none for all labels in the plan's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+}
+
+impl ModelPlan {
+    /// One of this project's own forests, in a file, described in words.
+    #[must_use]
+    pub fn forest(file: String, kind: &str) -> Self {
+        let (format, kind) = (crate::formats::FOREST.to_owned(), kind.to_owned());
+        Self { file, format, kind, columns: None, classes: Vec::new() }
+    }
 }
 
 /// What a gate's `measure` says when heads rule.

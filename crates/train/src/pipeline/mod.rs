@@ -370,11 +370,7 @@ fn written_plan(
         masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
         lane: plan.lanes.lane(&costs[index]).to_owned(),
         confidence: Vec::new(),
-        model: ModelPlan {
-            file: model_file(&plan.tiers, index),
-            format: serveflow_model::formats::FOREST.to_owned(),
-            kind: plan.tiers[index].kind.words().to_owned(),
-        },
+        model: ModelPlan::forest(model_file(&plan.tiers, index), plan.tiers[index].kind.words()),
         gate: (index + 1 < plan.tiers.len()).then(|| gate(plan, dataset, calibrated, index)),
         cost: Some(costs[index]),
     };

@@ -230,11 +230,7 @@ impl Writer<'_> {
             masks: pool.masks.clone(),
             lane: self.request.lanes.lane(&candidate.cost).to_owned(),
             confidence: confidence::steps(self.board, self.cascade(), &self.walk, at),
-            model: ModelPlan {
-                file: candidate.file.clone(),
-                format: serveflow_model::formats::FOREST.to_owned(),
-                kind: words(&candidate.recipe),
-            },
+            model: ModelPlan::forest(candidate.file.clone(), &words(&candidate.recipe)),
             gate: (!is_last).then(|| self.gate(at, models)),
             cost: Some(candidate.cost),
         }
@@ -288,11 +284,7 @@ impl Writer<'_> {
         HeadPlan {
             to: self.name(to).to_owned(),
             price: self.board.step_price(cascade, at, to),
-            model: ModelPlan {
-                file,
-                format: serveflow_model::formats::FOREST.to_owned(),
-                kind: "boosted trees on scores and facts".to_owned(),
-            },
+            model: ModelPlan::forest(file, "boosted trees on scores and facts"),
         }
     }
 

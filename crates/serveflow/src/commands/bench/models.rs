@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use serveflow_core::lane::Model;
 use serveflow_core::rows::{RowShape, Rows, Scores};
+use serveflow_model::binding::Binding;
 use serveflow_model::formats::FORMATS;
 use std::fmt::Write;
 use std::path::Path;
@@ -98,7 +99,8 @@ fn measure(
     let entry = FORMATS.iter().find(|entry| entry.name == format);
     let load = entry.expect("each known model is of a format that is there").load;
     let bytes = read(&args.models, file)?;
-    let model = load(&bytes).map_err(anyhow::Error::msg).with_context(|| file.to_owned())?;
+    let model = load(&bytes, &Binding::bits(columns)?);
+    let model = model.map_err(anyhow::Error::msg).with_context(|| file.to_owned())?;
     let bits = read(&args.models, &format!("test_X_{columns}.bits.bin"))?;
     ensure!(
         bits.len() == ROWS * columns / 8,
