@@ -1,7 +1,7 @@
 //! The model formats that a stage may name.
 
 use crate::binding::Binding;
-use crate::forest::import::{from_lightgbm, from_sklearn, from_xgboost};
+use crate::forest::import::{self, Foreign};
 use crate::forest::{BoundForest, Forest};
 use serveflow_core::lane::Model;
 use std::fmt::Display;
@@ -19,6 +19,8 @@ pub struct FormatEntry {
     pub doc: &'static str,
     /// Reads a file whose columns are bound so; the error says where and why in words.
     pub load: fn(&[u8], &Binding) -> Loaded,
+    /// Reads what a file says of itself; the error says where and why in words.
+    pub head: fn(&[u8]) -> Result<Head, String>,
 }
 
 /// The clock of [`measure_with`].
@@ -34,29 +36,74 @@ pub fn measure_with(clock: fn() -> u64) {
 /// The name of this project's own forests.
 pub const FOREST: &str = "forest";
 
+/// What a model file says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Columns that it takes, if it says so.
+    pub columns: Option<usize>,
+    /// Names of the columns, if it knows them.
+    pub names: Vec<String>,
+    /// Number of classes.
+    pub classes: usize,
+    /// Names of the classes, if it knows them.
+    pub labels: Vec<String>,
+}
+
 /// All formats. A new one is one file and one line here.
 pub const FORMATS: &[FormatEntry] = &[
     FormatEntry {
         name: FOREST,
         doc: "this project's own forests: decision trees, random forests and boosted trees on bits",
         load: |bytes, _| bind(Forest::from_json(bytes)),
+        head: |_| Ok(Head::default()),
     },
     FormatEntry {
         name: "lightgbm",
-        doc: "LightGBM text models, multiclass, on columns of 0 and 1 in row order",
-        load: |bytes, _| bind(from_lightgbm(bytes)),
+        doc: "LightGBM text models",
+        load: |bytes, columns| bind(import::lightgbm(bytes).and_then(|m| m.bind(columns))),
+        head: |bytes| head(import::lightgbm(bytes)),
+    },
+    FormatEntry {
+        name: "lightgbm-json",
+        doc: "LightGBM JSON dumps",
+        load: |bytes, columns| bind(import::lightgbm_json(bytes).and_then(|m| m.bind(columns))),
+        head: |bytes| head(import::lightgbm_json(bytes)),
     },
     FormatEntry {
         name: "xgboost",
-        doc: "XGBoost JSON models, multi:softprob, on columns of 0 and 1 in row order",
-        load: |bytes, _| bind(from_xgboost(bytes)),
+        doc: "XGBoost JSON models",
+        load: |bytes, columns| bind(import::xgboost(bytes).and_then(|m| m.bind(columns))),
+        head: |bytes| head(import::xgboost(bytes)),
+    },
+    FormatEntry {
+        name: "xgboost-ubj",
+        doc: "XGBoost UBJSON models",
+        load: |bytes, columns| bind(import::xgboost_ubjson(bytes).and_then(|m| m.bind(columns))),
+        head: |bytes| head(import::xgboost_ubjson(bytes)),
+    },
+    FormatEntry {
+        name: "catboost",
+        doc: "CatBoost JSON models on numbers",
+        load: |bytes, columns| bind(import::catboost(bytes).and_then(|m| m.bind(columns))),
+        head: |bytes| head(import::catboost(bytes)),
     },
     FormatEntry {
         name: "sklearn-tree",
-        doc: "one scikit-learn decision tree as JSON, on columns of 0 and 1 in row order",
-        load: |bytes, _| bind(from_sklearn(bytes)),
+        doc: "one scikit-learn decision tree as JSON",
+        load: |bytes, columns| bind(import::sklearn(bytes).and_then(|m| m.bind(columns))),
+        head: |bytes| head(import::sklearn(bytes)),
+    },
+    FormatEntry {
+        name: "onnx",
+        doc: "ONNX: tree ensembles, as scikit-learn's are exported",
+        load: |bytes, columns| bind(import::onnx(bytes).and_then(|m| m.bind(columns))),
+        head: |bytes| head(import::onnx(bytes)),
     },
 ];
+
+fn head<E: Display>(model: Result<Foreign, E>) -> Result<Head, String> {
+    model.map(|model| model.head().clone()).map_err(|error| error.to_string())
+}
 
 fn bind<E: Display>(forest: Result<Forest, E>) -> Loaded {
     let forest = forest.map_err(|error| error.to_string())?;

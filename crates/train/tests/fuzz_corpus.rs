@@ -6,7 +6,7 @@ mod common;
 mod entry;
 
 use common::{pcap, pcapng, udp};
-use entry::{fuzz_bundle, fuzz_capture, fuzz_forest, fuzz_labels};
+use entry::{fuzz_bundle, fuzz_capture, fuzz_forest, fuzz_import, fuzz_labels};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serveflow_core::rows::{BitAt, RowShape};
@@ -50,12 +50,12 @@ fn boosted(shape: RowShape) -> Vec<u8> {
     let node = |bit| Node { test: Test::Bit(BitAt { word: 1, bit }), left: -1, right: -2 };
     let tree = |bit: u8| Tree { nodes: vec![node(bit)], leaves: vec![0.5, -1.0] };
     let base = vec![0.1, -0.1];
-    Forest::new(shape, 2, Kind::Boosted { base }, (0..4).map(tree).collect()).unwrap().to_json()
+    Forest::new(shape, 2, Kind::softmax(base), (0..4).map(tree).collect()).unwrap().to_json()
 }
 
 fn forests() -> Vec<Vec<u8>> {
     let shape = RowShape { words: 3, numbers: 2 };
-    let number = Test::Number { index: 1, threshold: 3.5 };
+    let number = Test::above(1, 3.5);
     let nodes = vec![
         Node { test: number, left: 1, right: -1 },
         Node { test: Test::Bit(BitAt { word: 2, bit: 31 }), left: -2, right: -3 },
@@ -64,7 +64,7 @@ fn forests() -> Vec<Vec<u8>> {
     let tree = Tree { nodes, leaves };
     let stump = Tree { nodes: Vec::new(), leaves: vec![0.3, 0.7] };
     let averaged = |trees| Forest::new(shape, 2, Kind::Averaged, trees).unwrap().to_json();
-    let empty = Forest::new(shape, 1, Kind::Boosted { base: vec![0.0] }, Vec::new()).unwrap();
+    let empty = Forest::new(shape, 1, Kind::softmax(vec![0.0]), Vec::new()).unwrap();
     vec![boosted(shape), averaged(vec![tree.clone()]), averaged(vec![stump, tree]), empty.to_json()]
 }
 
@@ -131,6 +131,7 @@ fn the_corpus_is_read_or_refused() {
         corpus(target).iter().filter(|bytes| run(bytes)).count()
     };
     assert_eq!(count("forest", fuzz_forest), 4);
+    assert_eq!(count("import", fuzz_import), corpus("import").len());
     assert_eq!(count("bundle", fuzz_bundle), 4);
     assert_eq!(count("labels", |bytes| fuzz_labels(bytes).is_some()), 3);
 }
@@ -184,6 +185,12 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn what_lies_around_foreign_models_is_read_or_refused(spoils in spoils()) {
+        thread_local!(static SEEDS: Vec<Vec<u8>> = corpus("import"));
+        SEEDS.with(|seeds| fuzz_import(&spoiled(seeds, &spoils)));
+    }
 
     #[test]
     fn what_lies_around_bundles_is_read_or_refused(spoils in spoils()) {

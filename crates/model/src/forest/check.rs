@@ -142,7 +142,7 @@ pub(super) fn check(forest: &Forest) -> Result<(), ForestError> {
     match &forest.kind {
         Kind::Averaged if trees == 0 => return Err(ForestError::NoTrees),
         Kind::Averaged => {}
-        Kind::Boosted { base } => {
+        Kind::Boosted { base, .. } => {
             if base.len() != classes {
                 return Err(ForestError::Base { expected: classes, found: base.len() });
             }
@@ -200,7 +200,7 @@ fn check_tests(t: usize, tree: &Tree, forest: &Forest) -> Result<(), ForestError
             Test::Bit(at) if at.bit > 31 || at.word as usize >= forest.shape.words => {
                 return Err(ForestError::Bit { tree: t, node: n, word: at.word, bit: at.bit });
             }
-            Test::Number { index, threshold }
+            Test::Number { index, threshold, .. }
                 if index as usize >= forest.shape.numbers || !threshold.is_finite() =>
             {
                 return Err(ForestError::Number { tree: t, node: n, index });

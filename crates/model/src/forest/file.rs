@@ -2,9 +2,9 @@
 //!
 //! A node's entry in `tests` says what it asks: `word * 32 + bit` for a bit, `-1 - index` for a
 //! number, whose threshold is the next of the tree's `thresholds`. `left` and `right` are children
-//! as in [`Node`]. Numbers are written in their shortest form that reads back to the same bits.
+//! as in [`Node`]. `missing` lists the nodes that send a missing number to the right. Numbers are written in their shortest form that reads back to the same bits.
 
-use super::{Forest, ForestError, Kind, Node, Test, Tree};
+use super::{Forest, ForestError, Kind, Link, Node, Test, Tree};
 use serde::{Deserialize, Serialize};
 use serveflow_core::rows::{BitAt, RowShape};
 use std::fmt;
@@ -12,6 +12,7 @@ use std::fmt;
 const FORMAT: &str = "serveflow-forest";
 const VERSION: u32 = 1;
 const BOOSTED: &str = "boosted";
+const LOGISTIC: &str = "boosted-logistic";
 const AVERAGED: &str = "averaged";
 
 /// What every version of the file starts with.
@@ -42,6 +43,9 @@ struct FileTree {
     left: Vec<i32>,
     right: Vec<i32>,
     leaves: Vec<f32>,
+    /// The nodes whose tests pass when the number is missing, rising.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<usize>,
 }
 
 /// Why bytes are not a forest.
@@ -60,7 +64,7 @@ pub enum ReadError {
         /// The file's version.
         found: u32,
     },
-    /// Neither `boosted` nor `averaged`, or an averaged forest with base scores.
+    /// None of `boosted`, `boosted-logistic` and `averaged`, or an averaged forest with base scores.
     Kind {
         /// The file's kind.
         found: String,
@@ -81,6 +85,13 @@ pub enum ReadError {
         /// The tree.
         tree: usize,
         /// Number of thresholds.
+        found: usize,
+    },
+    /// A node that sends what is missing to the right asks no number, or stands in the wrong order.
+    Missing {
+        /// The tree.
+        tree: usize,
+        /// The node as written.
         found: usize,
     },
     /// A test names no bit or number.
@@ -105,7 +116,7 @@ impl fmt::Display for ReadError {
             Self::Kind { found } => {
                 write!(
                     f,
-                    "kind {found:?}, expected {BOOSTED:?}, or {AVERAGED:?} with an empty base"
+                    "kind {found:?}, expected {BOOSTED:?}, {LOGISTIC:?}, or {AVERAGED:?} with an empty base"
                 )
             }
             Self::Arrays { tree, tests, left, right } => {
@@ -116,6 +127,9 @@ impl fmt::Display for ReadError {
             }
             Self::Test { tree, node, found } => {
                 write!(f, "tree {tree}, node {node}: test {found} is no bit or number")
+            }
+            Self::Missing { tree, found } => {
+                write!(f, "tree {tree}: missing: node {found} asks no number, or comes too late")
             }
             Self::Forest(error) => error.fmt(f),
         }
@@ -159,7 +173,8 @@ impl Forest {
         }
         let file: File = serde_json::from_slice(json)?;
         let kind = match file.kind.as_str() {
-            BOOSTED => Kind::Boosted { base: file.base },
+            BOOSTED => Kind::softmax(file.base),
+            LOGISTIC => Kind::Boosted { base: file.base, link: Link::Logistic },
             AVERAGED if file.base.is_empty() => Kind::Averaged,
             _ => return Err(ReadError::Kind { found: file.kind }),
         };
@@ -173,7 +188,8 @@ impl Forest {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let (kind, base) = match self.kind() {
-            Kind::Boosted { base } => (BOOSTED, base.clone()),
+            Kind::Boosted { base, link: Link::Softmax } => (BOOSTED, base.clone()),
+            Kind::Boosted { base, link: Link::Logistic } => (LOGISTIC, base.clone()),
             Kind::Averaged => (AVERAGED, Vec::new()),
         };
         let file = File {
@@ -205,10 +221,18 @@ fn read_tree(t: usize, file: FileTree) -> Result<Tree, ReadError> {
         let place = u32::try_from(if found < 0 { !found } else { found >> 5 })
             .map_err(|_| ReadError::Test { tree: t, node: n, found })?;
         let test = match (found < 0).then(|| thresholds.next()).flatten() {
-            Some(threshold) => Test::Number { index: place, threshold },
+            Some(threshold) => Test::above(place, threshold),
             None => Test::Bit(BitAt { word: place, bit: (found & 31) as u8 }),
         };
         nodes.push(Node { test, left: file.left[n], right: file.right[n] });
+    }
+    let mut next = 0;
+    for found in file.missing {
+        match nodes.get_mut(found).map(|node: &mut Node| &mut node.test) {
+            Some(Test::Number { missing, .. }) if found >= next => *missing = true,
+            _ => return Err(ReadError::Missing { tree: t, found }),
+        }
+        next = found + 1;
     }
     Ok(Tree { nodes, leaves: file.leaves })
 }
@@ -222,7 +246,10 @@ fn write_tree(tree: &Tree) -> FileTree {
         Test::Bit(_) => None,
         Test::Number { threshold, .. } => Some(threshold),
     });
+    let passes_missing = |node: &Node| matches!(node.test, Test::Number { missing: true, .. });
+    let missing = tree.nodes.iter().enumerate().filter(|(_, node)| passes_missing(node));
     FileTree {
+        missing: missing.map(|(n, _)| n).collect(),
         tests: tests.collect(),
         thresholds: thresholds.collect(),
         left: tree.nodes.iter().map(|node| node.left).collect(),

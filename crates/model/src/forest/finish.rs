@@ -1,11 +1,11 @@
-//! From sums to scores: softmax for boosted forests, the mean for averaged ones.
+//! From sums to scores: softmax or logistic for boosted forests, the mean for averaged ones.
 //!
 //! Every scorer ends here, and does the same operations in the same order for each row, be it alone or
 //! beside others in a vector: equal sums are equal scores. The exponential is our own, since that of
 //! the system is neither the same everywhere nor fast enough: it cost more than the trees of a small
 //! forest.
 
-use super::{Forest, Kind};
+use super::{Forest, Kind, Link};
 use serveflow_core::rows::Scores;
 
 /// Rows that are finished side by side: enough that no exponential waits for the one before.
@@ -16,6 +16,8 @@ const LANES: usize = 16;
 pub(super) enum Finish {
     /// The softmax of the sums.
     Softmax,
+    /// The logistic function of each sum.
+    Logistic,
     /// The sums over the number of trees.
     Mean(f64),
 }
@@ -24,7 +26,8 @@ impl Finish {
     /// What the forest calls for.
     pub(super) fn of(forest: &Forest) -> Self {
         match forest.kind() {
-            Kind::Boosted { .. } => Self::Softmax,
+            Kind::Boosted { link: Link::Softmax, .. } => Self::Softmax,
+            Kind::Boosted { link: Link::Logistic, .. } => Self::Logistic,
             Kind::Averaged => Self::Mean(forest.trees().len() as f64),
         }
     }
@@ -34,6 +37,10 @@ impl Finish {
     pub(super) fn row(self, sums: &mut [f64], out: &mut [f32]) {
         let whole = match self {
             Self::Mean(trees) => trees,
+            Self::Logistic => {
+                sums.iter_mut().for_each(|sum| *sum = logistic(*sum));
+                1.0
+            }
             Self::Softmax => {
                 let top = sums.iter().fold(f64::NEG_INFINITY, |top, sum| larger(top, *sum));
                 sums.iter_mut().for_each(|sum| *sum = exp(*sum - top));
@@ -58,6 +65,13 @@ impl Finish {
             let mut whole = [0.0; LANES];
             match self {
                 Self::Mean(trees) => whole = [trees; LANES],
+                Self::Logistic => {
+                    whole = [1.0; LANES];
+                    for sums in sums.chunks_exact_mut(stride) {
+                        let sums = &mut sums[first..first + LANES];
+                        sums.iter_mut().for_each(|sum| *sum = logistic(*sum));
+                    }
+                }
                 Self::Softmax => {
                     let mut top = [f64::NEG_INFINITY; LANES];
                     for sums in sums.chunks_exact(stride) {
@@ -91,6 +105,13 @@ impl Finish {
 #[inline(always)]
 fn larger(a: f64, b: f64) -> f64 {
     if a > b { a } else { b }
+}
+
+/// `1 / (1 + e^-x)`, of which the exponential is never large.
+#[inline(always)]
+fn logistic(x: f64) -> f64 {
+    let small = exp(-x.abs());
+    (if x < 0.0 { small } else { 1.0 }) / (1.0 + small)
 }
 
 /// `e` to the power of `x <= 0`, to 14 digits; below -700 it stays at `e^-700`.

@@ -37,16 +37,24 @@ pub const MAX_CLASSES: usize = 1 << 16;
 pub enum Test {
     /// Is this bit of the row's words set? Value bits and presence bits alike.
     Bit(BitAt),
-    /// Is this number of the row greater than the threshold? Not-a-number is not.
+    /// Is this number of the row greater than the threshold?
     Number {
         /// Index in the row's numbers.
         index: u32,
         /// The largest value that goes left.
         threshold: f32,
+        /// Whether what is missing passes: not-a-number.
+        missing: bool,
     },
 }
 
 impl Test {
+    /// Is this number greater than the threshold? What is missing is not.
+    #[must_use]
+    pub fn above(index: u32, threshold: f32) -> Self {
+        Self::Number { index, threshold, missing: false }
+    }
+
     /// The answer for a row.
     ///
     /// # Panics
@@ -55,7 +63,10 @@ impl Test {
     pub fn passes(self, words: &[u32], numbers: &[f32]) -> bool {
         match self {
             Self::Bit(at) => at.get(words),
-            Self::Number { index, threshold } => numbers[index as usize] > threshold,
+            Self::Number { index, threshold, missing } => {
+                let number = numbers[index as usize];
+                number > threshold || missing && number.is_nan()
+            }
         }
     }
 }
@@ -80,16 +91,36 @@ pub struct Tree {
     pub leaves: Vec<f32>,
 }
 
+/// How the raw scores of boosted trees become probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Link {
+    /// The softmax of all of them.
+    #[default]
+    Softmax,
+    /// The logistic function of each alone: one against all others.
+    Logistic,
+}
+
 /// How the trees make up the scores.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// Tree `t` adds its leaf to the raw score of class `t % classes`; the softmax of these is the answer.
+    /// Tree `t` adds its leaf to the raw score of class `t % classes`.
     Boosted {
         /// Raw score of each class before any tree.
         base: Vec<f32>,
+        /// How raw scores become the answer.
+        link: Link,
     },
     /// A leaf holds a value per class, and the answer is the mean over the trees.
     Averaged,
+}
+
+impl Kind {
+    /// Boosted trees whose raw scores begin with `base` and end in a softmax.
+    #[must_use]
+    pub fn softmax(base: Vec<f32>) -> Self {
+        Self::Boosted { base, link: Link::Softmax }
+    }
 }
 
 /// A checked forest: every walk ends in a leaf, reads only inside the row, and adds finite values.

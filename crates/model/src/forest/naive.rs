@@ -28,7 +28,7 @@ pub fn score(forest: &Forest, rows: &Rows, scores: &mut Scores) {
     scores.reset(rows.len(), classes);
     for row in 0..rows.len() {
         let mut sums = match forest.kind() {
-            Kind::Boosted { base } => base.iter().map(|b| f64::from(*b)).collect(),
+            Kind::Boosted { base, .. } => base.iter().map(|b| f64::from(*b)).collect(),
             Kind::Averaged => vec![0.0; classes],
         };
         for (t, tree) in forest.trees().iter().enumerate() {

@@ -15,10 +15,12 @@ pub(super) struct Packing {
     pub(super) width: usize,
 }
 
-/// The distinct thresholds of one number, rising, and the packed word where their bits start.
+/// The distinct thresholds of one number, rising, and the packed word where their bits start. What is
+/// missing exceeds all of them or none.
 #[derive(Debug)]
 struct Cuts {
     index: u32,
+    missing: bool,
     at: usize,
     thresholds: Vec<f32>,
 }
@@ -36,20 +38,20 @@ pub(super) struct Packed<'a> {
 
 impl Packing {
     pub(super) fn new(forest: &Forest) -> Self {
-        let mut cuts = BTreeMap::<u32, Vec<f32>>::new();
+        let mut cuts = BTreeMap::<(u32, bool), Vec<f32>>::new();
         for node in forest.trees().iter().flat_map(|tree| &tree.nodes) {
-            if let Test::Number { index, threshold } = node.test {
-                cuts.entry(index).or_default().push(threshold);
+            if let Test::Number { index, threshold, missing } = node.test {
+                cuts.entry((index, missing)).or_default().push(threshold);
             }
         }
         let words = forest.shape().words;
         let mut width = words;
-        let cuts = cuts.into_iter().map(|(index, mut thresholds)| {
+        let cuts = cuts.into_iter().map(|((index, missing), mut thresholds)| {
             thresholds.sort_unstable_by(f32::total_cmp);
             thresholds.dedup();
             let at = width;
             width += thresholds.len().div_ceil(32);
-            Cuts { index, at, thresholds }
+            Cuts { index, missing, at, thresholds }
         });
         let cuts = cuts.collect();
         // A packed row has a word, so that there is something to ask.
@@ -58,11 +60,11 @@ impl Packing {
 
     /// Position of a test in the packed row.
     pub(super) fn bit(&self, test: Test) -> u32 {
-        let (index, threshold) = match test {
+        let (key, threshold) = match test {
             Test::Bit(at) => return at.word * 32 + u32::from(at.bit),
-            Test::Number { index, threshold } => (index, threshold),
+            Test::Number { index, threshold, missing } => ((index, missing), threshold),
         };
-        let found = self.cuts.binary_search_by_key(&index, |cuts| cuts.index);
+        let found = self.cuts.binary_search_by_key(&key, |cuts| (cuts.index, cuts.missing));
         let cuts = &self.cuts[found.expect("every test of the forest was packed")];
         (cuts.at * 32 + cuts.thresholds.partition_point(|t| *t < threshold)) as u32
     }
@@ -90,7 +92,8 @@ impl Packing {
         packed.extend_from_slice(words);
         for cuts in &self.cuts {
             let value = numbers[cuts.index as usize];
-            let mut ones = cuts.thresholds.partition_point(|t| value > *t);
+            let exceeds = |t: &f32| value > *t || cuts.missing && value.is_nan();
+            let mut ones = cuts.thresholds.partition_point(exceeds);
             for _ in 0..cuts.thresholds.len().div_ceil(32) {
                 packed.push(if ones >= 32 { !0 } else { (1 << ones) - 1 });
                 ones = ones.saturating_sub(32);

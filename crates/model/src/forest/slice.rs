@@ -80,7 +80,7 @@ impl Slices {
         bits.dedup();
         let free = CONSTANTS + bits.len();
         let (boosted, base) = match forest.kind() {
-            Kind::Boosted { base } => (true, base.iter().map(|b| f64::from(*b)).collect()),
+            Kind::Boosted { base, .. } => (true, base.iter().map(|b| f64::from(*b)).collect()),
             Kind::Averaged => (false, vec![0.0; forest.classes()]),
         };
         let mut slices = Self {

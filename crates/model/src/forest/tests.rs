@@ -44,7 +44,8 @@ fn tree(dice: &mut Dice, shape: RowShape, nodes: usize, width: usize) -> Tree {
         }
         let test = if shape.numbers > 0 && (shape.words == 0 || dice.roll(3) == 0) {
             let threshold = (dice.roll(40) as f32 - 20.0) / 4.0;
-            Test::Number { index: dice.roll(shape.numbers) as u32, threshold }
+            let (index, missing) = (dice.roll(shape.numbers) as u32, dice.roll(2) == 1);
+            Test::Number { index, threshold, missing }
         } else {
             Test::Bit(BitAt { word: dice.roll(shape.words) as u32, bit: dice.roll(32) as u8 })
         };
@@ -82,7 +83,11 @@ fn forest_on(
         })
         .collect();
     let kind = match boosted {
-        true => Kind::Boosted { base: (0..classes).map(|_| dice.float()).collect() },
+        true => {
+            let base = (0..classes).map(|_| dice.float()).collect();
+            let link = if dice.roll(2) == 0 { Link::Softmax } else { Link::Logistic };
+            Kind::Boosted { base, link }
+        }
         false => Kind::Averaged,
     };
     Forest::new(shape, classes, kind, trees).unwrap()
@@ -207,7 +212,7 @@ proptest! {
             _ => vine(&mut dice, nodes, t % 3 == 1, width),
         });
         let kind = match boosted {
-            true => Kind::Boosted { base: vec![0.5; classes] },
+            true => Kind::softmax(vec![0.5; classes]),
             false => Kind::Averaged,
         };
         let forest = Forest::new(shape, classes, kind, trees.collect()).unwrap();
@@ -253,7 +258,7 @@ fn a_lone_leaf_answers_for_all_and_no_rows_are_no_scores() {
     bound.score(&rows(1, shape, 70), &mut scores);
     assert_eq!(scores.row(69), [0.25, 0.75]);
     bound.score(&Rows::with_capacity(shape, 0), &mut scores);
-    let constant = Kind::Boosted { base: vec![0.0, 0.0] };
+    let constant = Kind::softmax(vec![0.0, 0.0]);
     BoundForest::new(&Forest::new(shape, 2, constant, vec![]).unwrap())
         .score(&rows(1, shape, 3), &mut scores);
     assert_eq!(scores.row(2), [0.5, 0.5]);
@@ -275,7 +280,7 @@ fn broken_promises_are_named() {
     let shape = RowShape { words: 2, numbers: 1 };
     let node = |word, left, right| Node { test: Test::Bit(BitAt { word, bit: 3 }), left, right };
     let number =
-        |index, threshold| Node { test: Test::Number { index, threshold }, left: !0, right: !1 };
+        |index, threshold| Node { test: Test::above(index, threshold), left: !0, right: !1 };
     let try_tree = |nodes: Vec<Node>, leaves: Vec<f32>| {
         Forest::new(shape, 1, Kind::Averaged, vec![Tree { nodes, leaves }]).unwrap_err()
     };
@@ -298,14 +303,14 @@ fn broken_promises_are_named() {
     );
     assert_eq!(try_tree(vec![], vec![f32::INFINITY]), ForestError::LeafValue { tree: 0, value: 0 });
     let boosted = |base: &[f32], trees| {
-        Forest::new(shape, 2, Kind::Boosted { base: base.to_vec() }, trees).unwrap_err()
+        Forest::new(shape, 2, Kind::softmax(base.to_vec()), trees).unwrap_err()
     };
     let leaf = Tree { nodes: vec![], leaves: vec![1.0] };
     assert_eq!(boosted(&[0.0], vec![]), ForestError::Base { expected: 2, found: 1 });
     assert_eq!(boosted(&[0.0; 2], vec![leaf]), ForestError::Rounds { trees: 1, classes: 2 });
     assert_eq!(boosted(&[0.0, f32::NAN], vec![]), ForestError::BaseValue { class: 1 });
     assert_eq!(Forest::new(shape, 2, Kind::Averaged, vec![]), Err(ForestError::NoTrees));
-    let none = Kind::Boosted { base: vec![] };
+    let none = Kind::softmax(vec![]);
     assert_eq!(Forest::new(shape, 0, none, vec![]), Err(ForestError::Classes { found: 0 }));
 }
 
@@ -318,7 +323,9 @@ fn files_are_refused_with_a_reason() {
     };
     assert!(read("\"version\":1", "\"version\":7,\"new\":1").contains("version 7"));
     assert!(read("serveflow-forest", "other").contains("\"other\""));
-    assert!(read("\"boosted\"", "\"stacked\"").contains("\"stacked\""));
+    assert!(read("\"boosted-logistic\"", "\"stacked\"").contains("\"stacked\""));
+    assert!(read("\"missing\":[1", "\"missing\":[0").contains("node 0 asks no number"));
+    assert!(read("\"missing\":[1,6", "\"missing\":[6,1").contains("comes too late"));
     assert!(read("\"words\":", "\"extra\":1,\"words\":").contains("unknown field"));
     assert!(read("\"left\":[", "\"left\":[7,").contains("left"));
     assert!(read("\"thresholds\":[", "\"thresholds\":[0.5,0.5,0.5,").contains("thresholds"));

@@ -61,7 +61,7 @@ impl Walks {
     pub(super) fn new(forest: &Forest, packing: &Packing) -> Self {
         let trees = forest.trees();
         let (boosted, base) = match forest.kind() {
-            Kind::Boosted { base } => (true, base.iter().map(|b| f64::from(*b)).collect()),
+            Kind::Boosted { base, .. } => (true, base.iter().map(|b| f64::from(*b)).collect()),
             Kind::Averaged => (false, vec![0.0; forest.classes()]),
         };
         let mut starts = Vec::with_capacity(trees.len());

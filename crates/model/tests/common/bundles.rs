@@ -74,11 +74,11 @@ fn boosted(shape: RowShape) -> Forest {
     let node = Node { test: Test::Bit(BitAt { word: 0, bit: 3 }), left: -1, right: -2 };
     let tree = |leaf: f32| Tree { nodes: vec![node], leaves: vec![leaf, -leaf] };
     let base = vec![0.5, 0.25, 0.125];
-    Forest::new(shape, 3, Kind::Boosted { base }, [1.0, 2.0, 0.1].map(tree).to_vec()).unwrap()
+    Forest::new(shape, 3, Kind::softmax(base), [1.0, 2.0, 0.1].map(tree).to_vec()).unwrap()
 }
 
 fn averaged(shape: RowShape) -> Forest {
-    let test = Test::Number { index: 1, threshold: 40.5 };
+    let test = Test::above(1, 40.5);
     let tree = Tree {
         nodes: vec![Node { test, left: -1, right: -2 }],
         leaves: vec![0.5, 0.25, 0.25, 0.0, 0.0, 1.0],

@@ -195,7 +195,7 @@ fn candidates(
                 if numbers.insert(index) {
                     let values = (0..rows.len()).map(|row| rows.numbers(row)[index as usize]);
                     let cuts = cuts(&values.collect::<Vec<_>>(), max_cuts);
-                    let tests = cuts.into_iter().map(|threshold| Test::Number { index, threshold });
+                    let tests = cuts.into_iter().map(|threshold| Test::above(index, threshold));
                     out.extend(tests.map(|test| (test, source * 2)));
                 }
             }
@@ -212,7 +212,7 @@ fn planes(rows: &Rows, tests: &[Test]) -> Vec<u64> {
     for (plane, test) in tests.iter().enumerate() {
         match *test {
             Test::Bit(at) => by_word.entry(at.word).or_default().push((at.bit, plane)),
-            Test::Number { index, threshold } => {
+            Test::Number { index, threshold, .. } => {
                 by_number.entry(index).or_default().push((threshold, plane));
             }
         }

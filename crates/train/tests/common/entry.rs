@@ -2,8 +2,10 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use serveflow_core::lane::Model;
-use serveflow_core::rows::{Rows, Scores};
+use serveflow_core::rows::{BitAt, Column, Place, RowShape, Rows, Scores};
+use serveflow_model::binding::Binding;
 use serveflow_model::bundle::{Bundle, sha256};
+use serveflow_model::forest::import::{self, Foreign, ImportError};
 use serveflow_model::forest::{BoundForest, Forest, naive};
 use serveflow_train::labels::{LabelBook, read_table};
 use std::path::{Path, PathBuf};
@@ -45,11 +47,68 @@ pub fn fuzz_forest(bytes: &[u8]) -> bool {
     if shape.words > WIDEST || shape.numbers > WIDEST || forest.classes() > 1000 {
         return true;
     }
-    let bound = BoundForest::new(&forest);
+    same_scores(&forest);
+    true
+}
+
+/// Most columns and classes of a foreign model that is bound and scored.
+const MOST: usize = 4096;
+
+type Reader = fn(&[u8]) -> Result<Foreign, ImportError>;
+
+/// Foreign models that are one byte, which says what they are, and a file: what is read is bound to bits,
+/// to header bits and to numbers, and both scorers agree.
+pub fn fuzz_import(bytes: &[u8]) -> bool {
+    let [kind, file @ ..] = bytes else { return false };
+    let readers: [Reader; 7] = [
+        import::lightgbm,
+        import::lightgbm_json,
+        import::xgboost,
+        import::xgboost_ubjson,
+        import::catboost,
+        import::onnx,
+        import::sklearn,
+    ];
+    let foreign = match readers[usize::from(*kind) % readers.len()](file) {
+        Ok(foreign) => foreign,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return false;
+        }
+    };
+    let head = foreign.head();
+    let columns = head.columns.unwrap_or(8);
+    if columns > MOST || head.classes > MOST {
+        return true;
+    }
+    let bit =
+        |word: usize, at: usize| BitAt { word: (word + at / 32) as u32, bit: (at % 32) as u8 };
+    let words = columns.div_ceil(32);
+    let ternary = |at: usize| Place::Bit { value: bit(0, at), presence: bit(words, at) };
+    let number = |at: usize| Place::Number(at as u32);
+    let named = |place: &dyn Fn(usize) -> Place| -> Vec<Column> {
+        (0..columns).map(|at| Column { name: format!("f{at}"), place: place(at) }).collect()
+    };
+    let bindings = [
+        Binding::bits(columns).unwrap(),
+        Binding::all(&named(&ternary), RowShape { words: 2 * words, numbers: 0 }),
+        Binding::all(&named(&number), RowShape { words: 0, numbers: columns }),
+    ];
+    for binding in bindings {
+        match foreign.bind(&binding) {
+            Ok(forest) => same_scores(&forest),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    true
+}
+
+fn same_scores(forest: &Forest) {
+    let bound = BoundForest::new(forest);
     let rows = rows(&bound);
     let (mut fast, mut slow) = (Scores::default(), Scores::default());
     bound.score(&rows, &mut fast);
-    naive::score(&forest, &rows, &mut slow);
+    naive::score(forest, &rows, &mut slow);
     probabilities(&fast, rows.len());
     for row in 0..rows.len() {
         let bits = |scores: &Scores| -> Vec<u32> {
@@ -57,7 +116,6 @@ pub fn fuzz_forest(bytes: &[u8]) -> bool {
         };
         assert_eq!(bits(&fast), bits(&slow));
     }
-    true
 }
 
 /// A directory of this process.

@@ -7,11 +7,9 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SplitFault {
-    /// It splits by categories.
+    /// It splits by categories, in a format whose categories are not supported.
     Categorical,
-    /// It treats zeros as missing.
-    ZeroIsMissing,
-    /// It does not tell 0 from 1.
+    /// Its threshold is no number.
     Threshold(f64),
     /// It asks a column that the model does not have.
     Column(i64),
@@ -21,30 +19,34 @@ pub enum SplitFault {
     Leaf,
     /// The tree leads back to where it was.
     Loop,
+    /// It would take too many tests of bits and numbers.
+    TooMany,
 }
 
 impl fmt::Display for SplitFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Categorical => write!(f, "categorical splits are not supported"),
-            Self::ZeroIsMissing => write!(f, "zeros that stand for missing are not supported"),
-            Self::Threshold(found) => write!(f, "threshold {found} does not tell 0 from 1"),
+            Self::Categorical => {
+                write!(f, "categorical splits of this format are not supported")
+            }
+            Self::Threshold(found) => write!(f, "expected a threshold, found {found}"),
             Self::Column(found) => write!(f, "column {found} is not one of the model's"),
             Self::Child(found) => write!(f, "child {found} is no place of the tree"),
             Self::Leaf => write!(f, "the leaf is missing or has the wrong number of values"),
             Self::Loop => write!(f, "the tree leads back to where it was"),
+            Self::TooMany => write!(f, "its splits take too many tests of bits and numbers"),
         }
     }
 }
 
-/// Why bytes are not a model that can be bound to bits.
+/// Why bytes are not a model that can be bound.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ImportError {
     /// Not text in UTF-8.
     Text,
-    /// Not JSON of this shape; says where.
-    Json(serde_json::Error),
+    /// Not a file of this format; says where.
+    Format(String),
     /// A key is missing or its value does not read.
     Key {
         /// The tree, or none for the model's head.
@@ -63,9 +65,11 @@ pub enum ImportError {
         /// What is supported.
         expected: &'static str,
     },
-    /// More columns than a row may have.
+    /// The model takes another number of columns than are bound.
     Columns {
-        /// The number that the file claims.
+        /// Columns that are bound.
+        expected: usize,
+        /// Columns of the model.
         found: usize,
     },
     /// A place of a tree cannot be bound.
@@ -81,19 +85,33 @@ pub enum ImportError {
     Forest(ForestError),
 }
 
+impl ImportError {
+    /// A key of the model's head that asks for what is not supported.
+    pub(super) fn unsupported(key: &'static str, found: &str, expected: &'static str) -> Self {
+        Self::Unsupported { tree: None, key, found: found.to_owned(), expected }
+    }
+
+    /// A key of the model's head that is missing or does not read.
+    pub(super) fn key(key: &'static str) -> Self {
+        Self::Key { tree: None, key }
+    }
+}
+
 impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whose = |tree: &Option<usize>| tree.map_or(String::new(), |t| format!("tree {t}: "));
         match self {
             Self::Text => write!(f, "expected text, found bytes that are not UTF-8"),
-            Self::Json(error) => write!(f, "not a model of this format: {error}"),
+            Self::Format(error) => write!(f, "not a model of this format: {error}"),
             Self::Key { tree, key } => {
                 write!(f, "{}`{key}` is missing or does not read", whose(tree))
             }
             Self::Unsupported { tree, key, found, expected } => {
                 write!(f, "{}`{key}`: expected {expected}, found {found:?}", whose(tree))
             }
-            Self::Columns { found } => write!(f, "{found} columns are more than a row may have"),
+            Self::Columns { expected, found } => {
+                write!(f, "the model takes {found} columns, the stage gives it {expected}")
+            }
             Self::Split { tree, node, fault } => write!(f, "tree {tree}, node {node}: {fault}"),
             Self::Forest(error) => error.fmt(f),
         }
@@ -103,7 +121,6 @@ impl fmt::Display for ImportError {
 impl std::error::Error for ImportError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Json(error) => Some(error),
             Self::Forest(error) => Some(error),
             _ => None,
         }
@@ -112,7 +129,7 @@ impl std::error::Error for ImportError {
 
 impl From<serde_json::Error> for ImportError {
     fn from(error: serde_json::Error) -> Self {
-        Self::Json(error)
+        Self::Format(error.to_string())
     }
 }
 

@@ -1,7 +1,10 @@
-//! LightGBM's text model: multiclass with softmax, numerical splits.
+//! LightGBM's text model.
 
-use super::{ImportError, Part, SplitFault, grow, shape};
-use crate::forest::{Forest, Kind, Tree};
+use super::plant::{FileTree, Part};
+use super::rule::{Missing, Question, Rule};
+use super::{Foreign, ImportError, Sum, zeros};
+use crate::forest::Link;
+use crate::formats::Head;
 use std::collections::HashMap;
 use std::str::FromStr;
 
@@ -56,77 +59,165 @@ impl<'a> Section<'a> {
 ///
 /// # Errors
 /// When the bytes are not such a model, or ask for what is not supported; see [`ImportError`].
-pub fn from_lightgbm(bytes: &[u8]) -> Result<Forest, ImportError> {
+pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
     let text = std::str::from_utf8(bytes).map_err(|_| ImportError::Text)?;
     let mut lines = text.lines().take_while(|line| line.trim() != "end of trees");
     let head = Section::read(&mut lines, None);
     head.expect("tree", "a LightGBM text model", |_| head.values.contains_key("tree"))?;
     head.expect("version", "v3 or v4", |v| ["v3", "v4"].contains(&v))?;
-    head.expect("objective", "multiclass", |o| o.starts_with("multiclass num_class"))?;
-    head.expect("average_output", "no averaging", |_| !head.values.contains_key("average_output"))?;
-    let classes: usize = head.one("num_class")?;
-    head.expect("num_tree_per_iteration", "a tree per class", |n| n.parse() == Ok(classes))?;
+    let objective = head.values.get("objective").copied().unwrap_or_default();
+    let per_round: usize = head.one("num_tree_per_iteration")?;
     let columns = head.one::<usize>("max_feature_idx")?.saturating_add(1);
-    let shape = shape(columns)?;
+    let names: Vec<String> = match head.values.get("feature_names") {
+        Some(names) => names.split(' ').map(str::to_owned).collect(),
+        None => Vec::new(),
+    };
+    if !names.is_empty() && names.len() != columns {
+        return Err(ImportError::key("feature_names"));
+    }
     let mut trees = Vec::new();
     loop {
         let section = Section::read(&mut lines, Some(trees.len()));
         if section.values.is_empty() {
             break;
         }
-        trees.push(read_tree(&section, trees.len(), columns)?);
+        trees.push(read_tree(&section, trees.len())?);
     }
-    // A lone last round that is cut short is found by the forest's own check.
-    let base = vec![0.0; classes.min(crate::forest::MAX_CLASSES)];
-    Ok(Forest::new(shape, classes, Kind::Boosted { base }, trees)?)
+    let averaged = head.values.contains_key("average_output");
+    finish(objective, per_round, averaged, trees, Names { columns, names })
 }
 
-fn read_tree(section: &Section<'_>, tree: usize, columns: usize) -> Result<Tree, ImportError> {
+/// The columns of a model.
+pub(super) struct Names {
+    pub(super) columns: usize,
+    pub(super) names: Vec<String>,
+}
+
+/// Puts the trees of a model together, as its objective says.
+pub(super) fn finish(
+    objective: &str,
+    per_round: usize,
+    averaged: bool,
+    mut trees: Vec<FileTree>,
+    Names { columns, names }: Names,
+) -> Result<Foreign, ImportError> {
+    let mut words = objective.split_ascii_whitespace();
+    let name = words.next().unwrap_or_default();
+    let mut values: HashMap<&str, f64> = HashMap::new();
+    for (key, value) in words.filter_map(|word| word.split_once(':')) {
+        values.insert(key, value.parse().map_err(|_| ImportError::key("objective"))?);
+    }
+    let classes = match name {
+        "multiclass" | "multiclassova" => values.get("num_class").map_or(0, |n| *n as usize),
+        "binary" | "cross_entropy" => 2,
+        _ => {
+            const KNOWN: &str = "binary, cross_entropy, multiclass or multiclassova";
+            return Err(ImportError::unsupported("objective", objective, KNOWN));
+        }
+    };
+    let base = zeros(classes)?;
+    let expected = if ["binary", "cross_entropy"].contains(&name) { 1 } else { classes };
+    if per_round != expected {
+        return Err(ImportError::key("num_tree_per_iteration"));
+    }
+    if !trees.len().is_multiple_of(per_round) {
+        let (trees, classes) = (trees.len(), per_round);
+        return Err(crate::forest::ForestError::Rounds { trees, classes }.into());
+    }
+    let sum = match name {
+        "multiclass" => Sum::Classes { base, link: Link::Softmax },
+        "multiclassova" => Sum::Classes { base, link: Link::Logistic },
+        _ => Sum::Binary(0.0),
+    };
+    // Raw scores are stretched before the logistic function, and averaged in a random forest.
+    let mut factor =
+        if name == "multiclass" { 1.0 } else { *values.get("sigmoid").unwrap_or(&1.0) };
+    if averaged {
+        factor /= (trees.len() / per_round).max(1) as f64;
+    }
+    if factor != 1.0 {
+        let all = trees.iter_mut().flat_map(|tree| &mut tree.values);
+        all.for_each(|value| *value = (f64::from(*value) * factor) as f32);
+    }
+    let trees = trees.into_iter().enumerate().map(|(t, tree)| (t % per_round, tree)).collect();
+    let head = Head { columns: Some(columns), names, classes, labels: Vec::new() };
+    Ok(Foreign { head, sum, trees })
+}
+
+fn read_tree(section: &Section<'_>, tree: usize) -> Result<FileTree, ImportError> {
     section.expect("Tree", "the next tree", |n| n.parse() == Ok(tree))?;
     section.expect("is_linear", "constant leaves", |linear| ["", "0"].contains(&linear))?;
+    let bad = |key| ImportError::Key { tree: Some(tree), key };
     let leaves: usize = section.one("num_leaves")?;
     let values: Vec<f64> = section.list("leaf_value", leaves)?;
-    let nodes =
-        leaves.checked_sub(1).ok_or(ImportError::Key { tree: section.tree, key: "num_leaves" })?;
+    let nodes = leaves.checked_sub(1).ok_or(bad("num_leaves"))?;
     let features: Vec<i64> = section.list("split_feature", nodes)?;
     let thresholds: Vec<f64> = section.list("threshold", nodes)?;
     let decisions: Vec<u32> = section.list("decision_type", nodes)?;
     let left: Vec<i64> = section.list("left_child", nodes)?;
     let right: Vec<i64> = section.list("right_child", nodes)?;
+    let categories = Categories::read(section)?;
     // Nodes are 0 to `nodes - 1`, leaf `l` stands behind them at `nodes + l`.
     let child = |node, child: i64| {
         let place = if child < 0 { nodes as i64 + !child } else { child };
         let inside = child < nodes as i64 && place < (nodes + leaves) as i64;
-        let fault = SplitFault::Child(child);
+        let fault = super::SplitFault::Child(child);
         inside.then_some(place as usize).ok_or(ImportError::Split { tree, node, fault })
     };
-    let part = |place: usize| {
-        if place >= nodes {
-            return Ok(Part::Leaf(place - nodes));
-        }
-        let fault = fault_of(decisions[place], thresholds[place], features[place], columns);
-        if let Some(fault) = fault {
-            return Err(ImportError::Split { tree, node: place, fault });
-        }
-        let (zero, one) = (child(place, left[place])?, child(place, right[place])?);
-        Ok(Part::Split { column: features[place] as usize, zero, one })
-    };
-    grow(tree, 0, nodes + leaves, 1, part, |leaf| values.get(leaf).map(|v| vec![*v as f32]))
+    let mut parts = Vec::with_capacity(nodes + leaves);
+    for node in 0..nodes {
+        let (decision, threshold) = (decisions[node], thresholds[node]);
+        let question = if decision & CATEGORICAL != 0 {
+            let set = categories.set(threshold).ok_or(bad("cat_threshold"))?;
+            // What is missing is in no set.
+            Question::new(Rule::OneOf(set), Missing::Is(false))
+        } else {
+            Question::new(Rule::AtMost(threshold), missing(decision >> 2 & 3, decision & 2 != 0))
+        };
+        let (yes, no) = (child(node, left[node])?, child(node, right[node])?);
+        parts.push(Part::Split { column: features[node], question, yes, no });
+    }
+    parts.extend((0..leaves).map(Part::Leaf));
+    Ok(FileTree { parts, values: values.iter().map(|value| *value as f32).collect() })
 }
 
-/// What keeps a split from being a bit test, if anything. The bits of a decision are: 1 categorical,
-/// 2 default left, 4 zero is missing, 8 not-a-number is missing. Bits are never missing, so the last
-/// and the default do not matter.
-fn fault_of(decision: u32, threshold: f64, column: i64, columns: usize) -> Option<SplitFault> {
-    if decision & 1 != 0 {
-        Some(SplitFault::Categorical)
-    } else if decision & 4 != 0 {
-        Some(SplitFault::ZeroIsMissing)
-    } else if !(0.0..1.0).contains(&threshold) {
-        Some(SplitFault::Threshold(threshold))
-    } else if usize::try_from(column).is_ok_and(|column| column < columns) {
-        None
-    } else {
-        Some(SplitFault::Column(column))
+/// Bit of a decision that says that it is by categories.
+const CATEGORICAL: u32 = 1;
+
+/// What is missing, of the two bits that say so: 0 nothing, 1 zeros too, 2 not-a-number.
+pub(super) fn missing(kind: u32, left: bool) -> Missing {
+    match kind {
+        1 => Missing::AndZero(left),
+        2 => Missing::Is(left),
+        _ => Missing::Zero,
+    }
+}
+
+/// The sets of categories of a tree, one behind the other.
+struct Categories {
+    ends: Vec<usize>,
+    words: Vec<u32>,
+}
+
+impl Categories {
+    fn read(section: &Section<'_>) -> Result<Self, ImportError> {
+        let count: usize =
+            if section.values.contains_key("num_cat") { section.one("num_cat")? } else { 0 };
+        if count == 0 {
+            return Ok(Self { ends: Vec::new(), words: Vec::new() });
+        }
+        let ends: Vec<usize> = section.list("cat_boundaries", count.saturating_add(1))?;
+        let words = section.list("cat_threshold", ends.last().copied().unwrap_or(0))?;
+        Ok(Self { ends, words })
+    }
+
+    /// The categories of the set that a categorical split names instead of a threshold: bit `c % 32` of
+    /// word `c / 32` says whether category `c` is in it.
+    fn set(&self, number: f64) -> Option<Vec<u32>> {
+        let at = (number >= 0.0 && number.fract() == 0.0).then_some(number as usize)?;
+        let (start, end) = (*self.ends.get(at)?, *self.ends.get(at + 1)?);
+        let words = self.words.get(start..end)?;
+        let has = |c: &u32| words[*c as usize / 32] >> (c % 32) & 1 == 1;
+        Some((0..u32::try_from(words.len() * 32).ok()?).filter(has).collect())
     }
 }

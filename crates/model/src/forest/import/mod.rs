@@ -1,83 +1,135 @@
-//! Forests that other libraries trained, on columns of 0 and 1.
+//! Forests that other libraries trained.
 //!
-//! Their column `i` is bit `31 - i % 32` of word `i / 32`, so the first column is the most
-//! significant bit of the row, as everywhere in this project. A split between 0 and 1 becomes a bit
-//! test. What has no meaning on bits, or is not supported, is refused with its tree and node: no
-//! file is half understood. Leaf values are kept as `f32`.
+//! Reading is two steps: a file becomes a [`Foreign`] model with places, rules and missing values as
+//! its library has them; binding its columns to a row makes a [`Forest`] of it, whose tests are of bits where
+//! the columns are header bits, and of numbers elsewhere. What is not supported is refused with its
+//! tree and node: no file is half understood. Leaf values are kept as `f32`.
 
+mod catboost;
 mod error;
 mod lightgbm;
+mod lightgbm_json;
+mod onnx;
+mod plant;
+mod rule;
 mod sklearn;
 #[cfg(test)]
 mod tests;
+mod ubjson;
 mod xgboost;
 
+pub use catboost::read as catboost;
 pub use error::{ImportError, SplitFault};
-pub use lightgbm::from_lightgbm;
-pub use sklearn::from_sklearn;
-pub use xgboost::from_xgboost;
+pub use lightgbm::read as lightgbm;
+pub use lightgbm_json::read as lightgbm_json;
+pub use onnx::{is_forest as onnx_is_forest, read as onnx};
+pub use sklearn::read as sklearn;
+pub use xgboost::{read as xgboost, read_ubjson as xgboost_ubjson};
 
-use super::{Node, Test, Tree};
-use serveflow_core::rows::{BitAt, RowShape};
+use super::{Forest, Kind, Link, MAX_CLASSES, Tree};
+use crate::binding::Binding;
+use crate::formats::Head;
+use plant::{Budget, FileTree, plant};
 
-/// Most columns that a file may claim: a row of 128 KiB.
-const MAX_COLUMNS: usize = 1 << 20;
-
-/// A place of a foreign tree, by the tree's own numbers.
-enum Part {
-    /// Zero in `column` leads to `zero`, one to `one`.
-    Split { column: usize, zero: usize, one: usize },
-    /// Ends in this leaf.
-    Leaf(usize),
+/// How the trees of a foreign model make up its probabilities.
+#[derive(Clone, Debug, PartialEq)]
+enum Sum {
+    /// Trees add to the raw scores of classes, which begin with `base`.
+    Classes { base: Vec<f32>, link: Link },
+    /// Trees add to one raw score, which begins with this; its logistic function is the probability of the
+    /// second of two classes.
+    Binary(f32),
+    /// Leaves hold a value per class, of which the mean is taken.
+    Mean,
 }
 
-/// The row that holds this many columns.
-fn shape(columns: usize) -> Result<RowShape, ImportError> {
-    if columns > MAX_COLUMNS {
-        return Err(ImportError::Columns { found: columns });
+/// A model as its file has it.
+#[derive(Debug)]
+pub struct Foreign {
+    head: Head,
+    sum: Sum,
+    /// The trees, each with the class that it adds to.
+    trees: Vec<(usize, FileTree)>,
+}
+
+impl Foreign {
+    /// What the file says of columns and classes.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
     }
-    Ok(RowShape { words: columns.div_ceil(32), numbers: 0 })
-}
 
-/// Puts a tree together from its root, nodes in breadth-first order. `limit` is the number of places
-/// that the file has, so that a tree which bites its tail is found out.
-fn grow(
-    tree: usize,
-    root: usize,
-    limit: usize,
-    width: usize,
-    part: impl Fn(usize) -> Result<Part, ImportError>,
-    leaf: impl Fn(usize) -> Option<Vec<f32>>,
-) -> Result<Tree, ImportError> {
-    let mut grown = Tree::default();
-    let fault = |node, fault| ImportError::Split { tree, node, fault };
-    // Places to visit, each with the node and the side that lead to it.
-    let mut queue = vec![(root, None)];
-    let mut next = 0;
-    while let Some(&(place, from)) = queue.get(next) {
-        next += 1;
-        if next > limit {
-            return Err(fault(place, SplitFault::Loop));
+    /// Its forest on rows in which its columns are bound so.
+    ///
+    /// # Errors
+    /// When there are more or fewer columns, or a tree cannot be bound; see [`ImportError`].
+    pub fn bind(&self, columns: &Binding) -> Result<Forest, ImportError> {
+        if let Some(found) = self.head.columns.filter(|&found| found != columns.len()) {
+            return Err(ImportError::Columns { expected: columns.len(), found });
         }
-        let child = match part(place)? {
-            Part::Split { column, zero, one } => {
-                let bit = BitAt { word: (column / 32) as u32, bit: (31 - column % 32) as u8 };
-                let node = grown.nodes.len();
-                grown.nodes.push(Node { test: Test::Bit(bit), left: 0, right: 0 });
-                queue.extend([(zero, Some((node, false))), (one, Some((node, true)))]);
-                node as i32
-            }
-            Part::Leaf(index) => {
-                let value = leaf(index).filter(|value| value.len() == width);
-                let value = value.ok_or_else(|| fault(place, SplitFault::Leaf))?;
-                grown.leaves.extend(value);
-                !((grown.leaves.len() / width - 1) as i32)
-            }
+        let classes = self.head.classes;
+        let width = if self.sum == Sum::Mean { classes.max(1) } else { 1 };
+        let mut budget = Budget::of(self.trees.iter().map(|(_, tree)| tree));
+        let plant = |(number, (class, tree)): (usize, &(usize, FileTree))| {
+            Ok((*class, plant(number, tree, width, columns, &mut budget)?))
         };
-        if let Some((parent, right)) = from {
-            let parent: &mut Node = &mut grown.nodes[parent];
-            *(if right { &mut parent.right } else { &mut parent.left }) = child;
+        let trees: Vec<(usize, Tree)> =
+            self.trees.iter().enumerate().map(plant).collect::<Result<_, ImportError>>()?;
+        let shape = columns.shape();
+        let (kind, trees) = match &self.sum {
+            Sum::Mean => (Kind::Averaged, trees.into_iter().map(|(_, tree)| tree).collect()),
+            Sum::Classes { base, link } => {
+                (Kind::Boosted { base: base.clone(), link: *link }, rounds(trees, classes)?)
+            }
+            Sum::Binary(base) => (Kind::softmax(vec![0.0, *base]), rounds(halves(trees), 2)?),
+        };
+        Ok(Forest::new(shape, classes, kind, trees)?)
+    }
+}
+
+/// The logistic function of a sum is the second share of a softmax over 0 and the sum. Every other
+/// tree is taken off the first instead of being added to the second: so no tree is made up.
+fn halves(trees: Vec<(usize, Tree)>) -> Vec<(usize, Tree)> {
+    let half = |(at, (_, mut tree)): (usize, (usize, Tree))| {
+        let class = at % 2;
+        if class == 0 {
+            tree.leaves.iter_mut().for_each(|value| *value = -*value);
+        }
+        (class, tree)
+    };
+    trees.into_iter().enumerate().map(half).collect()
+}
+
+/// Trees that may be made up for each that is there, so that a file does not grow without bound.
+const MADE_UP: usize = 8;
+
+/// Trees in rounds, one of each class in turn; a class that has fewer adds nothing.
+fn rounds(trees: Vec<(usize, Tree)>, classes: usize) -> Result<Vec<Tree>, ImportError> {
+    let count = trees.len();
+    let mut own: Vec<Vec<Tree>> = (0..classes.min(MAX_CLASSES)).map(|_| Vec::new()).collect();
+    for (class, tree) in trees {
+        if let Some(own) = own.get_mut(class) {
+            own.push(tree);
         }
     }
-    Ok(grown)
+    let most = own.iter().map(Vec::len).max().unwrap_or(0);
+    if most.saturating_mul(classes) > count.saturating_mul(MADE_UP).saturating_add(MAX_CLASSES) {
+        let found = format!("{most} of {count} trees for one of {classes} classes");
+        return Err(ImportError::unsupported("trees", &found, "about as many for each class"));
+    }
+    let nothing = || Tree { nodes: Vec::new(), leaves: vec![0.0] };
+    let mut turns: Vec<_> = own.into_iter().map(Vec::into_iter).collect();
+    let round = |_| {
+        let round = turns.iter_mut().map(|own| own.next().unwrap_or_else(nothing));
+        round.collect::<Vec<_>>()
+    };
+    Ok((0..most).flat_map(round).collect())
+}
+
+/// Base scores, checked to be few enough.
+fn zeros(classes: usize) -> Result<Vec<f32>, ImportError> {
+    if classes == 0 || classes > MAX_CLASSES {
+        return Err(crate::forest::ForestError::Classes { found: classes }.into());
+    }
+    Ok(vec![0.0; classes])
 }

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! {"feature": [3, -2, -2], "threshold": [0.5, -2, -2], "left": [1, -1, -1], "right": [2, -1, -1],
-//!  "value": [[0.5, 0.5], [1.0, 0.0], [0.2, 0.8]], "columns": 1024}
+//!  "value": [[0.5, 0.5], [1.0, 0.0], [0.2, 0.8]], "columns": 1024, "classes": ["dns", "tls"]}
 //! ```
 //!
 //! These are the arrays of `tree_` (`children_left` is called `left`), with class shares as values.
-//! Without `columns`, rows end with the word of the last column that is asked.
+//! `columns`, `names` and `classes` may be left out.
 
-use super::{ImportError, Part, SplitFault, grow, shape};
-use crate::forest::{Forest, Kind};
+use super::plant::{FileTree, Part};
+use super::rule::{Missing, Question, Rule};
+use super::{Foreign, ImportError, Sum};
+use crate::formats::Head;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -19,46 +21,53 @@ struct File {
     left: Vec<i64>,
     right: Vec<i64>,
     value: Vec<Vec<f64>>,
+    #[serde(default)]
+    missing_go_to_left: Vec<u8>,
     columns: Option<usize>,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    classes: Vec<String>,
 }
 
 /// Reads a decision tree; a row goes left when its value is at most the threshold.
 ///
 /// # Errors
 /// When the bytes are not such a tree, or ask for what is not supported; see [`ImportError`].
-pub fn from_sklearn(bytes: &[u8]) -> Result<Forest, ImportError> {
-    let File { feature, threshold, left, right, value, columns } = serde_json::from_slice(bytes)?;
-    let len = feature.len();
+pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
+    let file: File = serde_json::from_slice(bytes)?;
+    let len = file.feature.len();
+    let missing = file.missing_go_to_left.len();
     let arrays = [
-        ("threshold", threshold.len()),
-        ("left", left.len()),
-        ("right", right.len()),
-        ("value", value.len()),
+        ("threshold", file.threshold.len()),
+        ("left", file.left.len()),
+        ("right", file.right.len()),
+        ("value", file.value.len()),
+        ("missing_go_to_left", if missing == 0 { len } else { missing }),
     ];
     if let Some((key, _)) = arrays.iter().find(|(_, found)| *found != len || len == 0) {
-        return Err(ImportError::Key { tree: None, key });
+        return Err(ImportError::key(key));
     }
-    let asked = feature.iter().filter_map(|column| usize::try_from(*column).ok()).max();
-    let columns = columns.unwrap_or_else(|| asked.map_or(1, |last| last.saturating_add(1)));
-    let classes = value[0].len();
     let part = |place: usize| {
-        if left[place] < 0 && right[place] < 0 {
-            return Ok(Part::Leaf(place));
+        if file.left[place] < 0 && file.right[place] < 0 {
+            return Part::Leaf(place);
         }
-        let refused = |fault| ImportError::Split { tree: 0, node: place, fault };
-        let child = |child: i64| {
-            let place = usize::try_from(child).ok().filter(|child| *child < len);
-            place.ok_or(refused(SplitFault::Child(child)))
-        };
-        if !(0.0..1.0).contains(&threshold[place]) {
-            return Err(refused(SplitFault::Threshold(threshold[place])));
+        let child = |child: i64| usize::try_from(child).unwrap_or(usize::MAX);
+        // Where none is said, what is missing was never seen, and goes right.
+        let left = file.missing_go_to_left.get(place).is_some_and(|left| *left != 0);
+        Part::Split {
+            column: file.feature[place],
+            question: Question::new(Rule::AtMost(file.threshold[place]), Missing::Is(left)),
+            yes: child(file.left[place]),
+            no: child(file.right[place]),
         }
-        let column = usize::try_from(feature[place]).ok().filter(|column| *column < columns);
-        let column = column.ok_or(refused(SplitFault::Column(feature[place])))?;
-        Ok(Part::Split { column, zero: child(left[place])?, one: child(right[place])? })
     };
-    let values = |leaf: usize| Some(value[leaf].iter().map(|v| *v as f32).collect());
-    let shape = shape(columns)?;
-    let tree = grow(0, 0, len, classes.max(1), part, values)?;
-    Ok(Forest::new(shape, classes, Kind::Averaged, vec![tree])?)
+    let classes = file.value[0].len();
+    if file.value.iter().any(|values| values.len() != classes) {
+        return Err(ImportError::key("value"));
+    }
+    let values = file.value.iter().flatten().map(|value| *value as f32).collect();
+    let tree = FileTree { parts: (0..len).map(part).collect(), values };
+    let head = Head { columns: file.columns, names: file.names, classes, labels: file.classes };
+    Ok(Foreign { head, sum: Sum::Mean, trees: vec![(0, tree)] })
 }

@@ -11,7 +11,7 @@ Tree=1\nnum_leaves=1\nnum_cat=0\nleaf_value=0.25\n\n\nend of trees\n\nfeature_im
 
 const XGBOOST: &str = r#"{"learner":{"gradient_booster":{"name":"gbtree","model":{"tree_info":[0,1],"trees":[
 {"left_children":[1,-1,3,-1,-1],"right_children":[2,-1,4,-1,-1],"split_conditions":[1.0,4.0,0.5,1.0,2.0],
-"split_indices":[40,0,1,0,0],"split_type":[0,0,0,0,0]},
+"split_indices":[40,0,1,0,0],"split_type":[0,0,0,0,0],"default_left":[0,0,0,0,0]},
 {"left_children":[-1],"right_children":[-1],"split_conditions":[0.25],"split_indices":[0],"split_type":[0]}]}},
 "learner_model_param":{"base_score":"[5E-1,0]","num_class":"2","num_feature":"41"},"objective":{"name":"multi:softprob"}}}"#;
 
@@ -30,6 +30,14 @@ fn scores(forest: &Forest, rows: &[&[usize]]) -> Vec<f32> {
     (0..rows.len()).map(|row| scores.row(row)[0]).collect()
 }
 
+type Read = fn(&[u8]) -> Result<Foreign, ImportError>;
+
+/// A model on so many columns of bits.
+fn bound(read: Read, text: &str, columns: usize) -> Result<Forest, String> {
+    let forest = read(text.as_bytes()).and_then(|m| m.bind(&Binding::bits(columns).unwrap()));
+    forest.map_err(|error| error.to_string())
+}
+
 /// The share of the first of two classes by their raw scores.
 fn softmax(first: f64, second: f64) -> f32 {
     (1.0 / (1.0 + (second - first).exp())) as f32
@@ -42,56 +50,117 @@ fn close(found: &[f32], expected: &[f32]) {
 
 #[test]
 fn lightgbm_trees_are_read() {
-    let forest = from_lightgbm(LIGHTGBM.as_bytes()).unwrap();
-    assert_eq!(forest.shape(), RowShape { words: 2, numbers: 0 });
+    let forest = bound(lightgbm, LIGHTGBM, 41).unwrap();
+    assert_eq!((forest.shape().words, forest.shape().numbers), (2, 0));
     let found = scores(&forest, &[&[], &[1], &[40], &[1, 40, 7]]);
     close(&found, &[1.0, 2.0, 4.0, 4.0].map(|first| softmax(first, 0.25)));
 }
 
 #[test]
 fn xgboost_trees_are_read() {
-    let forest = from_xgboost(XGBOOST.as_bytes()).unwrap();
+    let forest = bound(xgboost, XGBOOST, 41).unwrap();
     let found = scores(&forest, &[&[], &[1], &[40], &[1, 40]]);
     close(&found, &[4.0, 4.0, 1.0, 2.0].map(|first| softmax(first + 0.5, 0.25)));
 }
 
 #[test]
 fn sklearn_trees_are_read() {
-    let forest = from_sklearn(SKLEARN.as_bytes()).unwrap();
-    assert_eq!(forest.shape(), RowShape { words: 2, numbers: 0 });
+    let forest = bound(sklearn, SKLEARN, 34).unwrap();
     assert_eq!(scores(&forest, &[&[], &[33]]), [1.0, 0.25]);
     let wide = SKLEARN.replace("{\"feature", "{\"columns\":96,\"feature");
-    assert_eq!(from_sklearn(wide.as_bytes()).unwrap().shape().words, 3);
+    assert_eq!(bound(sklearn, &wide, 96).unwrap().shape().words, 3);
+    let error = bound(sklearn, &wide, 95).unwrap_err();
+    assert_eq!(error, "the model takes 96 columns, the stage gives it 95");
+}
+
+/// A binary model is split over two classes; its trees and its base are all there.
+#[test]
+fn binary_trees_are_halved_without_loss() {
+    let leaf = |value: f64| format!(r#"{{"leaf_value":{value}}}"#);
+    let tree = |column, low, high| {
+        format!(
+            r#"{{"tree_structure":{{"split_feature":{column},"threshold":0.5,"decision_type":"<=",
+            "default_left":true,"missing_type":"None","left_child":{},"right_child":{}}}}}"#,
+            leaf(low),
+            leaf(high)
+        )
+    };
+    let text = format!(
+        r#"{{"objective":"binary sigmoid:2","num_tree_per_iteration":1,"max_feature_idx":2,
+        "tree_info":[{},{},{}]}}"#,
+        tree(0, 0.5, -0.25),
+        tree(1, 0.125, 1.0),
+        tree(2, -2.0, 0.75)
+    );
+    let forest = bound(lightgbm_json, &text, 3).unwrap();
+    assert_eq!((forest.classes(), forest.trees().len()), (2, 4));
+    let found = scores(&forest, &[&[], &[0, 1], &[0, 1, 2]]);
+    close(&found, &[-1.375, -1.25, 1.5].map(|sum| softmax(0.0, 2.0 * sum)));
+}
+
+#[test]
+fn a_split_that_a_column_cannot_tell_is_left_out() {
+    // Of bits, all are at most 1.5: the tree has one split less.
+    let forest = bound(lightgbm, &LIGHTGBM.replacen("0.5 1e-35", "0.5 1.5", 1), 41).unwrap();
+    assert_eq!(forest.trees()[0].nodes.len(), 1);
+    let found = scores(&forest, &[&[], &[1], &[40]]);
+    close(&found, &[1.0, 1.0, 4.0].map(|first| softmax(first, 0.25)));
 }
 
 #[test]
 fn what_is_not_supported_is_named() {
     let lightgbm = |from: &str, to: &str| {
         assert!(LIGHTGBM.contains(from), "{from}");
-        from_lightgbm(LIGHTGBM.replacen(from, to, 1).as_bytes()).unwrap_err().to_string()
+        bound(lightgbm, &LIGHTGBM.replacen(from, to, 1), 41).unwrap_err()
     };
     let at = |fault: &str| format!("tree 0, node 1: {fault}");
-    assert_eq!(lightgbm("=2 8", "=2 1"), at("categorical splits are not supported"));
-    assert_eq!(lightgbm("=2 8", "=2 6"), at("zeros that stand for missing are not supported"));
-    assert_eq!(lightgbm("0.5 1e-35", "0.5 1.5"), at("threshold 1.5 does not tell 0 from 1"));
+    assert!(lightgbm("=2 8", "=2 1").contains("cat_threshold"));
+    assert_eq!(lightgbm("0.5 1e-35", "0.5 nan"), at("expected a threshold, found NaN"));
     assert_eq!(lightgbm("40 1", "40 41"), at("column 41 is not one of the model's"));
     assert_eq!(lightgbm("=1 -1", "=1 -4"), at("child -4 is no place of the tree"));
     assert!(lightgbm("=1 -1", "=1 0").contains("leads back"));
-    assert!(lightgbm("multiclass num", "binary num").contains("binary"));
+    assert!(lightgbm("multiclass num", "lambdarank num").contains("lambdarank"));
     assert!(lightgbm("is_linear=0", "is_linear=1").starts_with("tree 0: `is_linear`"));
     assert!(lightgbm("_value=1 2 4", "_value=1 2").starts_with("tree 0: `leaf_value`"));
     assert!(lightgbm("Tree=1", "Tree=2").starts_with("tree 1: `Tree`"));
-    assert!(lightgbm("idx=40", "idx=99999999").contains("more than a row"));
-    assert!(from_lightgbm(&[0xff]).is_err() && from_lightgbm(b"").is_err());
+    assert!(lightgbm("idx=40", "idx=99999999").contains("takes 100000000 columns"));
+    assert!(super::lightgbm(&[0xff]).is_err() && super::lightgbm(b"").is_err());
     let xgboost = |from: &str, to: &str| {
         assert!(XGBOOST.contains(from), "{from}");
-        from_xgboost(XGBOOST.replacen(from, to, 1).as_bytes()).unwrap_err().to_string()
+        bound(xgboost, &XGBOOST.replacen(from, to, 1), 41).unwrap_err()
     };
-    assert!(xgboost("[0,0,0", "[0,0,1").contains("tree 0, node 2: categorical"));
-    assert!(xgboost("[1.0,4.0", "[1.5,4.0").contains("tree 0, node 0: threshold 1.5"));
-    assert!(xgboost("[0,1]", "[1,0]").contains("tree_info"));
-    assert!(xgboost("gbtree", "dart").contains("dart"));
+    assert!(
+        xgboost("\"split_type\":[0,0,0", "\"split_type\":[0,0,1")
+            .contains("tree 0, node 2: categorical")
+    );
+    assert!(xgboost("[0,1]", "[1,2]").contains("tree_info"));
+    assert!(xgboost("gbtree", "gblinear").contains("gblinear"));
     assert!(xgboost("\"2\"", "\"3\"").contains("base_score"));
     let sklearn = SKLEARN.replace("[1.0,0.0]", "[1.0]");
-    assert!(from_sklearn(sklearn.as_bytes()).unwrap_err().to_string().contains("node 1"));
+    assert!(bound(super::sklearn, &sklearn, 34).unwrap_err().contains("value"));
+}
+
+/// Each split on ternary columns may double what is below it; a file that would grow without bound is
+/// refused before it does.
+#[test]
+fn a_forest_that_would_grow_without_bound_is_refused() {
+    let depth = 60;
+    let mut tree = FileTree { parts: Vec::new(), values: vec![0.0, 1.0] };
+    for at in 0..depth {
+        // Zero alone leads on to a leaf: two tests, and the rest below both.
+        let question = rule::Question::new(rule::Rule::Equal(0.0), rule::Missing::Is(false));
+        let (yes, no) = (depth + 1 + at, at + 1);
+        tree.parts.push(plant::Part::Split { column: 0, question, yes, no });
+    }
+    tree.parts.extend((0..=depth).map(|at| plant::Part::Leaf(at % 2)));
+    let head = Head { columns: Some(1), classes: 2, ..Head::default() };
+    let sum = Sum::Binary(0.0);
+    let foreign = Foreign { head, sum, trees: vec![(0, tree)] };
+    let presence = serveflow_core::rows::BitAt { word: 1, bit: 0 };
+    let value = serveflow_core::rows::BitAt { word: 0, bit: 0 };
+    let place = serveflow_core::rows::Place::Bit { value, presence };
+    let column = serveflow_core::rows::Column { name: "f".to_owned(), place };
+    let shape = serveflow_core::rows::RowShape { words: 2, numbers: 0 };
+    let error = foreign.bind(&Binding::all(&[column], shape)).unwrap_err().to_string();
+    assert!(error.contains("too many tests"), "{error}");
 }

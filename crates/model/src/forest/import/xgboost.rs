@@ -1,8 +1,15 @@
-//! XGBoost's JSON model: `gbtree` with `multi:softprob`, numerical splits.
+//! XGBoost's JSON model, and the same in UBJSON: `gbtree` and `dart`.
+//!
+//! Of a model that was stopped early, the trees up to its best iteration count, as `XGBClassifier`
+//! has it.
 
-use super::{ImportError, Part, SplitFault, grow, shape};
-use crate::forest::{Forest, Kind, Tree};
+use super::plant::{FileTree, Part};
+use super::rule::{Missing, Question, Rule};
+use super::{Foreign, ImportError, SplitFault, Sum, ubjson};
+use crate::forest::{ForestError, Link, MAX_CLASSES};
+use crate::formats::Head;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
 struct File {
@@ -11,6 +18,10 @@ struct File {
 
 #[derive(Deserialize)]
 struct Learner {
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+    #[serde(default)]
+    feature_names: Vec<String>,
     gradient_booster: Booster,
     learner_model_param: Param,
     objective: Named,
@@ -26,26 +37,36 @@ struct Param {
     base_score: String,
     num_class: String,
     num_feature: String,
+    #[serde(default)]
+    num_target: Option<String>,
 }
 
+/// `gbtree` has a model; `dart` has a `gbtree` and a weight for each tree.
 #[derive(Deserialize)]
 struct Booster {
     name: String,
-    model: Model,
+    model: Option<Model>,
+    gbtree: Option<Box<Booster>>,
+    #[serde(default)]
+    weight_drop: Vec<f64>,
 }
 
 #[derive(Deserialize)]
 struct Model {
-    trees: Vec<FileTree>,
+    trees: Vec<FileTrees>,
     tree_info: Vec<usize>,
+    #[serde(default)]
+    iteration_indptr: Vec<usize>,
 }
 
 #[derive(Deserialize)]
-struct FileTree {
+struct FileTrees {
     left_children: Vec<i64>,
     right_children: Vec<i64>,
     split_conditions: Vec<f64>,
     split_indices: Vec<i64>,
+    #[serde(default)]
+    default_left: Vec<u8>,
     #[serde(default)]
     split_type: Vec<u8>,
 }
@@ -54,81 +75,139 @@ struct FileTree {
 ///
 /// # Errors
 /// When the bytes are not such a model, or ask for what is not supported; see [`ImportError`].
-pub fn from_xgboost(bytes: &[u8]) -> Result<Forest, ImportError> {
-    let Learner { gradient_booster, learner_model_param: param, objective } =
-        serde_json::from_slice::<File>(bytes)?.learner;
-    let unsupported = |key, found: &str, expected| {
-        let found = found.to_owned();
-        Err(ImportError::Unsupported { tree: None, key, found, expected })
-    };
-    if gradient_booster.name != "gbtree" {
-        return unsupported("gradient_booster", &gradient_booster.name, "gbtree");
-    }
-    if !["multi:softprob", "multi:softmax"].contains(&objective.name.as_str()) {
-        return unsupported("objective", &objective.name, "multi:softprob");
-    }
-    let bad = |key| ImportError::Key { tree: None, key };
-    let classes: usize = param.num_class.parse().map_err(|_| bad("num_class"))?;
-    let columns: usize = param.num_feature.parse().map_err(|_| bad("num_feature"))?;
-    let base = read_base(&param.base_score, classes).ok_or(bad("base_score"))?;
-    let Model { trees, tree_info } = gradient_booster.model;
-    let in_turn =
-        tree_info.iter().enumerate().all(|(t, class)| Some(*class) == t.checked_rem(classes));
-    if !in_turn || tree_info.len() != trees.len() {
-        return unsupported("tree_info", "another order", "a tree per class in turn");
-    }
-    let shape = shape(columns)?;
-    let trees = trees.iter().enumerate().map(|(t, tree)| read_tree(t, tree, columns));
-    let trees = trees.collect::<Result<_, _>>()?;
-    Ok(Forest::new(shape, classes, Kind::Boosted { base }, trees)?)
+pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
+    foreign(serde_json::from_slice(bytes)?)
 }
 
-/// Base scores: one for all classes, or a list in brackets.
-fn read_base(text: &str, classes: usize) -> Option<Vec<f32>> {
+/// Reads an XGBoost UBJSON model.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_ubjson(bytes: &[u8]) -> Result<Foreign, ImportError> {
+    let value = ubjson::value(bytes).map_err(ImportError::Format)?;
+    foreign(serde_json::from_value(value)?)
+}
+
+fn foreign(file: File) -> Result<Foreign, ImportError> {
+    let Learner { gradient_booster, learner_model_param: param, objective, .. } = &file.learner;
+    let (booster, weights) = match (gradient_booster.name.as_str(), &gradient_booster.gbtree) {
+        ("gbtree", _) => (gradient_booster, &[][..]),
+        ("dart", Some(inner)) => (&**inner, &gradient_booster.weight_drop[..]),
+        (name, _) => {
+            return Err(ImportError::unsupported("gradient_booster", name, "gbtree or dart"));
+        }
+    };
+    let model = booster.model.as_ref().ok_or(ImportError::key("gradient_booster.model"))?;
+    let number = |text: &str, key| text.parse::<usize>().map_err(|_| ImportError::key(key));
+    let named = number(&param.num_class, "num_class")?;
+    let columns = number(&param.num_feature, "num_feature")?;
+    if param.num_target.as_deref().is_some_and(|targets| !["0", "1"].contains(&targets)) {
+        return Err(ImportError::key("num_target"));
+    }
+    let (classes, outputs) = match objective.name.as_str() {
+        "multi:softprob" | "multi:softmax" => (named, named),
+        "binary:logistic" | "reg:logistic" => (2, 1),
+        other => {
+            const KNOWN: &str = "binary:logistic or multi:softprob";
+            return Err(ImportError::unsupported("objective", other, KNOWN));
+        }
+    };
+    if classes == 0 || classes > MAX_CLASSES {
+        return Err(ForestError::Classes { found: classes }.into());
+    }
+    let base = read_base(&param.base_score, outputs).ok_or(ImportError::key("base_score"))?;
+    let sum = match base[..] {
+        [share] if outputs == 1 => Sum::Binary(-(1.0 / share - 1.0).ln() as f32),
+        _ => {
+            let base = base.iter().map(|b| *b as f32).collect();
+            Sum::Classes { base, link: Link::Softmax }
+        }
+    };
+    let trees = read_trees(&file.learner, model, weights, outputs)?;
+    let names = file.learner.feature_names;
+    if !names.is_empty() && names.len() != columns {
+        return Err(ImportError::key("feature_names"));
+    }
+    let head = Head { columns: Some(columns), names, classes, labels: Vec::new() };
+    Ok(Foreign { head, sum, trees })
+}
+
+/// Base scores: one for all outputs, or a list in brackets.
+fn read_base(text: &str, outputs: usize) -> Option<Vec<f64>> {
     let inside = text.trim().trim_start_matches('[').trim_end_matches(']');
-    let base: Vec<f32> =
+    let base: Vec<f64> =
         inside.split(',').map(|b| b.trim().parse()).collect::<Result<_, _>>().ok()?;
     match base[..] {
-        [one] if classes <= crate::forest::MAX_CLASSES => Some(vec![one; classes]),
-        _ => (base.len() == classes).then_some(base),
+        [one] => Some(vec![one; outputs]),
+        _ => (base.len() == outputs).then_some(base),
     }
+}
+
+fn read_trees(
+    learner: &Learner,
+    model: &Model,
+    weights: &[f64],
+    outputs: usize,
+) -> Result<Vec<(usize, FileTree)>, ImportError> {
+    let Model { trees, tree_info, iteration_indptr } = model;
+    let wrong = tree_info.iter().any(|class| *class >= outputs);
+    if wrong || tree_info.len() != trees.len() {
+        return Err(ImportError::key("tree_info"));
+    }
+    if !weights.is_empty() && weights.len() != trees.len() {
+        return Err(ImportError::key("weight_drop"));
+    }
+    let best = learner.attributes.get("best_iteration");
+    let best = best.map(|text| text.parse::<usize>()).transpose();
+    let best = best.map_err(|_| ImportError::key("best_iteration"))?;
+    // Without the list of iterations, each has a tree per output.
+    let end = |best: usize| {
+        let listed = iteration_indptr.get(best.saturating_add(1)).copied();
+        listed.unwrap_or(best.saturating_add(1).saturating_mul(outputs)).min(trees.len())
+    };
+    let kept = best.map_or(trees.len(), end);
+    let read = |(t, tree)| {
+        let weight = weights.get(t).copied().unwrap_or(1.0);
+        Ok((tree_info[t], read_tree(t, tree, weight)?))
+    };
+    trees[..kept].iter().enumerate().map(read).collect()
 }
 
 /// Leaves are places without children, whose split condition is their value. A row goes left when
 /// its value is less than the condition.
-fn read_tree(tree: usize, file: &FileTree, columns: usize) -> Result<Tree, ImportError> {
-    let FileTree { left_children, right_children, split_conditions, split_indices, split_type } =
-        file;
-    let len = left_children.len();
+fn read_tree(tree: usize, file: &FileTrees, weight: f64) -> Result<FileTree, ImportError> {
+    let len = file.left_children.len();
+    let or_len = |found: usize| if found == 0 { len } else { found };
     let arrays = [
-        ("right_children", right_children.len()),
-        ("split_conditions", split_conditions.len()),
-        ("split_indices", split_indices.len()),
+        ("right_children", file.right_children.len()),
+        ("split_conditions", file.split_conditions.len()),
+        ("split_indices", file.split_indices.len()),
+        ("default_left", or_len(file.default_left.len())),
+        ("split_type", or_len(file.split_type.len())),
     ];
     if let Some((key, _)) = arrays.iter().find(|(_, found)| *found != len || len == 0) {
         return Err(ImportError::Key { tree: Some(tree), key });
     }
-    let part = |place: usize| {
-        if left_children[place] < 0 {
-            return Ok(Part::Leaf(place));
+    let mut read = FileTree::default();
+    for place in 0..len {
+        let condition = file.split_conditions[place] as f32;
+        if file.left_children[place] < 0 {
+            read.parts.push(Part::Leaf(read.values.len()));
+            read.values.push((f64::from(condition) * weight) as f32);
+            continue;
         }
-        let refused = |fault| ImportError::Split { tree, node: place, fault };
-        let child = |child: i64| {
-            let place = usize::try_from(child).ok().filter(|child| *child < len);
-            place.ok_or(refused(SplitFault::Child(child)))
-        };
-        let condition = split_conditions[place];
-        if split_type.get(place).is_some_and(|kind| *kind != 0) {
-            return Err(refused(SplitFault::Categorical));
+        if file.split_type.get(place).is_some_and(|kind| *kind != 0) {
+            let fault = SplitFault::Categorical;
+            return Err(ImportError::Split { tree, node: place, fault });
         }
-        if !(condition > 0.0 && condition <= 1.0) {
-            return Err(refused(SplitFault::Threshold(condition)));
-        }
-        let column = usize::try_from(split_indices[place]).ok().filter(|column| *column < columns);
-        let column = column.ok_or(refused(SplitFault::Column(split_indices[place])))?;
-        let (zero, one) = (child(left_children[place])?, child(right_children[place])?);
-        Ok(Part::Split { column, zero, one })
-    };
-    let value = |leaf: usize| Some(vec![split_conditions[leaf] as f32]);
-    grow(tree, 0, len, 1, part, value)
+        let child = |child: i64| usize::try_from(child).unwrap_or(usize::MAX);
+        let left = file.default_left.get(place).is_some_and(|left| *left != 0);
+        read.parts.push(Part::Split {
+            column: file.split_indices[place],
+            question: Question::new(Rule::Less(f64::from(condition)), Missing::Is(left)),
+            yes: child(file.left_children[place]),
+            no: child(file.right_children[place]),
+        });
+    }
+    Ok(read)
 }

@@ -34,6 +34,7 @@ const KNOWN: &[(&str, &str, &str, usize)] = &[
     ("lgb_large_1024", "lgb_large_1024.txt", "lightgbm", 1024),
     ("xgb_small_1024", "xgb_small_1024.json", "xgboost", 1024),
     ("xgb_small_10240", "xgb_small_10240.json", "xgboost", 10_240),
+    ("rf_10240", "rf_10240.onnx", "onnx", 10_240),
 ];
 
 /// What was measured of a model.

@@ -85,7 +85,7 @@ pub fn train_boosted(
     }
     let rounds = trees.len() / set.classes();
     let trees: Vec<Tree> = trees.iter().map(|tree| tree.bind(set.matrix().tests())).collect();
-    let kind = Kind::Boosted { base };
+    let kind = Kind::softmax(base);
     let forest = Forest::new(set.matrix().shape(), set.classes(), kind, trees);
     let forest = forest.expect("grown trees keep what a forest promises");
     Ok(Boosted { forest, rounds, validation_losses: watch.map_or(Vec::new(), |w| w.losses) })
