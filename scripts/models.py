@@ -265,7 +265,7 @@ def seeds(folder):
         for name, form, path, _ in makers("numbers", x, y, folder):
             if len(path.read_bytes()) < 24_000:
                 seed = bytes([FUZZED.index(form)]) + path.read_bytes()
-                (corpus / name.replace(" ", "-")).write_bytes(seed)
+                (corpus / name.replace(" ", "-").replace(".", "-")).write_bytes(seed)
 
 
 def main():

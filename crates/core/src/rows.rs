@@ -175,6 +175,18 @@ impl Scores {
         self.data.resize(rows * classes, 0.0);
     }
 
+    /// Adds the rows of other scores of as many classes.
+    ///
+    /// # Panics
+    /// When both have rows and their classes differ.
+    pub fn append(&mut self, other: &Self) {
+        if self.data.is_empty() {
+            self.classes = other.classes;
+        }
+        assert!(other.data.is_empty() || self.classes == other.classes, "scores of one width");
+        self.data.extend_from_slice(&other.data);
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -101,6 +101,29 @@ pub const FORMATS: &[FormatEntry] = &[
     },
 ];
 
+/// Bytes from the start of a file that say what it is.
+const TELLING: usize = 1 << 16;
+
+/// The name of the format that bytes are most likely of; `extension` is that of the file's name.
+#[must_use]
+pub fn guess(bytes: &[u8], extension: &str) -> Option<&'static str> {
+    let start = &bytes[..bytes.len().min(TELLING)];
+    let has = |word: &str| start.windows(word.len()).any(|part| part == word.as_bytes());
+    Some(match (start, extension) {
+        ([b't', b'r', b'e', b'e', b'\n' | b'\r', ..], _) => "lightgbm",
+        // A length stands behind the brace of UBJSON, a quote or white space behind that of JSON.
+        ([b'{', b'L' | b'l' | b'i' | b'U' | b'I' | b'#' | b'$', ..], _) => "xgboost-ubj",
+        ([b'{', ..], _) if has("\"serveflow-forest\"") => FOREST,
+        ([b'{', ..], _) if has("\"learner\"") => "xgboost",
+        ([b'{', ..], _) if has("\"num_tree_per_iteration\"") => "lightgbm-json",
+        ([b'{', ..], _) if has("\"features_info\"") || has("\"oblivious_trees\"") => "catboost",
+        ([b'{', ..], _) if has("\"feature\"") && has("\"threshold\"") => "sklearn-tree",
+        (_, "onnx") => "onnx",
+        (_, "toml") => "remote",
+        _ => return None,
+    })
+}
+
 fn head<E: Display>(model: Result<Foreign, E>) -> Result<Head, String> {
     model.map(|model| model.head().clone()).map_err(|error| error.to_string())
 }

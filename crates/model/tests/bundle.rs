@@ -94,7 +94,7 @@ const MISFITS: [(&str, &str, &[&str]); 32] = [
     ("\"udp\"", "\"ipx\"", &["stage `fast`", "headers", "ipx", "icmp"]),
     ("lane = \"inline\"", "lane = \"fast\"", &["stage `fast`", "lane", "`fast`", "inline, thread"]),
     ("measure = \"margin\"", "measure = \"luck\"", &["stage `fast`", "measure", "luck", "entropy"]),
-    ("format = \"forest\"", "format = \"onnx\"", &["stage `fast`", "format", "onnx", "forest"]),
+    ("format = \"forest\"", "format = \"pickle\"", &["stage `fast`", "format", "pickle", "forest"]),
     ("threshold = 0.25\n", "", &["stage `fast`", "gate", "threshold"]),
     (
         "threshold = 0.25\n",

@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod planner;
 pub mod promise;
 pub mod random;
+pub mod recalibrate;
 pub mod record;
 pub mod reliability;
 

@@ -45,6 +45,41 @@ const PART: &str = ".part";
 pub const LANE_NAMES: [&str; 2] = ["inline", "thread"];
 const MILLISECOND: u64 = 1_000_000;
 
+/// Files of a bundle, by their names in it.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+fn not_listed(dir: &Path, name: &str) -> BundleError {
+    BundleError::NotListed { bundle: dir.to_owned(), file: name.to_owned() }
+}
+
+/// The plan of a bundle and the files that it names, read without holding them to their hashes: for whoever
+/// is about to write them anew.
+///
+/// # Errors
+/// When a file is missing, or the plan does not read.
+pub fn read_unsigned(dir: &Path) -> Result<(Plan, Files), BundleError> {
+    let path = dir.join(PLAN);
+    let plan = read_plan(&path, &read_file(&path, "every bundle")?)?;
+    let mut files = Files::new();
+    for name in names(&plan) {
+        if !sums::is_inside(name) {
+            let message = format!("expected files inside of the bundle, found `{name}`");
+            return Err(BundleError::Plan { path, message });
+        }
+        files.insert(name.clone(), read_file(&dir.join(name), PLAN)?);
+    }
+    Ok((plan, files))
+}
+
+/// The files that a plan names.
+pub fn names(plan: &Plan) -> impl Iterator<Item = &String> {
+    let models = plan.stages.iter().flat_map(|stage| {
+        let heads = stage.gate.iter().flat_map(|gate| &gate.heads).map(|head| &head.model);
+        heads.chain([&stage.model])
+    });
+    models.flat_map(|model| model.columns.iter().chain([&model.file]))
+}
+
 /// A checked bundle, ready to serve.
 #[derive(Debug)]
 pub struct Bundle {
@@ -65,13 +100,23 @@ impl Bundle {
     /// See [`BundleError`]: each names the file and what was expected of it.
     pub fn load(dir: &Path) -> Result<Self, BundleError> {
         let (files, id) = sums::read(dir)?;
-        let listed = |name: &str| {
-            let missing =
-                || BundleError::NotListed { bundle: dir.to_owned(), file: name.to_owned() };
-            files.get(name).ok_or_else(missing)
-        };
+        let listed = files.get(PLAN).ok_or_else(|| not_listed(dir, PLAN))?;
+        let plan = read_plan(&dir.join(PLAN), listed)?;
+        Self::assemble(dir, plan, &files, id)
+    }
+
+    /// Checks and binds a plan with its files, by name; `dir` is where they are said to stand.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn assemble(
+        dir: &Path,
+        plan: Plan,
+        files: &Files,
+        id: String,
+    ) -> Result<Self, BundleError> {
+        let listed = |name: &str| files.get(name).ok_or_else(|| not_listed(dir, name));
         let path = dir.join(PLAN);
-        let plan = read_plan(&path, listed(PLAN)?)?;
         names_are_unique(&path, &plan)?;
         windows_are_cut(&path, &plan)?;
         let mut models = Vec::new();
@@ -152,11 +197,7 @@ impl FlowPlan {
 ///
 /// # Errors
 /// When a file cannot be written, or the bundle does not load again.
-pub fn write(
-    dir: &Path,
-    plan: &Plan,
-    models: BTreeMap<String, Vec<u8>>,
-) -> Result<Bundle, BundleError> {
+pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleError> {
     let path = dir.join(PLAN);
     let unwritable =
         |error: toml::ser::Error| BundleError::Plan { path, message: error.to_string() };
@@ -340,13 +381,7 @@ fn unknown(stage: &StagePlan, key: &'static str, found: &str, known: &[&str]) ->
 }
 
 fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> {
-    let spec = feature_spec(written)?;
-    let features = Features::new(&spec).map_err(|error| match error {
-        EncoderError::Unknown(found) => unknown(written, "features", &found, &encoder_names()),
-        EncoderError::Twice(found) => {
-            unknown(written, "features", &format!("{found} twice"), &["each name once"])
-        }
-    })?;
+    let features = features(written)?;
     let lane = LANE_NAMES.iter().position(|&name| name == written.lane);
     let lane = lane.ok_or_else(|| unknown(written, "lane", &written.lane, &LANE_NAMES))?;
     let wait_ns = written.wait_ms.saturating_mul(MILLISECOND);
@@ -355,6 +390,19 @@ fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> 
         .map_err(|message| BundleError::Confidence { stage: written.name.clone(), message })?;
     let stage = Stage::new(&written.name, features, gate, wait_ns);
     Ok(Stage { confidence, lane, ..stage.at_window_end(written.window) })
+}
+
+/// The features of a stage as it is written.
+///
+/// # Errors
+/// When it names encoders, headers or masks that are not known.
+pub fn features(written: &StagePlan) -> Result<Features, BundleError> {
+    Features::new(&feature_spec(written)?).map_err(|error| match error {
+        EncoderError::Unknown(found) => unknown(written, "features", &found, &encoder_names()),
+        EncoderError::Twice(found) => {
+            unknown(written, "features", &format!("{found} twice"), &["each name once"])
+        }
+    })
 }
 
 fn encoder_names() -> Vec<&'static str> {

@@ -51,6 +51,6 @@ fn is_hash(word: &str) -> bool {
 }
 
 /// A bundle never reaches outside of its directory.
-fn is_inside(name: &str) -> bool {
+pub(super) fn is_inside(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('/') && name.split('/').all(|part| part != "..")
 }

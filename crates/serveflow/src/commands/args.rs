@@ -2,6 +2,7 @@
 
 use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
 use super::bench::packets::BenchPacketsArgs;
+use super::bundle::BundleCommand;
 use super::plan_args::{PoolArgs, WishArgs};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -51,6 +52,12 @@ pub(crate) enum Command {
     Features(FeaturesArgs),
     /// Show what a bundle or a capture holds
     Inspect(InspectArgs),
+    /// Put models of your own into a bundle, check it, write its hashes anew
+    Bundle {
+        /// What
+        #[command(subcommand)]
+        what: BundleCommand,
+    },
     /// Measure a cascade under load, and what its parts cost on this machine
     Bench {
         /// Which part

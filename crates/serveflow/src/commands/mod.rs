@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod bench;
 mod bench_scale;
+mod bundle;
 mod demo;
 mod evaluate;
 mod features;
@@ -16,6 +17,7 @@ mod train;
 
 use anyhow::Context;
 use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
+use bundle::BundleCommand;
 use clap::CommandFactory;
 use serveflow::config::Typed;
 use serveflow::plan_page::{Section, html};
@@ -80,6 +82,11 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),
         Command::Inspect(args) => inspect::inspect(&session, &args),
+        Command::Bundle { what } => match what {
+            BundleCommand::Add(args) => bundle::add(&session, &args),
+            BundleCommand::Pack(args) => bundle::pack(&session, &args),
+            BundleCommand::Check(args) => bundle::check(&args),
+        },
         Command::Bench { what } => match what {
             BenchCommand::Traffic(args) => bench::traffic(&session, &args),
             BenchCommand::Paper(args) => bench::paper(&session, &args),

@@ -13,6 +13,7 @@ use crate::trees::{Progress, TrainError};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Mask, MaskSet};
 use serveflow_core::gate::{Measure, Threshold};
+use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::parse::Header;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_core::{FlowConfig, NO_WINDOW};
@@ -263,7 +264,7 @@ pub fn train(
             &scores,
             val.len(),
         ));
-        costs.push(cost(&bound, &data.val_rows, wall));
+        costs.push(forest_cost(&bound, &data.val_rows, wall));
         forests.push(forest);
     }
     progress(Step::Calibrating);
@@ -327,7 +328,14 @@ const COST_BATCH: usize = 64;
 const COST_ROUNDS: usize = 5;
 
 /// What scoring costs on this machine, nanoseconds per flow.
-pub(crate) fn cost(model: &BoundForest, rows: &Rows, wall: &mut dyn FnMut() -> u64) -> CostPlan {
+///
+/// # Errors
+/// When the model fails.
+pub(crate) fn cost(
+    model: &dyn Model,
+    rows: &Rows,
+    wall: &mut dyn FnMut() -> u64,
+) -> Result<CostPlan, ScoreError> {
     let mut per_flow = |batch: usize| {
         let batches: Vec<Rows> = (0..rows.len().min(512))
             .collect::<Vec<usize>>()
@@ -340,17 +348,25 @@ pub(crate) fn cost(model: &BoundForest, rows: &Rows, wall: &mut dyn FnMut() -> u
             .collect();
         let flows: usize = batches.iter().map(Rows::len).sum();
         let mut scores = Scores::default();
-        let mut measured: Vec<u64> = (0..COST_ROUNDS)
-            .map(|_| {
-                let started = wall();
-                batches.iter().for_each(|batch| model.score(batch, &mut scores));
-                wall().saturating_sub(started)
-            })
-            .collect();
+        let mut measured = Vec::with_capacity(COST_ROUNDS);
+        for _ in 0..COST_ROUNDS {
+            let started = wall();
+            batches.iter().try_for_each(|batch| model.score(batch, &mut scores))?;
+            measured.push(wall().saturating_sub(started));
+        }
         measured.sort_unstable();
-        measured[COST_ROUNDS / 2] as f64 / flows.max(1) as f64
+        Ok(measured[COST_ROUNDS / 2] as f64 / flows.max(1) as f64)
     };
-    CostPlan { score_batch_ns: per_flow(COST_BATCH), score_single_ns: per_flow(1) }
+    Ok(CostPlan { score_batch_ns: per_flow(COST_BATCH)?, score_single_ns: per_flow(1)? })
+}
+
+/// The same of a forest, which never fails.
+pub(crate) fn forest_cost(
+    model: &BoundForest,
+    rows: &Rows,
+    wall: &mut dyn FnMut() -> u64,
+) -> CostPlan {
+    cost(model, rows, wall).expect("a forest scores every row")
 }
 
 fn written_plan(
@@ -371,7 +387,10 @@ fn written_plan(
         lane: plan.lanes.lane(&costs[index]).to_owned(),
         confidence: Vec::new(),
         model: ModelPlan::forest(model_file(&plan.tiers, index), plan.tiers[index].kind.words()),
-        gate: (index + 1 < plan.tiers.len()).then(|| gate(plan, dataset, calibrated, index)),
+        gate: (index + 1 < plan.tiers.len()).then(|| {
+            let flows = dataset.split(Split::Val).len() as u64;
+            gate_plan(&dataset.labels, (plan.target, plan.measure), calibrated, index, flows)
+        }),
         cost: Some(costs[index]),
     };
     let flows = |split: Split| (split.name().to_owned(), dataset.split(split).len() as u64);
@@ -393,24 +412,31 @@ fn written_plan(
     }
 }
 
-fn gate(plan: &TrainPlan, dataset: &Dataset, calibrated: &Calibrated, index: usize) -> GatePlan {
+/// A gate's thresholds and what they were calibrated for.
+pub(crate) fn gate_plan(
+    labels: &[String],
+    (target, measure): (Target, Measure),
+    calibrated: &Calibrated,
+    index: usize,
+    flows: u64,
+) -> GatePlan {
     let (threshold, thresholds) = match &calibrated.thresholds[index] {
         Threshold::Universal(threshold) => (Some(*threshold), None),
         Threshold::PerClass(all) => {
-            (None, Some(dataset.labels.iter().cloned().zip(all.iter().copied()).collect()))
+            (None, Some(labels.iter().cloned().zip(all.iter().copied()).collect()))
         }
     };
-    let target = match plan.target {
+    let target = match target {
         Target::MaxLoss(loss) => format!("macro-F1 at most {loss} below the last stage alone"),
         Target::Escalate(share) => format!("a share of {share} of the flows at the last stage"),
     };
     GatePlan {
-        measure: plan.measure.name().to_owned(),
+        measure: measure.name().to_owned(),
         threshold,
         thresholds,
         calibration: Some(CalibrationPlan {
             target,
-            flows: dataset.split(Split::Val).len() as u64,
+            flows,
             escalated: calibrated.escalated[index],
             cascade_macro_f1: calibrated.cascade_macro_f1,
             slow_macro_f1: calibrated.slow_macro_f1,

@@ -4,8 +4,8 @@ use super::meter::{Load, Measured, Meter};
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe, even};
 use crate::labels::{LabelBook, Split};
 use crate::pipeline::{
-    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
-    parameters, train_tier,
+    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, filled,
+    forest_cost, parameters, train_tier,
 };
 use crate::record::{Dataset, record};
 use serveflow_core::features::{FeatureSpec, Mask};
@@ -370,7 +370,7 @@ impl Group {
         for (forest, part) in grown.blind.iter().zip(&self.parts) {
             val.append(answers(&BoundForest::new(forest), part));
         }
-        let scored = cost(&bound, &self.data[&recipe.packets].val_rows, &mut wall);
+        let scored = forest_cost(&bound, &self.data[&recipe.packets].val_rows, &mut wall);
         let spec: &FeatureSpec = &self.dataset.specs[stage];
         let model: Arc<dyn Model> = Arc::new(bound);
         let wants_window = recipe.packets == Tier::WINDOW;

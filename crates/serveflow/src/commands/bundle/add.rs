@@ -1,0 +1,310 @@
+//! `serveflow bundle add`: a model file into a stage, its columns bound, the gates calibrated.
+
+use super::args::BundleAddArgs;
+use super::{names, told};
+use crate::commands::args::{Labelled, Thresholds};
+use crate::commands::{Session, label_book};
+use anyhow::{Context, bail, ensure};
+use serveflow_core::FlowConfig;
+use serveflow_core::features::Mask;
+use serveflow_core::parse::Header;
+use serveflow_model::bundle::{
+    self, Bundle, Files, FlowPlan, GatePlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
+    Provenance, StagePlan,
+};
+use serveflow_model::formats::{FOREST, FORMATS, Head, guess};
+use serveflow_train::calibrate::{Granularity, Target};
+use serveflow_train::labels::LabelBook;
+use serveflow_train::recalibrate::{Wanted, recalibrate};
+use std::process::ExitCode;
+
+/// Lane of models whose cost nobody knows beforehand.
+const SLOW_LANE: &str = "thread";
+/// Accepts no answer: what a gate says until it is calibrated.
+const NEVER: f32 = -1.0;
+
+pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
+    let book = labels(args)?;
+    let is_new = !args.bundle.join("plan.toml").exists();
+    let (mut plan, mut files) = match is_new {
+        true => (begin(session, args)?, Files::new()),
+        false => bundle::read_unsigned(&args.bundle)?,
+    };
+    let bytes = std::fs::read(&args.model).with_context(|| args.model.display().to_string())?;
+    let (format, head) = head(args, &bytes)?;
+    if plan.labels.is_empty() {
+        plan.labels = first_labels(args, book.as_ref(), &head)?;
+    }
+    let at = place(args, &mut plan)?;
+    put_model(args, &mut plan, &mut files, at, (format, head, bytes))?;
+    let mut damaged = Vec::new();
+    match &book {
+        Some(book) => {
+            let wanted = Wanted {
+                target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
+                measure: args.measure,
+                granularity: match args.thresholds {
+                    Thresholds::Universal => Granularity::Universal,
+                    Thresholds::PerClass => Granularity::PerClass,
+                },
+            };
+            let trial = Bundle::assemble(&args.bundle, unsettled(&plan), &files, String::new())?;
+            let found = recalibrate(book, &trial, wanted, &mut || session.wall_ns())?;
+            let rule = LanePlan {
+                budget_ns: args.inline_budget_us.saturating_mul(1_000),
+                ..plan.lane_rule.unwrap_or_default()
+            };
+            let forests: Vec<bool> = plan
+                .stages
+                .iter()
+                .map(|stage| stage.model.format == FOREST || is_tree(&stage.model.format))
+                .collect();
+            let typed = |index: usize| index == at && args.lane.is_some();
+            found.write(&mut plan, wanted, &rule, &|index| typed(index) || !forests[index]);
+            plan.provenance.labels_sha256.clone_from(&book.sha256);
+            plan.provenance.flows.insert("val".to_owned(), found.flows);
+            session.say(&format!(
+                "macro-F1 on {} calibration flows: cascade {:.4}, last stage alone {:.4}\n",
+                found.flows, found.calibrated.cascade_macro_f1, found.calibrated.slow_macro_f1
+            ));
+            damaged = found.damaged;
+        }
+        None => gates_stand(&plan, at)?,
+    }
+    files.retain(|name, _| bundle::names(&plan).any(|named| named == name));
+    std::fs::create_dir_all(&args.bundle)
+        .with_context(|| format!("{}: cannot write", args.bundle.display()))?;
+    let written = bundle::write(&args.bundle, &plan, files)?;
+    session.say(&told(&written));
+    session.say(&format!("bundle {} written to {}\n", &written.id[..16], args.bundle.display()));
+    Ok(crate::commands::ended(&damaged))
+}
+
+/// Whether a format's models are trees, which are scored by the worker itself where they are cheap.
+fn is_tree(format: &str) -> bool {
+    !["onnx", "remote"].contains(&format)
+}
+
+fn labels(args: &BundleAddArgs) -> anyhow::Result<Option<LabelBook>> {
+    let Some(captures) = &args.captures else { return Ok(None) };
+    let labelled = Labelled {
+        captures: captures.clone(),
+        labels: args.labels.clone(),
+        labels_from: args.labels_from,
+    };
+    label_book(&labelled).map(Some)
+}
+
+/// A plan without stages.
+fn begin(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Plan> {
+    let config = session.typed.check(&FlowConfig::default())?;
+    Ok(Plan {
+        format: PLAN_FORMAT.to_owned(),
+        task: args.task.clone().unwrap_or_default(),
+        labels: Vec::new(),
+        flows: FlowPlan::from_config(&args.features.flows(config.engine.flows)),
+        lane_rule: None,
+        stages: Vec::new(),
+        promise: None,
+        provenance: Provenance {
+            written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..Provenance::default()
+        },
+    })
+}
+
+/// The format of the model file, and what the file says of itself.
+fn head(args: &BundleAddArgs, bytes: &[u8]) -> anyhow::Result<(&'static str, Head)> {
+    let path = args.model.display();
+    let extension = args.model.extension().unwrap_or_default().to_string_lossy();
+    let guessed = || guess(bytes, &extension);
+    let format = args.format.as_deref().or_else(guessed);
+    let known = || FORMATS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+    let Some(format) = format else {
+        bail!("{path}: expected a model of {}, found something else; --format names it", known());
+    };
+    let entry = FORMATS.iter().find(|entry| entry.name == format);
+    let entry =
+        entry.with_context(|| format!("{path}: expected one of {}, found {format}", known()))?;
+    let head = (entry.head)(bytes).map_err(anyhow::Error::msg);
+    Ok((entry.name, head.with_context(|| format!("{path}: {format}"))?))
+}
+
+/// The labels of a bundle that is begun.
+fn first_labels(
+    args: &BundleAddArgs,
+    book: Option<&LabelBook>,
+    head: &Head,
+) -> anyhow::Result<Vec<String>> {
+    let of_book = book.map(|book| book.labels.clone()).unwrap_or_default();
+    let all = [of_book, args.classes.clone(), head.labels.clone()];
+    all.into_iter().find(|labels| !labels.is_empty()).context(
+        "expected labels for a new bundle: give --classes, or labelled captures with --captures",
+    )
+}
+
+/// Where the stage stands; a new one stands behind all that want as few packets.
+fn place(args: &BundleAddArgs, plan: &mut Plan) -> anyhow::Result<usize> {
+    let known = plan.stages.iter().position(|stage| stage.name == args.stage);
+    if known.is_none() && args.packets.is_none() {
+        let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+        bail!(
+            "--stage: expected one of the bundle's ({}), or --packets for a new one, found `{}`",
+            names.join(", "),
+            args.stage
+        );
+    }
+    let at = known.unwrap_or_else(|| {
+        let packets = args.packets.unwrap_or_default();
+        let wait =
+            |stage: &StagePlan| stage.packets <= packets && !(stage.window && !args.at_window_end);
+        plan.stages.iter().take_while(|stage| wait(stage)).count()
+    });
+    let Some(packets) = args.packets else { return Ok(at) };
+    let stage = StagePlan {
+        name: args.stage.clone(),
+        packets,
+        wait_ms: args.features.wait_ms,
+        window: args.at_window_end,
+        features: args.features.encoders(),
+        headers: args
+            .features
+            .headers
+            .iter()
+            .map(|&header| Header::name(header).to_owned())
+            .collect(),
+        masks: args.features.masks()?.into_iter().map(|mask| Mask::name(mask).to_owned()).collect(),
+        lane: "inline".to_owned(),
+        confidence: Vec::new(),
+        model: ModelPlan::forest(String::new(), ""),
+        gate: None,
+        cost: None,
+    };
+    match known {
+        Some(at) => plan.stages[at] = StagePlan { gate: plan.stages[at].gate.clone(), ..stage },
+        None => plan.stages.insert(at, stage),
+    }
+    Ok(at)
+}
+
+/// Puts the model and its names into the plan and among the files.
+fn put_model(
+    args: &BundleAddArgs,
+    plan: &mut Plan,
+    files: &mut Files,
+    at: usize,
+    (format, head, bytes): (&'static str, Head, Vec<u8>),
+) -> anyhow::Result<()> {
+    let labels = plan.labels.clone();
+    let stage = &mut plan.stages[at];
+    for old in stage.model.columns.iter().chain([&stage.model.file]) {
+        files.remove(old);
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' };
+    let stem: String = args.stage.chars().map(plain).collect();
+    let extension = args.model.extension().unwrap_or_default().to_string_lossy();
+    let file = format!("models/{stem}.{}", if extension.is_empty() { "model" } else { &extension });
+    let features = columns(stage)?;
+    let names = match &args.columns {
+        Some(path) => names::read(path)?,
+        // Names that are none of ours are those that a library made up.
+        None if head.names.iter().any(|name| features.contains(name)) => head.names.clone(),
+        None => Vec::new(),
+    };
+    if let Some(found) = head.columns {
+        as_many(found, if names.is_empty() { &features } else { &names }, &args.stage)?;
+    }
+    let names = if names == features { Vec::new() } else { names };
+    let columns = (!names.is_empty()).then(|| format!("models/{stem}.columns.txt"));
+    if let Some(columns) = &columns {
+        files.insert(columns.clone(), (names.join("\n") + "\n").into_bytes());
+    }
+    let classes =
+        if args.classes.is_empty() { own_classes(&head, &labels) } else { args.classes.clone() };
+    let classes = if classes == labels { Vec::new() } else { classes };
+    files.insert(file.clone(), bytes);
+    stage.model = ModelPlan {
+        columns,
+        classes,
+        format: format.to_owned(),
+        ..ModelPlan::forest(file, format)
+    };
+    stage.confidence.clear();
+    stage.cost = None;
+    stage.lane = match &args.lane {
+        Some(lane) => lane.clone(),
+        None if is_tree(format) => "inline".to_owned(),
+        None => SLOW_LANE.to_owned(),
+    };
+    Ok(())
+}
+
+/// The names of a stage's columns.
+fn columns(stage: &StagePlan) -> anyhow::Result<Vec<String>> {
+    let features = bundle::features(stage)?;
+    Ok(features.columns().into_iter().map(|column| column.name).collect())
+}
+
+/// A model that takes more or fewer columns than there are is refused by the first that is not matched.
+fn as_many(found: usize, columns: &[String], stage: &str) -> anyhow::Result<()> {
+    let expected = columns.len();
+    if let Some(extra) = columns.get(found) {
+        bail!(
+            "stage `{stage}`: the model takes {found} columns, the stage has {expected}: `{extra}` and those \
+             behind it are not taken; --columns names the columns that the model was trained on"
+        );
+    }
+    let last = columns.last().map_or("", String::as_str);
+    ensure!(
+        found == expected,
+        "stage `{stage}`: the model takes {found} columns, the stage has {expected}: behind the last, `{last}`, \
+         there is none for column {expected} of the model; --columns names the columns that it was trained on"
+    );
+    Ok(())
+}
+
+/// The classes that a model file names. Numbers from 0 on are those of the labels.
+fn own_classes(head: &Head, labels: &[String]) -> Vec<String> {
+    let counted = head.labels.iter().enumerate().all(|(n, label)| *label == n.to_string());
+    if counted && !labels.contains(&"0".to_owned()) { labels.to_vec() } else { head.labels.clone() }
+}
+
+/// The plan with gates that accept nothing, so that its models can be asked before the gates are known.
+fn unsettled(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    let gate = GatePlan {
+        measure: "least_confidence".to_owned(),
+        threshold: Some(NEVER),
+        thresholds: None,
+        calibration: None,
+        heads: Vec::new(),
+    };
+    let last = plan.stages.len().saturating_sub(1);
+    for (index, stage) in plan.stages.iter_mut().enumerate() {
+        stage.gate = (index < last).then(|| gate.clone());
+    }
+    plan
+}
+
+/// Without labelled captures, gates must be there and must not know the model that was replaced.
+fn gates_stand(plan: &Plan, at: usize) -> anyhow::Result<()> {
+    const CALIBRATE: &str = "give labelled captures with --captures to calibrate it";
+    let last = plan.stages.len().saturating_sub(1);
+    for (index, stage) in plan.stages.iter().enumerate().take(last) {
+        let Some(gate) = &stage.gate else {
+            bail!("stage `{}`: expected a gate, found none; {CALIBRATE}", stage.name);
+        };
+        let leads = gate.heads.iter().any(|head| head.to == plan.stages[at].name);
+        ensure!(
+            !(gate.measure == LEARNED && (index == at || leads)),
+            "stage `{}`: its gate was learned with the model that is replaced; {CALIBRATE}",
+            stage.name
+        );
+        ensure!(
+            index != at,
+            "stage `{}`: its gate was calibrated for the model that is replaced; {CALIBRATE}",
+            stage.name
+        );
+    }
+    Ok(())
+}

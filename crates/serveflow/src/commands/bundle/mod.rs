@@ -1,0 +1,62 @@
+//! `serveflow bundle`: bundles put together by hand.
+
+mod add;
+pub(crate) mod args;
+mod names;
+
+pub(crate) use add::add;
+pub(crate) use args::BundleCommand;
+
+use super::Session;
+use anyhow::ensure;
+use args::{BundleCheckArgs, BundlePackArgs};
+use serveflow_model::bundle::{self, Bundle};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// Writes a bundle's hashes anew.
+pub(crate) fn pack(session: &Session, args: &BundlePackArgs) -> anyhow::Result<ExitCode> {
+    let (plan, files) = bundle::read_unsigned(&args.bundle)?;
+    let packed = bundle::write(&args.bundle, &plan, files)?;
+    super::print(&format!("{}\n", packed.id))?;
+    session.say(&told(&packed));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Holds a bundle to its hashes and to an id.
+pub(crate) fn check(args: &BundleCheckArgs) -> anyhow::Result<ExitCode> {
+    let bundle = Bundle::load(&args.bundle)?;
+    if let Some(id) = &args.id {
+        let id = id.to_ascii_lowercase();
+        ensure!(
+            id.len() >= 8 && bundle.id.starts_with(&id),
+            "{}: expected a bundle with id {id} (at least 8 digits), found {}",
+            args.bundle.display(),
+            bundle.id
+        );
+    }
+    super::print(&format!("{}{}\n", told(&bundle), bundle.id))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a bundle holds, a line for each stage.
+fn told(bundle: &Bundle) -> String {
+    let mut text = format!(
+        "{:<18} {:<13} {:>7} {:>8} {:>7} {:<7} {:<16}\n",
+        "stage", "format", "packets", "columns", "classes", "lane", "gate"
+    );
+    for (index, stage) in bundle.plan.stages.iter().enumerate() {
+        let columns = bundle.cascade.stages()[index].features.columns().len();
+        let named = if stage.model.columns.is_some() { "named" } else { "" };
+        let classes = stage.model.classes.len();
+        let classes = if classes == 0 { bundle.plan.labels.len() } else { classes };
+        let gate = stage.gate.as_ref().map_or("answers all", |gate| gate.measure.as_str());
+        let columns = if named.is_empty() { columns.to_string() } else { named.to_owned() };
+        let _ = writeln!(
+            text,
+            "{:<18} {:<13} {:>7} {columns:>8} {classes:>7} {:<7} {gate:<16}",
+            stage.name, stage.model.format, stage.packets, stage.lane
+        );
+    }
+    text
+}

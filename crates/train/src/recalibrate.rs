@@ -1,0 +1,187 @@
+//! Gates and costs of a bundle that was put together by hand, from labelled captures.
+
+use crate::calibrate::{Calibrated, Granularity, StageAnswers, Target, calibrate};
+use crate::labels::{LabelBook, Split};
+use crate::pipeline::{PipelineError, cost, filled, gate_plan};
+use crate::record::{Dataset, RecordPlan, record};
+use serveflow_core::FlowConfig;
+use serveflow_core::engine::Stage;
+use serveflow_core::gate::Measure;
+use serveflow_core::rows::{Rows, Scores};
+use serveflow_io::SourceError;
+use serveflow_model::bundle::{Bundle, CostPlan, LanePlan, Plan};
+
+/// How gates are to be calibrated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted {
+    /// What the gates are calibrated for.
+    pub target: Target,
+    /// Doubt by which they decide.
+    pub measure: Measure,
+    /// One threshold each, or one for each label.
+    pub granularity: Granularity,
+}
+
+/// What calibration gave.
+#[derive(Debug)]
+pub struct Recalibrated {
+    /// The thresholds, and what they gave on the calibration flows.
+    pub calibrated: Calibrated,
+    /// What scoring costs, by stage.
+    pub costs: Vec<CostPlan>,
+    /// Calibration flows.
+    pub flows: u64,
+    /// Damaged captures.
+    pub damaged: Vec<SourceError>,
+}
+
+/// Why a bundle cannot be calibrated.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RecalibrateError {
+    /// The captures gave no calibration flows.
+    Pipeline(PipelineError),
+    /// A label of the captures is none of the bundle's.
+    Label {
+        /// The label.
+        found: String,
+    },
+    /// A stage's model failed.
+    Score {
+        /// The stage.
+        stage: String,
+        /// Why.
+        message: String,
+    },
+}
+
+impl std::fmt::Display for RecalibrateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pipeline(error) => error.fmt(f),
+            Self::Label { found } => {
+                write!(f, "label `{found}` of the captures is none of the bundle's labels")
+            }
+            Self::Score { stage, message } => write!(f, "stage `{stage}`: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for RecalibrateError {}
+
+/// Scores the calibration flows with each stage's model, and finds the thresholds of all gates but the last.
+///
+/// # Errors
+/// When there are no calibration flows, or a model fails.
+pub fn recalibrate(
+    book: &LabelBook,
+    bundle: &Bundle,
+    wanted: Wanted,
+    wall: &mut dyn FnMut() -> u64,
+) -> Result<Recalibrated, RecalibrateError> {
+    let labels = &bundle.plan.labels;
+    if let Some(found) = book.labels.iter().find(|label| !labels.contains(label)) {
+        return Err(RecalibrateError::Label { found: found.clone() });
+    }
+    let stages = bundle.cascade.stages();
+    let flows = bundle.flow_config();
+    let (mut answers, mut costs) = (Vec::new(), Vec::new());
+    let (mut truth, mut damaged) = (Vec::new(), Vec::new());
+    // Stages that wait as long see their packets in one recording.
+    for (first, group) in groups(stages) {
+        let dataset = recorded(book, group, flows).map_err(RecalibrateError::Pipeline)?;
+        let val = filled(&dataset, Split::Val).map_err(RecalibrateError::Pipeline)?;
+        for (at, stage) in group.iter().enumerate() {
+            let rows = dataset.rows_of(at, &val);
+            let model = bundle.models[first + at].as_ref();
+            let failed = |error: serveflow_core::lane::ScoreError| RecalibrateError::Score {
+                stage: stage.name.clone(),
+                message: error.message,
+            };
+            let mut scores = Scores::default();
+            for chunk in chunks(&rows) {
+                let mut own = Scores::default();
+                model.score(&chunk, &mut own).map_err(failed)?;
+                scores.append(&own);
+            }
+            answers.push(StageAnswers::new(stage.packets(), wanted.measure, &scores, val.len()));
+            costs.push(cost(model, &rows, wall).map_err(failed)?);
+        }
+        let own = dataset.labels_of(&val);
+        let name = |label: &u16| &dataset.labels[usize::from(*label)];
+        let at =
+            |label: &u16| labels.iter().position(|known| known == name(label)).unwrap_or(0) as u16;
+        truth = own.iter().map(at).collect();
+        damaged = dataset.damaged;
+    }
+    let calibrated = calibrate(&answers, &truth, labels.len(), wanted.target, wanted.granularity);
+    Ok(Recalibrated { calibrated, costs, flows: truth.len() as u64, damaged })
+}
+
+/// Rows that a model scores at once.
+const CHUNK: usize = 4096;
+
+fn chunks(rows: &Rows) -> impl Iterator<Item = Rows> + '_ {
+    (0..rows.len()).step_by(CHUNK).map(|start| {
+        let end = rows.len().min(start + CHUNK);
+        let mut part = Rows::with_capacity(rows.shape(), end - start);
+        (start..end).for_each(|row| part.push_copy(rows, row));
+        part
+    })
+}
+
+/// Neighbouring stages that wait equally long, each group with the index of its first.
+fn groups(stages: &[Stage]) -> impl Iterator<Item = (usize, &[Stage])> {
+    let alike = |a: &Stage, b: &Stage| {
+        a.wait_ns == b.wait_ns || a.wants_window == b.wants_window && a.wants_window
+    };
+    let mut first = 0;
+    stages.chunk_by(alike).map(move |group| {
+        let start = first;
+        first += group.len();
+        (start, group)
+    })
+}
+
+fn recorded(
+    book: &LabelBook,
+    stages: &[Stage],
+    flows: FlowConfig,
+) -> Result<Dataset, PipelineError> {
+    let plan = RecordPlan {
+        specs: stages.iter().map(|stage| stage.features.spec().clone()).collect(),
+        wait_ns: stages[0].wait_ns,
+        of_window: stages.iter().filter(|stage| stage.wants_window).count(),
+        flows,
+    };
+    record(book, &plan, &mut |_| {}).map_err(PipelineError::Record)
+}
+
+impl Recalibrated {
+    /// Writes gates, costs and lanes into the plan that they were found for; the lanes of some stages are
+    /// kept.
+    pub fn write(
+        &self,
+        plan: &mut Plan,
+        wanted: Wanted,
+        rule: &LanePlan,
+        keep_lane: &dyn Fn(usize) -> bool,
+    ) {
+        let gates = plan.stages.len().saturating_sub(1);
+        for index in 0..plan.stages.len() {
+            let gate = (index < gates).then(|| {
+                let rule = (wanted.target, wanted.measure);
+                gate_plan(&plan.labels, rule, &self.calibrated, index, self.flows)
+            });
+            let stage = &mut plan.stages[index];
+            stage.gate = gate;
+            stage.confidence.clear();
+            stage.cost = Some(self.costs[index]);
+            if !keep_lane(index) {
+                rule.lane(&self.costs[index]).clone_into(&mut stage.lane);
+            }
+        }
+        plan.promise = None;
+        plan.lane_rule = Some(*rule);
+    }
+}

@@ -1,0 +1,42 @@
+"""Reads a table that `serveflow features --labels` wrote: what all the trainers here begin with."""
+
+import numpy as np
+import pyarrow.parquet
+
+# The leading columns tell of the flow; behind them stand the features, in the order in which they are served.
+KEYS = ["src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "file", "label", "split"]
+
+
+class Table:
+    """Features and labels by split.
+
+    `names` are the columns, `labels` the classes in the order of their numbers in `y`.
+    """
+
+    def __init__(self, path):
+        table = pyarrow.parquet.read_table(path)
+        self.names = [name for name in table.column_names if name not in KEYS]
+        features = table.select(self.names)
+        self.x = np.empty((table.num_rows, len(self.names)), np.float32)
+        for at, column in enumerate(features.columns):
+            self.x[:, at] = column.to_numpy()
+        text = np.array(table["label"].to_pylist())
+        self.split = np.array(table["split"].to_pylist())
+        self.labels = sorted(set(text[text != ""]))
+        numbers = {label: at for at, label in enumerate(self.labels)}
+        self.y = np.array([numbers.get(label, -1) for label in text])
+
+    def of(self, split):
+        """Features and class numbers of the labelled flows of `train`, `val` or `test`."""
+        own = (self.split == split) & (self.y >= 0)
+        return self.x[own], self.y[own]
+
+
+def macro_f1(truth, answers, classes):
+    """As `serveflow evaluate` has it: classes that are in neither count 0."""
+    scores = []
+    for one in range(classes):
+        hit = np.sum((truth == one) & (answers == one))
+        both = np.sum(truth == one) + np.sum(answers == one)
+        scores.append(2 * hit / both if both else 0.0)
+    return float(np.mean(scores))
