@@ -28,6 +28,8 @@ fn next(lane: &mut BatchLane) -> Box<Job> {
     }
 }
 
+// As the lane gives them.
+#[allow(clippy::vec_box)]
 fn all(lane: &mut BatchLane, count: usize) -> Vec<Box<Job>> {
     let jobs = (0..count).map(|_| next(lane)).collect();
     assert!(lane.poll().is_none(), "none comes twice");

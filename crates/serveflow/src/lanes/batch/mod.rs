@@ -12,6 +12,7 @@ use super::{LaneParts, WallClock, went_well};
 use breaker::{Breaker, Way};
 use queue::{Batch, Piece, Shared};
 use serveflow_core::lane::{Job, Lane, Model};
+use serveflow_core::rows::Rows;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -208,16 +209,21 @@ impl BatchLane {
     }
 
     /// Copies a job's rows for the threads, in pieces if they are more than a batch.
-    fn hand_over(&mut self, job: Box<Job>, now_ns: u64) {
+    /// The first goes into the buffer that was found for it.
+    fn hand_over(&mut self, job: Box<Job>, mut buffer: Option<Rows>, now_ns: u64) {
         let (id, stage, len) = (self.next_id, job.stage, job.rows.len());
         self.next_id += 1;
         let mut pieces = 0;
         // A job without rows is a piece as well: it must come back.
         for from in (0..len.max(1)).step_by(self.max_rows) {
-            let mut rows = self.shared.lock().spare_rows.pop().unwrap_or_default();
+            let mut rows = buffer.take().unwrap_or_default();
             rows.clear();
             rows.append(&job.rows, from..len.min(from + self.max_rows));
-            self.shared.lock().push(stage, Piece { id, from, rows, at_ns: now_ns });
+            let mut queue = self.shared.lock();
+            queue.push(stage, Piece { id, from, rows, at_ns: now_ns });
+            if from + self.max_rows < len {
+                buffer = queue.spare_rows.pop();
+            }
             pieces += 1;
         }
         self.held.push_back(Held { id, at_ns: now_ns, pieces, job });
@@ -235,13 +241,17 @@ impl Lane for BatchLane {
             self.back.push_back(job);
             return Ok(());
         }
-        if self.shared.lock().is_full() {
-            return Err(job);
-        }
+        let buffer = {
+            let mut queue = self.shared.lock();
+            if queue.is_full() {
+                return Err(job);
+            }
+            queue.spare_rows.pop()
+        };
         if way == Way::Try {
             self.breakers[stage].try_with(self.next_id);
         }
-        self.hand_over(job, now_ns);
+        self.hand_over(job, buffer, now_ns);
         Ok(())
     }
 
