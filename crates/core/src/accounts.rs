@@ -40,7 +40,7 @@ pub struct Accounts {
     pub evictions: u64,
     /// Jobs that a full lane handed back.
     pub jobs_shed: u64,
-    /// Jobs whose model failed.
+    /// Jobs whose model failed or was too late.
     pub jobs_failed: u64,
     /// Times that the capture's clock started over.
     pub clock_restarts: u64,

@@ -82,7 +82,7 @@ pub struct Job {
     pub rows: Rows,
     /// The answer, filled by the lane.
     pub scores: Scores,
-    /// Set by the lane when the model failed and `scores` mean nothing.
+    /// Set by the lane when the model failed or was too late, and `scores` mean nothing.
     pub failed: bool,
 }
 

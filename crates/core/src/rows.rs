@@ -1,5 +1,7 @@
 //! Feature rows, the columns that name them, and scores.
 
+use std::ops::Range;
+
 /// Width of a row: 32-bit words of header bits and presence, then numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RowShape {
@@ -84,6 +86,23 @@ impl Rows {
         self.words.extend_from_slice(other.words(row));
         self.numbers.extend_from_slice(other.numbers(row));
         self.len += 1;
+    }
+
+    /// Adds copies of these rows of `other`, at once; where there is no row yet, the shape becomes
+    /// that of `other`.
+    ///
+    /// # Panics
+    /// When the shapes differ or a row is out of range.
+    pub fn append(&mut self, other: &Self, rows: Range<usize>) {
+        if self.is_empty() {
+            self.shape = other.shape;
+        }
+        assert!(self.shape == other.shape, "rows of one shape");
+        assert!(rows.end <= other.len, "rows that are there");
+        let (words, numbers) = (self.shape.words, self.shape.numbers);
+        self.words.extend_from_slice(&other.words[rows.start * words..rows.end * words]);
+        self.numbers.extend_from_slice(&other.numbers[rows.start * numbers..rows.end * numbers]);
+        self.len += rows.len();
     }
 
     /// Forgets all rows and keeps the memory.
@@ -220,5 +239,27 @@ impl Scores {
     /// When `row` is out of range.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.data[row * self.classes..(row + 1) * self.classes]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_appended_are_those_that_are_copied_one_by_one() {
+        let shape = RowShape { words: 2, numbers: 1 };
+        let mut all = Rows::with_capacity(shape, 5);
+        for row in 0..5_u8 {
+            let (words, numbers) = all.push();
+            words.fill(u32::from(row));
+            numbers.fill(f32::from(row));
+        }
+        for range in [0..5, 1..3, 2..2] {
+            let (mut at_once, mut one_by_one) = (Rows::default(), Rows::with_capacity(shape, 0));
+            at_once.append(&all, range.clone());
+            range.for_each(|row| one_by_one.push_copy(&all, row));
+            assert_eq!(at_once, one_by_one);
+        }
     }
 }

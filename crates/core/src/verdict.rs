@@ -34,16 +34,25 @@ pub enum Reason {
     TimedOut,
     /// The flow table was full and this flow was the oldest idle one.
     Evicted,
-    /// A lane or the record pool was full, or the model failed: the best answer so far stands.
+    /// A lane or the record pool was full: the best answer so far stands.
     Shed,
+    /// The model failed or was too late: the best answer so far stands.
+    Failed,
     /// The answer does not stand: the flow goes on to the next stage (provisional verdicts only).
     Provisional,
 }
 
 impl Reason {
     /// The reasons of final verdicts, in the order of their counters.
-    pub const ALL: [Self; 6] =
-        [Self::Accepted, Self::Final, Self::Ended, Self::TimedOut, Self::Evicted, Self::Shed];
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Final,
+        Self::Ended,
+        Self::TimedOut,
+        Self::Evicted,
+        Self::Shed,
+        Self::Failed,
+    ];
 
     /// The reason as outputs spell it.
     #[must_use]
@@ -55,6 +64,7 @@ impl Reason {
             Self::TimedOut => "timed_out",
             Self::Evicted => "evicted",
             Self::Shed => "shed",
+            Self::Failed => "failed",
             Self::Provisional => "provisional",
         }
     }
@@ -81,7 +91,8 @@ pub struct Verdict {
     pub id: u64,
     /// The flow.
     pub flow: FiveTuple,
-    /// The answer; `None` when no model was ever asked (everything full).
+    /// The answer; `None` when no model gave one: everything was full, or the first
+    /// one asked failed.
     pub answer: Option<Answer>,
     /// Why it came now.
     pub reason: Reason,

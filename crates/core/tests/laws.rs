@@ -280,19 +280,26 @@ fn a_full_lane_sheds_and_the_best_answer_so_far_stands() {
 }
 
 #[test]
-fn a_failing_model_sheds_and_is_counted() {
+fn a_model_that_fails_is_told_apart_from_a_full_lane_and_counted() {
     let cascade = cascade(&specs());
-    let (mut jobs, mut shed) = (0, 0);
+    let (mut jobs, mut failed, mut without_answer) = (0, 0, 0);
     for seed in 0..30 {
         let frames = traffic(&shape(700 + seed));
         let lanes = delay_lanes(&cascade, seed, usize::MAX, 3);
         let run = Drive { config: config(), lanes, batch: 10, seed, end: End::Silence };
         let run = run.run(&cascade, &frames);
         jobs += run.accounts.jobs_failed;
-        shed += run.accounts.flows.verdicts[Reason::Shed as usize];
+        failed += run.accounts.flows.verdicts[Reason::Failed as usize];
         assert_eq!(run.accounts.jobs_shed, 0);
+        assert_eq!(run.accounts.flows.verdicts[Reason::Shed as usize], 0);
+        assert!(run.accounts.balance());
+        // A first stage that fails leaves its flows without an answer, and no other flow is.
+        let without = run.verdicts.iter().filter(|verdict| verdict.answer.is_none());
+        without_answer += without.clone().count();
+        assert!(without.clone().all(|verdict| verdict.reason == Reason::Failed));
     }
-    assert!(jobs > 300 && shed >= jobs, "{jobs} {shed}");
+    assert!(jobs > 300 && failed >= jobs, "{jobs} {failed}");
+    assert!(without_answer > 50 && without_answer < failed as usize, "{without_answer} {failed}");
 }
 
 /// Two captures in the wrong order: both have the flows that they have alone, but for the one

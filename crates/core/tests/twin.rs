@@ -74,8 +74,8 @@ fn compare_cascade(
 }
 
 /// Runs every cascade over traffic of many seeds, and tells how often each reason came.
-fn sweep(config: EngineConfig, seeds: u64, shape: impl Fn(u64) -> Shape) -> [u64; 6] {
-    let mut reasons = [0; 6];
+fn sweep(config: EngineConfig, seeds: u64, shape: impl Fn(u64) -> Shape) -> [u64; 7] {
+    let mut reasons = [0; 7];
     for seed in 0..seeds {
         let frames = traffic(&shape(seed));
         for specs in cascades() {
@@ -94,10 +94,10 @@ const EDGES: [u64; 5] = [1_000 * MS, 3_000 * MS, 200 * MS, 300 * MS, 500 * MS];
 #[test]
 fn ordered_traffic_has_the_verdicts_of_the_twin() {
     let config = config(1 << 16, 1_000, 3_000, 200);
-    let [accepted, last, ended, timed_out, evicted, shed] =
+    let [accepted, last, ended, timed_out, evicted, shed, failed] =
         sweep(config, 20, |seed| Shape::new(seed, 60, &EDGES));
     assert!([accepted, last, ended, timed_out].iter().all(|&count| count > 500));
-    assert_eq!((evicted, shed), (0, 0));
+    assert_eq!((evicted, shed, failed), (0, 0, 0));
 }
 
 #[test]

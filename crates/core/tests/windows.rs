@@ -66,7 +66,7 @@ fn same(ours: &[Told], theirs: &[Told], what: &str) {
 
 #[test]
 fn flows_cut_into_windows_have_the_verdicts_of_the_twin() {
-    let mut reasons = [0; 6];
+    let mut reasons = [0; 7];
     for seed in 0..40 {
         let frames = traffic(&shape(seed));
         for (window_ms, capacity) in [(250, 1 << 16), (1_000, 1 << 16), (37, 12), (2_000, 5)] {

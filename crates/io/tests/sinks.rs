@@ -75,6 +75,7 @@ fn verdicts() -> Vec<Verdict> {
             compute_ns: 0,
         },
         Verdict { answer: None, reason: Reason::Shed, ..first },
+        Verdict { reason: Reason::Failed, ..first },
     ]
 }
 
@@ -130,7 +131,7 @@ fn json_says_what_the_verdict_says() {
         let packets = verdict.answer.map_or(0, |answer| answer.packets);
         assert_eq!(value["packets"], packets);
     }
-    assert_eq!(parsed.len(), 4);
+    assert_eq!(parsed.len(), 5);
     assert_eq!(parsed[0]["label"], labels()[0]);
     assert_eq!(parsed[1]["label"], labels()[1]);
     assert_eq!((&parsed[0]["stage"], &parsed[1]["stage"]), (&"first".into(), &"deep".into()));
@@ -189,6 +190,6 @@ fn null_counts_and_memory_keeps() {
         sink.write(&verdicts()[..1]).unwrap();
         sink.flush().unwrap();
     }
-    assert_eq!((null.count, memory.verdicts.len()), (5, 5));
+    assert_eq!((null.count, memory.verdicts.len()), (6, 6));
     assert_eq!(memory.verdicts[..1], verdicts()[..1]);
 }

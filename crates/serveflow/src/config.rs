@@ -6,7 +6,7 @@
 
 mod lanes;
 
-pub use lanes::{LaneConfig, TypedLanes};
+pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
@@ -64,7 +64,7 @@ pub struct TypedLimits {
     pub batch_rows: Option<usize>,
     /// Most frames taken from a source at once.
     pub batch_frames: Option<usize>,
-    /// Jobs that may wait for the thread lane before it is full.
+    /// Jobs that may wait in a lane before it is full.
     pub lane_jobs: Option<usize>,
     /// Workers that share the packets by flow; 0 is one per core where the input is large.
     pub workers: Option<usize>,
@@ -89,7 +89,7 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Most frames taken from a source at once.
     pub batch_frames: usize,
-    /// Jobs that may wait for the thread lane before it is full.
+    /// Jobs that may wait in a lane before it is full.
     pub lane_jobs: usize,
     /// Where stages are scored, and what a full lane means.
     pub lanes: LaneConfig,
@@ -291,8 +291,10 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let typed: Typed = toml::from_str(&uncommented).unwrap();
+        let config = typed.check(&bundle).unwrap();
+        assert_eq!(config.lanes.batch, LaneConfig::default().batch);
         // A stage is named there to show how, and no default names one.
-        let config = Config { lanes: LaneConfig::default(), ..typed.check(&bundle).unwrap() };
+        let config = Config { lanes: LaneConfig::default(), ..config };
         assert_eq!(config, Typed::default().check(&bundle).unwrap());
         assert_ne!(typed, Typed::default(), "the example shows the keys");
     }

@@ -1,5 +1,6 @@
 //! What a run says at its end: where every packet and every flow went.
 
+use crate::lanes::StageTally;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
@@ -38,6 +39,28 @@ pub fn accounts(accounts: &Accounts) -> String {
     text
 }
 
+/// What batch lanes did, a line for each stage that came to one; nothing where none did.
+#[must_use]
+pub fn batches<'a>(stages: impl Iterator<Item = (&'a str, StageTally)>) -> String {
+    let mut text = String::new();
+    for (name, tally) in stages.filter(|(_, tally)| tally.was_used()) {
+        let StageTally { batches, rows, largest, .. } = tally;
+        let _ =
+            write!(text, "batch:   {name}: {rows} rows in {batches} batches, largest {largest}");
+        let extra = [
+            ("jobs_late", tally.late),
+            ("jobs_failed", tally.failed),
+            ("breaker_opened", tally.opened),
+            ("jobs_turned_away", tally.turned_away),
+        ];
+        for (what, count) in extra.into_iter().filter(|&(_, count)| count > 0) {
+            let _ = write!(text, ", {what} {count}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// A line of the counts that are not 0; none when all are.
 fn list(text: &mut String, title: &str, counts: impl Iterator<Item = (&'static str, u64)>) {
     let counts = counts.filter(|&(_, count)| count > 0);
@@ -56,4 +79,20 @@ pub fn speed(accounts: &Accounts, took: Duration) -> String {
         accounts.packets.seen as f64 / seconds,
         accounts.flows.seen as f64 / seconds
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_came_to_no_batch_lane_has_no_line() {
+        let plain = StageTally { batches: 2, rows: 9, largest: 8, ..StageTally::default() };
+        let broken = StageTally { late: 1, failed: 2, opened: 3, turned_away: 4, ..plain };
+        let told = [("tree@1", StageTally::default()), ("net@5", plain), ("far@9", broken)];
+        let expected = "batch:   net@5: 9 rows in 2 batches, largest 8\n\
+            batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, jobs_failed 2, \
+            breaker_opened 3, jobs_turned_away 4\n";
+        assert_eq!(batches(told.into_iter()), expected);
+    }
 }

@@ -1,7 +1,7 @@
 //! Workers: each a thread with a source, an engine, lanes and a sink of its own.
 
 use crate::config::Config;
-use crate::lanes;
+use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use serveflow_io::drive::{Outcome, Worker};
@@ -39,8 +39,17 @@ pub struct Post {
 pub struct Served {
     /// Where packets and flows went, all workers together.
     pub accounts: Accounts,
+    /// What batch lanes did, by stage index, all workers together.
+    pub batches: Vec<StageTally>,
     /// How it ended; an error when a sink failed, which ends all workers.
     pub outcome: io::Result<Outcome>,
+}
+
+impl Served {
+    /// What came of a worker: what its lanes counted is told for all workers together.
+    fn new(accounts: Accounts, outcome: io::Result<Outcome>) -> Self {
+        Self { accounts, batches: Vec::new(), outcome }
+    }
 }
 
 /// Serves each source to its end on a thread of its own; a single one on the caller's.
@@ -52,10 +61,11 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     let count = posts.len();
     // A heading stands before the lines of all workers, whoever writes first.
     if let Some(Err(error)) = posts.first_mut().map(|post| post.sink.flush()) {
-        return Served { accounts: Accounts::default(), outcome: Err(error) };
+        return Served::new(Accounts::default(), Err(error));
     }
     let failed = AtomicBool::new(false);
-    let work = |engine, post| work(crew, post, engine, &failed);
+    let counters = Arc::new(BatchCounters::new(crew.bundle.models.len()));
+    let work = |engine, post| work(crew, post, engine, &failed, &counters);
     let mut all = Vec::new();
     // All engines before any thread: each looks for how much memory there is to set aside, and must
     // not find what another is about to use.
@@ -76,12 +86,12 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
             Ok(thread) => thread.join().expect("no worker panics"),
             Err(error) => {
                 let outcome = Err(io::Error::new(error.kind(), format!("a worker: {error}")));
-                Served { accounts: Accounts::default(), outcome }
+                Served::new(Accounts::default(), outcome)
             }
         };
         all.extend(threads.into_iter().map(end));
     });
-    together(all)
+    Served { batches: counters.tally(), ..together(all) }
 }
 
 /// Bytes of input from which more than one worker is worth while.
@@ -97,10 +107,21 @@ pub fn worth_while(captures: &[PathBuf]) -> usize {
     if is_large { cores() } else { 1 }
 }
 
-fn work(crew: &Crew<'_>, mut post: Post, mut engine: Engine, failed: &AtomicBool) -> Served {
+fn work(
+    crew: &Crew<'_>,
+    mut post: Post,
+    mut engine: Engine,
+    failed: &AtomicBool,
+    counters: &Arc<BatchCounters>,
+) -> Served {
     let Crew { bundle, config, .. } = crew;
     engine.prefault();
-    let mut lanes = lanes::build(&bundle.models, config.lane_jobs);
+    let mut lanes = lanes::build(&LaneParts {
+        batch: config.lanes.batch,
+        wall: Arc::new(crew.wall),
+        counters: Arc::clone(counters),
+        ..LaneParts::new(&bundle.models, config.lane_jobs)
+    });
     let mut wall = crew.wall;
     let mut worker = Worker {
         engine: &mut engine,
@@ -119,7 +140,7 @@ fn work(crew: &Crew<'_>, mut post: Post, mut engine: Engine, failed: &AtomicBool
     if outcome.is_err() {
         failed.store(true, Ordering::Relaxed);
     }
-    Served { accounts: *engine.accounts(), outcome }
+    Served::new(*engine.accounts(), outcome)
 }
 
 /// One account of all workers; the first error stands for all.
@@ -140,5 +161,5 @@ fn together(all: Vec<Served>) -> Served {
         };
     }
     accounts.clock_restarts = clock_restarts.unwrap_or(0);
-    Served { accounts, outcome }
+    Served::new(accounts, outcome)
 }

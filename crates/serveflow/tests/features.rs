@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Csv, data, files, golden, parquet_cells, run, scratch, stderr, stdout};
-use serveflow::lanes;
+use serveflow::lanes::{self, LaneParts};
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::parse::parse;
@@ -163,7 +163,7 @@ impl Lane for Spy {
 /// What the stages of a bundle are asked while it serves captures, and how many flows there are.
 fn served(bundle: &Bundle, captures: Vec<PathBuf>) -> (Asked, u64) {
     let asked = Asked::default();
-    let lanes = lanes::build(&bundle.models, 1).into_iter();
+    let lanes = lanes::build(&LaneParts::new(&bundle.models, 1)).into_iter();
     let spy = |inner| Box::new(Spy { inner, asked: Arc::clone(&asked) }) as Box<dyn Lane>;
     let mut lanes: Vec<Box<dyn Lane>> = lanes.map(spy).collect();
     let config = EngineConfig { flows: bundle.flow_config(), ..EngineConfig::default() };

@@ -1,7 +1,7 @@
 //! The suite that every lane passes, and what a queue adds to it.
 #![allow(clippy::unwrap_used)]
 
-use serveflow::lanes::{self, LANES, ThreadLane};
+use serveflow::lanes::{self, BatchConfig, LANES, LaneParts, ThreadLane};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
@@ -133,11 +133,22 @@ fn at(
     when_full: WhenFull,
 ) -> (Vec<Verdict>, Accounts) {
     let (cascade, models) = cascade(lane, mood);
-    served(&cascade, &mut lanes::build(&as_dyn(&models), jobs), batch_rows, when_full)
+    served(&cascade, &mut lanes::build(&parts(&models, jobs)), batch_rows, when_full)
+}
+
+/// Lanes that give up on nothing, however busy the machine is, and never leave a model alone.
+fn parts(models: &[Arc<Ones>], jobs: usize) -> LaneParts {
+    let usual = BatchConfig::default();
+    let batch = BatchConfig { deadline_ms: 600_000, breaker_failures: u32::MAX, ..usual };
+    LaneParts { batch, ..LaneParts::new(&as_dyn(models), jobs) }
 }
 
 fn shed(verdicts: &[Verdict]) -> usize {
     verdicts.iter().filter(|verdict| verdict.reason == Reason::Shed).count()
+}
+
+fn failed(verdicts: &[Verdict]) -> usize {
+    verdicts.iter().filter(|verdict| verdict.reason == Reason::Failed).count()
 }
 
 #[test]
@@ -164,7 +175,7 @@ fn best_answer_stands(verdicts: &[Verdict]) {
     for (verdict, plain) in verdicts.iter().zip(&plain) {
         assert_eq!((verdict.id, verdict.flow), (plain.id, plain.flow));
         let answer = verdict.answer.unwrap();
-        if verdict.reason == Reason::Shed {
+        if matches!(verdict.reason, Reason::Shed | Reason::Failed) {
             assert_eq!((answer.stage, answer.packets), (0, 1));
         } else {
             assert_eq!(verdict, plain);
@@ -173,31 +184,38 @@ fn best_answer_stands(verdicts: &[Verdict]) {
 }
 
 #[test]
-fn a_model_that_fails_sheds_its_flows_in_every_lane() {
+fn a_model_that_fails_is_told_of_in_every_lane() {
     let (expected, _) = on("inline", Mood::Well, 1_000_000, 256);
     let by_slow = expected.iter().filter(|v| v.answer.is_some_and(|a| a.stage == 1)).count();
     for lane in LANES.iter().map(|entry| entry.name) {
         let (verdicts, accounts) = on(lane, Mood::Fails, 1_000_000, 8);
-        assert_eq!(shed(&verdicts), by_slow, "{lane}");
+        assert_eq!((failed(&verdicts), shed(&verdicts)), (by_slow, 0), "{lane}");
         assert!(accounts.jobs_failed > 0 && accounts.jobs_shed == 0, "{lane}");
         best_answer_stands(&verdicts);
     }
 }
 
+/// The lanes with threads of their own.
+const QUEUES: [&str; 2] = ["thread", "batch"];
+
 #[test]
 fn a_model_that_panics_on_a_thread_is_not_waited_for() {
-    let (verdicts, accounts) = on("thread", Mood::Panics, 1_000_000, 8);
-    assert!(shed(&verdicts) > 20 && accounts.jobs_failed > 1, "{accounts:?}");
-    best_answer_stands(&verdicts);
+    for lane in QUEUES {
+        let (verdicts, accounts) = on(lane, Mood::Panics, 1_000_000, 8);
+        assert!(failed(&verdicts) > 20 && accounts.jobs_failed > 1, "{accounts:?}");
+        best_answer_stands(&verdicts);
+    }
 }
 
 #[test]
 fn a_full_queue_sheds_and_counts() {
     let slow = Mood::Slow(Duration::from_millis(20));
-    let (verdicts, accounts) = on("thread", slow, 1, 4);
-    assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 0, "{accounts:?}");
-    assert!(shed(&verdicts) <= 4 * accounts.jobs_shed as usize);
-    best_answer_stands(&verdicts);
+    for lane in QUEUES {
+        let (verdicts, accounts) = on(lane, slow, 1, 4);
+        assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 0, "{accounts:?}");
+        assert!(shed(&verdicts) <= 4 * accounts.jobs_shed as usize);
+        best_answer_stands(&verdicts);
+    }
 }
 
 #[test]
@@ -205,9 +223,9 @@ fn a_worker_that_waits_sheds_nothing_however_short_the_queue() {
     let (expected, _) = on("inline", Mood::Well, 1_000_000, 256);
     let moods = [Mood::Well, Mood::Slow(Duration::from_millis(1))];
     for (jobs, mood) in [1, 2, 64].into_iter().zip(moods.into_iter().cycle()) {
-        for batch_rows in [1, 16, 256] {
-            let (verdicts, accounts) = at("thread", mood, jobs, batch_rows, WhenFull::Wait);
-            assert_eq!(verdicts, expected, "{jobs} jobs of {batch_rows} rows");
+        for (lane, batch_rows) in QUEUES.into_iter().flat_map(|l| [1, 16, 256].map(|r| (l, r))) {
+            let (verdicts, accounts) = at(lane, mood, jobs, batch_rows, WhenFull::Wait);
+            assert_eq!(verdicts, expected, "{lane}: {jobs} jobs of {batch_rows} rows");
             assert_eq!((accounts.jobs_shed, accounts.jobs_failed), (0, 0));
         }
     }
@@ -218,9 +236,9 @@ fn a_worker_that_waits_sheds_nothing_however_short_the_queue() {
 
 #[test]
 fn a_worker_that_waits_for_a_lane_that_fails_ends() {
-    for mood in [Mood::Fails, Mood::Panics] {
-        let (verdicts, accounts) = at("thread", mood, 1, 4, WhenFull::Wait);
-        assert!(shed(&verdicts) > 20 && accounts.jobs_failed > 1, "{mood:?}: {accounts:?}");
+    for (lane, mood) in QUEUES.into_iter().zip([Mood::Fails, Mood::Panics]) {
+        let (verdicts, accounts) = at(lane, mood, 1, 4, WhenFull::Wait);
+        assert!(failed(&verdicts) > 20 && accounts.jobs_failed > 1, "{mood:?}: {accounts:?}");
         assert_eq!(accounts.jobs_shed, 0, "{mood:?}: each job was scored, if in vain");
         best_answer_stands(&verdicts);
     }
@@ -242,7 +260,7 @@ impl Lane for Gone {
 #[test]
 fn a_worker_does_not_wait_for_a_lane_that_will_never_have_room() {
     let (cascade, models) = cascade("thread", Mood::Well);
-    let mut lanes = lanes::build(&as_dyn(&models), 1);
+    let mut lanes = lanes::build(&parts(&models, 1));
     lanes[1] = Box::new(Gone);
     let (verdicts, accounts) = served(&cascade, &mut lanes, 8, WhenFull::Wait);
     assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 20, "{accounts:?}");
@@ -318,4 +336,51 @@ fn a_lane_that_is_dropped_with_jobs_inside_ends() {
     }
     dropping.join().unwrap();
     drop(held(3).0);
+}
+
+/// A model that hangs until the end of the process.
+#[derive(Debug)]
+struct Hangs(RowShape);
+
+impl Model for Hangs {
+    fn shape(&self) -> RowShape {
+        self.0
+    }
+
+    fn classes(&self) -> usize {
+        3
+    }
+
+    fn score(&self, _: &Rows, _: &mut Scores) -> Result<(), ScoreError> {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[test]
+fn a_model_that_hangs_for_ever_costs_a_capture_a_few_deadlines_and_no_verdict() {
+    let (cascade, models) = cascade("batch", Mood::Well);
+    let hangs: Arc<dyn Model> = Arc::new(Hangs(models[1].shape));
+    let models = [as_dyn(&models)[0].clone(), hangs];
+    for (when_full, jobs, batch_rows) in
+        [(WhenFull::Wait, 64, 8), (WhenFull::Wait, 1, 1), (WhenFull::Shed, 2, 8)]
+    {
+        let batch = BatchConfig { deadline_ms: 300, ..BatchConfig::default() };
+        let parts = LaneParts { batch, ..LaneParts::new(&models, jobs) };
+        let started = Instant::now();
+        let mut lanes = lanes::build(&parts);
+        let (verdicts, accounts) = served(&cascade, &mut lanes, batch_rows, when_full);
+        drop(lanes);
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(10), "{jobs} jobs: {took:?}");
+        best_answer_stands(&verdicts);
+        let tally = parts.counters.tally()[1];
+        assert_eq!(tally.unanswered(), accounts.jobs_failed);
+        assert!(tally.late > 0 && tally.batches == 1, "one thread hangs, once: {tally:?}");
+        if when_full == WhenFull::Wait {
+            assert_eq!((accounts.jobs_shed, shed(&verdicts)), (0, 0));
+            assert!(failed(&verdicts) > 20);
+        }
+    }
 }

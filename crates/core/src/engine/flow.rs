@@ -265,7 +265,7 @@ impl Engine {
         let shape = (job.scores.len(), job.scores.classes());
         if job.failed || shape != (job.tickets.len(), self.cascade.labels().len()) {
             self.accounts.jobs_failed += 1;
-            self.shed(job);
+            self.give_up(job, Reason::Failed);
             return;
         }
         let learned = match &self.cascade.stages()[job.stage].gate {
@@ -292,15 +292,16 @@ impl Engine {
     /// Gives up on a job that its lane refused.
     pub(super) fn shed_job(&mut self, job: Box<Job>) {
         self.accounts.jobs_shed += 1;
-        self.shed(job);
+        self.give_up(job, Reason::Shed);
     }
 
-    /// Gives up on a job: the best answer so far stands for each of its flows.
-    fn shed(&mut self, job: Box<Job>) {
+    /// Gives up on a job: the best answer so far stands for each of its flows, and none where it was
+    /// their first question.
+    fn give_up(&mut self, job: Box<Job>, reason: Reason) {
         for &ticket in &job.tickets {
             self.unask(ticket);
             let at = self.room[ticket].asked_at;
-            self.decide(ticket, Reason::Shed, at);
+            self.decide(ticket, reason, at);
         }
         self.desk.give_back(job);
     }

@@ -42,7 +42,7 @@ const PLAN: &str = "plan.toml";
 /// Where a bundle stands until it is whole.
 const PART: &str = ".part";
 /// The lanes that a stage may name, by lane index.
-pub const LANE_NAMES: [&str; 2] = ["inline", "thread"];
+pub const LANE_NAMES: [&str; 3] = ["inline", "thread", "batch"];
 const MILLISECOND: u64 = 1_000_000;
 
 /// Files of a bundle, by their names in it.

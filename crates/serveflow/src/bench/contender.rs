@@ -2,7 +2,7 @@
 
 use super::Wall;
 use super::queue::{QueueLane, QueueSpec, Stamps};
-use crate::lanes;
+use crate::lanes::{self, BatchConfig, LaneParts};
 use serveflow_core::engine::{Cascade, EngineConfig};
 use serveflow_core::lane::{Lane, Model};
 use serveflow_model::bundle::Bundle;
@@ -21,8 +21,10 @@ pub struct Contender {
     pub models: Vec<Arc<dyn Model>>,
     /// Limits of the engine.
     pub engine: EngineConfig,
-    /// Jobs that wait for the thread lane before flows are shed.
+    /// Jobs that wait in a lane before flows are shed.
     pub lane_jobs: usize,
+    /// Limits of the batch lane.
+    pub batch: BatchConfig,
     /// A queue in front of the only stage, in place of the lanes that the stages name.
     pub queue: Option<QueueSpec>,
 }
@@ -37,6 +39,7 @@ impl Contender {
             models: bundle.models.clone(),
             engine,
             lane_jobs,
+            batch: BatchConfig::default(),
             queue: None,
         }
     }
@@ -65,7 +68,10 @@ impl Contender {
     /// The lanes of a worker, by lane index; a queue leaves its stamps.
     pub(super) fn lanes(&self, wall: Wall, stamps: &Stamps) -> Vec<Box<dyn Lane>> {
         match self.queue {
-            None => lanes::build(&self.models, self.lane_jobs),
+            None => lanes::build(&LaneParts {
+                batch: self.batch,
+                ..LaneParts::new(&self.models, self.lane_jobs)
+            }),
             Some(spec) => {
                 let model = Arc::clone(&self.models[0]);
                 vec![Box::new(QueueLane::new(model, spec, wall, stamps.clone()))]
@@ -76,8 +82,8 @@ impl Contender {
     /// Threads that compute for each worker: its own, and those of the lanes that stages name.
     #[must_use]
     pub fn threads(&self) -> usize {
-        let lanes: BTreeSet<usize> =
-            self.cascade.stages().iter().map(|stage| stage.lane).filter(|&lane| lane > 0).collect();
-        1 + lanes.len() + usize::from(self.queue.is_some())
+        let lanes: BTreeSet<usize> = self.cascade.stages().iter().map(|stage| stage.lane).collect();
+        let beside = lanes.into_iter().map(|lane| lanes::threads(lane, &self.batch));
+        1 + beside.sum::<usize>() + usize::from(self.queue.is_some())
     }
 }

@@ -187,6 +187,8 @@ pub struct RunFigures {
     pub dropped: u64,
     /// Flows whose answer was cut short by a full queue or packet pool.
     pub shed: u64,
+    /// Flows whose model failed or was late.
+    pub failed: u64,
     /// Flows whose answer was cut short by a full flow table.
     pub evicted: u64,
     /// The cascade, stage by stage.
@@ -286,6 +288,7 @@ impl RunFigures {
             packets_made: served.packets_made,
             dropped: served.dropped,
             shed: verdicts(Reason::Shed),
+            failed: verdicts(Reason::Failed),
             evicted: verdicts(Reason::Evicted),
             stages: stages(contender, meter),
             unanswered: meter.unanswered,
@@ -321,6 +324,7 @@ impl RunFigures {
         let counts = [
             (self.dropped, "packets dropped"),
             (self.shed, "flows shed"),
+            (self.failed, "flows failed"),
             (self.evicted, "flows evicted"),
         ];
         let some = counts.iter().filter(|(count, _)| *count > 0);

@@ -63,8 +63,11 @@ fn one(run: &RunFigures) -> String {
         ),
     );
     line(
-        "dropped, shed, evicted",
-        format!("{} packets, {} flows, {} flows", run.dropped, run.shed, run.evicted),
+        "dropped, shed, failed, evicted",
+        format!(
+            "{} packets, {} flows, {} flows, {} flows",
+            run.dropped, run.shed, run.failed, run.evicted
+        ),
     );
     line("share per stage", shares(run));
     line("verdict latency", latency(&run.verdict_latency_us));

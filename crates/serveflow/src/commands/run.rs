@@ -49,9 +49,11 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
     let started = session.wall_ns();
     let crew = Crew { bundle: &bundle, config: &config, wall: super::clock_ns, stop: &stop };
-    let Served { accounts, outcome } = workers::serve(&crew, posts.collect());
+    let Served { accounts, batches, outcome } = workers::serve(&crew, posts.collect());
     let took = std::time::Duration::from_nanos(session.wall_ns() - started);
     session.say(&summary::accounts(&accounts));
+    let names = bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
+    session.say(&summary::batches(names.zip(batches)));
     session.say(&summary::speed(&accounts, took));
     let outcome = match outcome {
         // The reader of our output has seen enough: nobody is left to tell.

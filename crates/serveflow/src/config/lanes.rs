@@ -1,6 +1,7 @@
 //! `[lanes]` of `serveflow.toml`: where stages are scored, and what a full lane means.
 
 use super::ConfigError;
+use crate::lanes::BatchConfig;
 use serde::Deserialize;
 use serveflow_io::drive::WhenFull;
 use serveflow_model::bundle::{Bundle, LANE_NAMES};
@@ -21,6 +22,83 @@ pub struct TypedLanes {
     pub when_full: Option<String>,
     /// Lanes by the name of their stage.
     pub stages: BTreeMap<String, String>,
+    /// Limits of the batch lane.
+    pub batch: TypedBatch,
+}
+
+/// `[lanes.batch]` as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypedBatch {
+    /// Threads that call models, for each worker.
+    pub threads: Option<usize>,
+    /// Most rows of a call.
+    pub max_rows: Option<usize>,
+    /// Longest that a job waits for others to join it, microseconds.
+    pub max_wait_us: Option<usize>,
+    /// How long after it was handed in a job is given up, milliseconds.
+    pub deadline_ms: Option<usize>,
+    /// Calls in a row that fail or are late until a stage's model is left alone.
+    pub breaker_failures: Option<usize>,
+    /// How long it is left alone at first, milliseconds.
+    pub breaker_ms: Option<usize>,
+}
+
+impl TypedBatch {
+    fn check(&self) -> Result<BatchConfig, ConfigError> {
+        let usual = BatchConfig::default();
+        let config = BatchConfig {
+            threads: within("lanes.batch.threads", self.threads, usual.threads, 1, 256)?,
+            max_rows: within("lanes.batch.max_rows", self.max_rows, usual.max_rows, 1, 1 << 16)?,
+            // No job is to wait a second for others, and none ten minutes for an answer.
+            max_wait_us: within(
+                "lanes.batch.max_wait_us",
+                self.max_wait_us,
+                usual.max_wait_us,
+                0,
+                1_000_000,
+            )?,
+            deadline_ms: within(
+                "lanes.batch.deadline_ms",
+                self.deadline_ms,
+                usual.deadline_ms,
+                1,
+                600_000,
+            )?,
+            breaker_failures: within(
+                "lanes.batch.breaker_failures",
+                self.breaker_failures,
+                usual.breaker_failures,
+                1,
+                1_000_000,
+            )?,
+            // A breaker that opens again and again stays open for a minute at most.
+            breaker_ms: within(
+                "lanes.batch.breaker_ms",
+                self.breaker_ms,
+                usual.breaker_ms,
+                1,
+                60_000,
+            )?,
+        };
+        Ok(config)
+    }
+}
+
+/// What was typed for a limit, or else what is usual.
+fn within<T: TryFrom<usize>>(
+    key: &'static str,
+    typed: Option<usize>,
+    usual: T,
+    least: usize,
+    most: usize,
+) -> Result<T, ConfigError> {
+    match typed {
+        None => Ok(usual),
+        Some(found) if found < least => Err(ConfigError::Zero { key }),
+        Some(found) if found > most => Err(ConfigError::TooLarge { key, most, found }),
+        Some(found) => T::try_from(found).map_err(|_| ConfigError::TooLarge { key, most, found }),
+    }
 }
 
 /// What the operator says of lanes.
@@ -32,6 +110,8 @@ pub struct LaneConfig {
     stages: BTreeMap<String, Option<usize>>,
     /// What is done about a full lane, whatever the source.
     when_full: Option<WhenFull>,
+    /// Limits of the batch lane.
+    pub batch: BatchConfig,
 }
 
 impl TypedLanes {
@@ -48,7 +128,7 @@ impl TypedLanes {
             Some("shed") => Some(WhenFull::Shed),
             Some(found) => return Err(unknown("lanes.when_full", found, "source, wait, shed")),
         };
-        Ok(LaneConfig { all, stages, when_full })
+        Ok(LaneConfig { all, stages, when_full, batch: self.batch.check()? })
     }
 }
 
@@ -137,7 +217,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused_beside_what_is() {
         let error = checked("default = \"gpu\"").unwrap_err();
-        assert_eq!(error, "lanes.default: expected one of plan, inline, thread, found `gpu`");
+        assert_eq!(
+            error,
+            "lanes.default: expected one of plan, inline, thread, batch, found `gpu`"
+        );
         let error = checked("[stages]\n\"tree@1\" = \"fast\"").unwrap_err();
         assert!(error.starts_with("lanes.stages.\"tree@1\": expected one of plan"), "{error}");
         let error = checked("when_full = \"drop\"").unwrap_err();
@@ -149,6 +232,41 @@ mod tests {
             "lanes.stages: expected one of tree@1, boosted@1, boosted@10, found `tree@2`"
         );
         assert!(toml::from_str::<TypedLanes>("boosted = \"thread\"").is_err());
+    }
+
+    #[test]
+    fn the_limits_of_batches_are_those_typed_and_are_held_to_their_ranges() {
+        assert_eq!(checked("").unwrap().batch, BatchConfig::default());
+        let typed = "[batch]\nthreads = 2\nmax_rows = 3\nmax_wait_us = 0\ndeadline_ms = 5\n\
+            breaker_failures = 6\nbreaker_ms = 7";
+        let expected = BatchConfig {
+            threads: 2,
+            max_rows: 3,
+            max_wait_us: 0,
+            deadline_ms: 5,
+            breaker_failures: 6,
+            breaker_ms: 7,
+        };
+        assert_eq!(checked(typed).unwrap().batch, expected);
+        for (key, most) in [
+            ("threads", 256),
+            ("max_rows", 65_536),
+            ("max_wait_us", 1_000_000),
+            ("deadline_ms", 600_000),
+            ("breaker_failures", 1_000_000),
+            ("breaker_ms", 60_000),
+        ] {
+            let of = |value: usize| checked(&format!("[batch]\n{key} = {value}"));
+            assert!(of(most).is_ok());
+            let found = most + 1;
+            let words = format!("lanes.batch.{key}: expected at most {most}, found {found}");
+            assert_eq!(of(found).unwrap_err(), words);
+            if key != "max_wait_us" {
+                let words = format!("lanes.batch.{key}: expected at least 1, found 0");
+                assert_eq!(of(0).unwrap_err(), words);
+            }
+        }
+        assert!(toml::from_str::<TypedLanes>("[batch]\nrows = 1").is_err());
     }
 
     #[test]

@@ -25,7 +25,8 @@ fn unknown_keys_and_impossible_limits_are_refused_by_name() {
         ("frames", "[limits]\nbatch_frames = 100000000000", ["limits.batch_frames", "at most"]),
         ("flows", "[flows]\ncapacity = 100000000000", ["flows.capacity", "at most"]),
         ("sink", "[output]\nformat = \"xml\"", ["output.format", "json"]),
-        ("lane", "[lanes]\ndefault = \"gpu\"", ["lanes.default", "plan, inline, thread"]),
+        ("lane", "[lanes]\ndefault = \"gpu\"", ["lanes.default", "plan, inline, thread, batch"]),
+        ("batch", "[lanes.batch]\nmax_rows = 0", ["lanes.batch.max_rows", "at least 1"]),
         ("full", "[lanes]\nwhen_full = \"drop\"", ["lanes.when_full", "source, wait, shed"]),
         ("stage", "[lanes.stages]\n\"tree@2\" = \"thread\"", ["tree@2", "tree@1, boosted@1"]),
     ] {
@@ -51,6 +52,8 @@ fn the_smallest_limits_keep_the_accounts() {
         ("rows", "[limits]\nbatch_rows = 1", false),
         ("jobs", "[limits]\nlane_jobs = 1", false),
         ("thread", "[lanes]\ndefault = \"thread\"\n[limits]\nlane_jobs = 1\nbatch_rows = 1", false),
+        ("batch", "[lanes]\ndefault = \"batch\"\n[lanes.batch]\nmax_rows = 3", false),
+        ("late", "[lanes]\ndefault = \"batch\"\n[lanes.batch]\ndeadline_ms = 600000", false),
         ("lanes", "[lanes.stages]\n\"boosted@5\" = \"thread\"\n\"tree@1\" = \"inline\"", false),
         ("seed", "[flows]\nseed = 7", false),
         ("capacity", "[flows]\ncapacity = 1", true),

@@ -33,6 +33,7 @@ impl Setting {
         let config = session.typed.check_for(&bundle)?;
         bundle.place(&config.lanes.places(&bundle)?);
         let cascade = Contender::cascade(&bundle, config.engine, config.lane_jobs);
+        let cascade = Contender { batch: config.lanes.batch, ..cascade };
         Ok(Self { bundle, cascade, batch_frames: config.batch_frames })
     }
 
