@@ -32,6 +32,7 @@ fn planned(dir: &Path) -> PlanReport {
         cross_fit: std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap()),
         budget_ns: None,
         load: Load::default(),
+        given: Vec::new(),
     };
     let built = build(&book, &params, &wanted, &mut NoShelf, wall, &mut |_| {}).unwrap();
     let (rule, limits) = (Rule::Learned, Limits::default());

@@ -7,6 +7,7 @@ use crate::record::{Dataset, RecordPlan, record};
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::Stage;
 use serveflow_core::gate::Measure;
+use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_io::SourceError;
 use serveflow_model::bundle::{Bundle, CostPlan, LanePlan, Plan};
@@ -94,16 +95,11 @@ pub fn recalibrate(
         for (at, stage) in group.iter().enumerate() {
             let rows = dataset.rows_of(at, &val);
             let model = bundle.models[first + at].as_ref();
-            let failed = |error: serveflow_core::lane::ScoreError| RecalibrateError::Score {
+            let failed = |error: ScoreError| RecalibrateError::Score {
                 stage: stage.name.clone(),
                 message: error.message,
             };
-            let mut scores = Scores::default();
-            for chunk in chunks(&rows) {
-                let mut own = Scores::default();
-                model.score(&chunk, &mut own).map_err(failed)?;
-                scores.append(&own);
-            }
+            let scores = score_all(model, &rows).map_err(failed)?;
             answers.push(StageAnswers::new(stage.packets(), wanted.measure, &scores, val.len()));
             costs.push(cost(model, &rows, wall).map_err(failed)?);
         }
@@ -116,6 +112,21 @@ pub fn recalibrate(
     }
     let calibrated = calibrate(&answers, &truth, labels.len(), wanted.target, wanted.granularity);
     Ok(Recalibrated { calibrated, costs, flows: truth.len() as u64, damaged })
+}
+
+/// Scores of all rows, however many.
+///
+/// # Errors
+/// When the model fails.
+pub(crate) fn score_all(model: &dyn Model, rows: &Rows) -> Result<Scores, ScoreError> {
+    let mut scores = Scores::default();
+    scores.reset(0, model.classes());
+    for chunk in chunks(rows) {
+        let mut own = Scores::default();
+        model.score(&chunk, &mut own)?;
+        scores.append(&own);
+    }
+    Ok(scores)
 }
 
 /// Rows that a model scores at once.

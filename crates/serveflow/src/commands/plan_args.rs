@@ -7,6 +7,7 @@ use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
 use serveflow_train::planner::walk::Rule;
 use serveflow_train::promise::{Loss, Promise};
+use std::path::PathBuf;
 
 /// What is wanted of a cascade.
 #[derive(Debug, Args)]
@@ -96,6 +97,11 @@ pub(crate) struct PoolArgs {
     /// be given several times
     #[arg(long, value_name = "ENCODERS", value_parser = encoders)]
     pub(crate) also_features: Vec<Encoders>,
+    /// Also the stages of this bundle as candidates, whose models another library trained (`serveflow bundle
+    /// add`); may be given several times. Captures are not parted then (--cross-fit), since nobody has
+    /// such models that did not see a part
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) join: Vec<PathBuf>,
     /// Longest waits of candidates, milliseconds [default: --wait-ms alone]
     #[arg(long, value_delimiter = ',', value_name = "MS", value_parser = plan_number())]
     pub(crate) waits_ms: Vec<u64>,

@@ -13,6 +13,7 @@ use serveflow_train::honest::examine;
 use serveflow_train::labels::{LabelBook, Split};
 use serveflow_train::pipeline::{Tier, TrainPlan};
 use serveflow_train::planner::build::{Built, PoolPlan, Shelf, build, grid};
+use serveflow_train::planner::given::Given;
 use serveflow_train::planner::limits::Limits;
 use serveflow_train::planner::meter::{Load, Service};
 use serveflow_train::planner::plan::{Planned, Request, plan};
@@ -21,6 +22,7 @@ use serveflow_train::planner::report::{Check, PlanReport, report};
 use serveflow_train::planner::search::Wish;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Folder of a bundle that holds the candidates.
 const POOL: &str = "pool";
@@ -130,6 +132,59 @@ fn recipes(
     Ok(tiers.iter().map(recipe).collect())
 }
 
+/// The stages of bundles that join the candidates. Their rows must be like those that are recorded here.
+fn joined(
+    bundles: &[PathBuf],
+    plan: &TrainPlan,
+    features: &[Vec<String>],
+) -> anyhow::Result<Vec<Given>> {
+    let mut joined: Vec<Given> = Vec::new();
+    for path in bundles {
+        let bundle = Bundle::load(path)?;
+        let (_, files) = bundle::read_unsigned(path)?;
+        let named = |what: &str| format!("--join {}: {what}", path.display());
+        let flows = bundle::FlowPlan::from_config(&plan.flows);
+        anyhow::ensure!(
+            bundle.plan.flows == flows,
+            named(&format!("expected the flow rules {flows:?}, found {:?}", bundle.plan.flows))
+        );
+        for (at, stage) in bundle.plan.stages.iter().enumerate() {
+            let spec = bundle.cascade.stages()[at].features.spec();
+            let own = |what: &str| named(&format!("stage `{}`: expected {what}", stage.name));
+            anyhow::ensure!(
+                (spec.layout, &spec.masks) == (plan.layout, &plan.masks),
+                own("the headers and masks of this training (--headers, --mask)")
+            );
+            let set =
+                features.iter().position(|set| *set == stage.features).with_context(|| {
+                    own(&format!(
+                        "the encoders of --features or of an --also-features, found {}",
+                        stage.features.join("+")
+                    ))
+                })?;
+            anyhow::ensure!(
+                !joined.iter().any(|other| other.name == stage.name),
+                own("a name that no other has")
+            );
+            let keeps = |name: &String| {
+                let file = files.get(name).expect("the bundle was read with its files");
+                (name.clone(), file.clone())
+            };
+            joined.push(Given {
+                name: stage.name.clone(),
+                labels: bundle.plan.labels.clone(),
+                packets: if stage.window { Tier::WINDOW } else { stage.packets },
+                wait_ms: stage.wait_ms,
+                features: set,
+                files: stage.model.columns.iter().chain([&stage.model.file]).map(keeps).collect(),
+                plan: stage.model.clone(),
+                model: Arc::clone(&bundle.models[at]),
+            });
+        }
+    }
+    Ok(joined)
+}
+
 /// Trains candidates, plans a cascade of them and writes it; the damaged captures come back.
 pub(crate) fn train(
     session: &Session,
@@ -147,10 +202,18 @@ pub(crate) fn train(
             "--also-features: expected each set of encoders once, found {words} twice"
         );
     }
+    let joined = joined(&args.pool.join, plan, &features)?;
+    anyhow::ensure!(
+        joined.is_empty() || args.wish.promise.is_none(),
+        "--promise: expected candidates that are trained here alone, found --join: models of another \
+         library may have seen the calibration split"
+    );
     let wanted = PoolPlan {
         recipes: recipes(&args.pool, &args.depths, plan, stages)?,
         features,
-        cross_fit: usize::from(args.pool.cross_fit),
+        // Nobody has models of another library that did not see a part of the training captures.
+        cross_fit: if joined.is_empty() { usize::from(args.pool.cross_fit) } else { 0 },
+        given: joined,
         budget_ns: args.pool.budget_s.map(|seconds| seconds.saturating_mul(1_000_000_000)),
         load: load_of(&args.wish),
     };
@@ -187,10 +250,12 @@ pub(crate) fn train(
     told.checks = checks(book, &mut bundle, plan, pool_and_told, &args.wish, session)?;
     if !args.no_honest {
         let mut progress = Progress::new(session);
-        let tier = built.pool.candidates[built.pool.best()].recipe.tier();
-        let honest = examine(book, plan, tier, &mut |step| progress.step(step))?;
-        progress.finish();
-        told.honest = Some(honest);
+        if let Some(best) = built.pool.best_trained() {
+            let tier = built.pool.candidates[best].recipe.tier();
+            let honest = examine(book, plan, tier, &mut |step| progress.step(step))?;
+            progress.finish();
+            told.honest = Some(honest);
+        }
     }
     let damaged = built.dataset.damaged.iter().map(ToString::to_string).collect();
     Ok((damaged, told))
@@ -305,10 +370,13 @@ pub(crate) fn load(bundle: &Path) -> anyhow::Result<(Pool, BTreeMap<String, Vec<
     pool.check().map_err(|what| anyhow::anyhow!("{}: {what}", path.display()))?;
     let mut models = BTreeMap::new();
     for candidate in &pool.candidates {
-        let path = dir.join(&candidate.file);
-        let model =
-            std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-        models.insert(candidate.file.clone(), model);
+        let columns = candidate.given.as_ref().and_then(|given| given.columns.as_ref());
+        for name in columns.into_iter().chain([&candidate.file]) {
+            let path = dir.join(name);
+            let file = std::fs::read(&path);
+            let file = file.with_context(|| format!("{}: cannot read", path.display()))?;
+            models.insert(name.clone(), file);
+        }
     }
     Ok((pool.labelled(), models))
 }

@@ -185,6 +185,13 @@ pub enum PipelineError {
         /// What is expected, in words.
         expected: &'static str,
     },
+    /// A model that was given failed, or does not fit.
+    Given {
+        /// The model.
+        name: String,
+        /// What is wrong, in words.
+        message: String,
+    },
     /// There is no tier.
     NoTier,
 }
@@ -201,6 +208,7 @@ impl fmt::Display for PipelineError {
                 write!(f, "{tier} wants fewer packets than the stage before it")
             }
             Self::Window { tier, expected } => write!(f, "{tier}: expected {expected}"),
+            Self::Given { name, message } => write!(f, "`{name}`: {message}"),
             Self::NoTier => f.write_str("expected at least one stage, found none"),
         }
     }

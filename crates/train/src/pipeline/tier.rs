@@ -21,10 +21,12 @@ pub enum Kind {
     Forest,
     /// Gradient-boosted trees.
     Boosted,
+    /// A model that another library trained.
+    Given,
 }
 
 impl Kind {
-    /// All kinds.
+    /// All kinds that are trained here.
     pub const ALL: [Self; 3] = [Self::Tree, Self::Forest, Self::Boosted];
 
     /// The kind as stages spell it.
@@ -34,6 +36,7 @@ impl Kind {
             Self::Tree => "tree",
             Self::Forest => "forest",
             Self::Boosted => "boosted",
+            Self::Given => "given",
         }
     }
 
@@ -44,6 +47,7 @@ impl Kind {
             Self::Tree => "decision tree",
             Self::Forest => "random forest",
             Self::Boosted => "gradient-boosted trees",
+            Self::Given => "model of another library",
         }
     }
 }
@@ -189,6 +193,9 @@ impl TierData {
 ///
 /// # Errors
 /// When a parameter is out of range.
+///
+/// # Panics
+/// When it is one of the models that are given.
 pub fn train_tier(
     kind: Kind,
     data: &TierData,
@@ -202,6 +209,7 @@ pub fn train_tier(
             let boosted = train_boosted(&data.train, Some(&data.val), &params.boost, progress)?;
             Ok(boosted.forest)
         }
+        Kind::Given => panic!("a model that is given is not trained"),
     }
 }
 

@@ -1,19 +1,20 @@
 //! Building the pool: record, train each candidate, measure it, keep its answers.
 
+use super::given::Given;
 use super::meter::{Load, Measured, Meter};
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe, even};
 use crate::labels::{LabelBook, Split};
 use crate::pipeline::{
-    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, filled,
-    forest_cost, parameters, train_tier,
+    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
+    parameters, train_tier,
 };
+use crate::recalibrate::score_all;
 use crate::record::{Dataset, record};
 use serveflow_core::features::{FeatureSpec, Mask};
 use serveflow_core::gate::Measure;
-use serveflow_core::lane::Model;
+use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::parse::Header;
-use serveflow_core::rows::Scores;
-use serveflow_model::bundle::{FlowPlan, Provenance, sha256};
+use serveflow_model::bundle::{FlowPlan, ModelPlan, Provenance, sha256};
 use serveflow_model::forest::{BoundForest, Forest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct PoolPlan {
     pub budget_ns: Option<u64>,
     /// What candidates are measured under.
     pub load: Load,
+    /// Models of other libraries that are candidates too.
+    pub given: Vec<Given>,
 }
 
 /// A pool, its models, and the flows that it was made from.
@@ -116,10 +119,20 @@ pub fn build(
             if is_whole {
                 continue; // It stopped before so many rounds, and is a candidate already.
             }
-            let candidate = group.candidate(plan, recipe, &grown, &wanted.features, (meter, wall));
+            let name = recipe.name(plan.wait_ms, &wanted.features);
+            let candidate = group.candidate(recipe, grown.answering(name), (meter, wall))?;
             models.insert(candidate.file.clone(), grown.forest.to_json());
             candidates.push(candidate);
         }
+        first.get_or_insert(group);
+    }
+    for (at, given) in wanted.given.iter().enumerate() {
+        let recipe = given.recipe(at);
+        let group = Group::record(book, plan, wanted, &[recipe], progress)?;
+        group.knows(given)?;
+        let meter = meter.get_or_insert_with(|| Meter::new(book, plan.flows, wanted.load, wall));
+        candidates.push(group.candidate(recipe, given.answering(), (meter, wall))?);
+        models.extend(given.files.clone());
         first.get_or_insert(group);
     }
     let (group, mut meter) = first.zip(meter).ok_or(PipelineError::NoTier)?;
@@ -157,6 +170,30 @@ struct Grown {
     forest: Forest,
     blind: Vec<Forest>,
     train_ns: u64,
+}
+
+/// A model that answers, and such as did not see one part of the training captures each.
+pub(super) struct Answering {
+    pub(super) name: String,
+    pub(super) file: String,
+    pub(super) given: Option<ModelPlan>,
+    pub(super) model: Arc<dyn Model>,
+    pub(super) blind: Vec<Arc<dyn Model>>,
+    pub(super) train_ns: u64,
+}
+
+impl Grown {
+    fn answering(&self, name: String) -> Answering {
+        let model = |forest: &Forest| -> Arc<dyn Model> { Arc::new(BoundForest::new(forest)) };
+        Answering {
+            file: format!("models/{}.json", name.replace(['@', '~', '+'], "_")),
+            name,
+            given: None,
+            model: model(&self.forest),
+            blind: self.blind.iter().map(model).collect(),
+            train_ns: self.train_ns,
+        }
+    }
 }
 
 /// Parts flows by capture into parts of about one size: the largest capture goes to the smallest part.
@@ -202,7 +239,10 @@ impl Group {
         let test = dataset.split(Split::Test);
         let params = plan.seeded_params();
         let mut data = BTreeMap::new();
-        for (stage, &packets) in depths.iter().enumerate() {
+        let is_trained = |packets: u16| {
+            own.iter().any(|recipe| recipe.packets == packets && recipe.kind != Kind::Given)
+        };
+        for (stage, &packets) in depths.iter().enumerate().filter(|(_, p)| is_trained(**p)) {
             let made = TierData::new(&dataset, stage, &train, &val, params.class_weights);
             let tier = own[0].tier();
             let made = made.map_err(|source| PipelineError::Train { tier, source })?;
@@ -292,7 +332,8 @@ impl Group {
     ) -> Option<Vec<f64>> {
         let own = |c: &usize| {
             let recipe = &pool.candidates[*c].recipe;
-            (recipe.wait_ms, recipe.features) == of
+            // What is given was recorded by itself.
+            (recipe.wait_ms, recipe.features) == of && recipe.kind != Kind::Given
         };
         let known: Vec<usize> = (0..pool.candidates.len()).filter(own).collect();
         let by_f1 = |a: &&usize, b: &&usize| pool.val_f1(**a).total_cmp(&pool.val_f1(**b));
@@ -350,44 +391,59 @@ impl Group {
         self.val.iter().chain(self.parts.iter().flatten()).copied().collect()
     }
 
+    /// Holds a given model to the labels of the captures.
+    fn knows(&self, given: &Given) -> Result<(), PipelineError> {
+        let (found, expected) = (&given.labels, &self.dataset.labels);
+        if found == expected {
+            return Ok(());
+        }
+        let message = format!(
+            "expected the labels of the captures, {}, found {}",
+            expected.join(", "),
+            found.join(", ")
+        );
+        Err(PipelineError::Given { name: given.name.clone(), message })
+    }
+
     fn candidate(
         &self,
-        plan: &TrainPlan,
         recipe: Recipe,
-        grown: &Grown,
-        sets: &[Vec<String>],
+        own: Answering,
         (meter, mut wall): (&mut Meter, fn() -> u64),
-    ) -> Candidate {
+    ) -> Result<Candidate, PipelineError> {
         let stage = self.stage(recipe);
-        let bound = BoundForest::new(&grown.forest);
-        let answers = |model: &BoundForest, flows: &[usize]| {
-            let mut scores = Scores::default();
-            model.score(&self.dataset.rows_of(stage, flows), &mut scores);
-            let facts: Vec<_> = flows.iter().map(|&flow| self.dataset.facts[stage][flow]).collect();
-            Answers::new(&scores, &facts)
+        let failed = |error: ScoreError| {
+            let (name, message) = (own.name.clone(), error.message);
+            PipelineError::Given { name, message }
         };
-        let (mut val, test) = (answers(&bound, &self.val), answers(&bound, &self.test));
-        for (forest, part) in grown.blind.iter().zip(&self.parts) {
-            val.append(answers(&BoundForest::new(forest), part));
+        let answers = |model: &dyn Model, flows: &[usize]| {
+            let scores = score_all(model, &self.dataset.rows_of(stage, flows)).map_err(failed)?;
+            let facts: Vec<_> = flows.iter().map(|&flow| self.dataset.facts[stage][flow]).collect();
+            Ok::<_, PipelineError>(Answers::new(&scores, &facts))
+        };
+        let model = own.model.as_ref();
+        let (mut val, test) = (answers(model, &self.val)?, answers(model, &self.test)?);
+        for (model, part) in own.blind.iter().zip(&self.parts) {
+            val.append(answers(model.as_ref(), part)?);
         }
-        let scored = forest_cost(&bound, &self.data[&recipe.packets].val_rows, &mut wall);
+        let rows = self.dataset.rows_of(stage, &self.val);
+        let scored = cost(model, &rows, &mut wall).map_err(failed)?;
         let spec: &FeatureSpec = &self.dataset.specs[stage];
-        let model: Arc<dyn Model> = Arc::new(bound);
         let wants_window = recipe.packets == Tier::WINDOW;
-        let measured = Measured { spec, wait_ns: self.wait_ns, wants_window, model: &model };
+        let measured = Measured { spec, wait_ns: self.wait_ns, wants_window, model: &own.model };
         let metered = meter.measure(&measured);
-        let name = recipe.name(plan.wait_ms, sets);
-        Candidate {
-            file: format!("models/{}.json", name.replace(['@', '~', '+'], "_")),
+        Ok(Candidate {
+            file: own.file,
+            given: own.given,
             recipe,
-            name,
+            name: own.name,
             cost: scored,
             engine_ns: metered.engine_ns,
             compute_ns: metered.compute_ns,
-            train_ns: grown.train_ns,
+            train_ns: own.train_ns,
             val,
             test,
-        }
+        })
     }
 
     fn pool(

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod confidence;
+pub mod given;
 pub mod grant;
 pub mod heads;
 pub mod limits;

@@ -4,7 +4,7 @@ use super::confidence;
 use super::grant::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
-use super::pool::{Pool, Recipe};
+use super::pool::{Candidate, Pool, Recipe};
 use super::search::{Found, Point, Wish, front, search};
 use super::walk::{Board, Cascade, Figures, Heads, Part, Rule, Walk};
 use crate::pipeline::{PipelineError, Tier};
@@ -178,6 +178,15 @@ pub fn costs(pool: &Pool, objective: Objective) -> Vec<f64> {
     (0..pool.candidates.len()).map(cost).collect()
 }
 
+/// The lane of a candidate: forests by what they cost, and where a batch of others is too long for the
+/// packet path, in the lane that gathers it.
+fn lane(candidate: &Candidate, rule: &LanePlan) -> &'static str {
+    match rule.lane(&candidate.cost) {
+        "thread" if candidate.given.is_some() => "batch",
+        lane => lane,
+    }
+}
+
 /// Writes the plan of a cascade.
 struct Writer<'a> {
     board: &'a Board<'a>,
@@ -217,8 +226,11 @@ impl Writer<'_> {
     fn stage(&self, at: usize, models: &mut BTreeMap<String, Vec<u8>>) -> StagePlan {
         let pool = self.board.pool;
         let candidate = &pool.candidates[self.cascade().stages[at]];
-        let file = self.files.get(&candidate.file).expect("the pool has its models");
-        models.insert(candidate.file.clone(), file.clone());
+        let columns = candidate.given.as_ref().and_then(|given| given.columns.as_ref());
+        for name in columns.into_iter().chain([&candidate.file]) {
+            let file = self.files.get(name).expect("the pool has its models");
+            models.insert(name.clone(), file.clone());
+        }
         let is_last = at + 1 == self.cascade().stages.len();
         StagePlan {
             name: candidate.name.clone(),
@@ -228,9 +240,11 @@ impl Writer<'_> {
             features: pool.features[candidate.recipe.features].clone(),
             headers: pool.headers.clone(),
             masks: pool.masks.clone(),
-            lane: self.request.lanes.lane(&candidate.cost).to_owned(),
+            lane: lane(candidate, &self.request.lanes).to_owned(),
             confidence: confidence::steps(self.board, self.cascade(), &self.walk, at),
-            model: ModelPlan::forest(candidate.file.clone(), &words(&candidate.recipe)),
+            model: candidate.given.clone().unwrap_or_else(|| {
+                ModelPlan::forest(candidate.file.clone(), &words(&candidate.recipe))
+            }),
             gate: (!is_last).then(|| self.gate(at, models)),
             cost: Some(candidate.cost),
         }

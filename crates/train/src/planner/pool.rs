@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serveflow_core::deferral::FlowFacts;
 use serveflow_core::gate::best_class;
 use serveflow_core::rows::Scores;
-use serveflow_model::bundle::{CostPlan, FlowPlan, Provenance};
+use serveflow_model::bundle::{CostPlan, FlowPlan, ModelPlan, Provenance};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -142,6 +142,9 @@ pub struct Candidate {
     pub name: String,
     /// The model file.
     pub file: String,
+    /// How a model that was given is written into a plan; none for those that were trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<ModelPlan>,
     /// What scoring costs, measured on this machine.
     pub cost: CostPlan,
     /// Nanoseconds of a core that a flow costs which is asked this and nothing else, in the engine, over
@@ -351,6 +354,17 @@ impl Pool {
         self.candidates[candidate].val.confusion(&self.val.truth, self.classes()).macro_f1()
     }
 
+    /// The best of those that were trained here, as [`Pool::best`] has it; none if all were given.
+    #[must_use]
+    pub fn best_trained(&self) -> Option<usize> {
+        let trained = (0..self.candidates.len()).filter(|&c| self.candidates[c].given.is_none());
+        trained.reduce(|best, next| self.better(best, next))
+    }
+
+    fn better(&self, best: usize, next: usize) -> usize {
+        if self.val_f1(next) > self.val_f1(best) + 1e-12 { next } else { best }
+    }
+
     /// The candidate that is best alone on the calibration flows; of equals the one of fewer packets.
     ///
     /// # Panics
@@ -358,9 +372,6 @@ impl Pool {
     #[must_use]
     pub fn best(&self) -> usize {
         let all = 0..self.candidates.len();
-        let better = |best: usize, next: usize| {
-            if self.val_f1(next) > self.val_f1(best) + 1e-12 { next } else { best }
-        };
-        all.reduce(better).expect("a pool has candidates")
+        all.reduce(|best, next| self.better(best, next)).expect("a pool has candidates")
     }
 }
