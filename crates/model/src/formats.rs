@@ -3,6 +3,7 @@
 use crate::binding::Binding;
 use crate::forest::import::{from_lightgbm, from_sklearn, from_xgboost};
 use crate::forest::{BoundForest, Forest};
+use crate::net;
 use serveflow_core::lane::Model;
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -55,6 +56,11 @@ pub const FORMATS: &[FormatEntry] = &[
         name: "sklearn-tree",
         doc: "one scikit-learn decision tree as JSON, on columns of 0 and 1 in row order",
         load: |bytes, _| bind(from_sklearn(bytes)),
+    },
+    FormatEntry {
+        name: "onnx",
+        doc: "neural networks as ONNX, one input of floats [N, columns] and one output [N, classes]",
+        load: net::load,
     },
 ];
 
