@@ -3,6 +3,7 @@
 use crate::binding::Binding;
 use crate::forest::import::{self, Foreign};
 use crate::forest::{BoundForest, Forest};
+use crate::net;
 use serveflow_core::lane::Model;
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -95,11 +96,27 @@ pub const FORMATS: &[FormatEntry] = &[
     },
     FormatEntry {
         name: "onnx",
-        doc: "ONNX: tree ensembles, as scikit-learn's are exported",
-        load: |bytes, columns| bind(import::onnx(bytes).and_then(|m| m.bind(columns))),
-        head: |bytes| head(import::onnx(bytes)),
+        doc: "ONNX: tree ensembles as scikit-learn's are exported, and neural networks of one input of floats \
+              [N, columns] and one output [N, classes]",
+        load: |bytes, columns| match import::onnx_is_forest(bytes) {
+            true => bind(import::onnx(bytes).and_then(|m| m.bind(columns))),
+            false => net::load(bytes, columns),
+        },
+        head: |bytes| match import::onnx_is_forest(bytes) {
+            true => head(import::onnx(bytes)),
+            false => Ok(Head::default()),
+        },
     },
 ];
+
+/// Whether a file of a format holds trees, which cost little and never fail.
+#[must_use]
+pub fn is_forest(format: &str, bytes: &[u8]) -> bool {
+    match format {
+        "onnx" => import::onnx_is_forest(bytes),
+        other => other != "remote",
+    }
+}
 
 /// Bytes from the start of a file that say what it is.
 const TELLING: usize = 1 << 16;

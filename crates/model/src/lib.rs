@@ -6,3 +6,5 @@ pub mod bundle;
 pub mod classes;
 pub mod forest;
 pub mod formats;
+pub mod logits;
+pub mod net;

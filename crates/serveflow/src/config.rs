@@ -5,8 +5,10 @@
 //! trained under them.
 
 mod lanes;
+mod models;
 
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
+pub use models::TypedModels;
 
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
@@ -30,6 +32,8 @@ pub struct Typed {
     pub limits: TypedLimits,
     /// Where stages are scored.
     pub lanes: TypedLanes,
+    /// What scores models.
+    pub models: TypedModels,
     /// Where verdicts go.
     pub output: TypedOutput,
 }
@@ -135,6 +139,13 @@ pub enum ConfigError {
         /// The stage.
         stage: String,
     },
+    /// A library that scores models cannot be used.
+    Library {
+        /// The key.
+        key: &'static str,
+        /// Where and why.
+        message: String,
+    },
     /// No such sink, lane or stage.
     Unknown {
         /// The key.
@@ -159,6 +170,7 @@ impl fmt::Display for ConfigError {
                 f,
                 "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
             ),
+            Self::Library { key, message } => write!(f, "{key}: {message}"),
             Self::Unknown { key, found, expected } => {
                 write!(f, "{key}: expected one of {expected}, found `{found}`")
             }

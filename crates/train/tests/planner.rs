@@ -26,7 +26,8 @@ fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built
     let features = vec![params.features.clone()];
     // The clock below stands still, so that runs end by their flows.
     let load = Load { flows: 300, ..Load::default() };
-    let wanted = PoolPlan { recipes, features, cross_fit: 3, budget_ns: None, load };
+    let wanted =
+        PoolPlan { recipes, features, cross_fit: 3, budget_ns: None, load, given: Vec::new() };
     build(book, params, &wanted, shelf, || 0, &mut |_| ()).unwrap()
 }
 

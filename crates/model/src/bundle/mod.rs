@@ -24,6 +24,7 @@ pub use sums::sha256;
 use crate::binding::Binding;
 use crate::classes::as_labels;
 use crate::formats;
+use crate::logits::as_probabilities;
 use gate::checked_gate;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
@@ -320,7 +321,10 @@ fn own_model(
             bound.map_err(|message| BundleError::Columns { stage, path, message })?
         }
     };
-    let model = load_model(&path, written, &written.model, bytes, &binding)?;
+    let mut model = load_model(&path, written, &written.model, bytes, &binding)?;
+    if written.model.logits {
+        model = as_probabilities(model);
+    }
     if written.model.classes.is_empty() {
         return Ok(model);
     }

@@ -125,6 +125,9 @@ pub struct ModelPlan {
     /// The labels that the model's classes are, in its order; none for all labels in the plan's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// Whether the model's outputs are logits, whose softmax are the probabilities.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logits: bool,
 }
 
 impl ModelPlan {
@@ -132,7 +135,7 @@ impl ModelPlan {
     #[must_use]
     pub fn forest(file: String, kind: &str) -> Self {
         let (format, kind) = (crate::formats::FOREST.to_owned(), kind.to_owned());
-        Self { file, format, kind, columns: None, classes: Vec::new() }
+        Self { file, format, kind, columns: None, classes: Vec::new(), logits: false }
     }
 }
 

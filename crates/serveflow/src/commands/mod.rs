@@ -72,6 +72,7 @@ fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
 /// Does what was typed.
 pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
+    typed.models.open()?;
     let session = Session { typed, quiet: cli.quiet };
     serveflow_model::formats::measure_with(clock_ns);
     match cli.command {

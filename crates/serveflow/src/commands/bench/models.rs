@@ -35,6 +35,10 @@ const KNOWN: &[(&str, &str, &str, usize)] = &[
     ("xgb_small_1024", "xgb_small_1024.json", "xgboost", 1024),
     ("xgb_small_10240", "xgb_small_10240.json", "xgboost", 10_240),
     ("rf_10240", "rf_10240.onnx", "onnx", 10_240),
+    ("mlp_1024", "mlp_1024.onnx", "onnx", 1024),
+    ("cnn_1024", "cnn_1024.onnx", "onnx", 1024),
+    ("cnn_10240", "cnn_10240.onnx", "onnx", 10_240),
+    ("transformer_1024", "transformer_1024.onnx", "onnx", 1024),
 ];
 
 /// What was measured of a model.

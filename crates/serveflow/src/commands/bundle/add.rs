@@ -12,14 +12,14 @@ use serveflow_model::bundle::{
     self, Bundle, Files, FlowPlan, GatePlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     Provenance, StagePlan,
 };
-use serveflow_model::formats::{FOREST, FORMATS, Head, guess};
+use serveflow_model::formats::{FORMATS, Head, guess, is_forest};
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::labels::LabelBook;
 use serveflow_train::recalibrate::{Wanted, recalibrate};
 use std::process::ExitCode;
 
 /// Lane of models whose cost nobody knows beforehand.
-const SLOW_LANE: &str = "thread";
+const SLOW_LANE: &str = "batch";
 /// Accepts no answer: what a gate says until it is calibrated.
 const NEVER: f32 = -1.0;
 
@@ -54,11 +54,9 @@ pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Exi
                 budget_ns: args.inline_budget_us.saturating_mul(1_000),
                 ..plan.lane_rule.unwrap_or_default()
             };
-            let forests: Vec<bool> = plan
-                .stages
-                .iter()
-                .map(|stage| stage.model.format == FOREST || is_tree(&stage.model.format))
-                .collect();
+            let forest =
+                |stage: &StagePlan| is_forest(&stage.model.format, &files[&stage.model.file]);
+            let forests: Vec<bool> = plan.stages.iter().map(forest).collect();
             let typed = |index: usize| index == at && args.lane.is_some();
             found.write(&mut plan, wanted, &rule, &|index| typed(index) || !forests[index]);
             plan.provenance.labels_sha256.clone_from(&book.sha256);
@@ -78,11 +76,6 @@ pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Exi
     session.say(&told(&written));
     session.say(&format!("bundle {} written to {}\n", &written.id[..16], args.bundle.display()));
     Ok(crate::commands::ended(&damaged))
-}
-
-/// Whether a format's models are trees, which are scored by the worker itself where they are cheap.
-fn is_tree(format: &str) -> bool {
-    !["onnx", "remote"].contains(&format)
 }
 
 fn labels(args: &BundleAddArgs) -> anyhow::Result<Option<LabelBook>> {
@@ -222,6 +215,7 @@ fn put_model(
     let classes =
         if args.classes.is_empty() { own_classes(&head, &labels) } else { args.classes.clone() };
     let classes = if classes == labels { Vec::new() } else { classes };
+    let is_tree = is_forest(format, &bytes);
     files.insert(file.clone(), bytes);
     stage.model = ModelPlan {
         columns,
@@ -233,7 +227,7 @@ fn put_model(
     stage.cost = None;
     stage.lane = match &args.lane {
         Some(lane) => lane.clone(),
-        None if is_tree(format) => "inline".to_owned(),
+        None if is_tree => "inline".to_owned(),
         None => SLOW_LANE.to_owned(),
     };
     Ok(())

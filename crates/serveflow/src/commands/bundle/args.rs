@@ -50,6 +50,9 @@ pub(crate) struct BundleAddArgs {
     /// The model's classes in its order, as labels [default: those in the model file, or the bundle's labels]
     #[arg(long, value_delimiter = ',', value_name = "LABEL")]
     pub(crate) classes: Vec<String>,
+    /// The model ends in logits, which a softmax makes probabilities of
+    #[arg(long)]
+    pub(crate) logits: bool,
     /// Packets that the stage wants; needed for a new stage, whose features the options below say
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..i64::from(Tier::WINDOW)))]
     pub(crate) packets: Option<u16>,

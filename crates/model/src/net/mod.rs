@@ -1,0 +1,222 @@
+//! Nets: neural networks from ONNX files.
+//!
+//! A [`Net`] expands a row's columns to floats, hands them to a runtime, and takes class probabilities from
+//! it. There are two runtimes. The default one is written in Rust and always there. ONNX Runtime is faster
+//! for some nets; it is used when the program is built with the feature `ort` and the operator has named its
+//! library, see [`use_onnxruntime`]. What a file may hold is checked before a runtime sees it, by the same
+//! rules for both.
+//!
+//! A net is scored by one thread at a time for each caller. Lanes decide how many cores a stage gets, and a
+//! runtime that took the others would take them from workers that receive packets.
+
+mod expand;
+mod file;
+#[cfg(feature = "ort")]
+mod onnxruntime;
+mod pure;
+mod wire;
+
+use crate::binding::Binding;
+use crate::formats::Loaded;
+use expand::Expander;
+use file::Ports;
+use serveflow_core::lane::{Model, ScoreError};
+use serveflow_core::rows::{RowShape, Rows, Scores};
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The most classes a net may have: labels are 16 bits wide.
+pub const MAX_CLASSES: usize = 1 << 16;
+/// Rows that a runtime gets at once. More are cut into pieces: what a runtime takes for its intermediate
+/// values grows with them, and beyond this nothing gets faster.
+pub const MOST_ROWS: usize = 256;
+
+/// A neural network from an ONNX file.
+///
+/// Its one input is of floats, `[N, ...]`: the columns in their order, in the dimensions that the file
+/// declares after the batch. Where the file declares a batch of 1, rows are scored one by one. Its answer is
+/// the last output of floats `[N, classes]`.
+#[derive(Debug)]
+pub struct Net {
+    columns: Expander,
+    /// Dimensions of a row.
+    dims: Vec<usize>,
+    /// Rows that the runtime gets at once.
+    most_rows: usize,
+    classes: usize,
+    runtime: Runtime,
+}
+
+/// What scores a net.
+#[derive(Debug)]
+enum Runtime {
+    Pure(pure::Net),
+    #[cfg(feature = "ort")]
+    OnnxRuntime(onnxruntime::Net),
+}
+
+/// Takes the dimensions and the values of an output.
+type Take<'a> = &'a mut (dyn FnMut(&[usize], &[f32]) -> Result<(), String> + Send);
+
+thread_local! {
+    static VALUES: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// From now on, nets are scored by ONNX Runtime, whose library is this file. Nets that are loaded already
+/// stay where they are.
+///
+/// # Errors
+/// When the file is no such library, when another was named before, or when the program was built without
+/// the feature `ort`.
+pub fn use_onnxruntime(path: &Path) -> Result<(), String> {
+    #[cfg(feature = "ort")]
+    return guarded(|| onnxruntime::use_library(path));
+    #[cfg(not(feature = "ort"))]
+    Err(format!(
+        "{}: expected a program built with the feature `ort`, which scores nets by ONNX Runtime; this one was built without",
+        path.display()
+    ))
+}
+
+/// Reads a net, for the list of formats.
+///
+/// # Errors
+/// See [`Net::load`].
+pub fn load(bytes: &[u8], columns: &Binding) -> Loaded {
+    Ok(Arc::new(Net::load(bytes, columns)?))
+}
+
+impl Net {
+    /// Reads a net whose columns are bound so. It scores rows of zeros once, which tells the number of
+    /// classes and shows that the runtime knows every operator.
+    ///
+    /// # Errors
+    /// What was expected of the file and what was found, in one sentence.
+    pub fn load(bytes: &[u8], columns: &Binding) -> Result<Self, String> {
+        let ports = file::look(bytes, columns.len())?;
+        let mut net = Self {
+            columns: Expander::new(columns),
+            dims: ports.dims.clone(),
+            most_rows: if ports.single { 1 } else { MOST_ROWS },
+            classes: 0,
+            runtime: guarded(|| Runtime::open(bytes, &ports))?,
+        };
+        net.classes = net.probe(1, &ports.output)?;
+        // A batch that was written into the graph shows only when there are more rows.
+        if !ports.single && net.probe(2, &ports.output)? != net.classes {
+            return Err(format!("expected `{}` of as many classes for each batch", ports.output));
+        }
+        Ok(net)
+    }
+
+    /// The number of classes that so many rows of zeros get.
+    fn probe(&self, rows: usize, output: &str) -> Result<usize, String> {
+        let mut classes = 0;
+        self.run(&vec![0.0; rows * self.columns.binding().len()], rows, &mut |dims, _| match *dims {
+            [found, of] if found == rows && (1..=MAX_CLASSES).contains(&of) => {
+                classes = of;
+                Ok(())
+            }
+            _ => Err(format!(
+                "expected `{output}` of dimensions [{rows}, classes] with 1 to {MAX_CLASSES} classes for a batch of {rows}, found {dims:?}"
+            )),
+        })?;
+        Ok(classes)
+    }
+
+    /// Scores the values of rows.
+    fn run(&self, values: &[f32], rows: usize, take: Take<'_>) -> Result<(), String> {
+        let mut dims = Vec::with_capacity(1 + self.dims.len());
+        dims.push(rows);
+        dims.extend(&self.dims);
+        guarded(|| self.runtime.run(values, &dims, take))
+    }
+
+    /// Scores a piece of a batch.
+    fn score_piece(
+        &self,
+        rows: &Rows,
+        start: usize,
+        len: usize,
+        values: &mut Vec<f32>,
+        scores: &mut Scores,
+    ) -> Result<(), String> {
+        let columns = self.columns.binding().len();
+        if values.len() < len * columns {
+            values.resize(len * columns, 0.0);
+        }
+        let values = &mut values[..len * columns];
+        for (row, values) in values.chunks_exact_mut(columns).enumerate() {
+            self.columns.expand(rows, start + row, values);
+        }
+        self.run(values, len, &mut |dims, found| {
+            if dims != [len, self.classes] {
+                return Err(format!(
+                    "expected scores of {:?}, found {dims:?}",
+                    [len, self.classes]
+                ));
+            }
+            for (row, found) in found.chunks_exact(self.classes).enumerate() {
+                if let Some(score) = found.iter().find(|score| !score.is_finite()) {
+                    return Err(format!("expected finite scores, found {score}"));
+                }
+                scores.row_mut(start + row).copy_from_slice(found);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Model for Net {
+    fn shape(&self) -> RowShape {
+        self.columns.binding().shape()
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
+        assert_eq!(rows.shape(), self.shape(), "rows of the net's shape");
+        scores.reset(rows.len(), self.classes);
+        let mut values = VALUES.take();
+        let mut starts = (0..rows.len()).step_by(self.most_rows);
+        let scored = starts.try_for_each(|start| {
+            let len = (rows.len() - start).min(self.most_rows);
+            self.score_piece(rows, start, len, &mut values, scores)
+        });
+        VALUES.set(values);
+        scored.map_err(|message| ScoreError { message })
+    }
+}
+
+impl Runtime {
+    fn open(bytes: &[u8], ports: &Ports) -> Result<Self, String> {
+        #[cfg(feature = "ort")]
+        if let Some(library) = onnxruntime::library() {
+            return onnxruntime::Net::open(library, bytes, ports).map(Self::OnnxRuntime);
+        }
+        pure::Net::open(bytes, ports).map(Self::Pure)
+    }
+
+    fn run(&self, values: &[f32], dims: &[usize], take: Take<'_>) -> Result<(), String> {
+        match self {
+            Self::Pure(net) => net.run(values, dims, take),
+            #[cfg(feature = "ort")]
+            Self::OnnxRuntime(net) => net.run(values, dims, take),
+        }
+    }
+}
+
+/// A panic within a runtime is its refusal of a net: a net must not end a worker.
+fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let panicked = |panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<&str>().map(|&text| text.to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(format!("expected the runtime to score the net, found a panic: {text}"))
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
+}
