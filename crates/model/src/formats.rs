@@ -3,6 +3,7 @@
 use crate::binding::Binding;
 use crate::forest::import::{from_lightgbm, from_sklearn, from_xgboost};
 use crate::forest::{BoundForest, Forest};
+use crate::remote;
 use serveflow_core::lane::Model;
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -34,6 +35,9 @@ pub fn measure_with(clock: fn() -> u64) {
 /// The name of this project's own forests.
 pub const FOREST: &str = "forest";
 
+/// The name of models that answer elsewhere.
+pub const REMOTE: &str = "remote";
+
 /// All formats. A new one is one file and one line here.
 pub const FORMATS: &[FormatEntry] = &[
     FormatEntry {
@@ -55,6 +59,11 @@ pub const FORMATS: &[FormatEntry] = &[
         name: "sklearn-tree",
         doc: "one scikit-learn decision tree as JSON, on columns of 0 and 1 in row order",
         load: |bytes, _| bind(from_sklearn(bytes)),
+    },
+    FormatEntry {
+        name: REMOTE,
+        doc: "a model on a server that speaks the Open Inference Protocol; the file says which",
+        load: remote::load,
     },
 ];
 

@@ -6,3 +6,4 @@ pub mod bundle;
 pub mod classes;
 pub mod forest;
 pub mod formats;
+pub mod remote;

@@ -5,8 +5,10 @@
 //! trained under them.
 
 mod lanes;
+mod remote;
 
 pub use lanes::{LaneConfig, TypedLanes};
+pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
@@ -30,6 +32,8 @@ pub struct Typed {
     pub limits: TypedLimits,
     /// Where stages are scored.
     pub lanes: TypedLanes,
+    /// Where the servers of remote models stand.
+    pub remote: TypedRemote,
     /// Where verdicts go.
     pub output: TypedOutput,
 }
@@ -93,6 +97,8 @@ pub struct Config {
     pub lane_jobs: usize,
     /// Where stages are scored, and what a full lane means.
     pub lanes: LaneConfig,
+    /// Where the servers of remote models stand.
+    pub remote: RemoteConfig,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.
     pub workers: usize,
     /// Name of the sink.
@@ -135,6 +141,13 @@ pub enum ConfigError {
         /// The stage.
         stage: String,
     },
+    /// A key of remote models.
+    Remote {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// No such sink, lane or stage.
     Unknown {
         /// The key.
@@ -159,6 +172,7 @@ impl fmt::Display for ConfigError {
                 f,
                 "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
             ),
+            Self::Remote { key, message } => write!(f, "{key}: {message}"),
             Self::Unknown { key, found, expected } => {
                 write!(f, "{key}: expected one of {expected}, found `{found}`")
             }
@@ -186,7 +200,7 @@ impl Typed {
     /// Fills what was not typed from the bundle's flow rules and the defaults, and checks it.
     ///
     /// # Errors
-    /// When a limit is 0 or absurdly large, or a sink or a lane is unknown.
+    /// When a limit is 0 or absurdly large, a sink or a lane is unknown, or a server is no server.
     pub fn check(&self, bundle: &FlowConfig) -> Result<Config, ConfigError> {
         let limits = &self.limits;
         let engine = EngineConfig::default();
@@ -203,6 +217,7 @@ impl Typed {
             batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
             lanes: self.lanes.check()?,
+            remote: self.remote.check()?,
             workers: limits.workers.unwrap_or(0),
             format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
         };
