@@ -129,12 +129,12 @@ mod tests {
 
     #[test]
     fn the_output_is_that_of_the_name_or_the_last() {
-        let named = spec("output = \"p\"");
+        let (named, last) = (spec("output = \"p\""), spec(""));
         let of = |names: &[&'static str], spec| choose(names.iter().copied(), spec);
-        assert_eq!(of(&["label", "p"], &spec("")), Ok(1));
+        assert_eq!(of(&["label", "p"], &last), Ok(1));
         assert_eq!(of(&["p", "label"], &named), Ok(0));
         assert!(of(&["q"], &named).unwrap_err().contains("`p`, found [q]"));
-        assert!(of(&[], &spec("")).is_err());
+        assert!(of(&[], &last).is_err());
     }
 
     #[test]
