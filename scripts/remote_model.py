@@ -1,7 +1,6 @@
 """A model that MLServer serves for scripts/remote.py: a fixed linear map of the columns, and a softmax."""
 
 import os
-import time
 
 import numpy as np
 
@@ -28,13 +27,9 @@ if "MLSERVER_HTTP_PORT" in os.environ:
         """The runtime that model-settings.json names."""
 
         async def load(self):
-            self.weights_warm = probabilities(np.zeros((1, 8)))
             return True
 
         async def predict(self, payload):
             x = self.decode(payload.inputs[0], default_codec=NumpyCodec)
-            pause = float(os.environ.get("REMOTE_MODEL_PAUSE_S", "0"))
-            if pause:
-                time.sleep(pause)
             answer = NumpyCodec.encode_output("probabilities", probabilities(x))
             return InferenceResponse(model_name=self.name, outputs=[answer])

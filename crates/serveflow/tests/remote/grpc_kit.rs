@@ -53,10 +53,20 @@ pub(crate) struct FakeGrpc {
     pub(crate) asked: Asked,
     /// What `grpc-status` infer requests get; 0 is well.
     pub(crate) status: Arc<Mutex<u32>>,
+    is_clear: bool,
 }
 
 impl FakeGrpc {
     pub(crate) fn new(port: u16) -> Self {
+        Self::on(port, None)
+    }
+
+    pub(crate) fn with_tls(tls: Arc<rustls::ServerConfig>) -> Self {
+        Self::on(0, Some(tls))
+    }
+
+    fn on(port: u16, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        let is_clear = tls.is_none();
         let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -68,14 +78,24 @@ impl FakeGrpc {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(converse(stream, shared.clone()));
+                let shared = shared.clone();
+                match tls.clone() {
+                    None => drop(tokio::spawn(converse(stream, shared))),
+                    Some(tls) => drop(tokio::spawn(async move {
+                        let session = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await;
+                        if let Ok(stream) = session {
+                            converse(stream, shared).await;
+                        }
+                    })),
+                }
             }
         });
-        Self { runtime: Some(runtime), port, asked, status }
+        Self { runtime: Some(runtime), port, asked, status, is_clear }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("grpc://127.0.0.1:{}", self.port)
+        let scheme = if self.is_clear { "grpc" } else { "grpcs" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 }
 
@@ -87,7 +107,10 @@ impl Drop for FakeGrpc {
     }
 }
 
-async fn converse(stream: tokio::net::TcpStream, shared: (Asked, Arc<Mutex<u32>>)) {
+async fn converse<S>(stream: S, shared: (Asked, Arc<Mutex<u32>>))
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
         tokio::spawn(answer(request, respond, shared.clone()));

@@ -69,8 +69,8 @@ fn no_token_goes_in_the_clear_to_another_machine() {
     }
 }
 
-/// The certificate of a CA, and the server side of TLS with a certificate that it signed.
-fn authority() -> (String, Arc<rustls::ServerConfig>) {
+/// The certificate of a CA, and the server side of TLS with a certificate that it signed, for HTTP/1 or HTTP/2.
+fn authority(protocol: &[u8]) -> (String, Arc<rustls::ServerConfig>) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -81,14 +81,15 @@ fn authority() -> (String, Arc<rustls::ServerConfig>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let config = config.with_single_cert(vec![own.der().clone()], key).unwrap();
+    let mut config = config.with_single_cert(vec![own.der().clone()], key).unwrap();
+    config.alpn_protocols = vec![protocol.to_vec()];
     (issuer.pem(), Arc::new(config))
 }
 
 #[test]
 fn a_server_is_believed_if_the_named_authority_signed_for_it() {
     let folder = Folder::new("authorities");
-    let (pem, tls) = authority();
+    let (pem, tls) = authority(b"http/1.1");
     let fake = Fake::with_tls(Mood::Well, tls);
     let ca = folder.write("ca.pem", &pem);
     let token = folder.write("token", "secret");
@@ -97,7 +98,7 @@ fn a_server_is_believed_if_the_named_authority_signed_for_it() {
     assert!(fake.state.seen.lock().unwrap().tokens.iter().all(Option::is_some));
     let asked = fake.asked();
 
-    let other = folder.write("other.pem", &authority().0);
+    let other = folder.write("other.pem", &authority(b"h2").0);
     for more in [format!("ca_file = {other:?}\ntimeout_ms = 200"), "timeout_ms = 200".to_owned()] {
         let stranger = pool(&[fake.url()], &more);
         ask(&stranger).unwrap_err();
@@ -111,4 +112,22 @@ fn a_server_is_believed_if_the_named_authority_signed_for_it() {
         let error = Pool::open(&spec(""), &servers).unwrap_err();
         assert!(error.contains("none.pem") && error.contains("found none"), "{error}");
     }
+}
+
+#[test]
+fn a_grpc_server_is_believed_alike() {
+    let folder = Folder::new("grpc-authorities");
+    let (pem, tls) = authority(b"h2");
+    let fake = FakeGrpc::with_tls(tls);
+    let ca = folder.write("ca.pem", &pem);
+    let token = folder.write("token", "secret");
+    ask(&pool(&[fake.url()], &format!("ca_file = {ca:?}\ntoken_file = {token:?}"))).unwrap();
+    let asked = fake.asked.lock().unwrap().clone();
+    assert_eq!((asked.len(), asked[0].1.as_deref()), (1, Some("Bearer secret")));
+    let other = folder.write("other.pem", &authority(b"h2").0);
+    let stranger = pool(&[fake.url()], &format!("ca_file = {other:?}\ntimeout_ms = 200"));
+    ask(&stranger).unwrap_err();
+    let trouble = stranger.status()[0].trouble.clone();
+    assert!(trouble.contains("certificate"), "{trouble}");
+    assert_eq!(fake.asked.lock().unwrap().len(), 1);
 }
