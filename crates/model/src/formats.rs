@@ -4,6 +4,8 @@ use crate::binding::Binding;
 use crate::forest::import::{self, Foreign};
 use crate::forest::{BoundForest, Forest};
 use crate::net;
+
+use crate::remote;
 use serveflow_core::lane::Model;
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -49,6 +51,9 @@ pub struct Head {
     /// Names of the classes, if it knows them.
     pub labels: Vec<String>,
 }
+
+/// The name of models that answer elsewhere.
+pub const REMOTE: &str = "remote";
 
 /// All formats. A new one is one file and one line here.
 pub const FORMATS: &[FormatEntry] = &[
@@ -107,6 +112,12 @@ pub const FORMATS: &[FormatEntry] = &[
             false => Ok(Head::default()),
         },
     },
+    FormatEntry {
+        name: REMOTE,
+        doc: "a model on a server that speaks the Open Inference Protocol; the file says which",
+        load: remote::load,
+        head: |_| Ok(Head::default()),
+    },
 ];
 
 /// Whether a file of a format holds trees, which cost little and never fail.
@@ -114,7 +125,7 @@ pub const FORMATS: &[FormatEntry] = &[
 pub fn is_forest(format: &str, bytes: &[u8]) -> bool {
     match format {
         "onnx" => import::onnx_is_forest(bytes),
-        other => other != "remote",
+        other => other != REMOTE,
     }
 }
 
@@ -136,7 +147,7 @@ pub fn guess(bytes: &[u8], extension: &str) -> Option<&'static str> {
         ([b'{', ..], _) if has("\"features_info\"") || has("\"oblivious_trees\"") => "catboost",
         ([b'{', ..], _) if has("\"feature\"") && has("\"threshold\"") => "sklearn-tree",
         (_, "onnx") => "onnx",
-        (_, "toml") => "remote",
+        (_, "toml") => REMOTE,
         _ => return None,
     })
 }

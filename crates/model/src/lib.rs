@@ -8,3 +8,4 @@ pub mod forest;
 pub mod formats;
 pub mod logits;
 pub mod net;
+pub mod remote;

@@ -6,9 +6,11 @@
 
 mod lanes;
 mod models;
+mod remote;
 
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use models::TypedModels;
+pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
@@ -34,6 +36,8 @@ pub struct Typed {
     pub lanes: TypedLanes,
     /// What scores models.
     pub models: TypedModels,
+    /// Where the servers of remote models stand.
+    pub remote: TypedRemote,
     /// Where verdicts go.
     pub output: TypedOutput,
 }
@@ -97,6 +101,8 @@ pub struct Config {
     pub lane_jobs: usize,
     /// Where stages are scored, and what a full lane means.
     pub lanes: LaneConfig,
+    /// Where the servers of remote models stand.
+    pub remote: RemoteConfig,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.
     pub workers: usize,
     /// Name of the sink.
@@ -146,6 +152,13 @@ pub enum ConfigError {
         /// Where and why.
         message: String,
     },
+    /// A key of remote models.
+    Remote {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// No such sink, lane or stage.
     Unknown {
         /// The key.
@@ -171,6 +184,7 @@ impl fmt::Display for ConfigError {
                 "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
             ),
             Self::Library { key, message } => write!(f, "{key}: {message}"),
+            Self::Remote { key, message } => write!(f, "{key}: {message}"),
             Self::Unknown { key, found, expected } => {
                 write!(f, "{key}: expected one of {expected}, found `{found}`")
             }
@@ -198,7 +212,7 @@ impl Typed {
     /// Fills what was not typed from the bundle's flow rules and the defaults, and checks it.
     ///
     /// # Errors
-    /// When a limit is 0 or absurdly large, or a sink or a lane is unknown.
+    /// When a limit is 0 or absurdly large, a sink or a lane is unknown, or a server is no server.
     pub fn check(&self, bundle: &FlowConfig) -> Result<Config, ConfigError> {
         let limits = &self.limits;
         let engine = EngineConfig::default();
@@ -215,6 +229,7 @@ impl Typed {
             batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
             lanes: self.lanes.check()?,
+            remote: self.remote.check()?,
             workers: limits.workers.unwrap_or(0),
             format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
         };

@@ -12,6 +12,7 @@ pub mod patient;
 pub mod plan_page;
 pub mod plan_text;
 mod plan_words;
+pub mod remote;
 pub mod scaling;
 pub mod spell;
 pub mod summary;

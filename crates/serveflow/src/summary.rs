@@ -1,6 +1,7 @@
 //! What a run says at its end: where every packet and every flow went.
 
 use crate::lanes::StageTally;
+use crate::remote::NodeStatus;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
@@ -70,6 +71,25 @@ fn list(text: &mut String, title: &str, counts: impl Iterator<Item = (&'static s
     }
 }
 
+/// What the servers of remote models did, a line each; nothing where there are none.
+#[must_use]
+pub fn remote(servers: &[NodeStatus]) -> String {
+    let mut text = String::new();
+    for server in servers {
+        let NodeStatus { model, endpoint, requests, failures, retries, in_flight, .. } = server;
+        let state = if server.is_ready { "ready" } else { "out" };
+        let _ = write!(
+            text,
+            "remote:  {model} on {endpoint}: {state}, {requests} requests, {failures} failed, \
+             {retries} retries, {in_flight} in flight"
+        );
+        let trouble = &server.trouble;
+        let _ =
+            if trouble.is_empty() { writeln!(text) } else { writeln!(text, "; last: {trouble}") };
+    }
+    text
+}
+
 /// The speed of a run in words.
 #[must_use]
 pub fn speed(accounts: &Accounts, took: Duration) -> String {
@@ -94,5 +114,25 @@ mod tests {
             batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, jobs_failed 2, \
             breaker_opened 3, jobs_turned_away 4\n";
         assert_eq!(batches(told.into_iter()), expected);
+    }
+
+    #[test]
+    fn a_server_has_a_line_that_says_what_went_wrong_last() {
+        let server = NodeStatus {
+            model: "cnn".to_owned(),
+            endpoint: "grpc://a:1".to_owned(),
+            is_ready: false,
+            in_flight: 0,
+            requests: 5,
+            failures: 2,
+            retries: 1,
+            trouble: "Unavailable".to_owned(),
+        };
+        assert_eq!(
+            remote(&[server]),
+            "remote:  cnn on grpc://a:1: out, 5 requests, 2 failed, 1 retries, 0 in flight; last: \
+             Unavailable\n"
+        );
+        assert_eq!(remote(&[]), "");
     }
 }

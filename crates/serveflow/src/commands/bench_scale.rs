@@ -130,7 +130,7 @@ fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle,
     let sample = needs_sample.then(|| find_sample(None, "--bundle and captures")).transpose()?;
     let of_sample = |what: &str| sample.as_ref().map(|sample| sample.join(what));
     let dir = args.bundle.clone().or_else(|| of_sample("bundle")).unwrap_or_default();
-    let mut bundle = Bundle::load(&dir)?;
+    let (mut bundle, _) = session.load(&dir)?;
     bundle.place(&vec![0; bundle.plan.stages.len()]);
     let mut config = session.typed.check_for(&bundle)?;
     config.engine.flows.seed = session.typed.flows.seed.unwrap_or(args.seed);

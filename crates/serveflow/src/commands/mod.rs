@@ -21,6 +21,8 @@ use bundle::BundleCommand;
 use clap::CommandFactory;
 use serveflow::config::Typed;
 use serveflow::plan_page::{Section, html};
+use serveflow::remote::Remote;
+use serveflow_model::bundle::Bundle;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
@@ -47,6 +49,13 @@ impl Session {
     /// Wall time, nanoseconds from a fixed start.
     pub(crate) fn wall_ns(&self) -> u64 {
         clock_ns()
+    }
+
+    /// Reads a bundle that is to be served: its remote models are connected, and refused where no servers
+    /// are named for them.
+    pub(crate) fn load(&self, dir: &Path) -> anyhow::Result<(Bundle, Remote)> {
+        let remote = Remote::put_in_place(self.typed.remote.check()?);
+        Ok((Bundle::load(dir)?, remote))
     }
 
     /// Writes to standard error, unless it should be quiet.

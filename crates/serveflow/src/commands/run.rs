@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let mut bundle = Bundle::load(&args.bundle)?;
+    let (mut bundle, remote) = session.load(&args.bundle)?;
     let mut typed = session.typed.clone();
     if let Some(format) = &args.format {
         typed.output.format = Some(format.clone());
@@ -54,6 +54,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     session.say(&summary::accounts(&accounts));
     let names = bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
     session.say(&summary::batches(names.zip(batches)));
+    session.say(&summary::remote(&remote.status()));
     session.say(&summary::speed(&accounts, took));
     let outcome = match outcome {
         // The reader of our output has seen enough: nobody is left to tell.

@@ -26,10 +26,11 @@ impl Setting {
             let file = OpenOptions::new().append(true).create(true).open(path);
             file.with_context(|| format!("{}: cannot write", path.display()))?;
         }
-        let mut bundle = match &args.bundle {
-            Some(bundle) => Bundle::load(bundle)?,
-            None => Bundle::load(&find_sample(None, "--bundle")?.join("bundle"))?,
+        let dir = match &args.bundle {
+            Some(bundle) => bundle.clone(),
+            None => find_sample(None, "--bundle")?.join("bundle"),
         };
+        let (mut bundle, _) = session.load(&dir)?;
         let config = session.typed.check_for(&bundle)?;
         bundle.place(&config.lanes.places(&bundle)?);
         let cascade = Contender::cascade(&bundle, config.engine, config.lane_jobs);
