@@ -28,7 +28,6 @@ impl TypedModels {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::Typed;
 
     #[test]
