@@ -142,7 +142,7 @@ fn read(bytes: &[u8]) -> Result<Graph<'_>, String> {
     }
     match graph {
         Some(graph) if versions > 0 && opsets > 0 => read_graph(graph),
-        _ => Err("expected an ONNX file with a version, operator sets and a graph".to_owned()),
+        _ => Err("expected an ONNX file, found no version, operator set or graph in it".to_owned()),
     }
 }
 
