@@ -3,8 +3,10 @@
 
 use serveflow_core::lane::Model;
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_model::binding::Binding;
 use serveflow_model::bundle::{Bundle, sha256};
 use serveflow_model::forest::{BoundForest, Forest, naive};
+use serveflow_model::net::Net;
 use serveflow_train::labels::{LabelBook, read_table};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +58,33 @@ pub fn fuzz_forest(bytes: &[u8]) -> bool {
             scores.row(row).iter().map(|score| score.to_bits()).collect()
         };
         assert_eq!(bits(&fast), bits(&slow));
+    }
+    true
+}
+
+/// Columns of the net that any bytes may be.
+pub const NET_COLUMNS: usize = 40;
+
+/// Any bytes as an ONNX file: refused in words, or a net that scores or says why not.
+pub fn fuzz_net(bytes: &[u8]) -> bool {
+    let columns = Binding::bits(NET_COLUMNS).unwrap();
+    let net = match Net::load(bytes, &columns) {
+        Ok(net) => net,
+        Err(error) => {
+            assert!(!error.is_empty());
+            return false;
+        }
+    };
+    let rows = rows(&net);
+    let mut scores = Scores::default();
+    match net.score(&rows, &mut scores) {
+        Ok(()) => {
+            assert_eq!((scores.len(), scores.classes()), (rows.len(), net.classes()));
+            for row in 0..rows.len() {
+                assert!(scores.row(row).iter().all(|score| score.is_finite()));
+            }
+        }
+        Err(error) => assert!(!error.message.is_empty()),
     }
     true
 }
