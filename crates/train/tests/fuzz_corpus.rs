@@ -4,9 +4,11 @@
 mod common;
 #[path = "common/entry.rs"]
 mod entry;
+#[path = "../../model/tests/common/onnx.rs"]
+mod onnx;
 
 use common::{pcap, pcapng, udp};
-use entry::{fuzz_bundle, fuzz_capture, fuzz_forest, fuzz_import, fuzz_labels};
+use entry::{fuzz_bundle, fuzz_capture, fuzz_forest, fuzz_import, fuzz_labels, fuzz_net};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serveflow_core::rows::{BitAt, RowShape};
@@ -104,6 +106,15 @@ fn tables() -> Vec<Vec<u8>> {
     [plain, crlf, more, bad].map(String::into_bytes).to_vec()
 }
 
+fn nets() -> Vec<Vec<u8>> {
+    let mlp = onnx::mlp(-1);
+    let reshape = onnx::node("Reshape", "X s", "P", &[]);
+    let constants = [onnx::ints("s", &[-1, 40])];
+    let (x, p) = (onnx::port("X", onnx::FLOAT, &[-1, 40]), onnx::port("P", onnx::FLOAT, &[-1, 40]));
+    let reshape = onnx::file(&onnx::graph(&[reshape], &constants, &[x], &[p]));
+    vec![mlp[..mlp.len() / 2].to_vec(), mlp, onnx::mlp(1), onnx::cnn(), reshape]
+}
+
 /// Writes the handmade seeds; run by hand, and the result is in git.
 #[test]
 fn seeds_are_written_when_asked() {
@@ -115,6 +126,7 @@ fn seeds_are_written_when_asked() {
         ("forest", forests()),
         ("bundle", bundles()),
         ("labels", tables()),
+        ("net", nets()),
     ] {
         std::fs::create_dir_all(folder(target)).unwrap();
         for (number, seed) in seeds.iter().enumerate() {
@@ -133,6 +145,7 @@ fn the_corpus_is_read_or_refused() {
     assert_eq!(count("forest", fuzz_forest), 4);
     assert_eq!(count("import", fuzz_import), corpus("import").len());
     assert_eq!(count("bundle", fuzz_bundle), 4);
+    assert_eq!(count("net", fuzz_net), 3);
     assert_eq!(count("labels", |bytes| fuzz_labels(bytes).is_some()), 3);
 }
 
@@ -190,6 +203,12 @@ proptest! {
     fn what_lies_around_foreign_models_is_read_or_refused(spoils in spoils()) {
         thread_local!(static SEEDS: Vec<Vec<u8>> = corpus("import"));
         SEEDS.with(|seeds| fuzz_import(&spoiled(seeds, &spoils)));
+    }
+
+    #[test]
+    fn what_lies_around_nets_is_read_or_refused(spoils in spoils()) {
+        thread_local!(static SEEDS: Vec<Vec<u8>> = corpus("net"));
+        SEEDS.with(|seeds| fuzz_net(&spoiled(seeds, &spoils)));
     }
 
     #[test]

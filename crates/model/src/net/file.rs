@@ -49,6 +49,9 @@ pub(super) struct Ports {
     pub(super) output: String,
 }
 
+/// The name of a constant, and its whole numbers.
+type Sizes<'a> = (&'a [u8], Vec<u64>);
+
 /// What of a graph matters here.
 #[derive(Default)]
 struct Graph<'a> {
@@ -56,7 +59,7 @@ struct Graph<'a> {
     outputs: Vec<Port>,
     constants: Vec<&'a [u8]>,
     /// The whole numbers of small constants, by name.
-    sizes: Vec<(&'a [u8], Vec<u64>)>,
+    sizes: Vec<Sizes<'a>>,
     nodes: Vec<Fields<'a>>,
 }
 
@@ -142,7 +145,7 @@ fn read(bytes: &[u8]) -> Result<Graph<'_>, String> {
     }
     match graph {
         Some(graph) if versions > 0 && opsets > 0 => read_graph(graph),
-        _ => Err("expected an ONNX file with a version, operator sets and a graph".to_owned()),
+        _ => Err("expected an ONNX file, found no version, operator set or graph in it".to_owned()),
     }
 }
 
@@ -231,7 +234,7 @@ fn read_dim(bytes: &[u8]) -> Result<Option<u64>, String> {
 
 /// The name of a constant, and its values where they are 64-bit numbers. Each element takes a byte of the
 /// file at the least, or the file does not hold what it declares.
-fn read_tensor(bytes: &[u8]) -> Result<(&[u8], Vec<u64>), String> {
+fn read_tensor(bytes: &[u8]) -> Result<Sizes<'_>, String> {
     let (mut name, mut dims, mut values, mut element, mut raw) =
         (&[][..], Vec::new(), Vec::new(), 0, &[][..]);
     for field in Fields(bytes) {
@@ -264,7 +267,7 @@ fn read_tensor(bytes: &[u8]) -> Result<(&[u8], Vec<u64>), String> {
 }
 
 /// The name and the whole numbers of a node that is a constant.
-fn constant(node: Fields<'_>) -> Result<Option<(&[u8], Vec<u64>)>, String> {
+fn constant(node: Fields<'_>) -> Result<Option<Sizes<'_>>, String> {
     let (mut name, mut is_constant, mut values) = (None, false, Vec::new());
     for field in node {
         match field.map_err(damaged)? {
@@ -286,7 +289,7 @@ fn constant(node: Fields<'_>) -> Result<Option<(&[u8], Vec<u64>)>, String> {
 }
 
 /// No graph within, no huge attribute, no huge tensor made.
-fn check_node(node: Fields<'_>, sizes: &[(&[u8], Vec<u64>)]) -> Result<(), String> {
+fn check_node(node: Fields<'_>, sizes: &[Sizes<'_>]) -> Result<(), String> {
     let (mut inputs, mut operator, mut attributes) = (Vec::new(), &[][..], Vec::new());
     for field in node {
         match field.map_err(damaged)? {

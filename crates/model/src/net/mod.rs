@@ -53,7 +53,7 @@ pub struct Net {
 /// What scores a net.
 #[derive(Debug)]
 enum Runtime {
-    Pure(pure::Net),
+    Pure(Box<pure::Net>),
     #[cfg(feature = "ort")]
     OnnxRuntime(onnxruntime::Net),
 }
@@ -199,7 +199,7 @@ impl Runtime {
         if let Some(library) = onnxruntime::library() {
             return onnxruntime::Net::open(library, bytes, ports).map(Self::OnnxRuntime);
         }
-        pure::Net::open(bytes, ports).map(Self::Pure)
+        pure::Net::open(bytes, ports).map(Box::new).map(Self::Pure)
     }
 
     fn run(&self, values: &[f32], dims: &[usize], take: Take<'_>) -> Result<(), String> {

@@ -7,6 +7,7 @@ use serveflow_model::binding::Binding;
 use serveflow_model::bundle::{Bundle, sha256};
 use serveflow_model::forest::import::{self, Foreign, ImportError};
 use serveflow_model::forest::{BoundForest, Forest, naive};
+use serveflow_model::net::Net;
 use serveflow_train::labels::{LabelBook, read_table};
 use std::path::{Path, PathBuf};
 
@@ -116,6 +117,33 @@ fn same_scores(forest: &Forest) {
         };
         assert_eq!(bits(&fast), bits(&slow));
     }
+}
+
+/// Columns of the net that any bytes may be.
+pub const NET_COLUMNS: usize = 40;
+
+/// Any bytes as an ONNX file: refused in words, or a net that scores or says why not.
+pub fn fuzz_net(bytes: &[u8]) -> bool {
+    let columns = Binding::bits(NET_COLUMNS).unwrap();
+    let net = match Net::load(bytes, &columns) {
+        Ok(net) => net,
+        Err(error) => {
+            assert!(!error.is_empty());
+            return false;
+        }
+    };
+    let rows = rows(&net);
+    let mut scores = Scores::default();
+    match net.score(&rows, &mut scores) {
+        Ok(()) => {
+            assert_eq!((scores.len(), scores.classes()), (rows.len(), net.classes()));
+            for row in 0..rows.len() {
+                assert!(scores.row(row).iter().all(|score| score.is_finite()));
+            }
+        }
+        Err(error) => assert!(!error.message.is_empty()),
+    }
+    true
 }
 
 /// A directory of this process.
