@@ -93,7 +93,7 @@ impl Grpc {
             raw_input_contents: vec![as_bytes(request)],
         };
         let answer = self.call::<_, ModelInferResponse>(MODEL_INFER, message).await;
-        read(answer.map_err(|status| failure(&status))?, spec).map_err(Failure::Question)
+        read(&answer.map_err(|status| failure(&status))?, spec).map_err(Failure::Question)
     }
 
     async fn ready(&self, spec: &RemoteSpec) -> Result<(), String> {
@@ -138,7 +138,7 @@ fn as_bytes(request: &Request<'_>) -> Bytes {
 }
 
 /// The output that was asked for.
-fn read(answer: ModelInferResponse, spec: &RemoteSpec) -> Result<Answer, String> {
+fn read(answer: &ModelInferResponse, spec: &RemoteSpec) -> Result<Answer, String> {
     let names = answer.outputs.iter().map(|output| output.name.as_str());
     let index = choose(names, spec)?;
     let output = &answer.outputs[index];
@@ -208,7 +208,7 @@ mod tests {
                 vec![tensor("p", datatype, Some(contents.clone())), tensor("q", "", None)];
             let inside = ModelInferResponse { outputs, raw_output_contents: Vec::new() };
             let expected = Answer { shape: vec![1, 2], values: vec![value; 2] };
-            assert_eq!(read(inside.clone(), &spec), Ok(expected.clone()));
+            assert_eq!(read(&inside, &spec), Ok(expected.clone()));
             let bytes = match datatype {
                 "FP32" => {
                     [0.5f32; 2].iter().flat_map(|value| value.to_le_bytes()).collect::<Bytes>()
@@ -216,7 +216,7 @@ mod tests {
                 _ => [0.25f64; 2].iter().flat_map(|value| value.to_le_bytes()).collect(),
             };
             let beside = ModelInferResponse { raw_output_contents: vec![bytes], ..inside };
-            assert_eq!(read(beside, &spec), Ok(expected));
+            assert_eq!(read(&beside, &spec), Ok(expected));
         }
         let request = Request { spec: &spec, rows: 1, values: &[-1.0, 0.0, 1.0] };
         assert_eq!(&as_bytes(&request)[..], [0xff, 0, 1]);
