@@ -120,11 +120,14 @@ impl<'a> Replay<'a> {
                 continue;
             }
             let mut engine = Engine::new(Arc::clone(cascade), self.limits);
-            let lane = || Box::new(InlineLane::new(models.to_vec())) as Box<dyn Lane>;
+            // Whatever its lane is called, a stage is scored on the spot.
+            let last = cascade.stages().iter().map(|stage| stage.lane).max().unwrap_or(0);
+            let lane = |_| Box::new(InlineLane::new(models.to_vec())) as Box<dyn Lane>;
+            let mut lanes: Vec<_> = (0..=last).map(lane).collect();
             let mut sink = Memory::default();
             let mut worker = Worker {
                 engine: &mut engine,
-                lanes: &mut [lane(), lane()],
+                lanes: &mut lanes,
                 sink: &mut sink,
                 wall: &mut *self.wall,
                 batch_frames: BATCH_FRAMES,
