@@ -12,7 +12,7 @@ from table import Table, macro_f1
 from torch import nn
 
 SERIES = 5
-EPOCHS = 20
+EPOCHS = 30
 
 
 class Cnn(nn.Module):

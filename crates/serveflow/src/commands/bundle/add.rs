@@ -150,7 +150,7 @@ fn place(args: &BundleAddArgs, plan: &mut Plan) -> anyhow::Result<usize> {
     let at = known.unwrap_or_else(|| {
         let packets = args.packets.unwrap_or_default();
         let wait =
-            |stage: &StagePlan| stage.packets <= packets && !(stage.window && !args.at_window_end);
+            |stage: &StagePlan| stage.packets <= packets && (args.at_window_end || !stage.window);
         plan.stages.iter().take_while(|stage| wait(stage)).count()
     });
     let Some(packets) = args.packets else { return Ok(at) };
