@@ -1,7 +1,7 @@
 //! Models that answer elsewhere: pools of servers, asked over the Open Inference Protocol.
 //!
 //! [`RemoteConfig`] says where the servers stand. A model that is read while [`Remote`] is in place gets a
-//! [`Pool`] of them. The pool chooses a server, asks it within a deadline, asks another one where that
+//! pool of them. The pool chooses a server, asks it within a deadline, asks another one where that
 //! fails, and looks in the background which servers are ready. All of it needs the cargo feature `remote`;
 //! without it, such a model is refused with a sentence.
 
