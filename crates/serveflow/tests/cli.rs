@@ -5,6 +5,7 @@ mod cli {
     pub(crate) mod kit;
 
     mod benches;
+    mod bundles;
     mod configs;
     mod evaluations;
     mod exits;

@@ -8,6 +8,7 @@ mod demo;
 mod evaluate;
 mod features;
 mod inspect;
+mod joined;
 mod plan_args;
 mod planned;
 mod progress;

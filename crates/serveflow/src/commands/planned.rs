@@ -1,6 +1,7 @@
 //! Planning: candidates trained and kept, a cascade searched, written, tried and told of.
 
 use super::args::{StageArg, TrainArgs};
+use super::joined::joined;
 use super::plan_args::{PoolArgs, WishArgs};
 use super::progress::Progress;
 use super::{Session, clock_ns, write_file};
@@ -13,7 +14,6 @@ use serveflow_train::honest::examine;
 use serveflow_train::labels::{LabelBook, Split};
 use serveflow_train::pipeline::{Tier, TrainPlan};
 use serveflow_train::planner::build::{Built, PoolPlan, Shelf, build, grid};
-use serveflow_train::planner::given::Given;
 use serveflow_train::planner::limits::Limits;
 use serveflow_train::planner::meter::{Load, Service};
 use serveflow_train::planner::plan::{Planned, Request, plan};
@@ -22,7 +22,6 @@ use serveflow_train::planner::report::{Check, PlanReport, report};
 use serveflow_train::planner::search::Wish;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Folder of a bundle that holds the candidates.
 const POOL: &str = "pool";
@@ -132,67 +131,8 @@ fn recipes(
     Ok(tiers.iter().map(recipe).collect())
 }
 
-/// The stages of bundles that join the candidates. Their rows must be like those that are recorded here.
-fn joined(
-    bundles: &[PathBuf],
-    plan: &TrainPlan,
-    features: &[Vec<String>],
-) -> anyhow::Result<Vec<Given>> {
-    let mut joined: Vec<Given> = Vec::new();
-    for path in bundles {
-        let bundle = Bundle::load(path)?;
-        let (_, files) = bundle::read_unsigned(path)?;
-        let named = |what: &str| format!("--join {}: {what}", path.display());
-        let flows = bundle::FlowPlan::from_config(&plan.flows);
-        anyhow::ensure!(
-            bundle.plan.flows == flows,
-            named(&format!("expected the flow rules {flows:?}, found {:?}", bundle.plan.flows))
-        );
-        for (at, stage) in bundle.plan.stages.iter().enumerate() {
-            let spec = bundle.cascade.stages()[at].features.spec();
-            let own = |what: &str| named(&format!("stage `{}`: expected {what}", stage.name));
-            anyhow::ensure!(
-                (spec.layout, &spec.masks) == (plan.layout, &plan.masks),
-                own("the headers and masks of this training (--headers, --mask)")
-            );
-            let set =
-                features.iter().position(|set| *set == stage.features).with_context(|| {
-                    own(&format!(
-                        "the encoders of --features or of an --also-features, found {}",
-                        stage.features.join("+")
-                    ))
-                })?;
-            anyhow::ensure!(
-                !joined.iter().any(|other| other.name == stage.name),
-                own("a name that no other has")
-            );
-            let keeps = |name: &String| {
-                let file = files.get(name).expect("the bundle was read with its files");
-                (name.clone(), file.clone())
-            };
-            joined.push(Given {
-                name: stage.name.clone(),
-                labels: bundle.plan.labels.clone(),
-                packets: if stage.window { Tier::WINDOW } else { stage.packets },
-                wait_ms: stage.wait_ms,
-                features: set,
-                files: stage.model.columns.iter().chain([&stage.model.file]).map(keeps).collect(),
-                plan: stage.model.clone(),
-                model: Arc::clone(&bundle.models[at]),
-            });
-        }
-    }
-    Ok(joined)
-}
-
-/// Trains candidates, plans a cascade of them and writes it; the damaged captures come back.
-pub(crate) fn train(
-    session: &Session,
-    args: &TrainArgs,
-    book: &LabelBook,
-    plan: &TrainPlan,
-    stages: Option<&[Tier]>,
-) -> anyhow::Result<(Vec<String>, PlanReport)> {
+/// What is to be put into the pool.
+fn wanted(args: &TrainArgs, plan: &TrainPlan, stages: Option<&[Tier]>) -> anyhow::Result<PoolPlan> {
     let also = args.pool.also_features.iter().map(|encoders| encoders.0.clone());
     let features: Vec<Vec<String>> = [plan.features.clone()].into_iter().chain(also).collect();
     for (at, set) in features.iter().enumerate() {
@@ -208,7 +148,7 @@ pub(crate) fn train(
         "--promise: expected candidates that are trained here alone, found --join: models of another \
          library may have seen the calibration split"
     );
-    let wanted = PoolPlan {
+    Ok(PoolPlan {
         recipes: recipes(&args.pool, &args.depths, plan, stages)?,
         features,
         // Nobody has models of another library that did not see a part of the training captures.
@@ -216,7 +156,18 @@ pub(crate) fn train(
         given: joined,
         budget_ns: args.pool.budget_s.map(|seconds| seconds.saturating_mul(1_000_000_000)),
         load: load_of(&args.wish),
-    };
+    })
+}
+
+/// Trains candidates, plans a cascade of them and writes it; the damaged captures come back.
+pub(crate) fn train(
+    session: &Session,
+    args: &TrainArgs,
+    book: &LabelBook,
+    plan: &TrainPlan,
+    stages: Option<&[Tier]>,
+) -> anyhow::Result<(Vec<String>, PlanReport)> {
+    let wanted = wanted(args, plan, stages)?;
     let folder = args.out.join(POOL).join("shelf");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("{}: cannot write", folder.display()))?;
