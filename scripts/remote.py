@@ -168,7 +168,7 @@ class Runs:
 
 
 def shed(verdicts):
-    return sum(verdict["reason"] == "shed" for verdict in verdicts)
+    return sum(verdict["reason"] in ("shed", "failed") for verdict in verdicts)
 
 
 def expected(runs):
@@ -256,7 +256,7 @@ def all_lost(runs, servers, endpoints, pass_s):
     stages = collections.Counter(verdict["stage"] for verdict in verdicts)
     print(f"  {took:5.1f} s: the run is over: {len(verdicts)} verdicts, {stages[STAGE]} of the remote stage, "
           f"{shed(verdicts)} keep an earlier answer")
-    early = [verdict for verdict in verdicts if verdict["reason"] == "shed"]
+    early = [verdict for verdict in verdicts if verdict["reason"] in ("shed", "failed")]
     if not early or any(verdict["stage"] == STAGE or not verdict["label"] for verdict in early):
         fail(f"{len(early)} flows keep an earlier answer, and some have none:\n{told}")
 

@@ -31,6 +31,45 @@ impl Model for Softmax {
     }
 }
 
+/// The same model, which fails where its outputs are no probabilities.
+#[must_use]
+pub fn checked(model: Arc<dyn Model>) -> Arc<dyn Model> {
+    Arc::new(Checked { inner: model })
+}
+
+#[derive(Debug)]
+struct Checked {
+    inner: Arc<dyn Model>,
+}
+
+/// How far a probability may be beside 0 to 1, by rounding.
+const SLACK: f32 = 1e-3;
+
+impl Model for Checked {
+    fn shape(&self) -> RowShape {
+        self.inner.shape()
+    }
+
+    fn classes(&self) -> usize {
+        self.inner.classes()
+    }
+
+    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
+        self.inner.score(rows, scores)?;
+        for row in 0..scores.len() {
+            let is_share = |score: &f32| (-SLACK..=1.0 + SLACK).contains(score);
+            if let Some(found) = scores.row(row).iter().find(|score| !is_share(score)) {
+                let message = format!(
+                    "expected probabilities, found {found}; of outputs that are logits, say so (`logits` of the \
+                     stage's model, --logits of `bundle add`)"
+                );
+                return Err(ScoreError { message });
+            }
+        }
+        Ok(())
+    }
+}
+
 fn softmax(row: &mut [f32]) {
     // The largest becomes 1, so that nothing overflows.
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -175,7 +175,11 @@ impl fmt::Display for BundleError {
                 write!(f, "{}: stage `{stage}`: {message}", path.display())
             }
             Self::Label { stage, path, source } => {
-                write!(f, "{}: stage `{stage}`: {source}", path.display())
+                write!(
+                    f,
+                    "{}: stage `{stage}`: {source} (`classes` of the stage's model, --classes of `bundle add`)",
+                    path.display()
+                )
             }
             Self::Width { stage, path, expected, found } => write!(
                 f,
@@ -189,7 +193,8 @@ impl fmt::Display for BundleError {
             ),
             Self::Classes { stage, path, expected, found } => write!(
                 f,
-                "{}: stage `{stage}`: the plan has {expected} labels, the model {found} classes",
+                "{}: stage `{stage}`: the plan has {expected} labels, the model {found} classes: say which of the \
+                 labels they are (`classes` of the stage's model, --classes of `bundle add`)",
                 path.display()
             ),
             Self::Cascade { path, source } => write!(f, "{}: {source}", path.display()),

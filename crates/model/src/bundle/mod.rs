@@ -24,7 +24,7 @@ pub use sums::sha256;
 use crate::binding::Binding;
 use crate::classes::as_labels;
 use crate::formats;
-use crate::logits::as_probabilities;
+use crate::logits::{as_probabilities, checked};
 use gate::checked_gate;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
@@ -206,6 +206,7 @@ pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleErr
     let mut files = models;
     files.insert(PLAN.to_owned(), text.into_bytes());
     let sums = sums::write(&files).into_bytes();
+    let before = sums::listed(dir);
     // Written and checked beside what is there, and moved when it is whole: what does not load replaces nothing.
     let part = dir.join(PART);
     let _ = std::fs::remove_dir_all(&part);
@@ -216,6 +217,9 @@ pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleErr
     });
     let _ = std::fs::remove_dir_all(&part);
     moved?;
+    // What only the bundle before had is not left behind.
+    let stale = before.iter().filter(|name| !files.contains_key(*name));
+    stale.for_each(|name| drop(std::fs::remove_file(dir.join(name))));
     Bundle::load(dir)
 }
 
@@ -324,6 +328,8 @@ fn own_model(
     let mut model = load_model(&path, written, &written.model, bytes, &binding)?;
     if written.model.logits {
         model = as_probabilities(model);
+    } else if !formats::is_forest(&written.model.format, bytes) {
+        model = checked(model);
     }
     if written.model.classes.is_empty() {
         return Ok(model);

@@ -46,6 +46,13 @@ pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), Bu
     Ok((files, sha256(&list)))
 }
 
+/// Names of a list that is there, as far as it reads.
+pub(super) fn listed(dir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join(SUMS)).unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.split_once("  "));
+    names.map(|(_, name)| name.to_owned()).filter(|name| is_inside(name)).collect()
+}
+
 fn is_hash(word: &str) -> bool {
     word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -78,7 +78,14 @@ pub(super) fn look(bytes: &[u8], columns: usize) -> Result<Ports, String> {
         return Err(format!("expected one input, found {}", inputs.len()));
     };
     let (dims, single) = input_dims(input, columns)?;
-    let output = graph.outputs.iter().rev().find(|port| port.is_table());
+    let mut tables = graph.outputs.iter().filter(|port| port.is_table());
+    let output = tables.next();
+    if let (Some(first), Some(second)) = (output, tables.next()) {
+        let (first, second) = (first.in_words(), second.in_words());
+        return Err(format!(
+            "expected one output of floats [N, classes], found {first} and {second}"
+        ));
+    }
     let output = output.ok_or_else(|| {
         let found: Vec<String> = graph.outputs.iter().map(Port::in_words).collect();
         format!("expected an output of floats [N, classes], found {}", or_none(&found.join(", ")))

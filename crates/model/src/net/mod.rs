@@ -109,7 +109,36 @@ impl Net {
         if !ports.single && net.probe(2, &ports.output)? != net.classes {
             return Err(format!("expected `{}` of as many classes for each batch", ports.output));
         }
+        net.is_alone(&ports.output)?;
         Ok(net)
+    }
+
+    /// Whether a row has the same answer beside another one as alone.
+    fn is_alone(&self, output: &str) -> Result<(), String> {
+        let columns = self.columns.binding().len();
+        let value = |at: usize| [-1.0, 0.0, 1.0, 1.0, 0.0][(at * 7 + at / columns * 3) % 5];
+        let rows: Vec<f32> = (0..2 * columns).map(value).collect();
+        let answer = |values: &[f32], rows: usize| {
+            let mut found = Vec::new();
+            self.run(values, rows, &mut |_, scores| {
+                found.extend_from_slice(scores);
+                Ok(())
+            })?;
+            Ok::<_, String>(found)
+        };
+        if self.most_rows == 1 {
+            return Ok(());
+        }
+        let both = answer(&rows, 2)?;
+        let alone =
+            rows.chunks_exact(columns).map(|row| answer(row, 1)).collect::<Result<Vec<_>, _>>()?;
+        let apart = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-3 * (1.0 + b.abs());
+        match both.iter().zip(alone.iter().flatten()).any(apart) {
+            true => Err(format!(
+                "expected `{output}` of each row by itself, found answers that depend on the rows beside it"
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The number of classes that so many rows of zeros get.

@@ -55,6 +55,7 @@ fn a_lost_server_comes_back_and_another_kind_takes_over() {
     let fake = FakeGrpc::new(0);
     let other = Fake::new(Mood::Well);
     let pool = pool(&[fake.url(), other.url()], "");
+    until("both are ready", || pool.status().iter().all(|status| status.is_ready));
     (0..4).for_each(|_| ask(&pool).unwrap());
     assert_eq!((fake.asked.lock().unwrap().len(), other.asked()), (2, 2));
     let port = fake.port;

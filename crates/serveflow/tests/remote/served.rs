@@ -93,7 +93,7 @@ fn a_bundle_with_a_remote_stage_is_served_and_the_summary_tells_of_its_servers()
     let verdicts = verdicts(&output);
     let by_remote = verdicts.iter().filter(|(stage, _)| stage == "boosted@10").count();
     assert!(by_remote > 50, "{by_remote}");
-    assert!(verdicts.iter().all(|(_, reason)| reason != "shed"));
+    assert!(verdicts.iter().all(|(_, reason)| !["shed", "failed"].contains(&reason.as_str())));
     let rows = fake.state.seen.lock().unwrap().rows.clone();
     assert_eq!(rows.iter().sum::<usize>(), by_remote, "each flow was asked once");
     assert!(rows.iter().all(|&rows| rows <= 16), "in parts that the server takes");
@@ -127,10 +127,10 @@ fn servers_that_are_gone_leave_each_flow_its_best_answer() {
     fake.stop();
     let output = bench.run(&remote(&url));
     let verdicts = verdicts(&output);
-    let shed = verdicts.iter().filter(|(_, reason)| reason == "shed").count();
-    assert!(shed > 50, "{shed}");
+    let failed = verdicts.iter().filter(|(_, reason)| reason == "failed").count();
+    assert!(failed > 50, "{failed}");
     assert!(verdicts.iter().all(|(stage, _)| ["tree@1", "boosted@1"].contains(&stage.as_str())));
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains(": out, ") && told.contains("refused"), "{told}");
 }

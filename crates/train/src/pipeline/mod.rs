@@ -334,6 +334,9 @@ fn model_files(plan: &TrainPlan, forests: &[Forest]) -> BTreeMap<String, Vec<u8>
 const COST_BATCH: usize = 64;
 /// Times that the cost is measured; the median counts.
 const COST_ROUNDS: usize = 5;
+/// Rows of a round at the most, and about how long it may take, nanoseconds.
+const COST_ROWS: usize = 512;
+const COST_NS: u64 = 200_000_000;
 
 /// What scoring costs on this machine, nanoseconds per flow.
 ///
@@ -344,8 +347,17 @@ pub(crate) fn cost(
     rows: &Rows,
     wall: &mut dyn FnMut() -> u64,
 ) -> Result<CostPlan, ScoreError> {
+    // A slow model is measured on fewer rows.
+    let mut first = Rows::with_capacity(rows.shape(), 1);
+    if !rows.is_empty() {
+        first.push_copy(rows, 0);
+    }
+    let started = wall();
+    model.score(&first, &mut Scores::default())?;
+    let one_ns = wall().saturating_sub(started).max(1);
+    let most = usize::try_from(COST_NS / one_ns).unwrap_or(COST_ROWS).clamp(2, COST_ROWS);
     let mut per_flow = |batch: usize| {
-        let batches: Vec<Rows> = (0..rows.len().min(512))
+        let batches: Vec<Rows> = (0..rows.len().min(most))
             .collect::<Vec<usize>>()
             .chunks(batch)
             .map(|chunk| {

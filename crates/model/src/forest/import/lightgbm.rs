@@ -75,6 +75,8 @@ pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
     if !names.is_empty() && names.len() != columns {
         return Err(ImportError::key("feature_names"));
     }
+    let pandas = text.lines().rev().find_map(|line| line.strip_prefix("pandas_categorical:"));
+    no_pandas(pandas.unwrap_or_default())?;
     let mut trees = Vec::new();
     loop {
         let section = Section::read(&mut lines, Some(trees.len()));
@@ -85,6 +87,16 @@ pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
     }
     let averaged = head.values.contains_key("average_output");
     finish(objective, per_round, averaged, trees, Names { columns, names })
+}
+
+/// Categories of a data frame are numbered by the order in which they are listed, and features are not.
+pub(super) fn no_pandas(listed: &str) -> Result<(), ImportError> {
+    if ["", "null", "[]"].contains(&listed.trim()) {
+        return Ok(());
+    }
+    const EXPECTED: &str = "columns of numbers, without categories of pandas";
+    let found: String = listed.trim().chars().take(60).collect();
+    Err(ImportError::unsupported("pandas_categorical", &found, EXPECTED))
 }
 
 /// The columns of a model.

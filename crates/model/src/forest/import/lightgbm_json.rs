@@ -1,6 +1,6 @@
 //! LightGBM's JSON dump (`Booster.dump_model`).
 
-use super::lightgbm::{Names, finish, missing};
+use super::lightgbm::{Names, finish, missing, no_pandas};
 use super::plant::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError};
@@ -16,6 +16,8 @@ struct File {
     #[serde(default)]
     feature_names: Vec<String>,
     tree_info: Vec<TreeInfo>,
+    #[serde(default)]
+    pandas_categorical: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +57,7 @@ enum Threshold {
 /// deeper than some sixty levels are more than the JSON reader nests.
 pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
     let file: File = serde_json::from_slice(bytes)?;
+    no_pandas(&file.pandas_categorical.to_string())?;
     let columns = file.max_feature_idx.saturating_add(1);
     if !file.feature_names.is_empty() && file.feature_names.len() != columns {
         return Err(ImportError::key("feature_names"));

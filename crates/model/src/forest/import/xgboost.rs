@@ -66,9 +66,17 @@ struct FileTrees {
     split_conditions: Vec<f64>,
     split_indices: Vec<i64>,
     #[serde(default)]
+    tree_param: TreeParam,
+    #[serde(default)]
     default_left: Vec<u8>,
     #[serde(default)]
     split_type: Vec<u8>,
+}
+
+#[derive(Default, Deserialize)]
+struct TreeParam {
+    #[serde(default)]
+    size_leaf_vector: String,
 }
 
 /// Reads an XGBoost JSON model.
@@ -108,7 +116,7 @@ fn foreign(file: File) -> Result<Foreign, ImportError> {
         "multi:softprob" | "multi:softmax" => (named, named),
         "binary:logistic" | "reg:logistic" => (2, 1),
         other => {
-            const KNOWN: &str = "binary:logistic or multi:softprob";
+            const KNOWN: &str = "binary:logistic, reg:logistic, multi:softprob or multi:softmax";
             return Err(ImportError::unsupported("objective", other, KNOWN));
         }
     };
@@ -176,6 +184,12 @@ fn read_trees(
 /// Leaves are places without children, whose split condition is their value. A row goes left when
 /// its value is less than the condition.
 fn read_tree(tree: usize, file: &FileTrees, weight: f64) -> Result<FileTree, ImportError> {
+    let width = file.tree_param.size_leaf_vector.as_str();
+    if !["", "0", "1"].contains(&width) {
+        let (key, found, expected) =
+            ("size_leaf_vector", width.to_owned(), "a value for each leaf");
+        return Err(ImportError::Unsupported { tree: Some(tree), key, found, expected });
+    }
     let len = file.left_children.len();
     let or_len = |found: usize| if found == 0 { len } else { found };
     let arrays = [

@@ -22,13 +22,43 @@ use std::process::ExitCode;
 const SLOW_LANE: &str = "batch";
 /// Accepts no answer: what a gate says until it is calibrated.
 const NEVER: f32 = -1.0;
+/// Held by whoever writes a bundle.
+const LOCK: &str = ".lock";
 
 pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
+    ensure!(!args.stage.trim().is_empty(), "--stage: expected a name, found none");
+    std::fs::create_dir_all(&args.bundle)
+        .with_context(|| format!("{}: cannot write", args.bundle.display()))?;
+    let lock = args.bundle.join(LOCK);
+    let held = std::fs::File::create(&lock).with_context(|| lock.display().to_string())?;
+    ensure!(
+        held.try_lock().is_ok(),
+        "{}: expected to be the only one that writes, found another command at work",
+        args.bundle.display()
+    );
+    let done = added(session, args);
+    // A bundle that was not begun leaves nothing behind.
+    let _ = std::fs::remove_file(&lock);
+    let _ = std::fs::remove_dir(&args.bundle);
+    done
+}
+
+/// Adds the model, as the only one that writes the bundle.
+fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
     let book = labels(args)?;
     let is_new = !args.bundle.join("plan.toml").exists();
     let (mut plan, mut files) = match is_new {
         true => (begin(session, args)?, Files::new()),
-        false => bundle::read_unsigned(&args.bundle)?,
+        false => {
+            // What was changed by hand is not signed in passing.
+            Bundle::load(&args.bundle).with_context(|| {
+                format!(
+                    "{}: `serveflow bundle pack` accepts changes by hand",
+                    args.bundle.display()
+                )
+            })?;
+            bundle::read_unsigned(&args.bundle)?
+        }
     };
     let bytes = std::fs::read(&args.model).with_context(|| args.model.display().to_string())?;
     let (format, head) = head(args, &bytes)?;
@@ -48,6 +78,11 @@ pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Exi
                     Thresholds::PerClass => Granularity::PerClass,
                 },
             };
+            let learned =
+                |stage: &StagePlan| stage.gate.as_ref().is_some_and(|gate| gate.measure == LEARNED);
+            if plan.stages.iter().any(learned) {
+                session.say("gates that were learned give way to thresholds; `train --join` learns them anew\n");
+            }
             let trial = Bundle::assemble(&args.bundle, unsettled(&plan), &files, String::new())?;
             let found = recalibrate(book, &trial, wanted, &mut || session.wall_ns())?;
             let rule = LanePlan {
@@ -70,8 +105,6 @@ pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Exi
         None => gates_stand(&plan, at)?,
     }
     files.retain(|name, _| bundle::names(&plan).any(|named| named == name));
-    std::fs::create_dir_all(&args.bundle)
-        .with_context(|| format!("{}: cannot write", args.bundle.display()))?;
     let written = bundle::write(&args.bundle, &plan, files)?;
     session.say(&told(&written));
     session.say(&format!("bundle {} written to {}\n", &written.id[..16], args.bundle.display()));
@@ -189,6 +222,11 @@ fn put_model(
     (format, head, bytes): (&'static str, Head, Vec<u8>),
 ) -> anyhow::Result<()> {
     let labels = plan.labels.clone();
+    let is_tree = is_forest(format, &bytes);
+    ensure!(
+        !(args.logits && is_tree),
+        "--logits: expected a neural network, found {format} with trees"
+    );
     let stage = &mut plan.stages[at];
     for old in stage.model.columns.iter().chain([&stage.model.file]) {
         files.remove(old);
@@ -196,12 +234,31 @@ fn put_model(
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' };
     let stem: String = args.stage.chars().map(plain).collect();
     let extension = args.model.extension().unwrap_or_default().to_string_lossy();
-    let file = format!("models/{stem}.{}", if extension.is_empty() { "model" } else { &extension });
+    let extension = if extension.is_empty() { "model" } else { &extension };
+    // Names of stages may differ in what no file name has.
+    let stem = (1..)
+        .map(|n| if n == 1 { stem.clone() } else { format!("{stem}.{n}") })
+        .find(|stem| !files.keys().any(|name| name.starts_with(&format!("models/{stem}."))))
+        .expect("numbers do not end");
+    let file = format!("models/{stem}.{extension}");
     let features = columns(stage)?;
+    let named = head.names.iter().any(|name| features.contains(name));
     let names = match &args.columns {
-        Some(path) => names::read(path)?,
+        Some(path) => {
+            let names = names::read(path)?;
+            let other = names.iter().zip(&head.names).position(|(typed, own)| typed != own);
+            if let Some(at) = other.filter(|_| named) {
+                bail!(
+                    "--columns: the model file names its columns itself, and says that column {at} is `{}`: \
+                     expected the same, found `{}`",
+                    head.names[at],
+                    names[at]
+                );
+            }
+            names
+        }
         // Names that are none of ours are those that a library made up.
-        None if head.names.iter().any(|name| features.contains(name)) => head.names.clone(),
+        None if named => head.names.clone(),
         None => Vec::new(),
     };
     if let Some(found) = head.columns {
@@ -215,12 +272,12 @@ fn put_model(
     let classes =
         if args.classes.is_empty() { own_classes(&head, &labels) } else { args.classes.clone() };
     let classes = if classes == labels { Vec::new() } else { classes };
-    let is_tree = is_forest(format, &bytes);
     files.insert(file.clone(), bytes);
     stage.model = ModelPlan {
         columns,
         classes,
         format: format.to_owned(),
+        logits: args.logits,
         ..ModelPlan::forest(file, format)
     };
     stage.confidence.clear();
