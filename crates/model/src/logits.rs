@@ -85,6 +85,25 @@ mod tests {
     #[derive(Debug)]
     struct Logits([f32; 3]);
 
+    #[test]
+    fn outputs_that_are_no_probabilities_are_told() {
+        let mut rows = Rows::default();
+        rows.push();
+        let score = |scores: [f32; 3]| {
+            checked(Arc::new(Logits(scores)))
+                .score(&rows, &mut Scores::default())
+                .map_err(|e| e.message)
+        };
+        assert_eq!(score([0.5, 0.5, -1e-7]), Ok(()));
+        for wrong in [[3.0, 0.0, 0.0], [0.0, -0.5, 0.0], [f32::NAN, 0.0, 0.0]] {
+            let error = score(wrong).unwrap_err();
+            assert!(
+                error.contains("expected probabilities") && error.contains("--logits"),
+                "{error}"
+            );
+        }
+    }
+
     impl Model for Logits {
         fn shape(&self) -> RowShape {
             RowShape::default()

@@ -161,6 +161,22 @@ fn damage_is_refused() {
 }
 
 #[test]
+fn rows_that_lean_on_each_other_are_refused() {
+    let over_rows = node("Softmax", "X", "P", &[attribute("axis", 0)]);
+    let error = refused(&one(over_rows, &[], &[-1, 2]), 2);
+    assert!(error.contains("depend on the rows beside it"), "{error}");
+}
+
+#[test]
+fn a_net_has_one_table_of_scores() {
+    let nodes = [node("Relu", "X", "P", &[]), node("Sigmoid", "X", "Q", &[])];
+    let (x, p, q) =
+        (port("X", FLOAT, &[-1, 2]), port("P", FLOAT, &[-1, 2]), port("Q", FLOAT, &[-1, 2]));
+    let error = refused(&file(&graph(&nodes, &[], &[x], &[p, q])), 2);
+    assert!(error.contains("expected one output") && error.contains("`Q`"), "{error}");
+}
+
+#[test]
 fn what_a_net_cannot_do_is_refused() {
     let unknown = node("NoSuchOperator", "X", "P", &[]);
     assert!(refused(&one(unknown, &[], &[-1, 2]), 2).contains("NoSuchOperator"));

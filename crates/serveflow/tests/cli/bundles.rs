@@ -92,10 +92,9 @@ fn what_does_not_match_is_refused_by_name_and_leaves_no_bundle() {
     let twice = put(bench.dir.join("twice.txt"), "size\nsize\ngap_us\ndirection\npayload\n");
     let columns = ["--columns", text(&twice)];
     bench.add("a", &few, &[&classes[..], &columns].concat()).exits(1).says(&["takes 3", "has 5"]);
-    bench
-        .add("a", &good, &[&classes[..], &columns].concat())
-        .exits(1)
-        .says(&["column 1, `size`", "twice"]);
+    let five = bench.model("five.txt", model("c0 c1 c2 c3 c4", 2, "70"));
+    let ran = bench.add("a", &five, &[&classes[..], &columns].concat()).exits(1);
+    ran.says(&["column 1, `size`", "twice"]);
     bench.add("a", &good, &SERIES).exits(1).says(&["expected labels", "--classes"]);
     bench
         .add("a", &good, &["--classes", "dns,http"])
@@ -135,6 +134,50 @@ fn gates_are_calibrated_when_a_second_stage_joins() {
     serveflow(&[&args[..], &labelled].concat()).exits(0);
     // The fast model is replaced: its gate knew the old one.
     bench.add("fast@1", &slow, &columns).exits(1).says(&["`fast@1`", "gate", "replaced"]);
+}
+
+#[test]
+fn stages_whose_names_are_alike_keep_their_files() {
+    let bench = Bench::new("bundle-alike");
+    let fast = bench.model("fast.txt", model(COLUMNS, 2, "70"));
+    let other = bench.model("other.txt", model(COLUMNS, 2, "1000"));
+    let data = data();
+    let labelled = ["--captures", text(&data), "--labels", text(&bench.labels)];
+    bench.add("a@1", &fast, &[&SERIES[..], &["--classes", "dns,http"]].concat()).exits(0);
+    bench.add("a_1", &other, &[&SERIES[..], &labelled].concat()).exits(0);
+    let file = |at: usize| {
+        let plan = std::fs::read_to_string(bench.bundle().join("plan.toml")).unwrap();
+        let plan: toml::Table = plan.parse().unwrap();
+        let file = plan["stages"][at]["model"]["file"].as_str().unwrap().to_owned();
+        std::fs::read_to_string(bench.bundle().join(file)).unwrap()
+    };
+    assert!(file(0).contains("threshold=70") && file(1).contains("threshold=1000"));
+    // What is replaced leaves no file behind.
+    let models = || std::fs::read_dir(bench.bundle().join("models")).unwrap().count();
+    let before = models();
+    bench.add("a_1", &fast, &labelled).exits(0);
+    assert_eq!((models(), file(1)), (before, file(0)));
+    assert!(!bench.bundle().join(".lock").exists());
+}
+
+#[test]
+fn names_in_the_file_are_not_overruled_and_other_hands_are_noticed() {
+    let bench = Bench::new("bundle-hands");
+    let fast = bench.model("fast.txt", model(COLUMNS, 2, "70"));
+    let order = put(bench.dir.join("order.txt"), "size\ngap_us\ndirection\ntcp_flags\npayload\n");
+    let classes = [&SERIES[..], &["--classes", "dns,http"]].concat();
+    let columns = ["--columns", text(&order)];
+    let ran = bench.add("a", &fast, &[&classes[..], &columns].concat()).exits(1);
+    ran.says(&["column 0 is `payload`", "found `size`"]);
+    bench
+        .add("a", &fast, &[&classes[..], &["--logits"]].concat())
+        .exits(1)
+        .says(&["--logits", "trees"]);
+    bench.add("a", &fast, &classes).exits(0);
+    let plan = bench.bundle().join("plan.toml");
+    let written = std::fs::read_to_string(&plan).unwrap();
+    put(plan, written + "\n");
+    bench.add("a", &fast, &[]).exits(1).says(&["bundle pack", "SHA-256"]);
 }
 
 #[test]

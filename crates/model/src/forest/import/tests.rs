@@ -136,6 +136,15 @@ fn what_is_not_supported_is_named() {
     assert!(xgboost("[0,1]", "[1,2]").contains("tree_info"));
     assert!(xgboost("gbtree", "gblinear").contains("gblinear"));
     assert!(xgboost("\"2\"", "\"3\"").contains("base_score"));
+    let wide = xgboost(
+        "{\"left_children\":[1",
+        "{\"tree_param\":{\"size_leaf_vector\":\"2\"},\"left_children\":[1",
+    );
+    assert!(wide.contains("size_leaf_vector"), "{wide}");
+    let pandas = lightgbm("end of trees", "end of trees\n\npandas_categorical:[[\"a\", \"b\"]]");
+    assert!(pandas.contains("pandas_categorical"), "{pandas}");
+    let none = LIGHTGBM.replace("end of trees", "end of trees\n\npandas_categorical:[]");
+    assert!(bound(super::lightgbm, &none, 41).is_ok());
     let sklearn = SKLEARN.replace("[1.0,0.0]", "[1.0]");
     assert!(bound(super::sklearn, &sklearn, 34).unwrap_err().contains("value"));
 }

@@ -231,36 +231,12 @@ fn put_model(
     for old in stage.model.columns.iter().chain([&stage.model.file]) {
         files.remove(old);
     }
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' };
-    let stem: String = args.stage.chars().map(plain).collect();
     let extension = args.model.extension().unwrap_or_default().to_string_lossy();
     let extension = if extension.is_empty() { "model" } else { &extension };
-    // Names of stages may differ in what no file name has.
-    let stem = (1..)
-        .map(|n| if n == 1 { stem.clone() } else { format!("{stem}.{n}") })
-        .find(|stem| !files.keys().any(|name| name.starts_with(&format!("models/{stem}."))))
-        .expect("numbers do not end");
+    let stem = free_stem(&args.stage, files);
     let file = format!("models/{stem}.{extension}");
     let features = columns(stage)?;
-    let named = head.names.iter().any(|name| features.contains(name));
-    let names = match &args.columns {
-        Some(path) => {
-            let names = names::read(path)?;
-            let other = names.iter().zip(&head.names).position(|(typed, own)| typed != own);
-            if let Some(at) = other.filter(|_| named) {
-                bail!(
-                    "--columns: the model file names its columns itself, and says that column {at} is `{}`: \
-                     expected the same, found `{}`",
-                    head.names[at],
-                    names[at]
-                );
-            }
-            names
-        }
-        // Names that are none of ours are those that a library made up.
-        None if named => head.names.clone(),
-        None => Vec::new(),
-    };
+    let names = column_names(args, &head, &features)?;
     if let Some(found) = head.columns {
         as_many(found, if names.is_empty() { &features } else { &names }, &args.stage)?;
     }
@@ -288,6 +264,43 @@ fn put_model(
         None => SLOW_LANE.to_owned(),
     };
     Ok(())
+}
+
+/// The start of a stage's file names, which no other stage has: names may differ in what no file name holds.
+fn free_stem(stage: &str, files: &Files) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' };
+    let stem: String = stage.chars().map(plain).collect();
+    let is_free =
+        |stem: &String| !files.keys().any(|name| name.starts_with(&format!("models/{stem}.")));
+    let all = (1..).map(|n| if n == 1 { stem.clone() } else { format!("{stem}.{n}") });
+    all.into_iter().find(is_free).expect("numbers do not end")
+}
+
+/// The names of the model's columns, from --columns or the model file; none where nobody names them.
+fn column_names(
+    args: &BundleAddArgs,
+    head: &Head,
+    features: &[String],
+) -> anyhow::Result<Vec<String>> {
+    let named = head.names.iter().any(|name| features.contains(name));
+    Ok(match &args.columns {
+        Some(path) => {
+            let names = names::read(path)?;
+            let other = names.iter().zip(&head.names).position(|(typed, own)| typed != own);
+            if let Some(at) = other.filter(|_| named) {
+                bail!(
+                    "--columns: the model file names its columns itself, and says that column {at} is `{}`: \
+                     expected the same, found `{}`",
+                    head.names[at],
+                    names[at]
+                );
+            }
+            names
+        }
+        // Names that are none of ours are those that a library made up.
+        None if named => head.names.clone(),
+        None => Vec::new(),
+    })
 }
 
 /// The names of a stage's columns.
