@@ -114,7 +114,7 @@ def pool(serveflow, bundle, work):
     if len(own) != 1:
         sys.exit("recipe.py: the CNN is no candidate")
     names = report["chosen"]["stages"]
-    print(f"  planned with the CNN among {len(report['candidates'])} candidates: {' > '.join(names)}")
+    print(f"  planned with the CNN among {len(report['singles'])} candidates: {' > '.join(names)}")
     run(serveflow, "bundle", "check", out)
 
 
