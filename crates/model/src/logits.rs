@@ -7,45 +7,23 @@ use std::sync::Arc;
 /// The same model with the softmax of its outputs as its answer.
 #[must_use]
 pub fn as_probabilities(model: Arc<dyn Model>) -> Arc<dyn Model> {
-    Arc::new(Softmax { inner: model })
-}
-
-#[derive(Debug)]
-struct Softmax {
-    inner: Arc<dyn Model>,
-}
-
-impl Model for Softmax {
-    fn shape(&self) -> RowShape {
-        self.inner.shape()
-    }
-
-    fn classes(&self) -> usize {
-        self.inner.classes()
-    }
-
-    fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
-        self.inner.score(rows, scores)?;
-        (0..scores.len()).for_each(|row| softmax(scores.row_mut(row)));
-        Ok(())
-    }
+    Arc::new(Finished { inner: model, finish: softmax })
 }
 
 /// The same model, which fails where its outputs are no probabilities.
 #[must_use]
 pub fn checked(model: Arc<dyn Model>) -> Arc<dyn Model> {
-    Arc::new(Checked { inner: model })
+    Arc::new(Finished { inner: model, finish: check })
 }
 
+/// A model, and what is done with the outputs of each row.
 #[derive(Debug)]
-struct Checked {
+struct Finished {
     inner: Arc<dyn Model>,
+    finish: fn(&mut [f32]) -> Result<(), ScoreError>,
 }
 
-/// How far a probability may be beside 0 to 1, by rounding.
-const SLACK: f32 = 1e-3;
-
-impl Model for Checked {
+impl Model for Finished {
     fn shape(&self) -> RowShape {
         self.inner.shape()
     }
@@ -56,26 +34,30 @@ impl Model for Checked {
 
     fn score(&self, rows: &Rows, scores: &mut Scores) -> Result<(), ScoreError> {
         self.inner.score(rows, scores)?;
-        for row in 0..scores.len() {
-            let is_share = |score: &f32| (-SLACK..=1.0 + SLACK).contains(score);
-            if let Some(found) = scores.row(row).iter().find(|score| !is_share(score)) {
-                let message = format!(
-                    "expected probabilities, found {found}; of outputs that are logits, say so (`logits` of the \
-                     stage's model, --logits of `bundle add`)"
-                );
-                return Err(ScoreError { message });
-            }
-        }
-        Ok(())
+        (0..scores.len()).try_for_each(|row| (self.finish)(scores.row_mut(row)))
     }
 }
 
-fn softmax(row: &mut [f32]) {
+/// How far a probability may be beside 0 to 1, by rounding.
+const SLACK: f32 = 1e-3;
+
+fn check(row: &mut [f32]) -> Result<(), ScoreError> {
+    let is_share = |score: &&f32| (-SLACK..=1.0 + SLACK).contains(*score);
+    let Some(found) = row.iter().find(|score| !is_share(score)) else { return Ok(()) };
+    let message = format!(
+        "expected probabilities, found {found}; of outputs that are logits, say so (`logits` of the stage's \
+         model, --logits of `bundle add`)"
+    );
+    Err(ScoreError { message })
+}
+
+fn softmax(row: &mut [f32]) -> Result<(), ScoreError> {
     // The largest becomes 1, so that nothing overflows.
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     row.iter_mut().for_each(|value| *value = (*value - largest).exp());
     let sum: f32 = row.iter().sum();
     row.iter_mut().for_each(|value| *value /= sum);
+    Ok(())
 }
 
 #[cfg(test)]
