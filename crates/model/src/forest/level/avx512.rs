@@ -14,7 +14,7 @@ pulp::simd_type! {
         pub vl: "avx512vl",
         pub avx: "avx",
         pub avx2: "avx2",
-    pub count: "popcnt",
+        pub count: "popcnt",
         pub bmi1: "bmi1",
         pub bmi2: "bmi2",
     }
@@ -93,8 +93,9 @@ impl Set for Wide512 {
     #[inline(always)]
     fn spread(self, words: &[u32], bytes: &mut [u8]) {
         let (pairs, last) = words.as_chunks::<2>();
-        let (squares, rest) = bytes.as_chunks_mut::<64>();
-        for (pair, bytes) in pairs.iter().zip(squares) {
+        // Room may be for more words than there are.
+        let (even, rest) = bytes.split_at_mut(64 * pairs.len());
+        for (pair, bytes) in pairs.iter().zip(even.as_chunks_mut::<64>().0) {
             let mask = u64::from(pair[1]) << 32 | u64::from(pair[0]);
             *bytes = cast(self.bw._mm512_maskz_set1_epi8(mask, 1));
         }
