@@ -47,6 +47,8 @@ pub struct Batch {
     is_share: bool,
     /// Whether that clock starts over before these frames.
     restart: Option<Restart>,
+    /// Until when nothing came, where nothing did.
+    quiet_until: Option<u64>,
     notes: String,
     /// Start and end of each note in `notes`, bytes.
     note_spans: Vec<(usize, usize)>,
@@ -75,6 +77,7 @@ impl Batch {
         self.lent = None;
         self.is_share = false;
         self.restart = None;
+        self.quiet_until = None;
         self.frames.clear();
         self.notes.clear();
         self.note_spans.clear();
@@ -176,6 +179,23 @@ impl Batch {
     #[must_use]
     pub fn restart(&self) -> Option<Restart> {
         self.restart
+    }
+
+    /// Says that no frame came, until this time at least, nanoseconds since the epoch; 0 if that is not known.
+    pub fn be_quiet(&mut self, until_ns: u64) {
+        self.quiet_until = Some(until_ns);
+    }
+
+    /// Until when a live source had no frame, where it has none and is not at its end.
+    #[must_use]
+    pub fn quiet_until(&self) -> Option<u64> {
+        self.quiet_until
+    }
+
+    /// Whether a fill that brought this has brought the end of its source.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_empty() && self.restart.is_none() && self.quiet_until.is_none()
     }
 
     /// All frames of a share, in the order of capture, and what the clock of all said at each.

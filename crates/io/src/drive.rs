@@ -24,6 +24,8 @@ pub struct Worker<'a> {
     pub batch_frames: usize,
     /// What is done about a lane that is full.
     pub when_full: WhenFull,
+    /// Longest that a verdict waits to be written where others may follow soon, nanoseconds of wall time.
+    pub flush_ns: u64,
 }
 
 /// What a worker does about a lane that is full.
@@ -66,15 +68,18 @@ impl Worker<'_> {
         watch: &mut dyn FnMut(&Batch, &Engine) -> ControlFlow<()>,
     ) -> io::Result<Outcome> {
         let mut batch = Batch::new();
+        let mut flushed_at = (self.wall)();
         let mut outcome = Outcome { damaged: Vec::new(), stopped: false };
         loop {
+            source.hurry(self.engine.is_asking());
             let filled = source.fill(&mut batch, self.batch_frames);
-            let is_over = matches!(filled, Ok(0)) && batch.restart().is_none();
+            let is_over = filled.is_ok() && batch.is_over();
             match filled {
                 Ok(0) if is_over => {}
                 Ok(_) => self.serve(&batch)?,
                 Err(error) => outcome.damaged.push(error),
             }
+            flushed_at = self.flush_in_time(flushed_at)?;
             if watch(&batch, self.engine).is_break() {
                 outcome.stopped = true;
                 break;
@@ -96,6 +101,9 @@ impl Worker<'_> {
         if let Some(restart) = batch.restart() {
             self.engine.start_over(restart.before_ns, restart.now_ns);
         }
+        if let Some(until_ns) = batch.quiet_until() {
+            self.engine.pass_time(until_ns);
+        }
         if batch.is_share() {
             self.engine.push_all_at(batch.iter_at());
         } else {
@@ -104,6 +112,19 @@ impl Worker<'_> {
         self.engine.advance();
         self.pump();
         self.write()
+    }
+
+    /// Flushes the sink if that was last done long ago; when it was last done.
+    fn flush_in_time(&mut self, flushed_at: u64) -> io::Result<u64> {
+        if self.flush_ns == u64::MAX {
+            return Ok(flushed_at);
+        }
+        let now = (self.wall)();
+        if now.saturating_sub(flushed_at) < self.flush_ns {
+            return Ok(flushed_at);
+        }
+        self.sink.flush()?;
+        Ok(now)
     }
 
     /// Gives every open flow its verdict and flushes the sink.

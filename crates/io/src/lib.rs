@@ -19,6 +19,10 @@
 //!
 //! [`share_out`] parts a source among several workers by flow.
 //!
+//! # Live interfaces
+//!
+//! On Linux, `live::open` listens to interfaces: a source for each worker.
+//!
 //! # Sinks
 //!
 //! What an operator may name ([`SINKS`]):
@@ -38,6 +42,8 @@ pub mod capture;
 pub mod drive;
 pub mod error;
 pub mod files;
+#[cfg(target_os = "linux")]
+pub mod live;
 pub mod memory;
 pub mod pages;
 pub mod share;

@@ -143,9 +143,17 @@ fn serve(engine: (Engine, Vec<Box<dyn Lane>>), frames: &[OwnedFrame], times: usi
             let mut wall = || 0;
             let (engine, lanes) = (&mut engine, &mut lanes[..]);
             let when_full = WhenFull::Wait;
-            Worker { engine, lanes, sink: &mut sink, wall: &mut wall, batch_frames: 0, when_full }
-                .serve(batch)
-                .unwrap();
+            Worker {
+                engine,
+                lanes,
+                sink: &mut sink,
+                wall: &mut wall,
+                batch_frames: 0,
+                when_full,
+                flush_ns: u64::MAX,
+            }
+            .serve(batch)
+            .unwrap();
             batch.delay(period);
         }
     }
@@ -248,6 +256,7 @@ fn path(times: usize) -> usize {
         wall: &mut || 0,
         batch_frames: BATCH,
         when_full: WhenFull::Wait,
+        flush_ns: u64::MAX,
     }
     .run(&mut tape.replay(times as u64), &mut |_, _| ControlFlow::Continue(()))
     .unwrap();

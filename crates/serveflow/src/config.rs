@@ -5,10 +5,12 @@
 //! trained under them.
 
 mod lanes;
+mod live;
 mod models;
 mod remote;
 
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
+pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 
@@ -32,6 +34,8 @@ pub struct Typed {
     pub flows: TypedFlows,
     /// Limits of the engine.
     pub limits: TypedLimits,
+    /// Interfaces to listen to.
+    pub live: TypedLive,
     /// Where stages are scored.
     pub lanes: TypedLanes,
     /// What scores models.
@@ -99,6 +103,8 @@ pub struct Config {
     pub batch_frames: usize,
     /// Jobs that may wait in a lane before it is full.
     pub lane_jobs: usize,
+    /// Interfaces to listen to.
+    pub live: LiveLimits,
     /// Where stages are scored, and what a full lane means.
     pub lanes: LaneConfig,
     /// Where the servers of remote models stand.
@@ -228,6 +234,7 @@ impl Typed {
             engine,
             batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
+            live: self.live.check()?,
             lanes: self.lanes.check()?,
             remote: self.remote.check()?,
             workers: limits.workers.unwrap_or(0),
@@ -274,6 +281,15 @@ impl TypedFlows {
 }
 
 impl Config {
+    /// Holds a limit to at least 1 and at most so much.
+    fn within(key: &'static str, found: usize, most: usize) -> Result<(), ConfigError> {
+        match found {
+            0 => Err(ConfigError::Zero { key }),
+            found if found > most => Err(ConfigError::TooLarge { key, most, found }),
+            _ => Ok(()),
+        }
+    }
+
     fn checked(self) -> Result<Self, ConfigError> {
         // Flows and packets grow as they come, and are numbered with 32 bits. Room for jobs is
         // taken at the start.
@@ -286,14 +302,7 @@ impl Config {
             // What is left open here is as good as one.
             ("limits.workers", self.workers.max(1), 1 << 10),
         ];
-        for (key, found, most) in limits {
-            if found == 0 {
-                return Err(ConfigError::Zero { key });
-            }
-            if found > most {
-                return Err(ConfigError::TooLarge { key, most, found });
-            }
-        }
+        limits.into_iter().try_for_each(|(key, found, most)| Self::within(key, found, most))?;
         let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
         if known.contains(&self.format.as_str()) {
             return Ok(self);

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod config;
 pub mod lanes;
+pub mod live;
 mod page;
 pub mod patient;
 pub mod plan_page;

@@ -24,7 +24,13 @@ pub struct Crew<'a> {
     pub wall: fn() -> u64,
     /// Set from outside to end the run: every open flow then gets its verdict.
     pub stop: &'a AtomicBool,
+    /// Whether packets come by themselves: then they do not wait, sources end by themselves when they are
+    /// stopped, and verdicts are written soon.
+    pub is_live: bool,
 }
+
+/// Longest that a verdict on live traffic waits to be written, nanoseconds.
+const LIVE_FLUSH_NS: u64 = 20_000_000;
 
 /// A worker's own: what it reads and where its verdicts go.
 pub struct Post {
@@ -129,13 +135,17 @@ fn work(
         sink: post.sink.as_mut(),
         wall: &mut wall,
         batch_frames: config.batch_frames,
-        // Whatever is read here can wait: captures, and pipes by their writers.
-        when_full: config.lanes.when_full(true),
+        // Captures can wait, and pipes by their writers.
+        when_full: config.lanes.when_full(!crew.is_live),
+        flush_ns: if crew.is_live { LIVE_FLUSH_NS } else { u64::MAX },
     };
-    let is_over = || crew.stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
-    let outcome = worker.run(post.source.as_mut(), &mut |_, _| match is_over() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    let outcome = worker.run(post.source.as_mut(), &mut |batch, _| {
+        // A live source that is stopped still brings what came before.
+        let stops = crew.stop.load(Ordering::Relaxed) && (!crew.is_live || batch.is_over());
+        match stops || failed.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
     if outcome.is_err() {
         failed.store(true, Ordering::Relaxed);

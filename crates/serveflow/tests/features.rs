@@ -175,6 +175,7 @@ fn served(bundle: &Bundle, captures: Vec<PathBuf>) -> (Asked, u64) {
         wall: &mut || 0,
         batch_frames: 100,
         when_full: WhenFull::Wait,
+        flush_ns: u64::MAX,
     }
     .run(&mut FileSource::new(captures), &mut |_, _| ControlFlow::Continue(()));
     assert!(outcome.unwrap().damaged.is_empty());

@@ -109,6 +109,7 @@ fn served(
         wall: &mut || 0,
         batch_frames: 64,
         when_full,
+        flush_ns: u64::MAX,
     }
     .run(&mut source, &mut |_, _| ControlFlow::Continue(()));
     assert!(outcome.unwrap().damaged.is_empty());

@@ -237,6 +237,7 @@ fn record_file(
         wall: &mut || 0,
         batch_frames: BATCH_FRAMES,
         when_full: WhenFull::Wait,
+        flush_ns: u64::MAX,
     };
     let mut source = FileSource::new(vec![path.to_owned()]);
     let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));

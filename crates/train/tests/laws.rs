@@ -76,6 +76,7 @@ fn served(
         wall: &mut || 0,
         batch_frames,
         when_full: WhenFull::Wait,
+        flush_ns: u64::MAX,
     }
     .run(&mut FileSource::new(vec![book.files.keys().nth(file).unwrap().clone()]), &mut |_, _| {
         ControlFlow::Continue(())

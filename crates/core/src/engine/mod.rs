@@ -217,6 +217,11 @@ impl Engine {
         self.end_all(before_ns);
     }
 
+    /// Moves time ahead without a packet: a live interface was silent until then. Time never moves back.
+    pub fn pass_time(&mut self, now_ns: u64) {
+        self.clock.follow(self.clock.now_ns().max(now_ns));
+    }
+
     #[inline]
     fn push_timed<'a>(&mut self, mut packets: impl Iterator<Item = (Packet<'a>, Option<u64>)>) {
         let mut run = [(Packet::default(), Sighting::default()); AHEAD];

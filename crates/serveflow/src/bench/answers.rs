@@ -34,6 +34,7 @@ pub fn answers(contender: &Contender, templates: &TemplateSet, seed: u64) -> Vec
         wall: &mut || 0,
         batch_frames: 256,
         when_full: WhenFull::Wait,
+        flush_ns: u64::MAX,
     }
     .run(&mut Generator::new(templates.clone(), recipe), &mut |_, _| ControlFlow::Continue(()));
     outcome.expect("a sink in memory never fails");

@@ -304,6 +304,7 @@ impl Part<'_> {
             batch_frames: self.load.batch_frames,
             // The traffic stands for live traffic, which does not wait.
             when_full: WhenFull::Shed,
+            flush_ns: u64::MAX,
         }
         .run(&mut source, watch)
         .expect("a meter never fails");

@@ -351,9 +351,16 @@ Examples:
   serveflow run captures/ more.pcapng.gz --bundle bundle --format csv --out verdicts.csv
   zcat big.pcap.gz | serveflow run - --bundle bundle | jq .label")]
 pub(crate) struct RunArgs {
-    /// Captures: files, directories (sorted), or - for standard input; one flow table for all
-    #[arg(required = true, value_name = "CAPTURE")]
+    /// Captures: files, directories (sorted), or - for standard input; one flow table for all.
+    /// None: the interfaces of --interface or of the configuration
+    #[arg(value_name = "CAPTURE", conflicts_with_all = ["interface", "filter"])]
     pub(crate) captures: Vec<PathBuf>,
+    /// Listen to an interface, until SIGINT or SIGTERM; may be given several times
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) interface: Vec<String>,
+    /// What to take of interfaces, in the words of tcpdump: pcap-filter(7)
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
     /// The bundle
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) bundle: PathBuf,
@@ -366,8 +373,8 @@ pub(crate) struct RunArgs {
     /// Also write the first answers that do not stand, marked "final":false
     #[arg(long)]
     pub(crate) provisional: bool,
-    /// Threads that share the packets by flow [default: one per core for captures of 16 MiB and more,
-    /// else one]. Verdicts are the same for any number; with one, they come out in the same order each
+    /// Threads that share the packets by flow [default: one per core for interfaces and for captures of
+    /// 16 MiB and more, else one]. Verdicts are the same for any number; with one, they come out in the same order each
     /// time
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,

@@ -137,6 +137,7 @@ fn per_flow(
         wall: &mut || 0,
         batch_frames: config.batch_frames,
         when_full: WhenFull::Wait,
+        flush_ns: u64::MAX,
     }
     .run(&mut FileSource::new(captures), &mut |_, _| ControlFlow::Continue(()))?;
     let kept = kept.lock().expect("no holder of the rows panics");

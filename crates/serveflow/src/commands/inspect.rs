@@ -183,6 +183,7 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
         wall: &mut || 0,
         batch_frames: config.batch_frames,
         when_full: WhenFull::Wait,
+        flush_ns: u64::MAX,
     }
     .run(&mut FileSource::new(vec![path.to_owned()]), &mut |batch, _| {
         seen.add(batch);

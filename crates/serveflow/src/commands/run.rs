@@ -1,9 +1,10 @@
-//! `serveflow run`: captures in, verdicts out.
+//! `serveflow run`: captures or live packets in, verdicts out.
 
 use super::Session;
 use super::args::RunArgs;
 use anyhow::Context;
-use serveflow::config::Config;
+use serveflow::config::{Config, Typed};
+use serveflow::live;
 use serveflow::patient::PatientSource;
 use serveflow::summary;
 use serveflow::workers::{self, Crew, Post, Served};
@@ -14,6 +15,7 @@ use serveflow_model::bundle::Bundle;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,37 +23,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (mut bundle, remote) = session.load(&args.bundle)?;
-    let mut typed = session.typed.clone();
-    if let Some(format) = &args.format {
-        typed.output.format = Some(format.clone());
-    }
-    if args.provisional {
-        typed.output.provisional = Some(true);
-    }
-    if let Some(workers) = args.workers {
-        typed.limits.workers = Some(workers);
-    }
-    let mut config = typed.check_for(&bundle)?;
+    let mut config = typed(session, args).check_for(&bundle)?;
     bundle.place(&config.lanes.places(&bundle)?);
-    if typed.flows.seed.is_none() {
+    if session.typed.flows.seed.is_none() {
         // Nobody outside may know which five-tuples share a slot of the table. No verdict depends
         // on the seed.
         config.engine.flows.seed = RandomState::new().build_hasher().finish();
     }
-    let paths = serveflow_io::expand(&args.captures)?;
-    args.out.as_ref().map_or(Ok(()), |out| super::keep_captures(out, &paths))?;
-    if config.workers == 0 {
-        config.workers = workers::worth_while(&paths);
-    }
-    let sinks = open_sinks(&config, args, &bundle)?;
     let stop = stop_flag()?;
-    let sources = open_sources(paths, &stop, &config);
+    let Feed { sources, interfaces } = feed(args, &mut config, &stop)?;
+    let sinks = open_sinks(&config, args, &bundle)?;
     let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
     let started = session.wall_ns();
-    let crew = Crew { bundle: &bundle, config: &config, wall: super::clock_ns, stop: &stop };
+    let is_live = interfaces.is_some();
+    let crew =
+        Crew { bundle: &bundle, config: &config, wall: super::clock_ns, stop: &stop, is_live };
     let Served { accounts, batches, outcome } = workers::serve(&crew, posts.collect());
     let took = std::time::Duration::from_nanos(session.wall_ns() - started);
     session.say(&summary::accounts(&accounts));
+    session.say(&interfaces.map_or_else(String::new, |counted| live::summary(&counted)));
     let names = bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
     session.say(&summary::batches(names.zip(batches)));
     session.say(&summary::remote(&remote.status()));
@@ -62,10 +52,60 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         outcome => outcome.with_context(|| format!("{}: cannot write verdicts", output(args)))?,
     };
     assert!(accounts.balance(), "every packet and every flow stands in one place");
-    if outcome.stopped {
+    if outcome.stopped && !is_live {
         session.say("stopped before the end of the input\n");
     }
     Ok(super::ended(&outcome.damaged))
+}
+
+/// The configuration, and over it what was typed on the command line.
+fn typed(session: &Session, args: &RunArgs) -> Typed {
+    let mut typed = session.typed.clone();
+    if let Some(format) = &args.format {
+        typed.output.format = Some(format.clone());
+    }
+    if args.provisional {
+        typed.output.provisional = Some(true);
+    }
+    if let Some(workers) = args.workers {
+        typed.limits.workers = Some(workers);
+    }
+    if !args.interface.is_empty() {
+        typed.live.interfaces = Some(args.interface.clone());
+    }
+    if let Some(filter) = &args.filter {
+        typed.live.filter = Some(filter.clone());
+    }
+    typed
+}
+
+/// What workers are fed with.
+struct Feed {
+    /// A source for each worker.
+    sources: Vec<Box<dyn Source>>,
+    /// What the kernel counts, where packets come from interfaces.
+    interfaces: Option<live::Counted>,
+}
+
+/// Opens the captures, or where there are none the interfaces.
+fn feed(args: &RunArgs, config: &mut Config, stop: &Arc<AtomicBool>) -> anyhow::Result<Feed> {
+    if args.captures.is_empty() {
+        anyhow::ensure!(
+            !config.live.interfaces.is_empty(),
+            "expected captures, or interfaces by --interface or live.interfaces, found neither"
+        );
+        if config.workers == 0 {
+            config.workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        }
+        let (sources, counted) = live::open(config, stop)?;
+        return Ok(Feed { sources, interfaces: Some(counted) });
+    }
+    let paths = serveflow_io::expand(&args.captures)?;
+    args.out.as_ref().map_or(Ok(()), |out| super::keep_captures(out, &paths))?;
+    if config.workers == 0 {
+        config.workers = workers::worth_while(&paths);
+    }
+    Ok(Feed { sources: open_sources(paths, stop, config), interfaces: None })
 }
 
 /// A source for each worker: the captures, or a share of them.

@@ -317,6 +317,7 @@ impl Rounds {
             wall: &mut wall,
             batch_frames: 0,
             when_full: WhenFull::Wait,
+            flush_ns: u64::MAX,
         };
         let started = (self.wall)();
         for batch in &self.batches {

@@ -132,6 +132,7 @@ impl<'a> Replay<'a> {
                 wall: &mut *self.wall,
                 batch_frames: BATCH_FRAMES,
                 when_full: WhenFull::Wait,
+                flush_ns: u64::MAX,
             };
             let mut source = FileSource::new(vec![path.clone()]);
             let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));

@@ -166,6 +166,7 @@ impl Service {
             wall: &mut || (self.wall)(),
             batch_frames,
             when_full: WhenFull::Wait,
+            flush_ns: u64::MAX,
         };
         let outcome = worker.run(source, &mut |_, engine| {
             watch(engine);

@@ -1,0 +1,304 @@
+//! Which worker the kernel gives a frame to: the same for all frames of a flow, in both directions.
+//!
+//! The kernel's own hash reads no ports from a first fragment, and takes what it finds in some tunnels for
+//! the flow; then the packets of one flow part. So this program reads a frame as the engine's parser does:
+//! it steps over VLAN tags, MPLS labels, PPPoE and the extension headers of IPv6, and hashes both addresses
+//! and, of TCP and UDP, both ports, by sums that do not ask which of the two comes first. Where the key of a
+//! flow stands inside a tunnel, the ports of the tunnel do not count: they may differ by direction, and the
+//! tunnel's ends do not.
+//!
+//! A frame that belongs to no flow goes anywhere, as does one that is too short for its headers.
+
+use super::bpf::{Assembler, Instruction, Label, code};
+
+/// What a frame of an interface begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstHeader {
+    /// An Ethernet header.
+    Ethernet,
+    /// IPv4 or IPv6.
+    Ip,
+}
+
+/// What the program goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct FanoutRules {
+    /// What frames begin with.
+    pub first: FirstHeader,
+    /// Whether the key of a flow may stand inside a tunnel.
+    pub inner_keys: bool,
+    /// Two numbers that nobody outside knows, so that nobody can send all flows to one worker.
+    pub seed: [u32; 2],
+}
+
+/// Ports of tunnels over UDP: VXLAN (and as Linux had it first), Geneve, GTP-U, Teredo, MPLS.
+const TUNNEL_PORTS: [u32; 6] = [4789, 8472, 6081, 2152, 3544, 6635];
+const VLAN_TYPES: [u32; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
+const MPLS_TYPES: [u32; 2] = [0x8847, 0x8848];
+const PPPOE_SESSION: u32 = 0x8864;
+/// As many as the parser takes, and more.
+const MOST_TAGS: usize = 5;
+const MOST_LABELS: usize = 16;
+const MOST_EXTENSIONS: usize = 17;
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+
+/// Cells: the sum and the difference of the addresses, the protocol, and what is put aside.
+const SUM: u32 = 0;
+const MIX: u32 = 1;
+const PROTO: u32 = 2;
+const ASIDE: u32 = 3;
+const PORT: u32 = 4;
+
+/// Where the program goes on.
+struct Places {
+    ipv4: Label,
+    ipv6: Label,
+    by_nibble: Label,
+    mpls: Label,
+    pppoe: Label,
+    ports: Label,
+    fold: Label,
+    anywhere: Label,
+}
+
+/// The program: its answer, taken modulo the workers, is the worker.
+#[must_use]
+pub fn symmetric(rules: &FanoutRules) -> Vec<Instruction> {
+    let mut to = Assembler::default();
+    let places = Places {
+        ipv4: to.label(),
+        ipv6: to.label(),
+        by_nibble: to.label(),
+        mpls: to.label(),
+        pppoe: to.label(),
+        ports: to.label(),
+        fold: to.label(),
+        anywhere: to.label(),
+    };
+    match rules.first {
+        FirstHeader::Ethernet => ether_types(&mut to, &places),
+        FirstHeader::Ip => {
+            to.put(code::INDEX_CONSTANT, 0);
+            to.jump(places.by_nibble);
+        }
+    }
+    pppoe(&mut to, &places);
+    mpls(&mut to, &places);
+    to.place(places.by_nibble);
+    load(&mut to, code::LOAD_BYTE, 0);
+    to.put(code::SHIFT_RIGHT, 4);
+    to.jump_if(code::IF_EQUAL, 4, places.ipv4);
+    to.jump_if(code::IF_EQUAL, 6, places.ipv6);
+    to.jump(places.anywhere);
+    ipv4(&mut to, &places);
+    ipv6(&mut to, &places);
+    ports(&mut to, &places, rules);
+    fold(&mut to, &places, rules.seed);
+    to.place(places.anywhere);
+    to.put(code::RETURN, 0);
+    to.finish()
+}
+
+/// Loads from so many bytes behind X, which counts from the frame's first byte.
+fn load(to: &mut Assembler, size: u16, behind: u32) {
+    to.put(size, (libc::SKF_LL_OFF as u32).wrapping_add(behind));
+}
+
+/// Moves X ahead.
+fn skip(to: &mut Assembler, bytes: u32) {
+    to.put(code::FROM_INDEX, 0);
+    to.put(code::ADD, bytes);
+    to.put(code::TO_INDEX, 0);
+}
+
+/// From an Ethernet header to what stands behind its tags.
+fn ether_types(to: &mut Assembler, places: &Places) {
+    to.put(code::INDEX_CONSTANT, 14);
+    load(to, code::LOAD_HALF, 0_u32.wrapping_sub(2));
+    for _ in 0..=MOST_TAGS {
+        to.jump_if(code::IF_EQUAL, 0x0800, places.ipv4);
+        to.jump_if(code::IF_EQUAL, 0x86dd, places.ipv6);
+        for kind in MPLS_TYPES {
+            to.jump_if(code::IF_EQUAL, kind, places.mpls);
+        }
+        to.jump_if(code::IF_EQUAL, PPPOE_SESSION, places.pppoe);
+        let (tag, other) = (to.label(), to.label());
+        for kind in VLAN_TYPES {
+            to.jump_if(code::IF_EQUAL, kind, tag);
+        }
+        // A length, and behind it LLC and SNAP with the type in its last two bytes.
+        to.jump_if(code::IF_GREATER, 0x5ff, other);
+        skip(to, 8);
+        load(to, code::LOAD_HALF, 0_u32.wrapping_sub(2));
+        to.jump_if(code::IF_EQUAL, 0x0800, places.ipv4);
+        to.jump_if(code::IF_EQUAL, 0x86dd, places.ipv6);
+        to.place(other);
+        to.jump(places.anywhere);
+        to.place(tag);
+        skip(to, 4);
+        load(to, code::LOAD_HALF, 0_u32.wrapping_sub(2));
+    }
+    to.jump(places.anywhere);
+}
+
+/// RFC 2516: six bytes, then the protocol of PPP in one byte or two.
+fn pppoe(to: &mut Assembler, places: &Places) {
+    to.place(places.pppoe);
+    skip(to, 6);
+    load(to, code::LOAD_BYTE, 0);
+    let two = to.label();
+    to.jump_if(code::IF_EQUAL, 0, two);
+    // Odd first bytes are protocols in one byte.
+    skip(to, 1);
+    to.jump(places.by_nibble);
+    to.place(two);
+    skip(to, 2);
+    to.jump(places.by_nibble);
+}
+
+/// RFC 3032: labels of four bytes, up to the one that says it is the last.
+fn mpls(to: &mut Assembler, places: &Places) {
+    to.place(places.mpls);
+    for _ in 0..MOST_LABELS {
+        skip(to, 4);
+        load(to, code::LOAD_BYTE, 0_u32.wrapping_sub(2));
+        to.jump_if(code::IF_ANY_BIT, 1, places.by_nibble);
+    }
+    to.jump(places.anywhere);
+}
+
+/// Adds the word at `behind` to the sum, and mixes it in.
+fn take_word(to: &mut Assembler, behind: u32, is_first: bool) {
+    load(to, code::LOAD_WORD, behind);
+    if is_first {
+        to.put(code::STORE, SUM);
+        to.put(code::STORE, MIX);
+        return;
+    }
+    to.put(code::STORE, ASIDE);
+    // X holds the place in the frame: it is put aside while it holds a summand.
+    to.put(code::FROM_INDEX, 0);
+    to.put(code::STORE, PORT);
+    for (cell, how) in [(SUM, code::ADD_INDEX), (MIX, code::XOR_INDEX)] {
+        to.put(code::INDEX_CELL, cell);
+        to.put(code::LOAD_CELL, ASIDE);
+        to.put(how, 0);
+        to.put(code::STORE, cell);
+    }
+    to.put(code::INDEX_CELL, PORT);
+}
+
+fn ipv4(to: &mut Assembler, places: &Places) {
+    to.place(places.ipv4);
+    take_word(to, 12, true);
+    take_word(to, 16, false);
+    load(to, code::LOAD_BYTE, 9);
+    to.put(code::STORE, PROTO);
+    // A later fragment has no ports, and belongs to no flow.
+    load(to, code::LOAD_HALF, 6);
+    to.jump_if(code::IF_ANY_BIT, 0x1fff, places.fold);
+    load(to, code::LOAD_BYTE, 0);
+    to.put(code::AND, 15);
+    to.put(code::SHIFT_LEFT, 2);
+    to.put(code::ADD_INDEX, 0);
+    to.put(code::TO_INDEX, 0);
+    to.jump(places.ports);
+}
+
+fn ipv6(to: &mut Assembler, places: &Places) {
+    to.place(places.ipv6);
+    for word in 0..8 {
+        take_word(to, 8 + 4 * word, word == 0);
+    }
+    load(to, code::LOAD_BYTE, 6);
+    to.put(code::STORE, PROTO);
+    skip(to, 40);
+    for _ in 0..MOST_EXTENSIONS {
+        let (by_eights, by_fours, fragment, next) =
+            (to.label(), to.label(), to.label(), to.label());
+        to.put(code::LOAD_CELL, PROTO);
+        for kind in [0, 43, 60, 135, 139, 140] {
+            to.jump_if(code::IF_EQUAL, kind, by_eights);
+        }
+        to.jump_if(code::IF_EQUAL, 51, by_fours);
+        to.jump_if(code::IF_EQUAL, 44, fragment);
+        to.jump(places.ports);
+        to.place(fragment);
+        load(to, code::LOAD_HALF, 2);
+        to.jump_if(code::IF_ANY_BIT, 0xfff8, places.fold);
+        to.put(code::LOAD_CONSTANT, 8);
+        to.jump(next);
+        for (label, shift) in [(by_eights, 3), (by_fours, 2)] {
+            to.place(label);
+            load(to, code::LOAD_BYTE, 1);
+            to.put(code::SHIFT_LEFT, shift);
+            to.put(code::ADD, 8);
+            to.jump(next);
+        }
+        to.place(next);
+        to.put(code::STORE, ASIDE);
+        load(to, code::LOAD_BYTE, 0);
+        to.put(code::STORE, PROTO);
+        to.put(code::LOAD_CELL, ASIDE);
+        to.put(code::ADD_INDEX, 0);
+        to.put(code::TO_INDEX, 0);
+    }
+    to.jump(places.anywhere);
+}
+
+/// The ports of TCP and UDP, at X.
+fn ports(to: &mut Assembler, places: &Places, rules: &FanoutRules) {
+    to.place(places.ports);
+    let (has_ports, is_udp) = (to.label(), to.label());
+    to.put(code::LOAD_CELL, PROTO);
+    to.jump_if(code::IF_EQUAL, TCP, has_ports);
+    to.jump_if(code::IF_EQUAL, UDP, is_udp);
+    to.jump(places.fold);
+    to.place(is_udp);
+    for behind in [0, 2].into_iter().filter(|_| rules.inner_keys) {
+        load(to, code::LOAD_HALF, behind);
+        for port in TUNNEL_PORTS {
+            to.jump_if(code::IF_EQUAL, port, places.fold);
+        }
+    }
+    to.place(has_ports);
+    load(to, code::LOAD_HALF, 0);
+    to.put(code::STORE, PORT);
+    load(to, code::LOAD_HALF, 2);
+    to.put(code::INDEX_CELL, PORT);
+    to.put(code::STORE, PORT);
+    to.put(code::XOR_INDEX, 0);
+    to.put(code::MULTIPLY, 0x9e37_79b1);
+    to.put(code::STORE, ASIDE);
+    to.put(code::LOAD_CELL, PORT);
+    to.put(code::ADD_INDEX, 0);
+    to.put(code::INDEX_CELL, ASIDE);
+    to.put(code::ADD_INDEX, 0);
+    // Into the sum of the addresses.
+    to.put(code::INDEX_CELL, SUM);
+    to.put(code::XOR_INDEX, 0);
+    to.put(code::STORE, SUM);
+    to.jump(places.fold);
+}
+
+/// Stirs what was gathered, so that any number of workers gets even shares (the last steps of MurmurHash3).
+fn fold(to: &mut Assembler, places: &Places, seed: [u32; 2]) {
+    to.place(places.fold);
+    to.put(code::LOAD_CELL, MIX);
+    to.put(code::MULTIPLY, seed[0] | 1);
+    to.put(code::TO_INDEX, 0);
+    to.put(code::LOAD_CELL, SUM);
+    to.put(code::XOR_INDEX, 0);
+    to.put(code::ADD, seed[1]);
+    for (shift, factor) in [(16, Some(0x85eb_ca6b)), (13, Some(0xc2b2_ae35)), (16, None)] {
+        to.put(code::STORE, ASIDE);
+        to.put(code::SHIFT_RIGHT, shift);
+        to.put(code::INDEX_CELL, ASIDE);
+        to.put(code::XOR_INDEX, 0);
+        if let Some(factor) = factor {
+            to.put(code::MULTIPLY, factor);
+        }
+    }
+    to.put(code::RETURN_A, 0);
+}

@@ -1,0 +1,149 @@
+//! `[live]`: which interfaces are listened to, and how.
+
+use super::{Config, ConfigError};
+use serde::Deserialize;
+
+/// `[live]` as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypedLive {
+    /// Names of the interfaces.
+    pub interfaces: Option<Vec<String>>,
+    /// A filter as in pcap-filter(7).
+    pub filter: Option<String>,
+    /// Whether frames are taken that are not addressed to the interface.
+    pub promiscuous: Option<bool>,
+    /// Who stamps the time: the kernel or the network card.
+    pub timestamps: Option<String>,
+    /// Most bytes kept of a frame.
+    pub snap_bytes: Option<u32>,
+    /// The ring of each worker and interface, MiB.
+    pub ring_mb: Option<usize>,
+    /// A block of the ring, KiB.
+    pub block_kb: Option<usize>,
+    /// Longest that a frame waits in a block that is not full, milliseconds.
+    pub block_ms: Option<u32>,
+}
+
+/// How interfaces are listened to, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveLimits {
+    /// Names of the interfaces.
+    pub interfaces: Vec<String>,
+    /// A filter as in pcap-filter(7).
+    pub filter: Option<String>,
+    /// Whether frames are taken that are not addressed to the interface.
+    pub promiscuous: bool,
+    /// Whether the network card stamps the time.
+    pub hardware_time: bool,
+    /// Most bytes kept of a frame.
+    pub snap_bytes: u32,
+    /// Bytes of a block of a ring.
+    pub block_bytes: usize,
+    /// Blocks of a ring.
+    pub blocks: usize,
+    /// Longest that a frame waits in a block that is not full, milliseconds.
+    pub block_ms: u32,
+}
+
+impl Default for LiveLimits {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            filter: None,
+            promiscuous: true,
+            hardware_time: false,
+            snap_bytes: 256,
+            block_bytes: 1 << 18,
+            blocks: 256,
+            block_ms: 1,
+        }
+    }
+}
+
+const MIB: usize = 1 << 20;
+const KIB: usize = 1 << 10;
+/// The longest frame there is, with its headers in the block.
+const LEAST_BLOCK: usize = 128;
+
+impl TypedLive {
+    /// Fills what was not typed, and checks it.
+    pub(super) fn check(&self) -> Result<LiveLimits, ConfigError> {
+        let default = LiveLimits::default();
+        let hardware_time = match self.timestamps.as_deref() {
+            None | Some("kernel") => false,
+            Some("hardware") => true,
+            Some(found) => {
+                let (key, expected) = ("live.timestamps".to_owned(), "kernel, hardware".to_owned());
+                return Err(ConfigError::Unknown { key, found: found.to_owned(), expected });
+            }
+        };
+        let block_kb = self.block_kb.unwrap_or(default.block_bytes / KIB);
+        let ring_mb = self.ring_mb.unwrap_or(default.block_bytes * default.blocks / MIB);
+        let snap_bytes = self.snap_bytes.unwrap_or(default.snap_bytes);
+        let block_ms = self.block_ms.unwrap_or(default.block_ms);
+        let limits = [
+            ("live.ring_mb", ring_mb, 1 << 14),
+            ("live.block_kb", block_kb, 1 << 14),
+            ("live.snap_bytes", snap_bytes as usize, 1 << 18),
+            ("live.block_ms", block_ms as usize, 1000),
+        ];
+        limits.into_iter().try_for_each(|(key, found, most)| Config::within(key, found, most))?;
+        if block_kb < LEAST_BLOCK || !block_kb.is_power_of_two() {
+            let expected = format!("a power of two of at least {LEAST_BLOCK}");
+            let found = block_kb.to_string();
+            return Err(ConfigError::Unknown { key: "live.block_kb".to_owned(), found, expected });
+        }
+        let interfaces = self.interfaces.clone().unwrap_or_default();
+        let mut seen = interfaces.iter().enumerate();
+        if let Some((_, twice)) = seen.find(|(at, name)| interfaces[..*at].contains(name)) {
+            let (key, expected) = ("live.interfaces".to_owned(), "each interface once".to_owned());
+            return Err(ConfigError::Unknown { key, found: twice.clone(), expected });
+        }
+        Ok(LiveLimits {
+            interfaces,
+            filter: self.filter.clone().filter(|text| !text.trim().is_empty()),
+            promiscuous: self.promiscuous.unwrap_or(default.promiscuous),
+            hardware_time,
+            snap_bytes,
+            block_bytes: block_kb * KIB,
+            // One block is read while another is filled.
+            blocks: (ring_mb * MIB / (block_kb * KIB)).max(2),
+            block_ms,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> Result<LiveLimits, String> {
+        toml::from_str::<TypedLive>(text).unwrap().check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_typed_has_a_default_and_nonsense_is_refused() {
+        assert_eq!(checked("").unwrap(), LiveLimits::default());
+        let limits = checked("interfaces = [\"eth0\"]\nring_mb = 8\nblock_kb = 1024").unwrap();
+        assert_eq!((limits.blocks, limits.block_bytes), (8, 1 << 20));
+        for (text, expected) in [
+            ("ring_mb = 0", "live.ring_mb: expected at least 1, found 0"),
+            (
+                "block_kb = 100",
+                "live.block_kb: expected one of a power of two of at least 128, found `100`",
+            ),
+            ("snap_bytes = 999999", "live.snap_bytes: expected at most 262144, found 999999"),
+            (
+                "timestamps = \"gps\"",
+                "live.timestamps: expected one of kernel, hardware, found `gps`",
+            ),
+            (
+                "interfaces = [\"a\", \"b\", \"a\"]",
+                "live.interfaces: expected one of each interface once, found `a`",
+            ),
+        ] {
+            assert_eq!(checked(text).unwrap_err(), expected);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Live interfaces, as the configuration names them.
+
+use crate::config::Config;
+use serveflow_io::Source;
+use std::fmt::Write;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What the kernel told of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceCount {
+    /// Name of the interface.
+    pub name: String,
+    /// Frames that passed the filter and came to a worker.
+    pub received: u64,
+    /// Frames that passed the filter, and for which a ring had no room.
+    pub dropped: u64,
+    /// Times that a ring was full.
+    pub full: u64,
+    /// Times that the interface went down.
+    pub downs: u64,
+}
+
+/// The words of a run's end, a line for each interface.
+#[must_use]
+pub fn summary(counted: &Counted) -> String {
+    let mut text = String::new();
+    for InterfaceCount { name, received, dropped, full, downs } in counted.read() {
+        let _ = write!(text, "kernel:  {name}: {received} received, {dropped} dropped");
+        for (count, what) in
+            [(full, "times a ring was full"), (downs, "times the interface was down")]
+        {
+            if count > 0 {
+                let _ = write!(text, ", {count} {what}");
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+    use serveflow_io::live::ring::RingShape;
+    use serveflow_io::live::{InterfaceCounters, LiveConfig};
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    use std::sync::LazyLock;
+    use std::sync::atomic::Ordering;
+    use std::time::Instant;
+
+    /// What the kernel counts, to be read at any time.
+    #[derive(Clone, Debug)]
+    pub struct Counted(Arc<Vec<InterfaceCounters>>);
+
+    impl Counted {
+        /// What it has counted so far.
+        #[must_use]
+        pub fn read(&self) -> Vec<InterfaceCount> {
+            let read = |one: &InterfaceCounters| InterfaceCount {
+                name: one.name.clone(),
+                received: one.received.load(Ordering::Relaxed),
+                dropped: one.dropped.load(Ordering::Relaxed),
+                full: one.full.load(Ordering::Relaxed),
+                downs: one.downs.load(Ordering::Relaxed),
+            };
+            self.0.iter().map(read).collect()
+        }
+    }
+
+    /// Opens the interfaces of a configuration: a source for each of its workers, which ends once `stop` is
+    /// set and all frames are read that came before.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened, or the filter is none; the text names it.
+    pub fn open(
+        config: &Config,
+        stop: &Arc<AtomicBool>,
+    ) -> io::Result<(Vec<Box<dyn Source>>, Counted)> {
+        let limits = &config.live;
+        let random = RandomState::new().build_hasher().finish();
+        let live = LiveConfig {
+            interfaces: limits.interfaces.clone(),
+            workers: config.workers,
+            shape: RingShape {
+                block_bytes: limits.block_bytes,
+                blocks: limits.blocks,
+                block_ms: limits.block_ms,
+            },
+            promiscuous: limits.promiscuous,
+            hardware_time: limits.hardware_time,
+            snap_bytes: limits.snap_bytes,
+            filter: limits.filter.clone(),
+            inner_keys: true,
+            seed: [random as u32, (random >> 32) as u32],
+            now: now_ns,
+        };
+        let (sources, counters) = serveflow_io::live::open(&live, stop)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let boxed = |source| -> Box<dyn Source> { Box::new(source) };
+        Ok((sources.into_iter().map(boxed).collect(), Counted(counters)))
+    }
+
+    /// Nanoseconds since it was first asked.
+    fn now_ns() -> u64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub use linux::{Counted, open};
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use super::*;
+
+    /// What the kernel counts: nothing on this system.
+    #[derive(Clone, Debug)]
+    pub struct Counted;
+
+    impl Counted {
+        /// Nothing.
+        #[must_use]
+        pub fn read(&self) -> Vec<InterfaceCount> {
+            Vec::new()
+        }
+    }
+
+    /// Refuses: interfaces are listened to on Linux alone.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn open(
+        _config: &Config,
+        _stop: &Arc<AtomicBool>,
+    ) -> io::Result<(Vec<Box<dyn Source>>, Counted)> {
+        Err(io::Error::other("expected Linux to listen to interfaces, found another system"))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{Counted, open};
