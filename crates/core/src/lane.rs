@@ -72,6 +72,8 @@ impl Model for Constant {
 pub struct Job {
     /// Index of the stage that is asked.
     pub stage: usize,
+    /// Number of the plan that the stage is one of.
+    pub(crate) plan: u8,
     /// The engine's tickets of the asking flows, one per row.
     pub(crate) tickets: Vec<u32>,
     /// Numbers of the asking flows, one per row, as in their verdicts.

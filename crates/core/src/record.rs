@@ -139,6 +139,11 @@ impl PacketPool {
         touch_room(&mut self.cells, self.limit, EMPTY);
     }
 
+    /// Keeps the headers of another layout too, from now on. A cell says itself what it holds.
+    pub(crate) fn keep_too(&mut self, layout: &HeaderLayout) {
+        self.layout = self.layout.union(layout);
+    }
+
     /// Cells in use.
     pub(crate) fn used(&self) -> usize {
         self.used

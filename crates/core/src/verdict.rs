@@ -89,6 +89,9 @@ pub struct Verdict {
     /// Number of the flow: from 0 in the order the engine met them, or, where several engines share the
     /// traffic, in steps of their number.
     pub id: u64,
+    /// Number of the plan that the flow went by, whose labels and stages the answer names; 0 where plans
+    /// never change.
+    pub plan: u8,
     /// The flow.
     pub flow: FiveTuple,
     /// The answer; `None` when no model gave one: everything was full, or the first

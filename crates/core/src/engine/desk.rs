@@ -39,11 +39,13 @@ pub(super) struct Desk {
     out: usize,
     /// Rows after which a job is submitted.
     batch: usize,
+    /// Number of the plan whose jobs these are.
+    plan: u8,
 }
 
 impl Desk {
-    pub(super) fn new(cascade: &Cascade, batch: usize) -> Self {
-        let empty = |(stage, _)| empty_job(cascade, stage, batch);
+    pub(super) fn new(cascade: &Cascade, batch: usize, plan: u8) -> Self {
+        let empty = |(stage, _)| empty_job(cascade, stage, batch, plan);
         Self {
             open: cascade.stages().iter().enumerate().map(empty).collect(),
             records: cascade.stages().iter().map(|_| Vec::with_capacity(batch)).collect(),
@@ -52,6 +54,7 @@ impl Desk {
             spare: cascade.stages().iter().map(|_| Vec::new()).collect(),
             out: 0,
             batch: batch.max(1),
+            plan,
         }
     }
 
@@ -78,7 +81,7 @@ impl Desk {
 
     fn close(&mut self, cascade: &Cascade, pool: &PacketPool, stage: usize) {
         let fresh = self.spare[stage].pop();
-        let fresh = fresh.unwrap_or_else(|| empty_job(cascade, stage, self.batch));
+        let fresh = fresh.unwrap_or_else(|| empty_job(cascade, stage, self.batch, self.plan));
         let mut job = std::mem::replace(&mut self.open[stage], fresh);
         let records = &mut self.records[stage];
         encode(&cascade.stages()[stage].features, pool, records, &mut self.cells, &mut job.rows);
@@ -126,9 +129,10 @@ impl Desk {
     }
 }
 
-fn empty_job(cascade: &Cascade, stage: usize, batch: usize) -> Box<Job> {
+fn empty_job(cascade: &Cascade, stage: usize, batch: usize, plan: u8) -> Box<Job> {
     Box::new(Job {
         stage,
+        plan,
         tickets: Vec::with_capacity(batch),
         flows: Vec::with_capacity(batch),
         facts: Vec::with_capacity(batch),

@@ -112,7 +112,9 @@ impl Engine {
     /// Counts a flow, or a window of one, and gives it a place to wait in.
     pub(super) fn begin_sample(&mut self, at: u64, window_end: u64) -> u32 {
         let seen = self.accounts.flows.seen;
-        let ticket = self.room.add(self.config.first_flow + seen * self.config.flow_step);
+        let plan = self.plans.current();
+        let ticket = self.room.add(self.config.first_flow + seen * self.config.flow_step, plan);
+        self.plans[plan].undecided += 1;
         self.accounts.flows.seen += 1;
         self.accounts.flows.waiting += 1;
         let pending = &mut self.room[ticket];
@@ -168,10 +170,11 @@ impl Engine {
     /// Takes a waiting flow as far as it goes: a question to its stage, or a wait.
     pub(super) fn step(&mut self, ticket: u32, now: u64) {
         let mut pending = self.room[ticket];
-        if pending.asked {
+        if pending.is_asked() {
             return;
         }
-        if pending.waits_on(self.cascade.want(pending.stage), now) {
+        let cascade = &self.plans[pending.plan].cascade;
+        if pending.waits_on(cascade.want(pending.stage), now) {
             return;
         }
         if pending.cut.is_none() && pending.window_end <= now && pending.window_end < u64::MAX {
@@ -183,7 +186,7 @@ impl Engine {
             self.decide(ticket, Reason::Shed, pending.cut.map_or(now, |cut| cut.at));
             return;
         }
-        let deadline = deadline(&self.cascade, &pending);
+        let deadline = deadline(&self.plans[pending.plan].cascade, &pending);
         match self.question(&pending, deadline, now) {
             Some(question) => self.ask(ticket, &question),
             None => {
@@ -195,7 +198,7 @@ impl Engine {
 
     /// What a flow asks its stage, if it need not wait any longer.
     fn question(&self, pending: &Pending, deadline: u64, now: u64) -> Option<Question> {
-        let want = self.cascade.want(pending.stage);
+        let want = self.plans[pending.plan].cascade.want(pending.stage);
         let wanted = want.packets;
         let packets = self.in_time(pending, deadline).min(wanted);
         if packets == wanted {
@@ -243,7 +246,7 @@ impl Engine {
         let pending = &mut self.room[ticket];
         pending.question_ns = last.map_or(pending.first_ns, |(_, last)| last.ts_ns);
         let stage = usize::from(pending.stage);
-        pending.asked = true;
+        pending.set_asked(true);
         pending.used = question.packets;
         pending.short = question.short;
         // A later stage is never asked before an earlier one.
@@ -252,23 +255,25 @@ impl Engine {
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.asked += 1;
         let (flow, packets, entry) = (pending.id, question.packets, pending.entry);
-        let first_at = pending.first_at;
+        let (first_at, plan) = (pending.first_at, pending.plan);
         let facts =
             facts(&self.table[entry], first_at, question, last.as_ref().map(|(_, meta)| meta));
         let last = last.map_or(NONE, |(cell, _)| cell);
         let asking = Asking { ticket, flow, last, packets, facts };
-        self.desk.ask(&self.cascade, &self.pool, stage, asking);
+        let plan = &mut self.plans[plan];
+        plan.desk.ask(&plan.cascade, &self.pool, stage, asking);
     }
 
     /// Takes the answers of a scored job.
     pub(super) fn resolve(&mut self, job: Box<Job>) {
         let shape = (job.scores.len(), job.scores.classes());
-        if job.failed || shape != (job.tickets.len(), self.cascade.labels().len()) {
+        let cascade = &self.plans[job.plan].cascade;
+        if job.failed || shape != (job.tickets.len(), cascade.labels().len()) {
             self.accounts.jobs_failed += 1;
             self.give_up(job, Reason::Failed);
             return;
         }
-        let learned = match &self.cascade.stages()[job.stage].gate {
+        let learned = match &cascade.stages()[job.stage].gate {
             Gate::Learned(deferral) => {
                 deferral.rule(&job.scores, &job.facts, &mut self.rulings);
                 true
@@ -286,7 +291,7 @@ impl Engine {
                 self.answer(ticket, job.stage, job.scores.row(row), learned);
             }
         }
-        self.desk.give_back(job);
+        self.plans[job.plan].desk.give_back(job);
     }
 
     /// Gives up on a job that its lane refused.
@@ -303,13 +308,13 @@ impl Engine {
             let at = self.room[ticket].asked_at;
             self.decide(ticket, reason, at);
         }
-        self.desk.give_back(job);
+        self.plans[job.plan].desk.give_back(job);
     }
 
     /// Moves a flow from asked back to waiting.
     fn unask(&mut self, ticket: u32) {
         let pending = &mut self.room[ticket];
-        pending.asked = false;
+        pending.set_asked(false);
         let compute_ns = self.wall_ns.saturating_sub(pending.asked_wall_ns);
         pending.compute_ns = pending.compute_ns.saturating_add(compute_ns);
         self.accounts.flows.asked -= 1;
@@ -320,18 +325,19 @@ impl Engine {
     fn answer(&mut self, ticket: u32, stage: usize, scores: &[f32], learned: Option<Option<u8>>) {
         self.unask(ticket);
         let (label, confidence) = best_class(scores);
-        let confidence = self.cascade.stages()[stage].confidence.at(confidence);
+        let stages = self.plans[self.room[ticket].plan].cascade.stages();
+        let confidence = stages[stage].confidence.at(confidence);
         let pending = &mut self.room[ticket];
         let (at, short, packets) = (pending.asked_at, pending.short, pending.used);
         pending.answer = Some(Answer { label, confidence, stage: stage as u8, packets });
         pending.deciding_ns = pending.question_ns;
-        let is_last = stage + 1 == self.cascade.stages().len();
+        let is_last = stage + 1 == stages.len();
         if is_last {
             self.decide(ticket, short.unwrap_or(Reason::Final), at);
             return;
         }
         let next = learned.unwrap_or_else(|| {
-            let accepts = self.cascade.stages()[stage].gate.accepts(label, scores);
+            let accepts = stages[stage].gate.accepts(label, scores);
             (!accepts).then_some(stage as u8 + 1)
         });
         let Some(next) = next else {
@@ -351,6 +357,7 @@ impl Engine {
         self.accounts.flows.waiting -= 1;
         self.accounts.flows.verdicts[reason as usize] += 1;
         let pending = self.room[ticket];
+        self.plans[pending.plan].undecided -= 1;
         self.pool.give_back(pending.tail, usize::from(pending.count));
         self.room.remove(ticket);
         self.table[pending.entry].pending = DECIDED;
@@ -370,6 +377,7 @@ impl Engine {
         };
         self.verdicts.push(Verdict {
             id: pending.id,
+            plan: pending.plan,
             flow: entry.key().five_tuple(entry.source_is_low()),
             answer: pending.answer,
             reason,

@@ -7,9 +7,11 @@
 mod cascade;
 mod desk;
 mod flow;
+mod plans;
 mod room;
 
 pub use cascade::{Cascade, CascadeError, Stage};
+pub use plans::MOST_PLANS;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
@@ -21,7 +23,7 @@ use crate::parse::{self, Parsed, Reject};
 use crate::record::{PacketMeta, PacketPool};
 use crate::table::{DECIDED, FlowConfig, FlowTable, NO_WINDOW, Tag};
 use crate::verdict::{Reason, Verdict};
-use desk::Desk;
+use plans::Plans;
 use room::{Cut, WaitingRoom};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -89,12 +91,11 @@ pub enum End {
 /// Groups packets into flows and takes each flow through the cascade.
 #[derive(Debug)]
 pub struct Engine {
-    cascade: Arc<Cascade>,
+    plans: Plans,
     config: EngineConfig,
     table: FlowTable,
     room: WaitingRoom,
     pool: PacketPool,
-    desk: Desk,
     clock: Clock,
     wall_ns: u64,
     accounts: Accounts,
@@ -111,12 +112,9 @@ impl Engine {
     pub fn new(cascade: Arc<Cascade>, mut config: EngineConfig) -> Self {
         // No window is shorter than a tick of time.
         config.flows.window_ns = config.flows.window_ns.max(1);
-        let empty = HeaderLayout::new(&[]);
-        let layouts = cascade.stages().iter().map(|stage| stage.features.layout());
-        let layout = layouts.fold(empty, |sum, layout| sum.union(&layout));
+        let layout = layout_of(&cascade);
         Self {
-            desk: Desk::new(&cascade, config.batch_rows),
-            cascade,
+            plans: Plans::new(cascade, config.batch_rows),
             config,
             table: FlowTable::new(config.flows),
             room: WaitingRoom::new(config.flows.capacity),
@@ -143,10 +141,28 @@ impl Engine {
         }
     }
 
-    /// The cascade that it serves.
+    /// The cascade that new flows go through.
     #[must_use]
     pub fn cascade(&self) -> &Arc<Cascade> {
-        &self.cascade
+        &self.plans[self.plans.current()].cascade
+    }
+
+    /// A number for another plan, which no flow goes by; `None` while flows go by all of them.
+    #[must_use]
+    pub fn free_plan(&self) -> Option<u8> {
+        self.plans.free()
+    }
+
+    /// Sends flows that begin from now on through another cascade. Flows that began before keep theirs, and
+    /// no packet or flow is lost. The new plan's lanes are those from `first_lane` on, of all that are handed
+    /// to [`Self::submit`]; verdicts name the plan by `number`.
+    ///
+    /// # Panics
+    /// When the number is not [`Self::free_plan`].
+    pub fn adopt(&mut self, number: u8, cascade: Arc<Cascade>, first_lane: usize) {
+        assert_eq!(Some(number), self.plans.free(), "no flow goes by the number of a new plan");
+        self.pool.keep_too(&layout_of(&cascade));
+        self.plans.put(number, cascade, first_lane);
     }
 
     /// Where everything went so far.
@@ -297,10 +313,13 @@ impl Engine {
     /// [`Self::collect`], as long as there is work ([`Self::has_work`]): what the first stage passes on
     /// then joins the job of a later one. A lane that is full sheds the job's flows.
     pub fn submit(&mut self, lanes: &mut [Box<dyn Lane>]) {
-        self.desk.close_first(&self.cascade, &self.pool);
-        while let Some(job) = self.desk.next_ready() {
-            if let Err(job) = self.hand_out(job, lanes) {
-                self.shed_job(job);
+        for number in 0..self.plans.len() {
+            let plan = &mut self.plans[number];
+            plan.desk.close_first(&plan.cascade, &self.pool);
+            while let Some(job) = self.plans[number].desk.next_ready() {
+                if let Err(job) = self.hand_out(job, lanes) {
+                    self.shed_job(job);
+                }
             }
         }
     }
@@ -311,31 +330,38 @@ impl Engine {
     /// A lane that refuses while no job is out has no room to come, so its job is shed all the same:
     /// to wait would be to wait without end.
     pub fn submit_or_keep(&mut self, lanes: &mut [Box<dyn Lane>]) -> bool {
+        // Plans have lanes of their own: one that waits does not hold up another.
+        (0..self.plans.len()).fold(true, |all, plan| self.submit_plan_or_keep(plan, lanes) && all)
+    }
+
+    fn submit_plan_or_keep(&mut self, number: u8, lanes: &mut [Box<dyn Lane>]) -> bool {
         let mut closed = false;
         loop {
-            while let Some(job) = self.desk.next_ready() {
+            while let Some(job) = self.plans[number].desk.next_ready() {
                 match self.hand_out(job, lanes) {
                     Ok(()) => {}
-                    Err(job) if self.desk.jobs_out() == 0 => self.shed_job(job),
+                    Err(job) if self.plans[number].desk.jobs_out() == 0 => self.shed_job(job),
                     Err(job) => {
-                        self.desk.put_back(job);
+                        self.plans[number].desk.put_back(job);
                         return false;
                     }
                 }
             }
             // Only now, so that rows gather in few and full jobs while a lane is waited for.
-            if closed || !self.desk.has_work() {
+            let plan = &mut self.plans[number];
+            if closed || !plan.desk.has_work() {
                 return true;
             }
-            self.desk.close_first(&self.cascade, &self.pool);
+            plan.desk.close_first(&plan.cascade, &self.pool);
             closed = true;
         }
     }
 
     fn hand_out(&mut self, job: Box<Job>, lanes: &mut [Box<dyn Lane>]) -> Result<(), Box<Job>> {
-        let lane = self.cascade.stages()[job.stage].lane;
+        let plan = &mut self.plans[job.plan];
+        let lane = plan.first_lane + plan.cascade.stages()[job.stage].lane;
         lanes[lane].submit(job)?;
-        self.desk.note_out();
+        plan.desk.note_out();
         Ok(())
     }
 
@@ -343,7 +369,7 @@ impl Engine {
     pub fn collect(&mut self, lanes: &mut [Box<dyn Lane>]) {
         for lane in lanes {
             while let Some(job) = lane.poll() {
-                self.desk.note_back();
+                self.plans[job.plan].desk.note_back();
                 self.resolve(job);
             }
         }
@@ -352,7 +378,7 @@ impl Engine {
     /// Whether any job waits to be submitted.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.desk.has_work()
+        self.plans.has_work()
     }
 
     /// Whether any flow's features are with a model.
@@ -448,7 +474,7 @@ impl Engine {
         at: u64,
     ) -> bool {
         let pending = &mut self.room[ticket];
-        if pending.count >= self.cascade.depth() || pending.cut.is_some() {
+        if pending.count >= self.plans[pending.plan].cascade.depth() || pending.cut.is_some() {
             return false;
         }
         let meta = PacketMeta {
@@ -472,6 +498,12 @@ impl Engine {
         pending.count += 1;
         true
     }
+}
+
+/// The headers that any stage of a cascade looks at.
+fn layout_of(cascade: &Cascade) -> HeaderLayout {
+    let layouts = cascade.stages().iter().map(|stage| stage.features.layout());
+    layouts.fold(HeaderLayout::new(&[]), |sum, layout| sum.union(&layout))
 }
 
 /// Packets that are looked at together: enough for all the lines that a core can wait for at once.

@@ -23,6 +23,17 @@ impl Cut {
     }
 }
 
+/// What an undecided flow is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Its next step is being found.
+    Between,
+    /// It waits, and its deadline is noted.
+    Waiting,
+    /// Its features are with a model.
+    Asked,
+}
+
 /// An undecided flow: two cache lines, of which a packet that is merely kept touches the first.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -42,10 +53,10 @@ pub(super) struct Pending {
     pub(super) count: u16,
     /// The stage it waits for or has asked.
     pub(super) stage: u8,
-    /// Whether its features are with a model.
-    pub(super) asked: bool,
-    /// Whether its deadline is noted.
-    waits: bool,
+    /// What it is at.
+    place: Place,
+    /// Number of the plan that it began with.
+    pub(super) plan: u8,
     /// Packets, reason and times of the question that is open; the reason is `None` when the stage
     /// had all its packets.
     pub(super) short: Option<Reason>,
@@ -67,7 +78,7 @@ pub(super) struct Pending {
 const _: () = assert!(size_of::<Pending>() == 128, "an undecided flow is two cache lines");
 
 impl Pending {
-    pub(super) fn new(id: u64) -> Self {
+    pub(super) fn new(id: u64, plan: u8) -> Self {
         Self {
             tail_at: 0,
             cut: None,
@@ -77,8 +88,8 @@ impl Pending {
             entry: NONE,
             count: 0,
             stage: 0,
-            asked: false,
-            waits: false,
+            place: Place::Between,
+            plan,
             short: None,
             used: 0,
             asked_at: 0,
@@ -92,10 +103,21 @@ impl Pending {
         }
     }
 
+    /// Whether its features are with a model.
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        self.place == Place::Asked
+    }
+
+    /// Its features are with a model, or no longer.
+    pub(super) fn set_asked(&mut self, asked: bool) {
+        self.place = if asked { Place::Asked } else { Place::Between };
+    }
+
     /// Whether there is nothing to do but to wait on: the deadline is noted and not over.
     #[inline]
     pub(super) fn waits_on(&self, want: Want, now: u64) -> bool {
-        self.waits
+        self.place == Place::Waiting
             && self.cut.is_none()
             && self.count < want.packets
             && now <= self.first_at.saturating_add(want.wait_ns)
@@ -134,7 +156,7 @@ impl WaitingRoom {
 
     /// Touches the memory for so many flows.
     pub(super) fn prefault(&mut self, flows: usize) {
-        touch_room(&mut self.slots, flows, Pending::new(0));
+        touch_room(&mut self.slots, flows, Pending::new(0, 0));
         self.wheel.prefault(flows);
     }
 
@@ -143,8 +165,8 @@ impl WaitingRoom {
         bytes_used(&self.slots) + self.free.capacity() * 4 + self.wheel.bytes()
     }
 
-    pub(super) fn add(&mut self, id: u64) -> u32 {
-        let pending = Pending::new(id);
+    pub(super) fn add(&mut self, id: u64, plan: u8) -> u32 {
+        let pending = Pending::new(id, plan);
         if let Some(ticket) = self.free.pop() {
             self[ticket] = pending;
             return ticket;
@@ -165,7 +187,7 @@ impl WaitingRoom {
     }
 
     pub(super) fn wait_until(&mut self, ticket: u32, deadline_ns: u64, now_ns: u64) {
-        self[ticket].waits = true;
+        self[ticket].place = Place::Waiting;
         // A deadline that never comes needs no place among those that do.
         if deadline_ns < u64::MAX {
             self.wheel.file(ticket, deadline_ns, now_ns);
@@ -173,7 +195,8 @@ impl WaitingRoom {
     }
 
     pub(super) fn stop_waiting(&mut self, ticket: u32) {
-        if std::mem::take(&mut self[ticket].waits) {
+        if self[ticket].place == Place::Waiting {
+            self[ticket].place = Place::Between;
             self.wheel.unfile(ticket);
         }
     }
@@ -185,6 +208,6 @@ impl WaitingRoom {
 
     /// Notes that a flow that was taken out waits no more.
     pub(super) fn waits_no_more(&mut self, ticket: u32) {
-        self[ticket].waits = false;
+        self[ticket].place = Place::Between;
     }
 }
