@@ -4,18 +4,19 @@ use crate::batch::Batch;
 use crate::error::SourceError;
 use crate::sink::Sink;
 use crate::source::Source;
-use serveflow_core::engine::{End, Engine};
+use serveflow_core::engine::{Cascade, End, Engine};
 use serveflow_core::lane::Lane;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A worker: an engine with its lanes and its sink.
 pub struct Worker<'a> {
     /// Takes the packets.
     pub engine: &'a mut Engine,
-    /// Where stages are scored, by lane index.
-    pub lanes: &'a mut [Box<dyn Lane>],
+    /// Where stages are scored, by lane index: those of each plan stand together.
+    pub lanes: &'a mut Vec<Box<dyn Lane>>,
     /// Where verdicts go.
     pub sink: &'a mut dyn Sink,
     /// Wall time, nanoseconds from any fixed start.
@@ -65,7 +66,7 @@ impl Worker<'_> {
     pub fn run(
         &mut self,
         source: &mut dyn Source,
-        watch: &mut dyn FnMut(&Batch, &Engine) -> ControlFlow<()>,
+        watch: &mut dyn FnMut(&Batch, &mut Worker<'_>) -> ControlFlow<()>,
     ) -> io::Result<Outcome> {
         let mut batch = Batch::new();
         let mut flushed_at = (self.wall)();
@@ -80,7 +81,7 @@ impl Worker<'_> {
                 Err(error) => outcome.damaged.push(error),
             }
             flushed_at = self.flush_in_time(flushed_at)?;
-            if watch(&batch, self.engine).is_break() {
+            if watch(&batch, self).is_break() {
                 outcome.stopped = true;
                 break;
             }
@@ -112,6 +113,23 @@ impl Worker<'_> {
         self.engine.advance();
         self.pump();
         self.write()
+    }
+
+    /// Sends flows that begin from now on through another cascade, whose stages are scored in these lanes;
+    /// false while flows go by as many plans as there may be. Each plan must have as many lanes.
+    ///
+    /// # Panics
+    /// When there are more or fewer lanes than the plans before had.
+    pub fn adopt(&mut self, cascade: &Arc<Cascade>, lanes: Vec<Box<dyn Lane>>) -> bool {
+        let Some(number) = self.engine.free_plan() else { return false };
+        let from = usize::from(number) * lanes.len();
+        assert!(from <= self.lanes.len(), "each plan has as many lanes");
+        let stages: Vec<String> = cascade.stages().iter().map(|stage| stage.name.clone()).collect();
+        self.sink.name_plan(number, cascade.labels(), &stages);
+        let to = self.lanes.len().min(from + lanes.len());
+        self.lanes.splice(from..to, lanes);
+        self.engine.adopt(number, Arc::clone(cascade), from);
+        true
     }
 
     /// Flushes the sink if that was last done long ago; when it was last done.

@@ -43,6 +43,7 @@ fn flow(src: &str, dst: &str, proto: u8, vlan: Option<u16>) -> FiveTuple {
 fn verdicts() -> Vec<Verdict> {
     let answer = Answer { label: 0, confidence: 0.9375, stage: 0, packets: 1 };
     let first = Verdict {
+        plan: 0,
         id: 0,
         flow: flow("192.0.2.1", "198.51.100.7", 6, None),
         answer: Some(answer),
@@ -64,6 +65,7 @@ fn verdicts() -> Vec<Verdict> {
             ..first
         },
         Verdict {
+            plan: 0,
             id: u64::MAX,
             flow: flow("192.0.2.1", "192.0.2.2", 132, None),
             answer: Some(nameless),
@@ -165,6 +167,22 @@ fn many_verdicts_are_whole_lines_however_they_are_split() {
     assert_eq!(whole.lines().count(), 1001);
     assert_eq!(whole, text(1));
     assert_eq!(whole, text(300));
+}
+
+#[test]
+fn verdicts_of_another_plan_have_its_names() {
+    for kind in SINKS.iter().filter(|kind| kind.name != "null") {
+        let out = Shared::default();
+        let mut sink = (kind.open)(Box::new(out.clone()), &labels(), &stages(), false);
+        sink.name_plan(3, &["other".to_owned()], &["only".to_owned()]);
+        let first = Verdict { answer: verdicts()[0].answer, ..verdicts()[0] };
+        sink.write(&[Verdict { plan: 3, ..first }, first]).unwrap();
+        sink.flush().unwrap();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let [other, own] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert!(other.contains("other") && other.contains("only"), "{other}");
+        assert!(!own.contains("other") && own.contains("first"), "{own}");
+    }
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn serve(engine: (Engine, Vec<Box<dyn Lane>>), frames: &[OwnedFrame], times: usi
     for _ in 0..times {
         for batch in &mut batches {
             let mut wall = || 0;
-            let (engine, lanes) = (&mut engine, &mut lanes[..]);
+            let (engine, lanes) = (&mut engine, &mut lanes);
             let when_full = WhenFull::Wait;
             Worker {
                 engine,
@@ -251,7 +251,7 @@ fn path(times: usize) -> usize {
     let mut engine = Engine::new(Arc::clone(&bundle.cascade), config);
     Worker {
         engine: &mut engine,
-        lanes: &mut [Box::new(InlineLane::new(bundle.models.clone()))],
+        lanes: &mut vec![Box::new(InlineLane::new(bundle.models.clone()))],
         sink: &mut Null::default(),
         wall: &mut || 0,
         batch_frames: BATCH,

@@ -92,7 +92,7 @@ fn as_dyn(models: &[Arc<Ones>]) -> Vec<Arc<dyn Model>> {
 /// What a run gave, without what a clock says.
 fn served(
     cascade: &Arc<Cascade>,
-    lanes: &mut [Box<dyn Lane>],
+    lanes: &mut Vec<Box<dyn Lane>>,
     batch_rows: usize,
     when_full: WhenFull,
 ) -> (Vec<Verdict>, Accounts) {

@@ -232,7 +232,7 @@ fn record_file(
     let mut sink = Memory::default();
     let mut worker = Worker {
         engine: &mut engine,
-        lanes: &mut [Box::new(lane)],
+        lanes: &mut vec![Box::new(lane)],
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames: BATCH_FRAMES,

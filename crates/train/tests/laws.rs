@@ -71,7 +71,7 @@ fn served(
     let mut sink = Memory::default();
     Worker {
         engine: &mut engine,
-        lanes: &mut [Box::new(spy)],
+        lanes: &mut vec![Box::new(spy)],
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames,

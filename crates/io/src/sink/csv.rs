@@ -47,6 +47,11 @@ impl<W: Write + Send> Sink for Csv<W> {
         outbox.write(verdicts, |out, verdict| names.push(out, verdict))
     }
 
+    fn name_plan(&mut self, plan: u8, labels: &[String], stages: &[String]) {
+        self.names.labels.name_plan(plan, labels);
+        self.names.stages.name_plan(plan, stages);
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.outbox.flush()
     }
@@ -81,11 +86,11 @@ impl Names {
         match &verdict.answer {
             None => out.extend_from_slice(b",,,0,"),
             Some(answer) => {
-                self.labels.push(out, answer.label.into());
+                self.labels.push(out, verdict.plan, answer.label.into());
                 out.push(b',');
                 push_float(out, answer.confidence);
                 out.push(b',');
-                self.stages.push(out, answer.stage.into());
+                self.stages.push(out, verdict.plan, answer.stage.into());
                 out.push(b',');
                 push_uint(out, answer.packets.into());
                 out.push(b',');

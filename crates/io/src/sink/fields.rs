@@ -52,23 +52,38 @@ impl<W: Write> Outbox<W> {
     }
 }
 
-/// Names that were quoted once, for a sink that writes them often.
-pub(super) struct Quoted(Vec<Vec<u8>>);
+/// Names that were quoted once, for a sink that writes them often: those of each plan.
+pub(super) struct Quoted {
+    plans: Vec<Vec<Vec<u8>>>,
+    quote: fn(&mut Vec<u8>, &str),
+}
 
 impl Quoted {
-    /// Quotes each name by `quote`, which appends its second argument to its first.
+    /// Quotes each name of the first plan by `quote`, which appends its second argument to its first.
     pub(super) fn new(names: &[String], quote: fn(&mut Vec<u8>, &str)) -> Self {
-        let one = |name: &String| {
-            let mut bytes = Vec::new();
-            quote(&mut bytes, name);
-            bytes
-        };
-        Self(names.iter().map(one).collect())
+        let mut quoted = Self { plans: Vec::new(), quote };
+        quoted.name_plan(0, names);
+        quoted
     }
 
-    /// Appends name `index`; the number in quotes when the sink was made with fewer names.
-    pub(super) fn push(&self, out: &mut Vec<u8>, index: usize) {
-        match self.0.get(index) {
+    /// From now on these are a plan's names.
+    pub(super) fn name_plan(&mut self, plan: u8, names: &[String]) {
+        let one = |name: &String| {
+            let mut bytes = Vec::new();
+            (self.quote)(&mut bytes, name);
+            bytes
+        };
+        let names = names.iter().map(one).collect();
+        let plan = usize::from(plan);
+        if self.plans.len() <= plan {
+            self.plans.resize_with(plan + 1, Vec::new);
+        }
+        self.plans[plan] = names;
+    }
+
+    /// Appends name `index` of a plan; the number in quotes when the sink was told fewer names.
+    pub(super) fn push(&self, out: &mut Vec<u8>, plan: u8, index: usize) {
+        match self.plans.get(usize::from(plan)).and_then(|names| names.get(index)) {
             Some(name) => out.extend_from_slice(name),
             None => {
                 out.push(b'"');

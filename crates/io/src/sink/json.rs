@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use serveflow_core::verdict::{Answer, Verdict};
+use serveflow_core::verdict::Verdict;
 
 use super::Sink;
 use super::fields::{
@@ -48,6 +48,11 @@ impl<W: Write + Send> Sink for JsonLines<W> {
         outbox.write(verdicts, |out, verdict| names.push(out, verdict))
     }
 
+    fn name_plan(&mut self, plan: u8, labels: &[String], stages: &[String]) {
+        self.names.labels.name_plan(plan, labels);
+        self.names.stages.name_plan(plan, stages);
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.outbox.flush()
     }
@@ -80,7 +85,7 @@ impl Names {
             out.extend_from_slice(b",\"vlan\":");
             push_uint(out, vlan.into());
         }
-        self.push_answer(out, verdict.answer.as_ref());
+        self.push_answer(out, verdict);
         out.extend_from_slice(b",\"reason\":\"");
         out.extend_from_slice(verdict.reason.name().as_bytes());
         out.extend_from_slice(b"\",\"final\":");
@@ -96,20 +101,20 @@ impl Names {
         out.extend_from_slice(b"}\n");
     }
 
-    fn push_answer(&self, out: &mut Vec<u8>, answer: Option<&Answer>) {
-        let Some(answer) = answer else {
+    fn push_answer(&self, out: &mut Vec<u8>, verdict: &Verdict) {
+        let Some(answer) = &verdict.answer else {
             let nothing = br#","label":null,"confidence":null,"stage":null,"packets":0"#;
             out.extend_from_slice(nothing);
             return;
         };
         out.extend_from_slice(b",\"label\":");
-        self.labels.push(out, answer.label.into());
+        self.labels.push(out, verdict.plan, answer.label.into());
         out.extend_from_slice(b",\"confidence\":");
         if !push_float(out, answer.confidence) {
             out.extend_from_slice(b"null");
         }
         out.extend_from_slice(b",\"stage\":");
-        self.stages.push(out, answer.stage.into());
+        self.stages.push(out, verdict.plan, answer.stage.into());
         out.extend_from_slice(b",\"packets\":");
         push_uint(out, answer.packets.into());
     }

@@ -284,7 +284,8 @@ impl Part<'_> {
         let end_ns = pace.wall_start_ns.saturating_add(pace.load_ns);
         let (mut loaded, mut table_flows) = (None, 0);
         let is_draining = Arc::clone(&meter.is_draining);
-        let watch = &mut |batch: &Batch, engine: &Engine| {
+        let watch = &mut |batch: &Batch, worker: &mut Worker<'_>| {
+            let engine = &*worker.engine;
             // The one empty batch is the end: what comes behind it are the flows still open.
             let over = batch.is_empty() || draining.load(Ordering::Relaxed);
             is_draining.store(over, Ordering::Relaxed);

@@ -132,7 +132,7 @@ fn per_flow(
     let mut sink = Memory::default();
     let outcome = Worker {
         engine: &mut engine,
-        lanes: &mut [Box::new(lane)],
+        lanes: &mut vec![Box::new(lane)],
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames: config.batch_frames,

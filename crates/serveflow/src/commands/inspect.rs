@@ -178,7 +178,7 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
     let mut seen = Seen::default();
     let outcome = Worker {
         engine: &mut engine,
-        lanes: &mut [Box::new(RecordingLane::new(&cascade).0)],
+        lanes: &mut vec![Box::new(RecordingLane::new(&cascade).0)],
         sink: &mut Null::default(),
         wall: &mut || 0,
         batch_frames: config.batch_frames,

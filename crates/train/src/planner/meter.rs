@@ -161,15 +161,15 @@ impl Service {
         let lane: Box<dyn Lane> = Box::new(InlineLane::new(models.to_vec()));
         let mut worker = Worker {
             engine: &mut engine,
-            lanes: &mut [lane],
+            lanes: &mut vec![lane],
             sink,
             wall: &mut || (self.wall)(),
             batch_frames,
             when_full: WhenFull::Wait,
             flush_ns: u64::MAX,
         };
-        let outcome = worker.run(source, &mut |_, engine| {
-            watch(engine);
+        let outcome = worker.run(source, &mut |_, worker| {
+            watch(worker.engine);
             ControlFlow::Continue(())
         });
         outcome.expect("a sink in memory never fails");
