@@ -49,6 +49,8 @@ pub mod pages;
 pub mod share;
 pub mod sink;
 pub mod source;
+#[cfg(target_os = "linux")]
+pub mod user;
 pub mod write;
 
 pub use batch::{Batch, Restart};

@@ -8,11 +8,13 @@ mod lanes;
 mod live;
 mod models;
 mod remote;
+mod service;
 
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
+pub use service::{ServiceLimits, TypedService};
 
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
@@ -42,6 +44,8 @@ pub struct Typed {
     pub models: TypedModels,
     /// Where the servers of remote models stand.
     pub remote: TypedRemote,
+    /// How a running service is looked at and changed.
+    pub service: TypedService,
     /// Where verdicts go.
     pub output: TypedOutput,
 }
@@ -109,6 +113,8 @@ pub struct Config {
     pub lanes: LaneConfig,
     /// Where the servers of remote models stand.
     pub remote: RemoteConfig,
+    /// How a running service is looked at and changed.
+    pub service: ServiceLimits,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.
     pub workers: usize,
     /// Name of the sink.
@@ -237,6 +243,7 @@ impl Typed {
             live: self.live.check()?,
             lanes: self.lanes.check()?,
             remote: self.remote.check()?,
+            service: self.service.check()?,
             workers: limits.workers.unwrap_or(0),
             format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
         };

@@ -15,6 +15,7 @@ pub mod plan_text;
 mod plan_words;
 pub mod remote;
 pub mod scaling;
+pub mod service;
 pub mod spell;
 pub mod summary;
 pub mod table;

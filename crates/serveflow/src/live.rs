@@ -24,14 +24,14 @@ pub struct InterfaceCount {
 
 /// The words of a run's end, a line for each interface.
 #[must_use]
-pub fn summary(counted: &Counted) -> String {
+pub fn summary(counted: &[InterfaceCount]) -> String {
     let mut text = String::new();
-    for InterfaceCount { name, received, dropped, full, downs } in counted.read() {
+    for InterfaceCount { name, received, dropped, full, downs } in counted {
         let _ = write!(text, "kernel:  {name}: {received} received, {dropped} dropped");
         for (count, what) in
             [(full, "times a ring was full"), (downs, "times the interface was down")]
         {
-            if count > 0 {
+            if *count > 0 {
                 let _ = write!(text, ", {count} {what}");
             }
         }

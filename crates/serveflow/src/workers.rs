@@ -2,17 +2,20 @@
 
 use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
+use crate::service::{Service, Tally, TallySink};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
+use serveflow_core::lane::Lane;
 use serveflow_io::drive::{Outcome, Worker};
-use serveflow_io::{Sink, Source};
+use serveflow_io::{Batch, Null, Sink, Source};
 use serveflow_model::bundle::Bundle;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, ScopedJoinHandle};
+use std::time::SystemTime;
 
 /// What all workers have in common.
 pub struct Crew<'a> {
@@ -27,6 +30,8 @@ pub struct Crew<'a> {
     /// Whether packets come by themselves: then they do not wait, sources end by themselves when they are
     /// stopped, and verdicts are written soon.
     pub is_live: bool,
+    /// What is told and changed meanwhile, where it is a service.
+    pub service: Option<&'a Service>,
 }
 
 /// Longest that a verdict on live traffic waits to be written, nanoseconds.
@@ -70,24 +75,28 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
         return Served::new(Accounts::default(), Err(error));
     }
     let failed = AtomicBool::new(false);
-    let counters = Arc::new(BatchCounters::new(crew.bundle.models.len()));
-    let work = |engine, post| work(crew, post, engine, &failed, &counters);
+    let counters = match crew.service {
+        Some(service) => Arc::clone(&service.switch.serving().0.counters),
+        None => Arc::new(BatchCounters::new(crew.bundle.models.len())),
+    };
+    let common = Common { crew, failed: &failed, counters: &counters };
+    let work = |index, engine, post| common.work(index, post, engine);
     let mut all = Vec::new();
     // All engines before any thread: each looks for how much memory there is to set aside, and must
     // not find what another is about to use.
     let engine = |(index, post)| {
         let limits = crew.config.engine.of_shard(index, count);
-        (Engine::new(Arc::clone(&crew.bundle.cascade), limits), post)
+        (index, Engine::new(Arc::clone(&crew.bundle.cascade), limits), post)
     };
     let mut posts = posts.into_iter().enumerate().map(engine).collect::<Vec<_>>().into_iter();
     let own = posts.next();
     std::thread::scope(|scope| {
-        let start = |(engine, post)| {
-            let thread = Builder::new().spawn_scoped(scope, move || work(engine, post));
+        let start = |(index, engine, post)| {
+            let thread = Builder::new().spawn_scoped(scope, move || work(index, engine, post));
             thread.inspect_err(|_| failed.store(true, Ordering::Relaxed))
         };
         let threads: Vec<_> = posts.map(start).collect();
-        all.extend(own.map(|(engine, post)| work(engine, post)));
+        all.extend(own.map(|(index, engine, post)| work(index, engine, post)));
         let end = |thread: io::Result<ScopedJoinHandle<'_, Served>>| match thread {
             Ok(thread) => thread.join().expect("no worker panics"),
             Err(error) => {
@@ -113,44 +122,134 @@ pub fn worth_while(captures: &[PathBuf]) -> usize {
     if is_large { cores() } else { 1 }
 }
 
-fn work(
-    crew: &Crew<'_>,
-    mut post: Post,
-    mut engine: Engine,
-    failed: &AtomicBool,
-    counters: &Arc<BatchCounters>,
-) -> Served {
-    let Crew { bundle, config, .. } = crew;
-    engine.prefault();
-    let mut lanes = lanes::build(&LaneParts {
-        batch: config.lanes.batch,
-        wall: Arc::new(crew.wall),
-        counters: Arc::clone(counters),
-        ..LaneParts::new(&bundle.models, config.lane_jobs)
-    });
-    let mut wall = crew.wall;
-    let mut worker = Worker {
-        engine: &mut engine,
-        lanes: &mut lanes,
-        sink: post.sink.as_mut(),
-        wall: &mut wall,
-        batch_frames: config.batch_frames,
-        // Captures can wait, and pipes by their writers.
-        when_full: config.lanes.when_full(!crew.is_live),
-        flush_ns: if crew.is_live { LIVE_FLUSH_NS } else { u64::MAX },
-    };
-    let outcome = worker.run(post.source.as_mut(), &mut |batch, _| {
-        // A live source that is stopped still brings what came before.
-        let stops = crew.stop.load(Ordering::Relaxed) && (!crew.is_live || batch.is_over());
-        match stops || failed.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+/// What the workers of a run share.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    crew: &'a Crew<'a>,
+    /// Set when one of them cannot write.
+    failed: &'a AtomicBool,
+    counters: &'a Arc<BatchCounters>,
+}
+
+impl Common<'_> {
+    /// A worker's whole life.
+    fn work(&self, index: usize, post: Post, mut engine: Engine) -> Served {
+        let Crew { bundle, config, is_live, .. } = *self.crew;
+        engine.prefault();
+        let mut lanes = self.lanes(bundle, self.counters);
+        let mut wall = self.crew.wall;
+        let (mut source, mut sink) = (post.source, post.sink);
+        let mut desk = self.crew.service.map(|service| {
+            let (counting, tally) = counted(sink_of(&mut sink), bundle, is_live);
+            sink = counting;
+            Desk { index, service, tally, turns: 0, version: 0, posted_at: None }
+        });
+        let mut worker = Worker {
+            engine: &mut engine,
+            lanes: &mut lanes,
+            sink: sink.as_mut(),
+            wall: &mut wall,
+            batch_frames: config.batch_frames,
+            // Captures can wait, and pipes by their writers.
+            when_full: config.lanes.when_full(!is_live),
+            flush_ns: if is_live { LIVE_FLUSH_NS } else { u64::MAX },
+        };
+        let outcome = worker.run(source.as_mut(), &mut |batch, worker| {
+            if let Some(desk) = &mut desk {
+                desk.turn(self, batch, worker);
+            }
+            // A live source that is stopped still brings what came before.
+            let stops = self.crew.stop.load(Ordering::Relaxed) && (!is_live || batch.is_over());
+            match stops || self.failed.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        if outcome.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
         }
-    });
-    if outcome.is_err() {
-        failed.store(true, Ordering::Relaxed);
+        if let Some(desk) = &mut desk {
+            desk.post(&engine);
+            desk.service.board.done(index);
+        }
+        Served::new(*engine.accounts(), outcome)
     }
-    Served::new(*engine.accounts(), outcome)
+
+    /// The lanes of a worker for a bundle.
+    fn lanes(&self, bundle: &Bundle, counters: &Arc<BatchCounters>) -> Vec<Box<dyn Lane>> {
+        let config = self.crew.config;
+        lanes::build(&LaneParts {
+            batch: config.lanes.batch,
+            wall: Arc::new(self.crew.wall),
+            counters: Arc::clone(counters),
+            ..LaneParts::new(&bundle.models, config.lane_jobs)
+        })
+    }
+}
+
+/// Takes a sink out, to put another one in front of it.
+fn sink_of(sink: &mut Box<dyn Sink>) -> Box<dyn Sink> {
+    std::mem::replace(sink, Box::new(Null::default()))
+}
+
+/// A sink that counts in front of another one.
+fn counted(
+    inner: Box<dyn Sink>,
+    bundle: &Bundle,
+    is_live: bool,
+) -> (Box<dyn Sink>, Arc<Mutex<Tally>>) {
+    let stages: Vec<String> =
+        bundle.cascade.stages().iter().map(|stage| stage.name.clone()).collect();
+    let tally = Tally::new(bundle.cascade.labels(), &stages);
+    let (sink, tally) = TallySink::new(inner, tally, is_live.then_some(epoch_ns as fn() -> u64));
+    (Box::new(sink), tally)
+}
+
+/// Nanoseconds since the epoch.
+fn epoch_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a worker tells of itself, and looks for a new bundle.
+struct Desk<'a> {
+    index: usize,
+    service: &'a Service,
+    tally: Arc<Mutex<Tally>>,
+    turns: u64,
+    version: u64,
+    /// When it last told, wall time.
+    posted_at: Option<u64>,
+}
+
+/// Time between two states that a worker tells, nanoseconds.
+const POST_NS: u64 = 50_000_000;
+
+impl Desk<'_> {
+    /// Between two batches.
+    fn turn(&mut self, common: &Common<'_>, batch: &Batch, worker: &mut Worker<'_>) {
+        self.turns += 1;
+        if self.service.switch.version() != self.version {
+            let (loaded, version) = self.service.switch.serving();
+            // While flows go by as many bundles as there may be, the new one waits.
+            if worker.engine.free_plan().is_some() {
+                let lanes = common.lanes(&loaded.bundle, &loaded.counters);
+                worker.adopt(&loaded.bundle.cascade, lanes);
+                self.version = version;
+                self.posted_at = None;
+            }
+        }
+        let now = (worker.wall)();
+        let is_due = self.posted_at.is_none_or(|at| now.saturating_sub(at) >= POST_NS);
+        if is_due || batch.quiet_until().is_some() {
+            self.posted_at = Some(now);
+            self.post(worker.engine);
+        }
+    }
+
+    fn post(&self, engine: &Engine) {
+        self.service.board.post(self.index, engine, &self.tally, self.turns, self.version);
+    }
 }
 
 /// One account of all workers; the first error stands for all.

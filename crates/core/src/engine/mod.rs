@@ -183,6 +183,12 @@ impl Engine {
         self.pool.used()
     }
 
+    /// Jobs that are with a lane.
+    #[must_use]
+    pub fn jobs_out(&self) -> usize {
+        self.plans.jobs_out()
+    }
+
     /// Bytes taken from the allocator for flows and their packets.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -82,6 +82,11 @@ impl Plans {
         self.current = number;
     }
 
+    /// Jobs that are with a lane.
+    pub(super) fn jobs_out(&self) -> usize {
+        self.all.iter().map(|plan| plan.desk.jobs_out()).sum()
+    }
+
     /// Whether any job waits to be submitted.
     pub(super) fn has_work(&self) -> bool {
         self.all.iter().any(|plan| plan.desk.has_work())

@@ -19,7 +19,7 @@ pub use plan::{
     CalibrationPlan, CostPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan,
     PLAN_FORMAT, Plan, PromisePlan, Provenance, StagePlan,
 };
-pub use sums::sha256;
+pub use sums::{SUMS, sha256};
 
 use crate::binding::Binding;
 use crate::classes::as_labels;
@@ -212,7 +212,7 @@ pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleErr
     let _ = std::fs::remove_dir_all(&part);
     let moved = stage_files(&part, &files, &sums).and_then(|()| {
         // The hashes come last: until then the old ones refuse what is half moved.
-        let names = files.keys().map(String::as_str).chain([sums::SUMS]);
+        let names = files.keys().map(String::as_str).chain([SUMS]);
         names.into_iter().try_for_each(|name| move_file(&part.join(name), &dir.join(name)))
     });
     let _ = std::fs::remove_dir_all(&part);
@@ -232,7 +232,7 @@ fn stage_files(
     for (name, bytes) in files {
         write_file(&part.join(name), bytes)?;
     }
-    write_file(&part.join(sums::SUMS), sums)?;
+    write_file(&part.join(SUMS), sums)?;
     Bundle::load(part).map(drop)
 }
 

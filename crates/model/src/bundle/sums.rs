@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Name of the hash list.
-pub(super) const SUMS: &str = "SHA256SUMS";
+/// Name of the file that lists the hashes of all others; it is written last.
+pub const SUMS: &str = "SHA256SUMS";
 
 /// SHA-256 of some bytes, in hex digits.
 #[must_use]

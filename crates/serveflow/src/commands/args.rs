@@ -44,8 +44,12 @@ pub(crate) enum Command {
     Train(Box<TrainArgs>),
     /// Plan anew from the models of an earlier training: other objective, limits or rule
     Replan(ReplanArgs),
-    /// Name the flows of captures
+    /// Name the flows of captures or of live interfaces
     Run(RunArgs),
+    /// Check a configuration: what it comes to, and what it costs in memory
+    Check(CheckArgs),
+    /// Look at a running service, or change its bundle
+    Control(ControlArgs),
     /// Measure a cascade on labelled captures
     Evaluate(EvaluateArgs),
     /// Write the features of captures as a table
@@ -361,9 +365,9 @@ pub(crate) struct RunArgs {
     /// What to take of interfaces, in the words of tcpdump: pcap-filter(7)
     #[arg(long, value_name = "FILTER")]
     pub(crate) filter: Option<String>,
-    /// The bundle
+    /// The bundle [default: service.bundle of the configuration]
     #[arg(long, value_name = "BUNDLE")]
-    pub(crate) bundle: PathBuf,
+    pub(crate) bundle: Option<PathBuf>,
     /// json, csv or null [default: json]
     #[arg(long, value_parser = sink)]
     pub(crate) format: Option<String>,
@@ -384,6 +388,51 @@ fn sink(name: &str) -> Result<String, String> {
     let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
     let found = known.contains(&name).then(|| name.to_owned());
     found.ok_or_else(|| format!("expected one of {}", known.join(", ")))
+}
+
+/// `serveflow check`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  serveflow check --config /etc/serveflow/serveflow.toml")]
+pub(crate) struct CheckArgs {
+    /// The bundle [default: service.bundle of the configuration]
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) bundle: Option<PathBuf>,
+}
+
+/// `serveflow control`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow control status --config /etc/serveflow/serveflow.toml
+  serveflow control reload --socket /run/serveflow/control.sock --bundle /srv/bundles/new
+  serveflow control rollback --socket /run/serveflow/control.sock")]
+pub(crate) struct ControlArgs {
+    /// What to do
+    #[arg(value_enum)]
+    pub(crate) what: Order,
+    /// The control socket [default: service.control of the configuration]
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+    /// For reload: the bundle to serve from now on [default: the present one, read anew]
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) bundle: Option<PathBuf>,
+}
+
+/// What a running service is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// Say where packets and flows went so far, as JSON
+    Status,
+    /// Write the metrics as Prometheus reads them
+    Metrics,
+    /// Serve another bundle, or the present one read anew; flows under way keep theirs
+    Reload,
+    /// Serve the bundle before this one again
+    Rollback,
+    /// Give every open flow its verdict, and end
+    Stop,
 }
 
 /// `serveflow evaluate`

@@ -4,6 +4,8 @@ pub(crate) mod args;
 mod bench;
 mod bench_scale;
 mod bundle;
+mod check;
+mod control;
 mod demo;
 mod evaluate;
 mod features;
@@ -91,6 +93,8 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::train(&session, &args),
         Command::Replan(args) => replan::replan(&session, &args),
         Command::Run(args) => run::run(&session, &args),
+        Command::Check(args) => check::check(&session, &args),
+        Command::Control(args) => control::control(&session, &args),
         Command::Evaluate(args) => evaluate::evaluate(&session, &args),
         Command::Inspect(args) => inspect::inspect(&session, &args),
         Command::Bundle { what } => match what {
@@ -122,6 +126,12 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
 fn clock_ns() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The bundle to serve: the one named, or else the configuration's.
+fn served_bundle(named: Option<&Path>, typed: &Typed) -> anyhow::Result<PathBuf> {
+    let bundle = named.map(Path::to_owned).or_else(|| typed.service.bundle.clone());
+    bundle.context("expected a bundle, by --bundle or service.bundle, found neither")
 }
 
 /// The sample in the present directory, or in the project that this program was built from;

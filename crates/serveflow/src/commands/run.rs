@@ -6,12 +6,15 @@ use anyhow::Context;
 use serveflow::config::{Config, Typed};
 use serveflow::live;
 use serveflow::patient::PatientSource;
+use serveflow::service::{Confinement, Control, Listeners, Loaded, Service, Switch, confine, log};
 use serveflow::summary;
 use serveflow::workers::{self, Crew, Post, Served};
 use serveflow_core::FlowConfig;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, SINKS, SharedWriter, Sink, Source, share_out};
 use serveflow_model::bundle::Bundle;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::{register, register_conditional_shutdown};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -19,30 +22,45 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (mut bundle, remote) = session.load(&args.bundle)?;
-    let mut config = typed(session, args).check_for(&bundle)?;
-    bundle.place(&config.lanes.places(&bundle)?);
+    let typed = typed(session, args);
+    let path = super::served_bundle(args.bundle.as_deref(), &typed)?;
+    let (bundle, remote) = session.load(&path)?;
+    let mut config = typed.check_for(&bundle)?;
     if session.typed.flows.seed.is_none() {
         // Nobody outside may know which five-tuples share a slot of the table. No verdict depends
         // on the seed.
         config.engine.flows.seed = RandomState::new().build_hasher().finish();
     }
-    let stop = stop_flag()?;
-    let Feed { sources, interfaces } = feed(args, &mut config, &stop)?;
-    let sinks = open_sinks(&config, args, &bundle)?;
+    let signals = Signals::listen()?;
+    let Feed { sources, interfaces } = feed(args, &mut config, &signals.stop)?;
+    let loaded = Loaded::new(bundle, &path, &config)?;
+    let sinks = open_sinks(&config, args, &loaded.bundle)?;
     let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
+    let posts: Vec<Post> = posts.collect();
+    let (is_live, is_quiet) = (interfaces.is_some(), session.quiet);
+    let switch = Switch::new(loaded, config.clone(), typed);
+    let service = Service::new(switch, posts.len(), interfaces, Arc::clone(&signals.stop));
+    let service = Arc::new(service);
+    let guard = serve_beside(&service, &config, is_live, is_quiet, &signals)?;
     let started = session.wall_ns();
-    let is_live = interfaces.is_some();
-    let crew =
-        Crew { bundle: &bundle, config: &config, wall: super::clock_ns, stop: &stop, is_live };
-    let Served { accounts, batches, outcome } = workers::serve(&crew, posts.collect());
+    let (first, _) = service.switch.serving();
+    let crew = Crew {
+        bundle: &first.bundle,
+        config: &config,
+        wall: super::clock_ns,
+        stop: &signals.stop,
+        is_live,
+        service: guard.is_some().then_some(&*service),
+    };
+    let Served { accounts, batches, outcome } = workers::serve(&crew, posts);
+    drop(guard);
     let took = std::time::Duration::from_nanos(session.wall_ns() - started);
     session.say(&summary::accounts(&accounts));
-    session.say(&interfaces.map_or_else(String::new, |counted| live::summary(&counted)));
-    let names = bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
+    session.say(&live::summary(&service.interfaces()));
+    let names = first.bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
     session.say(&summary::batches(names.zip(batches)));
     session.say(&summary::remote(&remote.status()));
     session.say(&summary::speed(&accounts, took));
@@ -56,6 +74,65 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         session.say("stopped before the end of the input\n");
     }
     Ok(super::ended(&outcome.damaged))
+}
+
+/// Starts what stands beside the workers of live traffic, or where the configuration asks for it, and then
+/// gives up what is not needed any more.
+fn serve_beside(
+    service: &Arc<Service>,
+    config: &Config,
+    is_live: bool,
+    is_quiet: bool,
+    signals: &Signals,
+) -> anyhow::Result<Option<Control>> {
+    let limits = &config.service;
+    if !is_live && limits.metrics.is_none() && limits.control.is_none() {
+        return Ok(None);
+    }
+    log::begin(limits.json_log, is_quiet);
+    let listeners = Listeners::open(limits)?;
+    if is_live {
+        let writable = limits.control.as_deref().and_then(Path::parent);
+        let confined = confine(&Confinement {
+            user: limits.user.clone(),
+            is_strict: limits.confine,
+            writable: writable.map(Path::to_owned).into_iter().collect(),
+            connects: !config.remote.is_empty(),
+        })?;
+        tracing::info!(confined = confined.join(", "), "privileges");
+    }
+    let (loaded, _) = service.switch.serving();
+    tracing::info!(
+        bundle = loaded.id,
+        path = %loaded.path.display(),
+        workers = config.workers,
+        interfaces = config.live.interfaces.join(", "),
+        metrics = listeners.metrics_address().map(|address| address.to_string()),
+        "serving"
+    );
+    let reload = Arc::clone(&signals.reload);
+    Ok(Some(Control::start(Arc::clone(service), listeners, limits, reload)?))
+}
+
+/// What signals set.
+struct Signals {
+    /// SIGINT and SIGTERM: the run ends, and every open flow gets its verdict. A second one ends it at once.
+    stop: Arc<AtomicBool>,
+    /// SIGHUP: the bundle is read anew.
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let (stop, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        for signal in [SIGINT, SIGTERM] {
+            let set = register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+                .and_then(|_| register(signal, Arc::clone(&stop)));
+            set.context("cannot listen for signals")?;
+        }
+        register(SIGHUP, Arc::clone(&reload)).context("cannot listen for signals")?;
+        Ok(Self { stop, reload })
+    }
 }
 
 /// The configuration, and over it what was typed on the command line.
@@ -156,13 +233,4 @@ fn open_sinks(
     let (labels, stages) = (bundle.cascade.labels(), stages.collect::<Vec<_>>());
     let open = |worker| (kind.open)(Box::new(writer.clone()), labels, &stages, worker == 0);
     Ok((0..config.workers).map(open).collect())
-}
-
-/// Set by SIGINT and SIGTERM: the run ends, and every open flow gets its verdict.
-fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .context("cannot listen for signals")?;
-    Ok(stop)
 }

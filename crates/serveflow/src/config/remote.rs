@@ -283,6 +283,12 @@ impl TypedRemote {
 }
 
 impl RemoteConfig {
+    /// Whether no server is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_none() && self.models.is_empty()
+    }
+
     /// The servers of a model, if any are named.
     #[must_use]
     pub fn of(&self, model: &str) -> Option<&Servers> {

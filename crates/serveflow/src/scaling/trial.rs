@@ -88,6 +88,7 @@ impl Trials<'_> {
             wall: self.wall,
             stop: &stop,
             is_live: false,
+            service: None,
         };
         let started = (self.wall)();
         let served = serve(&crew, posts);

@@ -1,0 +1,137 @@
+//! What workers tell of themselves while they serve.
+//!
+//! A worker writes its state down between two batches, so each state is one in which all its accounts
+//! balance; whoever reads sees the same state of all of them.
+
+use super::tally::{Histogram, Said, Tally};
+use serveflow_core::accounts::Accounts;
+use serveflow_core::engine::Engine;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// A worker's state.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerState {
+    /// Where packets and flows went.
+    pub accounts: Accounts,
+    /// Flows in the table.
+    pub table_flows: u64,
+    /// Packets kept of undecided flows.
+    pub recorded_packets: u64,
+    /// Bytes of flows and their packets.
+    pub bytes: u64,
+    /// Jobs that are with a lane, and those that wait to be handed to one.
+    pub jobs: u64,
+    /// Turns of its loop so far: one that stands still hangs.
+    pub turns: u64,
+    /// The version of the bundle that new flows go by.
+    pub version: u64,
+    /// What was written.
+    pub tally: Tally,
+    /// Whether it is done.
+    pub is_done: bool,
+}
+
+/// The states of all workers.
+#[derive(Debug)]
+pub struct Board {
+    workers: Vec<Mutex<WorkerState>>,
+}
+
+/// The states of all workers together.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Sums over the workers; turns are of the slowest, and the version is the oldest.
+    pub sum: WorkerState,
+    /// Final verdicts by what they say.
+    pub verdicts: BTreeMap<Said, u64>,
+    /// Workers that are done.
+    pub done: usize,
+}
+
+impl Board {
+    /// A board for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| Mutex::default()).collect() }
+    }
+
+    /// A worker's state.
+    fn state(&self, worker: usize) -> std::sync::MutexGuard<'_, WorkerState> {
+        self.workers[worker].lock().expect("nobody panics at the board")
+    }
+
+    /// Writes a worker's state down.
+    pub fn post(
+        &self,
+        worker: usize,
+        engine: &Engine,
+        tally: &Mutex<Tally>,
+        turns: u64,
+        version: u64,
+    ) {
+        let mut state = self.state(worker);
+        state.accounts = *engine.accounts();
+        state.table_flows = engine.table_len() as u64;
+        state.recorded_packets = engine.recorded_packets() as u64;
+        state.bytes = engine.bytes() as u64;
+        state.jobs = engine.jobs_out() as u64;
+        (state.turns, state.version) = (turns, version);
+        state.tally.clone_from(&tally.lock().expect("nobody panics who counts"));
+    }
+
+    /// A worker is done.
+    pub fn done(&self, worker: usize) {
+        self.state(worker).is_done = true;
+    }
+
+    /// Turns of each worker, and whether it is done.
+    #[must_use]
+    pub fn turns(&self) -> Vec<(u64, bool)> {
+        let turns = |worker| {
+            let state = self.state(worker);
+            (state.turns, state.is_done)
+        };
+        (0..self.workers.len()).map(turns).collect()
+    }
+
+    /// The oldest version of the bundle that any worker sends new flows through.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        let working =
+            (0..self.workers.len()).map(|worker| self.state(worker)).filter(|state| !state.is_done);
+        working.map(|state| state.version).min().unwrap_or(u64::MAX)
+    }
+
+    /// All workers together.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        (totals.sum.turns, totals.sum.version) = (u64::MAX, u64::MAX);
+        for worker in 0..self.workers.len() {
+            totals.add(&self.state(worker));
+        }
+        totals
+    }
+}
+
+impl Totals {
+    fn add(&mut self, state: &WorkerState) {
+        let sum = &mut self.sum;
+        sum.accounts.add(&state.accounts);
+        sum.table_flows += state.table_flows;
+        sum.recorded_packets += state.recorded_packets;
+        sum.bytes += state.bytes;
+        sum.jobs += state.jobs;
+        sum.turns = sum.turns.min(state.turns);
+        sum.version = sum.version.min(state.version);
+        let times = |mine: &mut Histogram, theirs: &Histogram| mine.merge(theirs);
+        times(&mut sum.tally.collection, &state.tally.collection);
+        times(&mut sum.tally.compute, &state.tally.compute);
+        times(&mut sum.tally.age, &state.tally.age);
+        for (said, count) in state.tally.verdicts() {
+            *self.verdicts.entry(said).or_default() += count;
+        }
+        self.done += usize::from(state.is_done);
+    }
+}

@@ -1,0 +1,315 @@
+//! The thread beside the workers, and how it is spoken to.
+
+use super::Service;
+use super::http::{Answer, answer};
+use super::notify::Systemd;
+use crate::config::ServiceLimits;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serveflow_model::bundle::SUMS;
+use std::convert::Infallible;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+
+/// Connections that are answered at a time.
+const MOST_CONNECTIONS: usize = 64;
+/// Longest body of a request: a path.
+const MOST_BODY: usize = 1 << 16;
+/// Longest that a request may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two looks at signals, bundle and workers.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Sockets that are open before privileges are given up.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    metrics: Option<TcpListener>,
+    control: Option<(UnixListener, PathBuf)>,
+}
+
+impl Listeners {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// When an address is taken, or a socket cannot be made; the text names it.
+    pub fn open(limits: &ServiceLimits) -> io::Result<Self> {
+        let metrics = limits.metrics.map(open_tcp).transpose()?;
+        let control = limits.control.as_deref().map(open_unix).transpose()?;
+        Ok(Self { metrics, control })
+    }
+
+    /// Where metrics are told.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}
+
+fn named(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener =
+        TcpListener::bind(address).map_err(named(format!("service.metrics = {address}")))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn open_unix(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    let what = || format!("service.control = {}", path.display());
+    if UnixStream::connect(path).is_ok() {
+        let taken = io::Error::new(io::ErrorKind::AddrInUse, "another process answers there");
+        return Err(named(what())(taken));
+    }
+    // What a process left behind that is gone.
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| {
+        use std::os::unix::fs::FileTypeExt;
+        data.file_type().is_socket()
+    });
+    if is_socket {
+        std::fs::remove_file(path).map_err(named(what()))?;
+    }
+    let listener = UnixListener::bind(path).map_err(named(what()))?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o660)).map_err(named(what()))?;
+    listener.set_nonblocking(true)?;
+    Ok((listener, path.to_owned()))
+}
+
+/// The thread; dropping it ends it.
+#[derive(Debug)]
+pub struct Control {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    socket: Option<PathBuf>,
+}
+
+impl Control {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        service: Arc<Service>,
+        listeners: Listeners,
+        limits: &ServiceLimits,
+        reload: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let socket = listeners.control.as_ref().map(|(_, path)| path.clone());
+        let keeper = Keeper {
+            service: Arc::clone(&service),
+            reload,
+            watched: limits.watch_bundle.then(|| Watched::new(&service)),
+            systemd: Systemd::new(),
+            is_over: Arc::clone(&is_over),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(keeper.run(listeners)))?;
+        Ok(Self { is_over, thread: Some(thread), socket })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        if let Some(socket) = &self.socket {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+/// What the thread looks after.
+struct Keeper {
+    service: Arc<Service>,
+    /// Set by SIGHUP.
+    reload: Arc<AtomicBool>,
+    watched: Option<Watched>,
+    systemd: Systemd,
+    is_over: Arc<AtomicBool>,
+}
+
+/// When the hash list of the served bundle changed, which is written last.
+struct Watched {
+    path: PathBuf,
+    seen: Option<SystemTime>,
+}
+
+impl Watched {
+    fn new(service: &Service) -> Self {
+        let path = service.switch.serving().0.path.join(SUMS);
+        let seen = changed_at(&path);
+        Self { path, seen }
+    }
+
+    /// Whether the bundle on disk is another one than at the last look.
+    fn has_changed(&mut self, service: &Service) -> bool {
+        let now = Self::new(service);
+        let has_changed = now.path == self.path && now.seen.is_some() && now.seen != self.seen;
+        *self = now;
+        has_changed
+    }
+}
+
+fn changed_at(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|data| data.modified()).ok()
+}
+
+impl Keeper {
+    async fn run(mut self, listeners: Listeners) {
+        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        if let Some(listener) = listeners.metrics {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => drop(tokio::spawn(accept_tcp(
+                    listener,
+                    Arc::clone(&self.service),
+                    Arc::clone(&room),
+                ))),
+                Err(error) => tracing::error!(%error, "the metrics cannot be told"),
+            }
+        }
+        if let Some((listener, _)) = listeners.control {
+            match tokio::net::UnixListener::from_std(listener) {
+                Ok(listener) => {
+                    drop(tokio::spawn(accept_unix(listener, Arc::clone(&self.service), room)))
+                }
+                Err(error) => tracing::error!(%error, "the control socket cannot be used"),
+            }
+        }
+        while !self.is_over.load(Ordering::Relaxed) {
+            self.look();
+            tokio::time::sleep(LOOK).await;
+        }
+        self.systemd.stopping();
+    }
+
+    fn look(&mut self) {
+        let asked = self.reload.swap(false, Ordering::Relaxed);
+        let service = &self.service;
+        let changed = self.watched.as_mut().is_some_and(|watched| watched.has_changed(service));
+        if asked || changed {
+            // Whoever asked reads of it in the log.
+            let _ = self.service.reload(None);
+        }
+        self.systemd.look(&self.service);
+    }
+}
+
+async fn accept_tcp(
+    listener: tokio::net::TcpListener,
+    service: Arc<Service>,
+    room: Arc<Semaphore>,
+) {
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let service = Arc::clone(&service);
+                tokio::spawn(async move {
+                    serve(stream, service, false).await;
+                    drop(place);
+                });
+            }
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+async fn accept_unix(
+    listener: tokio::net::UnixListener,
+    service: Arc<Service>,
+    room: Arc<Semaphore>,
+) {
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let service = Arc::clone(&service);
+                tokio::spawn(async move {
+                    serve(stream, service, true).await;
+                    drop(place);
+                });
+            }
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+/// Answers the requests of a connection.
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    service: Arc<Service>,
+    may_control: bool,
+) {
+    let respond = service_fn(move |request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(respond(request, &service, may_control).await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    let connection = http.serve_connection(TokioIo::new(stream), respond);
+    // A client that goes away is no matter.
+    let _ = tokio::time::timeout(6 * PATIENCE, connection).await;
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    service: &Arc<Service>,
+    may_control: bool,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await;
+    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
+    let body = body.as_ref().and_then(|body| std::str::from_utf8(body).ok());
+    let Answer { status, kind, body } = match body {
+        None => {
+            Answer { status: 400, kind: "text/plain", body: "expected a short text\n".to_owned() }
+        }
+        Some(body) => answer(service, may_control, head.method.as_str(), head.uri.path(), body),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    let kind = hyper::header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Asks a running service by its control socket: the status code and the body.
+///
+/// # Errors
+/// When nobody answers there, or not in HTTP.
+pub fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
+    let mut stream = UnixStream::connect(socket).map_err(named(socket.display()))?;
+    // Reading a large bundle takes its time.
+    stream.set_read_timeout(Some(Duration::from_secs(300)))?;
+    let length = body.len();
+    // HTTP/1.0: the answer ends with the connection, and comes in one piece.
+    write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(named(socket.display()))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let broken = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{}: expected an answer in HTTP", socket.display()),
+        )
+    };
+    Ok((status.ok_or_else(broken)?, body.to_owned()))
+}

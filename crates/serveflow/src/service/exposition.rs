@@ -1,0 +1,254 @@
+//! The metrics page, in the text format of OpenMetrics, which Prometheus reads.
+
+use super::Service;
+use super::board::Totals;
+use super::tally::{BOUNDS, Histogram};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use serveflow_core::parse::Reject;
+use serveflow_core::verdict::Reason;
+use std::fmt;
+use std::sync::Arc;
+
+/// The whole page.
+///
+/// # Errors
+/// When it cannot be written into memory.
+pub fn page(service: &Arc<Service>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("serveflow");
+    registry.register_collector(Box::new(Scrape(Arc::clone(service))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// One reading of everything.
+#[derive(Debug)]
+struct Scrape(Arc<Service>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let service = &self.0;
+        let totals = service.board.totals();
+        packets(&mut encoder, &totals)?;
+        kernel(&mut encoder, service)?;
+        flows(&mut encoder, &totals)?;
+        load(&mut encoder, service, &totals)?;
+        let tally = &totals.sum.tally;
+        for (name, help, times) in [
+            (
+                "collection",
+                "Packet time from a flow's first packet until its deciding question",
+                &tally.collection,
+            ),
+            (
+                "compute",
+                "Wall time between question and answer, over all stages of a flow",
+                &tally.compute,
+            ),
+            (
+                "verdict_age",
+                "From the kernel's time stamp of the deciding packet until the verdict was written",
+                &tally.age,
+            ),
+        ] {
+            histogram(&mut encoder, name, help, times)?;
+        }
+        bundle(&mut encoder, service, &totals)
+    }
+}
+
+/// A family of counters: one for each set of labels.
+fn counters<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: impl IntoIterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, count) in counts {
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
+    let mut one = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    one.encode_counter::<NoLabelSet, _, u64>(&count, None)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    times: &Histogram,
+) -> fmt::Result {
+    let bounds = BOUNDS.iter().map(|&bound| bound as f64 / 1e9).chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(times.counts).collect();
+    let mut one =
+        encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    one.encode_histogram::<NoLabelSet>(times.sum_ns as f64 / 1e9, times.count(), &buckets, None)
+}
+
+fn packets(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
+    let packets = &totals.sum.accounts.packets;
+    counter(
+        encoder,
+        "packets_seen",
+        "Packets that came to a worker; the sum of the three below",
+        packets.seen,
+    )?;
+    counter(
+        encoder,
+        "packets_recorded",
+        "Packets kept for a flow that wanted them",
+        packets.recorded,
+    )?;
+    counter(
+        encoder,
+        "packets_not_wanted",
+        "Packets of flows that were decided or had enough",
+        packets.not_wanted,
+    )?;
+    let rejected =
+        Reject::ALL.map(|reason| [("reason", reason.name())]).into_iter().zip(packets.rejected);
+    counters(encoder, "packets_rejected", "Packets that belong to no flow, by reason", rejected)
+}
+
+fn kernel(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {
+    let counts = service.interfaces();
+    let of = |pick: fn(&crate::live::InterfaceCount) -> u64| {
+        let label =
+            |one: &crate::live::InterfaceCount| ([("interface", one.name.clone())], pick(one));
+        counts.iter().map(label).collect::<Vec<_>>()
+    };
+    let received = "Packets that the kernel handed over; those in its rings are not seen yet";
+    counters(encoder, "kernel_received", received, of(|one| one.received))?;
+    counters(encoder, "kernel_dropped", "Packets that found the ring full", of(|one| one.dropped))?;
+    counters(encoder, "kernel_ring_full", "Times that a ring was full", of(|one| one.full))?;
+    counters(
+        encoder,
+        "kernel_interface_downs",
+        "Times that an interface was found down",
+        of(|one| one.downs),
+    )
+}
+
+fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
+    let flows = &totals.sum.accounts.flows;
+    let seen = "Flows begun: verdicts, waiting and asked together";
+    counter(encoder, "flows_seen", seen, flows.seen)?;
+    let reasons =
+        Reason::ALL.map(|reason| [("reason", reason.name())]).into_iter().zip(flows.verdicts);
+    counters(encoder, "flows_decided", "Final verdicts, by reason", reasons)?;
+    gauge(encoder, "flows_waiting", "Flows that wait for packets", flows.waiting as f64)?;
+    gauge(encoder, "flows_asked", "Flows whose features are with a model", flows.asked as f64)?;
+    let verdicts = totals.verdicts.iter().map(|((answer, reason), &count)| {
+        let (label, stage) =
+            answer.as_ref().map_or(("", ""), |(label, stage)| (&**label, &**stage));
+        (
+            [
+                ("stage", stage.to_owned()),
+                ("label", label.to_owned()),
+                ("reason", reason.name().to_owned()),
+            ],
+            count,
+        )
+    });
+    counters(
+        encoder,
+        "verdicts",
+        "Final verdicts written, by stage, label and reason; no model was asked where stage and label are empty",
+        verdicts,
+    )
+}
+
+fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals) -> fmt::Result {
+    let sum = &totals.sum;
+    let accounts = &sum.accounts;
+    counter(
+        encoder,
+        "evictions",
+        "Flows that gave way because the table was full",
+        accounts.evictions,
+    )?;
+    counter(encoder, "jobs_shed", "Jobs that a full lane handed back", accounts.jobs_shed)?;
+    counter(
+        encoder,
+        "jobs_failed",
+        "Jobs whose model failed or was too late",
+        accounts.jobs_failed,
+    )?;
+    counter(
+        encoder,
+        "clock_restarts",
+        "Times that packet time started over",
+        accounts.clock_restarts,
+    )?;
+    gauge(
+        encoder,
+        "table_flows",
+        "Entries of the flow table, those of decided flows included",
+        sum.table_flows as f64,
+    )?;
+    gauge(
+        encoder,
+        "recorded_packets",
+        "Packets kept of undecided flows",
+        sum.recorded_packets as f64,
+    )?;
+    gauge(encoder, "table_bytes", "Bytes of flows and their packets", sum.bytes as f64)?;
+    gauge(encoder, "lane_jobs", "Jobs that are with a lane", sum.jobs as f64)?;
+    let (serving, _) = service.switch.serving();
+    let stages = serving.bundle.cascade.stages().iter().map(|stage| stage.name.clone());
+    let batches: Vec<_> = stages.zip(serving.counters.tally()).collect();
+    let of = |pick: fn(&crate::lanes::StageTally) -> u64| {
+        batches
+            .iter()
+            .map(|(stage, tally)| ([("stage", stage.clone())], pick(tally)))
+            .collect::<Vec<_>>()
+    };
+    counters(encoder, "batch_calls", "Calls of models in batch lanes", of(|tally| tally.batches))?;
+    counters(
+        encoder,
+        "batch_late",
+        "Jobs of batch lanes that passed their deadline",
+        of(|tally| tally.late),
+    )?;
+    counters(
+        encoder,
+        "batch_breaker_opened",
+        "Times that a stage's circuit breaker opened",
+        of(|tally| tally.opened),
+    )
+}
+
+fn bundle(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals) -> fmt::Result {
+    let (serving, version) = service.switch.serving();
+    let mut info = encoder.encode_descriptor(
+        "bundle",
+        "The bundle that new flows go by",
+        None,
+        MetricType::Info,
+    )?;
+    info.encode_info(&[("id", serving.id.clone()), ("path", serving.path.display().to_string())])?;
+    counter(encoder, "bundle_changes", "Times that the bundle was changed", version)?;
+    let events = &service.events;
+    counter(encoder, "bundle_refused", "Bundles that were refused", events.refused())?;
+    let workers_done = "Workers that have come to their end";
+    gauge(encoder, "workers_done", workers_done, totals.done as f64)?;
+    let behind = u64::from(service.board.version() < version);
+    gauge(
+        encoder,
+        "bundle_pending",
+        "1 while a worker still sends new flows through an earlier bundle",
+        behind as f64,
+    )
+}
