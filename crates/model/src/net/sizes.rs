@@ -40,6 +40,7 @@ enum Rule {
     Pad,
     Resize,
     OneHot,
+    TopK,
     NonZero,
     Recurrent,
     Einsum,
@@ -156,7 +157,8 @@ pub(super) fn kind(operator: &str) -> Option<Kind> {
         | "Softmax"
         | "Trilu" => other(Rule::First, &[]),
         "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMean"
-        | "ReduceSum" | "ReduceSumSquare" | "TopK" => other(Rule::First, &[1]),
+        | "ReduceSum" | "ReduceSumSquare" => other(Rule::First, &[1]),
+        "TopK" => other(Rule::TopK, &[1]),
         "MatMul" | "MatMulInteger" => other(Rule::MatMul, &[]),
         "Gemm" => other(Rule::Gemm, &[]),
         "Conv" | "ConvInteger" => other(Rule::Conv, &[]),
@@ -220,6 +222,8 @@ impl Kind {
                 let depth = count(call.values(1)?.first().copied()?);
                 of(elements(call.dims(0)?).saturating_mul(depth.max(1)), 0)
             }
+            // Some make room for what they are asked for before they look at what there is.
+            Rule::TopK => of(call.top()?.saturating_mul(each), 0),
             Rule::NonZero => {
                 let dims = call.dims(0)?;
                 of(elements(dims).saturating_mul(dims.len().max(1) as u64), 0)
@@ -417,6 +421,13 @@ impl Call<'_> {
         });
         let told = sizes.map(|sizes| product(sizes.iter().map(|&size| count(size))));
         scaled.max(told)
+    }
+
+    fn top(&self) -> Option<u64> {
+        let dims = self.dims(0)?;
+        let axis = axis(self.int("axis", -1) as f64, dims.len())?;
+        let asked = count(self.values(1)?.first().copied()?);
+        (asked <= dims[axis] as u64).then(|| elements(dims))
     }
 
     fn recurrent(&self) -> Option<u64> {

@@ -107,6 +107,7 @@ fn sizes_that_are_computed_are_held_to_a_limit() {
     );
     refused(&[n("Resize", "X   wide", "y")], &some(), LARGE);
     refused(&[n("Upsample", "X wide", "y")], &some(), LARGE);
+    refused(&[n("TopK", "X billion", "y z")], &some(), "takes");
 }
 
 fn range_of_floats() -> Vec<Vec<u8>> {
