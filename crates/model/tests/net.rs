@@ -1,6 +1,8 @@
 //! Nets, by the runtime that is always there.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/net_sizes.rs"]
+mod net_sizes;
 #[path = "common/net_suite.rs"]
 mod net_suite;
 #[path = "common/onnx.rs"]

@@ -3,6 +3,8 @@
 #![cfg(feature = "ort")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/net_sizes.rs"]
+mod net_sizes;
 #[path = "common/net_suite.rs"]
 mod net_suite;
 #[path = "common/onnx.rs"]

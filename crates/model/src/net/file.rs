@@ -6,32 +6,26 @@
 //! by the same rules and in the same words for every runtime.
 
 use super::wire::{Damaged, Fields, Value};
+use std::collections::{HashMap, HashSet};
 
 /// Number of `FLOAT` among the element types of ONNX.
 const FLOAT: u64 = 1;
-/// Largest number of elements that a tensor may declare, or that an operator may be told to make: at most
-/// 1 GiB of floats.
-const MOST_ELEMENTS: u64 = 1 << 28;
-/// Largest number among the attributes of an operator. Real ones are kernels, strides, paddings, axes.
+/// Largest number among the attributes of an operator. Real ones are kernels, strides, paddings, axes, and
+/// runtimes multiply them without a look at overflows.
 const MOST_ATTRIBUTE: u64 = 1 << 20;
-/// Operators that make tensors of a size that stands in the values of an input: which one, and whether it
-/// is the product of these values that counts, and not the largest.
-const MAKERS: [(&[u8], usize, bool); 7] = [
-    (b"ConstantOfShape", 0, true),
-    (b"Expand", 1, true),
-    (b"Tile", 1, true),
-    (b"Resize", 3, true),
-    (b"Pad", 1, false),
-    (b"Range", 1, false),
-    (b"OneHot", 1, false),
-];
-
+/// The most attributes of an operator.
+const MOST_ATTRIBUTES: usize = 64;
+/// The most operators of a graph: runtimes recurse from the last to the first, and stepping through them
+/// takes time that grows with their square.
+const MOST_NODES: usize = 1 << 12;
+/// The most inputs, outputs or listed numbers of an operator: some are held against each other.
+pub(super) const MOST_LISTED: usize = 1 << 12;
 /// A tensor that goes in or comes out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Port {
     pub(super) name: String,
     /// Number of the element type, 0 where there is none.
-    element: u64,
+    pub(super) element: u64,
     /// Its dimensions, where there are any; those without a number are `None`.
     dims: Option<Vec<Option<u64>>>,
 }
@@ -49,34 +43,95 @@ pub(super) struct Ports {
     pub(super) output: String,
 }
 
-/// The name of a constant, and its whole numbers.
-type Sizes<'a> = (&'a [u8], Vec<u64>);
+/// A value that stands in the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Constant<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Number of its element type.
+    pub(super) element: u64,
+}
+
+/// An attribute of a node.
+#[derive(Debug, Default)]
+pub(super) struct Attribute<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Its whole number.
+    pub(super) int: Option<i64>,
+    /// Its list of whole numbers.
+    pub(super) ints: Vec<i64>,
+    /// Its text.
+    pub(super) text: &'a [u8],
+    /// The tensor that it holds.
+    pub(super) tensor: Option<Constant<'a>>,
+}
+
+/// An operator at its place in the graph. A name that is empty is that of an input or an output that is not
+/// there.
+#[derive(Debug, Default)]
+pub(super) struct Node<'a> {
+    /// Name of the operator.
+    pub(super) operator: &'a str,
+    /// Where the operator is defined; empty for those of ONNX itself.
+    pub(super) domain: &'a str,
+    /// Names of the inputs.
+    pub(super) inputs: Vec<&'a str>,
+    /// Names of the outputs.
+    pub(super) outputs: Vec<&'a str>,
+    /// Attributes.
+    pub(super) attributes: Vec<Attribute<'a>>,
+}
 
 /// What of a graph matters here.
-#[derive(Default)]
-struct Graph<'a> {
+#[derive(Debug, Default)]
+pub(super) struct Graph<'a> {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    constants: Vec<&'a [u8]>,
-    /// The whole numbers of small constants, by name.
-    sizes: Vec<Sizes<'a>>,
-    nodes: Vec<Fields<'a>>,
+    /// Values that are there before any node: the numbers of their element types, by name.
+    pub(super) constants: HashMap<&'a str, u64>,
+    /// Operators in the order of the file, without those that are constants.
+    pub(super) nodes: Vec<Node<'a>>,
+}
+
+impl<'a> Graph<'a> {
+    fn add(&mut self, constant: Constant<'a>) -> Result<(), String> {
+        match self.constants.insert(constant.name, constant.element) {
+            Some(_) => Err(format!("expected one constant `{}`, found another", constant.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a value of this name stands in the file.
+    pub(super) fn is_constant(&self, name: &str) -> bool {
+        self.constants.contains_key(name)
+    }
+}
+
+impl Node<'_> {
+    /// Whether ONNX itself defines the operator.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.domain, "" | "ai.onnx")
+    }
+
+    /// The attribute of this name.
+    pub(super) fn attribute(&self, name: &str) -> Option<&Attribute<'_>> {
+        self.attributes.iter().find(|attribute| attribute.name == name)
+    }
 }
 
 /// Looks into a file that is to take so many columns.
 ///
 /// # Errors
 /// When it is no ONNX file, or not one of these nets, in one sentence.
-pub(super) fn look(bytes: &[u8], columns: usize) -> Result<Ports, String> {
+pub(super) fn look(bytes: &[u8], columns: usize) -> Result<(Ports, Graph<'_>), String> {
     let graph = read(bytes)?;
-    for node in &graph.nodes {
-        check_node(*node, &graph.sizes)?;
-    }
-    let mut inputs = graph.inputs;
-    inputs.retain(|port| !graph.constants.contains(&port.name.as_bytes()));
+    let inputs = graph.inputs.iter().filter(|port| !graph.is_constant(&port.name));
+    let inputs: Vec<&Port> = inputs.collect();
     let [input] = inputs.as_slice() else {
         return Err(format!("expected one input, found {}", inputs.len()));
     };
+    check_names(&graph, &input.name)?;
     let (dims, single) = input_dims(input, columns)?;
     let mut tables = graph.outputs.iter().filter(|port| port.is_table());
     let output = tables.next();
@@ -90,7 +145,19 @@ pub(super) fn look(bytes: &[u8], columns: usize) -> Result<Ports, String> {
         let found: Vec<String> = graph.outputs.iter().map(Port::in_words).collect();
         format!("expected an output of floats [N, classes], found {}", or_none(&found.join(", ")))
     })?;
-    Ok(Ports { input: input.name.clone(), dims, single, output: output.name.clone() })
+    let ports = Ports { input: input.name.clone(), dims, single, output: output.name.clone() };
+    Ok((ports, graph))
+}
+
+/// Each value has one name, and each name one value: a runtime that is asked for one of two computes which
+/// it likes.
+fn check_names(graph: &Graph<'_>, input: &str) -> Result<(), String> {
+    let mut names: HashSet<&str> = graph.constants.keys().copied().chain([input]).collect();
+    let outputs = graph.nodes.iter().flat_map(|node| &node.outputs);
+    match outputs.filter(|name| !name.is_empty()).find(|name| !names.insert(name)) {
+        Some(name) => Err(format!("expected one value `{name}`, found another")),
+        None => Ok(()),
+    }
 }
 
 fn or_none(text: &str) -> &str {
@@ -134,7 +201,8 @@ fn input_dims(input: &Port, columns: usize) -> Result<(Vec<usize>, bool), String
     }
 }
 
-fn damaged(_: Damaged) -> String {
+/// What is said of damage.
+pub(super) fn damaged(_: Damaged) -> String {
     "expected an ONNX file, found damaged bytes".to_owned()
 }
 
@@ -162,28 +230,30 @@ fn read_graph(bytes: &[u8]) -> Result<Graph<'_>, String> {
         let (number, value) = field.map_err(damaged)?;
         let bytes = value.bytes();
         match number {
-            1 => graph.nodes.push(Fields(bytes)),
-            5 => {
-                let (name, sizes) = read_tensor(bytes)?;
-                graph.constants.push(name);
-                graph.sizes.push((name, sizes));
+            1 => {
+                let node = read_node(bytes)?;
+                match constant(&node) {
+                    Some(constant) => graph.add(constant)?,
+                    None => graph.nodes.push(node),
+                }
             }
+            5 => graph.add(read_tensor(bytes)?)?,
             11 => graph.inputs.push(read_port(bytes)?),
             12 => graph.outputs.push(read_port(bytes)?),
-            13 => drop(read_port(bytes)?),
             15 => return Err("expected dense tensors, found a sparse one".to_owned()),
             _ => {}
         }
     }
-    for node in &graph.nodes {
-        if let Some(constant) = constant(*node)? {
-            graph.sizes.push(constant);
+    match graph.nodes.len() {
+        found if found > MOST_NODES => {
+            Err(format!("expected at most {MOST_NODES} operators, found {found}"))
         }
+        _ => Ok(graph),
     }
-    Ok(graph)
 }
 
-fn read_port(bytes: &[u8]) -> Result<Port, String> {
+/// Reads an input or an output.
+pub(super) fn read_port(bytes: &[u8]) -> Result<Port, String> {
     let mut port = Port::default();
     for field in Fields(bytes) {
         match field.map_err(damaged)? {
@@ -231,124 +301,124 @@ fn read_dim(bytes: &[u8]) -> Result<Option<u64>, String> {
             dim = i64::try_from(size).is_ok().then_some(size);
         }
     }
-    match dim {
-        Some(size) if size > MOST_ELEMENTS => {
-            Err(format!("expected dimensions of at most {MOST_ELEMENTS}, found {size}"))
-        }
-        dim => Ok(dim),
-    }
+    Ok(dim)
 }
 
-/// The name of a constant, and its values where they are 64-bit numbers. Each element takes a byte of the
-/// file at the least, or the file does not hold what it declares.
-fn read_tensor(bytes: &[u8]) -> Result<Sizes<'_>, String> {
-    let (mut name, mut dims, mut values, mut element, mut raw) =
-        (&[][..], Vec::new(), Vec::new(), 0, &[][..]);
+/// A constant. Each element takes a byte of the file at the least, or the file does not hold what it
+/// declares.
+fn read_tensor(bytes: &[u8]) -> Result<Constant<'_>, String> {
+    let (mut constant, mut dims) = (Constant::default(), Vec::new());
     for field in Fields(bytes) {
         match field.map_err(damaged)? {
             (1, value) => value.ints(&mut dims).map_err(damaged)?,
-            (2, Value::Int(found)) => element = found,
-            (7, value) => value.ints(&mut values).map_err(damaged)?,
-            (8, Value::Bytes(bytes)) => name = bytes,
-            (9, Value::Bytes(bytes)) => raw = bytes,
+            (2, Value::Int(found)) => constant.element = found,
+            (8, Value::Bytes(bytes)) => constant.name = text(bytes)?,
             (13, _) | (14, Value::Int(1)) => {
                 return Err("expected tensors in the file, found one in another file".to_owned());
             }
             _ => {}
         }
     }
-    let declared = dims.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
-    if declared.is_none_or(|declared| declared > bytes.len() as u64) {
-        return Err(format!(
+    let declared = dims.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim.max(1)));
+    match declared {
+        Some(declared) if declared <= bytes.len() as u64 => Ok(constant),
+        _ => Err(format!(
             "expected tensor `{}` to hold what it declares, found {} bytes for {dims:?}",
-            String::from_utf8_lossy(name),
+            constant.name,
             bytes.len()
-        ));
+        )),
     }
-    const INT64: u64 = 7;
-    if element == INT64 {
-        let (words, _) = raw.as_chunks();
-        values.extend(words.iter().map(|word| u64::from_le_bytes(*word)));
-    }
-    Ok((name, if element == INT64 { values } else { Vec::new() }))
 }
 
-/// The name and the whole numbers of a node that is a constant.
-fn constant(node: Fields<'_>) -> Result<Option<Sizes<'_>>, String> {
-    let (mut name, mut is_constant, mut values) = (None, false, Vec::new());
-    for field in node {
-        match field.map_err(damaged)? {
-            (2, Value::Bytes(output)) => name = Some(output),
-            (4, Value::Bytes(operator)) => is_constant = operator == b"Constant",
-            (5, Value::Bytes(attribute)) => {
-                for field in Fields(attribute) {
-                    match field.map_err(damaged)? {
-                        (3 | 8, value) => value.ints(&mut values).map_err(damaged)?,
-                        (5, Value::Bytes(tensor)) => values.extend(read_tensor(tensor)?.1),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(name.filter(|_| is_constant).map(|name| (name, values)))
+fn text(bytes: &[u8]) -> Result<&str, String> {
+    str::from_utf8(bytes).map_err(|_| damaged(Damaged))
 }
 
-/// No graph within, no huge attribute, no huge tensor made.
-fn check_node(node: Fields<'_>, sizes: &[Sizes<'_>]) -> Result<(), String> {
-    let (mut inputs, mut operator, mut attributes) = (Vec::new(), &[][..], Vec::new());
-    for field in node {
-        match field.map_err(damaged)? {
-            (1, Value::Bytes(name)) => inputs.push(name),
-            (4, Value::Bytes(name)) => operator = name,
-            (5, Value::Bytes(attribute)) => attributes.push(attribute),
-            _ => {}
-        }
-    }
-    let name = String::from_utf8_lossy(operator);
-    for attribute in attributes {
-        let largest = check_attribute(attribute, &name)?;
-        if largest > MOST_ATTRIBUTE && operator != b"Constant" {
-            return Err(format!(
-                "expected attributes of `{name}` of at most {MOST_ATTRIBUTE}, found {largest}"
-            ));
-        }
-    }
-    let Some(&(_, input, product)) = MAKERS.iter().find(|maker| maker.0 == operator) else {
-        return Ok(());
-    };
-    let from = inputs.get(input).copied().unwrap_or_default();
-    for (_, values) in sizes.iter().filter(|(name, _)| *name == from) {
-        let values = values.iter().map(|&value| (value as i64).unsigned_abs().max(1));
-        let made = values.fold(1, |a: u64, b| if product { a.saturating_mul(b) } else { a.max(b) });
-        if made > MOST_ELEMENTS {
-            return Err(format!(
-                "expected `{name}` to make at most {MOST_ELEMENTS} elements, found {made}"
-            ));
-        }
-    }
-    Ok(())
+/// The constant that a node is, if it is one.
+fn constant<'a>(node: &Node<'a>) -> Option<Constant<'a>> {
+    let tensors = || node.attributes.iter().filter_map(|attribute| attribute.tensor);
+    let is_constant = node.operator == "Constant" && node.is_plain();
+    let &name = node.outputs.first().filter(|_| is_constant)?;
+    // Without a tensor it is of numbers that every runtime has.
+    Some(Constant { name, element: tensors().next().map_or(FLOAT, |tensor| tensor.element) })
 }
 
-/// The largest whole number of an attribute, or 0. The ends of slices, which mean the last, do not count.
-fn check_attribute(bytes: &[u8], operator: &str) -> Result<u64, String> {
-    let mut ints = Vec::new();
+/// No graph within, no huge attribute, no long list.
+fn read_node(bytes: &[u8]) -> Result<Node<'_>, String> {
+    let (mut node, mut attributes) = (Node::default(), Vec::new());
     for field in Fields(bytes) {
         match field.map_err(damaged)? {
-            (3 | 8, value) => value.ints(&mut ints).map_err(damaged)?,
-            (5 | 10, Value::Bytes(tensor)) => drop(read_tensor(tensor)?),
+            (1, Value::Bytes(name)) => node.inputs.push(text(name)?),
+            (2, Value::Bytes(name)) => node.outputs.push(text(name)?),
+            (4, Value::Bytes(name)) => node.operator = text(name)?,
+            (5, Value::Bytes(attribute)) if attributes.len() < MOST_ATTRIBUTES => {
+                attributes.push(attribute);
+            }
+            (5, _) => {
+                return Err(format!("expected at most {MOST_ATTRIBUTES} attributes, found more"));
+            }
+            (7, Value::Bytes(name)) => node.domain = text(name)?,
+            _ => {}
+        }
+    }
+    let name = node.operator;
+    for attribute in attributes {
+        let attribute = read_attribute(attribute, name)?;
+        if node.attribute(attribute.name).is_some() {
+            return Err(format!(
+                "expected one attribute `{}` of `{name}`, found another",
+                attribute.name
+            ));
+        }
+        node.attributes.push(attribute);
+    }
+    if name == "Constant" {
+        return Ok(node);
+    }
+    let listed = node.attributes.iter().map(|attribute| attribute.ints.len());
+    let listed = listed.chain([node.inputs.len(), node.outputs.len()]).max().unwrap_or(0);
+    if listed > MOST_LISTED {
+        return Err(format!(
+            "expected at most {MOST_LISTED} inputs, outputs or numbers of `{name}`, found {listed}"
+        ));
+    }
+    let ints =
+        node.attributes.iter().flat_map(|attribute| attribute.ints.iter().chain(&attribute.int));
+    // The ends of slices may mean the last.
+    let is_end = |size: &u64| name == "Slice" && *size >= i64::MAX as u64;
+    let sizes = ints.map(|int| int.unsigned_abs()).filter(|size| !is_end(size));
+    match sizes.max() {
+        Some(largest) if largest > MOST_ATTRIBUTE => Err(format!(
+            "expected attributes of `{name}` of at most {MOST_ATTRIBUTE}, found {largest}"
+        )),
+        _ => Ok(node),
+    }
+}
+
+fn read_attribute<'a>(bytes: &'a [u8], operator: &str) -> Result<Attribute<'a>, String> {
+    let (mut attribute, mut ints) = (Attribute::default(), Vec::new());
+    for field in Fields(bytes) {
+        match field.map_err(damaged)? {
+            (1, Value::Bytes(name)) => attribute.name = text(name)?,
+            (3, Value::Int(int)) => attribute.int = Some(int as i64),
+            (4, Value::Bytes(text)) => attribute.text = text,
+            (5, Value::Bytes(tensor)) if attribute.tensor.is_none() => {
+                attribute.tensor = Some(read_tensor(tensor)?);
+            }
+            (8, value) => value.ints(&mut ints).map_err(damaged)?,
             (6 | 11, _) => {
                 return Err(format!(
                     "expected no graph within the graph, found one in `{operator}`"
                 ));
             }
-            (14 | 15 | 22 | 23, _) => {
-                return Err(format!("expected numbers and tensors as attributes of `{operator}`"));
+            (5 | 10 | 14 | 15 | 22 | 23, _) => {
+                return Err(format!(
+                    "expected numbers or a tensor as attributes of `{operator}`, found more"
+                ));
             }
             _ => {}
         }
     }
-    let sizes = ints.iter().map(|&int| (int as i64).unsigned_abs());
-    Ok(sizes.filter(|&size| size < i64::MAX as u64).max().unwrap_or(0))
+    attribute.ints = ints.into_iter().map(|int| int as i64).collect();
+    Ok(attribute)
 }

@@ -3,17 +3,20 @@
 //! A [`Net`] expands a row's columns to floats, hands them to a runtime, and takes class probabilities from
 //! it. There are two runtimes. The default one is written in Rust and always there. ONNX Runtime is faster
 //! for some nets; it is used when the program is built with the feature `ort` and the operator has named its
-//! library, see [`use_onnxruntime`]. What a file may hold is checked before a runtime sees it, by the same
-//! rules for both.
+//! library, see [`use_onnxruntime`]. What a file may hold, and what memory its graph may take, is checked
+//! before a runtime sees it, by the same rules for both.
 //!
 //! A net is scored by one thread at a time for each caller. Lanes decide how many cores a stage gets, and a
 //! runtime that took the others would take them from workers that receive packets.
 
+mod clean;
 mod expand;
 mod file;
 #[cfg(feature = "ort")]
 mod onnxruntime;
 mod pure;
+mod sizes;
+mod steps;
 mod wire;
 
 use crate::binding::Binding;
@@ -30,8 +33,8 @@ use std::sync::Arc;
 
 /// The most classes a net may have: labels are 16 bits wide.
 pub const MAX_CLASSES: usize = 1 << 16;
-/// Rows that a runtime gets at once. More are cut into pieces: what a runtime takes for its intermediate
-/// values grows with them, and beyond this nothing gets faster.
+/// Rows that a runtime gets at once at most, a power of two. More are cut into pieces: what a runtime takes
+/// for its intermediate values grows with them, and beyond this nothing gets faster.
 pub const MOST_ROWS: usize = 256;
 
 /// A neural network from an ONNX file.
@@ -96,17 +99,18 @@ impl Net {
     /// # Errors
     /// What was expected of the file and what was found, in one sentence.
     pub fn load(bytes: &[u8], columns: &Binding) -> Result<Self, String> {
-        let ports = file::look(bytes, columns.len())?;
+        let (ports, graph) = file::look(bytes, columns.len())?;
+        let file = clean::clean(bytes, &graph, &ports)?;
         let mut net = Self {
             columns: Expander::new(columns),
             dims: ports.dims.clone(),
-            most_rows: if ports.single { 1 } else { MOST_ROWS },
+            most_rows: guarded(|| steps::most_rows(&file, &graph, &ports))?,
             classes: 0,
-            runtime: guarded(|| Runtime::open(bytes, &ports))?,
+            runtime: guarded(|| Runtime::open(&file, &ports))?,
         };
         net.classes = net.probe(1, &ports.output)?;
         // A batch that was written into the graph shows only when there are more rows.
-        if !ports.single && net.probe(2, &ports.output)? != net.classes {
+        if net.most_rows > 1 && net.probe(2, &ports.output)? != net.classes {
             return Err(format!("expected `{}` of as many classes for each batch", ports.output));
         }
         net.is_alone(&ports.output)?;
@@ -168,27 +172,28 @@ impl Net {
     fn score_piece(
         &self,
         rows: &Rows,
-        start: usize,
-        len: usize,
+        (start, len, given): (usize, usize, usize),
         values: &mut Vec<f32>,
         scores: &mut Scores,
     ) -> Result<(), String> {
         let columns = self.columns.binding().len();
-        if values.len() < len * columns {
-            values.resize(len * columns, 0.0);
+        if values.len() < given * columns {
+            values.resize(given * columns, 0.0);
         }
-        let values = &mut values[..len * columns];
-        for (row, values) in values.chunks_exact_mut(columns).enumerate() {
+        // Rows of zeros fill it up, so that an answer is always the same.
+        let values = &mut values[..given * columns];
+        values[len * columns..].fill(0.0);
+        for (row, values) in values.chunks_exact_mut(columns).take(len).enumerate() {
             self.columns.expand(rows, start + row, values);
         }
-        self.run(values, len, &mut |dims, found| {
-            if dims != [len, self.classes] {
+        self.run(values, given, &mut |dims, found| {
+            if dims != [given, self.classes] {
                 return Err(format!(
                     "expected scores of {:?}, found {dims:?}",
-                    [len, self.classes]
+                    [given, self.classes]
                 ));
             }
-            for (row, found) in found.chunks_exact(self.classes).enumerate() {
+            for (row, found) in found.chunks_exact(self.classes).take(len).enumerate() {
                 if let Some(score) = found.iter().find(|score| !score.is_finite()) {
                     return Err(format!("expected finite scores, found {score}"));
                 }
@@ -212,14 +217,27 @@ impl Model for Net {
         assert_eq!(rows.shape(), self.shape(), "rows of the net's shape");
         scores.reset(rows.len(), self.classes);
         let mut values = VALUES.take();
-        let mut starts = (0..rows.len()).step_by(self.most_rows);
-        let scored = starts.try_for_each(|start| {
-            let len = (rows.len() - start).min(self.most_rows);
-            self.score_piece(rows, start, len, &mut values, scores)
-        });
+        let mut pieces = pieces(rows.len(), self.most_rows);
+        let scored =
+            pieces.try_for_each(|piece| self.score_piece(rows, piece, &mut values, scores));
         VALUES.set(values);
         scored.map_err(|message| ScoreError { message })
     }
+}
+
+/// Where pieces of a batch start, how many rows they have, and how many a runtime gets for them: powers of
+/// two up to this one, some of them not quite full, since few rows cost more each.
+fn pieces(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let left = rows - start;
+        let down = 1 << left.checked_ilog2()?;
+        let up = left.next_power_of_two();
+        let given = most.min(if left * 4 >= up * 3 { up } else { down });
+        let len = given.min(left);
+        start += len;
+        Some((start - len, len, given))
+    })
 }
 
 impl Runtime {
@@ -248,4 +266,30 @@ fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         Err(format!("expected the runtime to score the net, found a panic: {text}"))
     };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_powers_of_two_that_cover_a_batch() {
+        let all = |rows, most| pieces(rows, most).collect::<Vec<_>>();
+        assert_eq!(all(0, 8), []);
+        assert_eq!(all(3, 8), [(0, 3, 4)]);
+        assert_eq!(all(21, 8), [(0, 8, 8), (8, 8, 8), (16, 4, 4), (20, 1, 1)]);
+        assert_eq!(all(3, 1), [(0, 1, 1), (1, 1, 1), (2, 1, 1)]);
+        for rows in 0..600 {
+            for most in [1, 2, 64, 256] {
+                let mut next = 0;
+                for (start, len, given) in pieces(rows, most) {
+                    assert_eq!(start, next);
+                    assert!(given.is_power_of_two() && given <= most);
+                    assert!(len <= given && len * 4 >= given * 3);
+                    next += len;
+                }
+                assert_eq!(next, rows);
+            }
+        }
+    }
 }

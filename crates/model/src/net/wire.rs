@@ -1,6 +1,7 @@
 //! Fields of a Protocol Buffers message, one after the other, without a copy.
 //!
-//! Just enough to look into an ONNX file before a runtime does: field numbers, integers, and bytes.
+//! Just enough to look into an ONNX file before a runtime does, and to write it anew without what a runtime
+//! must not believe: field numbers, integers, and bytes.
 
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,6 +102,27 @@ fn varint(rest: &mut &[u8]) -> Result<u64, Damaged> {
     Err(Damaged)
 }
 
+/// Writes a field of bytes.
+pub(super) fn put(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    put_varint(number << 3 | 2, out);
+    put_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+/// Writes a field that is a whole number.
+pub(super) fn put_int(number: u64, value: u64, out: &mut Vec<u8>) {
+    put_varint(number << 3, out);
+    put_varint(value, out);
+}
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +143,15 @@ mod tests {
             Err(Damaged)
         );
         assert_eq!(Fields(&[0xff; 3]).count(), 1);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut written = Vec::new();
+        put(2, &[7; 300], &mut written);
+        put_int(1, u64::MAX, &mut written);
+        let read = Fields(&written).collect::<Result<Vec<_>, _>>();
+        assert_eq!(read, Ok(vec![(2, Value::Bytes(&[7; 300])), (1, Value::Int(u64::MAX))]));
     }
 
     #[test]

@@ -45,6 +45,21 @@ pub fn ints(name: &str, values: &[i64]) -> Vec<u8> {
     constant(name, &[values.len() as i64], INT64, &raw)
 }
 
+/// A list of floats as a constant.
+pub fn list(name: &str, values: &[f32]) -> Vec<u8> {
+    floats(name, &[values.len() as i64], values)
+}
+
+/// A whole number without dimensions as a constant.
+pub fn number(name: &str, value: i64) -> Vec<u8> {
+    constant(name, &[], INT64, &value.to_le_bytes())
+}
+
+/// A text as an attribute.
+pub fn text(name: &str, value: &str) -> Vec<u8> {
+    [bytes(1, name.as_bytes()), bytes(4, value.as_bytes()), int(20, 3)].concat()
+}
+
 /// A whole number as an attribute.
 pub fn attribute(name: &str, value: i64) -> Vec<u8> {
     [bytes(1, name.as_bytes()), int(3, value), int(20, 2)].concat()
@@ -61,10 +76,11 @@ pub fn graph_attribute(name: &str, graph: &[u8]) -> Vec<u8> {
     [bytes(1, name.as_bytes()), bytes(6, graph), int(20, 5)].concat()
 }
 
-/// A node: names of inputs and outputs are separated by spaces.
+/// A node: names of inputs and outputs are separated by spaces; two of them leave one out.
 pub fn node(operator: &str, inputs: &str, outputs: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
     let names = |field, names: &str| -> Vec<u8> {
-        names.split_whitespace().flat_map(|name| bytes(field, name.as_bytes())).collect()
+        let names = names.split(' ').filter(|_| !names.is_empty());
+        names.flat_map(|name| bytes(field, name.as_bytes())).collect()
     };
     let attributes: Vec<u8> = attributes.iter().flat_map(|attribute| bytes(5, attribute)).collect();
     [names(1, inputs), names(2, outputs), bytes(4, operator.as_bytes()), attributes].concat()
@@ -88,6 +104,16 @@ pub fn graph(
     let all =
         |field, of: &[Vec<u8>]| of.iter().flat_map(|of| bytes(field, of)).collect::<Vec<u8>>();
     [all(1, nodes), bytes(2, b"net"), all(5, constants), all(11, inputs), all(12, outputs)].concat()
+}
+
+/// Where the operator of a node is defined.
+pub fn domain(name: &str) -> Vec<u8> {
+    bytes(7, name.as_bytes())
+}
+
+/// A graph that also tells dimensions of a value within.
+pub fn with_told(graph: &[u8], port: &[u8]) -> Vec<u8> {
+    [graph, &bytes(13, port)].concat()
 }
 
 /// A file.
