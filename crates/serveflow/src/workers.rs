@@ -2,7 +2,9 @@
 
 use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
-use crate::service::{Service, Tally, TallySink};
+use crate::service::{
+    Comparison, Served as Verdicted, Service, Shadow, ShadowPlan, Tally, TallySink, lanes_of,
+};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use serveflow_core::lane::Lane;
@@ -13,7 +15,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{Builder, ScopedJoinHandle};
 use std::time::SystemTime;
 
@@ -142,7 +144,7 @@ impl Common<'_> {
         let mut desk = self.crew.service.map(|service| {
             let (counting, tally) = counted(sink_of(&mut sink), bundle, is_live);
             sink = counting;
-            Desk { index, service, tally, turns: 0, version: 0, posted_at: None }
+            Desk::new(index, service, tally)
         });
         let mut worker = Worker {
             engine: &mut engine,
@@ -220,12 +222,30 @@ struct Desk<'a> {
     version: u64,
     /// When it last told, wall time.
     posted_at: Option<u64>,
+    shadow: Option<Shadow>,
+    shadow_version: u64,
+    /// What was served of late, for the shadow.
+    served: Vec<Verdicted>,
 }
 
 /// Time between two states that a worker tells, nanoseconds.
 const POST_NS: u64 = 50_000_000;
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
+    fn new(index: usize, service: &'a Service, tally: Arc<Mutex<Tally>>) -> Self {
+        Self {
+            index,
+            service,
+            tally,
+            turns: 0,
+            version: 0,
+            posted_at: None,
+            shadow: None,
+            shadow_version: 0,
+            served: Vec::new(),
+        }
+    }
+
     /// Between two batches.
     fn turn(&mut self, common: &Common<'_>, batch: &Batch, worker: &mut Worker<'_>) {
         self.turns += 1;
@@ -239,6 +259,7 @@ impl Desk<'_> {
                 self.posted_at = None;
             }
         }
+        self.shadow(common, batch, worker);
         let now = (worker.wall)();
         let is_due = self.posted_at.is_none_or(|at| now.saturating_sub(at) >= POST_NS);
         if is_due || batch.quiet_until().is_some() {
@@ -247,7 +268,33 @@ impl Desk<'_> {
         }
     }
 
+    /// Lets the shadow look, and puts another one in its place where that is wanted.
+    fn shadow(&mut self, common: &Common<'_>, batch: &Batch, worker: &mut Worker<'_>) {
+        if self.service.shadow_version() != self.shadow_version {
+            let (plan, version) = self.service.shadow();
+            let crew = common.crew;
+            let limits = crew.config.engine.of_shard(self.index, crew.config.workers.max(1));
+            let begin = |plan: &ShadowPlan| {
+                Shadow::new(plan, limits, lanes_of(&plan.loaded, crew.config.lane_jobs))
+            };
+            self.shadow = plan.as_ref().map(begin);
+            self.shadow_version = version;
+            self.tally().keep_none();
+            self.service.board.compare(self.index, &Comparison::default());
+        }
+        let Some(shadow) = &mut self.shadow else { return };
+        self.tally.lock().expect("nobody panics who counts").take_kept(&mut self.served);
+        shadow.look(batch, &self.served, &mut *worker.wall);
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("nobody panics who counts")
+    }
+
     fn post(&self, engine: &Engine) {
+        if let Some(shadow) = &self.shadow {
+            self.service.board.compare(self.index, shadow.comparison());
+        }
         self.service.board.post(self.index, engine, &self.tally, self.turns, self.version);
     }
 }

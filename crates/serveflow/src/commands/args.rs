@@ -407,7 +407,9 @@ pub(crate) struct CheckArgs {
 Examples:
   serveflow control status --config /etc/serveflow/serveflow.toml
   serveflow control reload --socket /run/serveflow/control.sock --bundle /srv/bundles/new
-  serveflow control rollback --socket /run/serveflow/control.sock")]
+  serveflow control rollback --socket /run/serveflow/control.sock
+  serveflow control shadow --socket /run/serveflow/control.sock --bundle /srv/bundles/new --share 0.2
+  serveflow control promote --socket /run/serveflow/control.sock")]
 pub(crate) struct ControlArgs {
     /// What to do
     #[arg(value_enum)]
@@ -415,9 +417,12 @@ pub(crate) struct ControlArgs {
     /// The control socket [default: service.control of the configuration]
     #[arg(long, value_name = "SOCKET")]
     pub(crate) socket: Option<PathBuf>,
-    /// For reload: the bundle to serve from now on [default: the present one, read anew]
+    /// For reload and shadow: the bundle [default of reload: the present one, read anew]
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) bundle: Option<PathBuf>,
+    /// For shadow: the share of the flows that it sees, 0 to 1
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) share: f64,
 }
 
 /// What a running service is told.
@@ -431,6 +436,12 @@ pub(crate) enum Order {
     Reload,
     /// Serve the bundle before this one again
     Rollback,
+    /// Let another bundle see a share of the flows and say nothing; status tells how it compares
+    Shadow,
+    /// End the shadow
+    Unshadow,
+    /// Serve the bundle in the shadow from now on
+    Promote,
     /// Give every open flow its verdict, and end
     Stop,
 }

@@ -10,20 +10,28 @@ pub(crate) fn control(session: &Session, args: &ControlArgs) -> anyhow::Result<E
     let socket = args.socket.as_ref().or(session.typed.service.control.as_ref());
     let socket = socket
         .context("expected a control socket, by --socket or service.control, found neither")?;
-    anyhow::ensure!(
-        args.bundle.is_none() || args.what == Order::Reload,
-        "expected --bundle with reload alone"
-    );
     let (method, path) = match args.what {
         Order::Status => ("GET", "/status"),
         Order::Metrics => ("GET", "/metrics"),
         Order::Reload => ("POST", "/reload"),
         Order::Rollback => ("POST", "/rollback"),
+        Order::Shadow => ("POST", "/shadow"),
+        Order::Unshadow => ("POST", "/shadow/end"),
+        Order::Promote => ("POST", "/promote"),
         Order::Stop => ("POST", "/stop"),
     };
     // The service may stand in another directory.
     let bundle = args.bundle.as_ref().map(std::path::absolute).transpose()?;
-    let body = bundle.map_or_else(String::new, |bundle| bundle.display().to_string());
+    let bundle = bundle.map(|bundle| bundle.display().to_string());
+    let body = match (args.what, bundle) {
+        (Order::Reload, bundle) => bundle.unwrap_or_default(),
+        (Order::Shadow, Some(bundle)) => format!("{}\n{bundle}", args.share),
+        (Order::Shadow, None) => {
+            anyhow::bail!("expected the bundle of the shadow by --bundle, found none")
+        }
+        (_, Some(_)) => anyhow::bail!("expected --bundle with reload and shadow alone"),
+        (_, None) => String::new(),
+    };
     let (status, answer) = ask(socket, method, path, &body)?;
     if status == 200 {
         super::print(&answer)?;

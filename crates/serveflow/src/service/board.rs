@@ -3,6 +3,7 @@
 //! A worker writes its state down between two batches, so each state is one in which all its accounts
 //! balance; whoever reads sees the same state of all of them.
 
+use super::shadow::Comparison;
 use super::tally::{Histogram, Said, Tally};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
@@ -28,6 +29,8 @@ pub struct WorkerState {
     pub version: u64,
     /// What was written.
     pub tally: Tally,
+    /// How its shadow compares, where there is one.
+    pub comparison: Comparison,
     /// Whether it is done.
     pub is_done: bool,
 }
@@ -80,6 +83,11 @@ impl Board {
         state.tally.clone_from(&tally.lock().expect("nobody panics who counts"));
     }
 
+    /// Writes down how a worker's shadow compares.
+    pub fn compare(&self, worker: usize, comparison: &Comparison) {
+        self.state(worker).comparison.clone_from(comparison);
+    }
+
     /// A worker is done.
     pub fn done(&self, worker: usize) {
         self.state(worker).is_done = true;
@@ -129,6 +137,7 @@ impl Totals {
         times(&mut sum.tally.collection, &state.tally.collection);
         times(&mut sum.tally.compute, &state.tally.compute);
         times(&mut sum.tally.age, &state.tally.age);
+        sum.comparison.merge(&state.comparison);
         for (said, count) in state.tally.verdicts() {
             *self.verdicts.entry(said).or_default() += count;
         }

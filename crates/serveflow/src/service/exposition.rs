@@ -242,6 +242,26 @@ fn bundle(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Total
     counter(encoder, "bundle_changes", "Times that the bundle was changed", version)?;
     let events = &service.events;
     counter(encoder, "bundle_refused", "Bundles that were refused", events.refused())?;
+    let comparison = &totals.sum.comparison;
+    let compared = [
+        ("agreed", comparison.agreed),
+        ("differed", comparison.differed),
+        ("unmatched", comparison.unmatched),
+    ];
+    let compared = compared.map(|(how, count)| ([("how", how)], count));
+    counters(
+        encoder,
+        "shadow_flows",
+        "Flows that the bundle in the shadow named too, since it is there",
+        compared,
+    )?;
+    let seconds = comparison.wall_ns as f64 / 1e9;
+    gauge(
+        encoder,
+        "shadow_worker_seconds",
+        "Wall time that the shadow took of the workers",
+        seconds,
+    )?;
     let workers_done = "Workers that have come to their end";
     gauge(encoder, "workers_done", workers_done, totals.done as f64)?;
     let behind = u64::from(service.board.version() < version);

@@ -2,7 +2,8 @@
 
 use super::Service;
 use super::exposition::page;
-use serde_json::json;
+use super::shadow::Comparison;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,10 @@ pub struct Answer {
     pub body: String,
 }
 
+/// What may be read.
+const PAGES: [&str; 4] = ["/metrics", "/healthz", "/readyz", "/status"];
+/// What changes something.
+const ORDERS: [&str; 6] = ["/reload", "/rollback", "/shadow", "/shadow/end", "/promote", "/stop"];
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,7 +52,7 @@ pub fn answer(
         ("GET", "/healthz") => Answer::text(200, "alive"),
         ("GET", "/readyz") => ready(service),
         ("GET", "/status") => Answer { status: 200, kind: JSON, body: status(service) },
-        ("POST", "/reload" | "/rollback" | "/stop") if !may_control => {
+        ("POST", _) if ORDERS.contains(&path) && !may_control => {
             Answer::text(403, "changes are taken by the control socket alone (service.control)")
         }
         ("POST", "/reload") => {
@@ -64,21 +69,72 @@ pub fn answer(
             Some(loaded) => Answer::text(200, format!("bundle {} is served again", loaded.id)),
             None => Answer::text(409, "expected a bundle before this one, found none"),
         },
+        ("POST", "/shadow") => begin_shadow(service, body),
+        ("POST", "/shadow/end") => match service.end_shadow() {
+            Some(loaded) => {
+                Answer::text(200, format!("bundle {} is no shadow any more", loaded.id))
+            }
+            None => Answer::text(409, "expected a bundle in the shadow, found none"),
+        },
+        ("POST", "/promote") => match service.promote() {
+            Some(loaded) => Answer::text(200, format!("bundle {} is served", loaded.id)),
+            None => Answer::text(409, "expected a bundle in the shadow, found none"),
+        },
         ("POST", "/stop") => {
             service.stop();
             Answer::text(200, "stopping")
         }
-        (
-            _,
-            "/metrics" | "/healthz" | "/readyz" | "/status" | "/reload" | "/rollback" | "/stop",
-        ) => Answer::text(405, format!("expected another method, found {method}")),
+        (_, known) if ORDERS.contains(&known) || PAGES.contains(&known) => {
+            Answer::text(405, format!("expected another method, found {method}"))
+        }
         _ => Answer::text(
             404,
             format!(
-                "expected /metrics, /healthz, /readyz, /status, or on the control socket /reload, /rollback, /stop; found {path}"
+                "expected {}, or on the control socket {}; found {path}",
+                PAGES.join(", "),
+                ORDERS.join(", ")
             ),
         ),
     }
+}
+
+/// Puts a bundle into the shadow: its share of the flows stands on the first line, its path on the second.
+fn begin_shadow(service: &Service, body: &str) -> Answer {
+    let (share, path) = body.split_once('\n').unwrap_or(("", body));
+    let share = share.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    let path = path.trim();
+    match share {
+        Some(share) if !path.is_empty() => match service.begin_shadow(Path::new(path), share) {
+            Ok(loaded) => Answer::text(200, format!("bundle {} is in the shadow", loaded.id)),
+            Err(refused) => Answer::text(422, format!("refused: {refused}")),
+        },
+        _ => Answer::text(
+            400,
+            "expected a share from 0 to 1 on the first line, and a bundle on the second",
+        ),
+    }
+}
+
+/// How the shadow compares; null without one.
+fn shadow(service: &Service, comparison: &Comparison) -> Option<Value> {
+    let plan = service.shadow().0?;
+    let differences = comparison.differences.iter();
+    let differences = differences.map(
+        |((served, shadow), count)| json!({ "served": served, "shadow": shadow, "flows": count }),
+    );
+    let compared = (comparison.agreed + comparison.differed).max(1) as f64;
+    let mean = |[served, shadow]: [u128; 2]| {
+        let micros = |sum: u128| sum as f64 / 1e3 / compared;
+        json!({ "served": micros(served), "shadow": micros(shadow) })
+    };
+    Some(json!({
+        "id": plan.loaded.id, "path": plan.loaded.path, "share": plan.share,
+        "agreed": comparison.agreed, "differed": comparison.differed, "unmatched": comparison.unmatched,
+        "differences": differences.collect::<Vec<_>>(),
+        "mean_compute_us": mean(comparison.compute_ns),
+        "mean_collection_us": mean(comparison.collection_ns),
+        "worker_seconds": comparison.wall_ns as f64 / 1e9,
+    }))
 }
 
 /// Whether traffic is served: every worker turns, and none has ended.
@@ -107,6 +163,7 @@ fn status(service: &Service) -> String {
     let age = &totals.sum.tally.age;
     let micros = |share| age.quantile_ns(share).map(|ns| ns / 1000);
     let status = json!({
+        "shadow": shadow(service, &totals.sum.comparison),
         "bundle": { "id": serving.id, "path": serving.path, "changes": version, "previous": previous,
                     "pending": service.board.version() < version },
         "packets": { "seen": accounts.packets.seen, "recorded": accounts.packets.recorded,

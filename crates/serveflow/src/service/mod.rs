@@ -10,6 +10,7 @@ mod exposition;
 mod http;
 pub mod log;
 mod notify;
+mod shadow;
 mod switch;
 mod tally;
 
@@ -18,13 +19,14 @@ pub use confine::{Confinement, confine};
 pub use control::{Control, Listeners, ask};
 pub use exposition::page;
 pub use http::{Answer, answer};
+pub use shadow::{Comparison, Sample, Served, Shadow, ShadowPlan, lanes_of};
 pub use switch::{Loaded, Refused, Switch};
 pub use tally::{BOUNDS, Histogram, Said, Tally, TallySink};
 
 use crate::live::{Counted, InterfaceCount};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// All that is told and changed while workers serve.
 #[derive(Debug)]
@@ -37,6 +39,10 @@ pub struct Service {
     pub events: Events,
     /// What the kernel counts, where packets come from interfaces.
     counted: Option<Counted>,
+    /// The bundle in the shadow of the one that is served.
+    shadow: Mutex<Option<ShadowPlan>>,
+    /// How often that was changed.
+    shadow_version: AtomicU64,
     stop: Arc<AtomicBool>,
 }
 
@@ -63,7 +69,15 @@ impl Service {
         counted: Option<Counted>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { switch, board: Board::new(workers), events: Events::default(), counted, stop }
+        Self {
+            switch,
+            board: Board::new(workers),
+            events: Events::default(),
+            counted,
+            shadow: Mutex::default(),
+            shadow_version: AtomicU64::new(0),
+            stop,
+        }
     }
 
     /// What the kernel counted so far.
@@ -105,6 +119,52 @@ impl Service {
     pub fn roll_back(&self) -> Option<Arc<Loaded>> {
         let loaded = self.switch.roll_back()?;
         tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle rolled back");
+        Some(loaded)
+    }
+
+    /// The bundle in the shadow, and how often that was changed.
+    #[must_use]
+    pub fn shadow(&self) -> (Option<ShadowPlan>, u64) {
+        let shadow = self.shadow.lock().expect("nobody panics who looks at the shadow");
+        (shadow.clone(), self.shadow_version())
+    }
+
+    /// How often the bundle in the shadow was changed.
+    #[must_use]
+    pub fn shadow_version(&self) -> u64 {
+        self.shadow_version.load(Ordering::Acquire)
+    }
+
+    fn put_shadow(&self, plan: Option<ShadowPlan>) {
+        let mut shadow = self.shadow.lock().expect("nobody panics who looks at the shadow");
+        *shadow = plan;
+        self.shadow_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Puts a bundle into the shadow of the one that is served, on a share of the flows.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn begin_shadow(&self, path: &Path, share: f64) -> Result<Arc<Loaded>, Refused> {
+        let loaded = Arc::new(self.switch.read(path)?);
+        tracing::info!(bundle = loaded.id, path = %loaded.path.display(), share, "bundle in the shadow");
+        self.put_shadow(Some(ShadowPlan { loaded: Arc::clone(&loaded), share }));
+        Ok(loaded)
+    }
+
+    /// Ends the shadow; its bundle, if there was one.
+    pub fn end_shadow(&self) -> Option<Arc<Loaded>> {
+        let (plan, _) = self.shadow();
+        let loaded = plan?.loaded;
+        self.put_shadow(None);
+        tracing::info!(bundle = loaded.id, "shadow ended");
+        Some(loaded)
+    }
+
+    /// Serves the bundle of the shadow from now on, and ends the shadow; `None` where there is none.
+    pub fn promote(&self) -> Option<Arc<Loaded>> {
+        let loaded = self.switch.serve(self.end_shadow()?);
+        tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle promoted");
         Some(loaded)
     }
 }

@@ -1,5 +1,6 @@
 //! What the verdicts of a worker were, counted as they are written.
 
+use super::shadow::Served;
 use serveflow_core::verdict::{Reason, Verdict};
 use serveflow_io::Sink;
 use std::collections::BTreeMap;
@@ -74,6 +75,8 @@ pub struct Tally {
     pub collection: Histogram,
     /// Question to answer, over all stages.
     pub compute: Histogram,
+    /// Verdicts of late, while a shadow wants to compare them.
+    kept: Option<Vec<Served>>,
     /// Time stamp of the deciding packet to the moment that the verdict is written, of live packets.
     pub age: Histogram,
 }
@@ -150,13 +153,28 @@ impl Tally {
     /// Counts verdicts; `now_ns` is the time since the epoch where their packets are live.
     fn add(&mut self, verdicts: &[Verdict], now_ns: Option<u64>) {
         for verdict in verdicts.iter().filter(|verdict| verdict.is_final) {
-            self.plans[usize::from(verdict.plan)].add(verdict);
+            let plan = &mut self.plans[usize::from(verdict.plan)];
+            plan.add(verdict);
+            if let Some(kept) = &mut self.kept {
+                kept.push(Served::new(verdict, &plan.labels));
+            }
             self.collection.add(verdict.collection_ns);
             self.compute.add(verdict.compute_ns);
             if let Some(now_ns) = now_ns {
                 self.age.add(now_ns.saturating_sub(verdict.deciding_ns));
             }
         }
+    }
+
+    /// Takes the verdicts since the last call, and keeps those that come: for a shadow that compares them.
+    pub fn take_kept(&mut self, into: &mut Vec<Served>) {
+        into.clear();
+        std::mem::swap(self.kept.get_or_insert_with(Vec::new), into);
+    }
+
+    /// Keeps no verdicts any more.
+    pub fn keep_none(&mut self) {
+        self.kept = None;
     }
 
     /// Final verdicts so far, by what they say.
