@@ -12,11 +12,14 @@ use serveflow_core::clock::Clock;
 use serveflow_core::shard::Sharder;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
 /// Frames that are read at once: as many as a block holds.
 const BLOCK_FRAMES: usize = 4096;
 /// Blocks for each worker that may be read and not yet taken by all; then reading waits.
 const BLOCKS_AHEAD: u64 = 4;
+/// Longest that a worker waits for its part of a source that may be silent.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// A worker's share of a source.
 pub struct Share {
@@ -39,7 +42,7 @@ pub fn share_out(source: Box<dyn Source>, sharder: Sharder, idle_ns: u64) -> Vec
     let shared = Arc::new(Shared {
         sharder,
         reader: Mutex::new(Reader { source, clock: Clock::new(idle_ns), blocks: 0 }),
-        board: Mutex::new(Board { queues, blocks: 0, is_over: false }),
+        board: Mutex::new(Board { queues, blocks: 0, is_over: false, may_be_quiet: false }),
         changed: Condvar::new(),
     });
     let share = |index| Share {
@@ -75,6 +78,8 @@ struct Board {
     blocks: u64,
     /// Whether there are no more.
     is_over: bool,
+    /// Whether the source is one that may have nothing for a while.
+    may_be_quiet: bool,
 }
 
 /// A worker's parts.
@@ -159,7 +164,8 @@ impl Share {
             // The next block's number must not be given out before this one's.
             let mut board = shared.board();
             board.blocks = reader.blocks;
-            board.is_over |= matches!(filled, Ok(0));
+            board.is_over |= filled.is_ok() && self.whole.is_over();
+            board.may_be_quiet |= self.whole.quiet_until().is_some();
             drop(reader);
             let spare = |queue: &mut Queue| queue.spare.pop().unwrap_or_default();
             for _ in 0..pieces {
@@ -201,6 +207,14 @@ impl Share {
     }
 }
 
+/// Says that nothing came for a while: where a source is silent, its workers have other things to look after.
+/// When time goes on is not known here.
+fn quiet(batch: &mut Batch) -> usize {
+    batch.clear();
+    batch.be_quiet(0);
+    0
+}
+
 impl Source for Share {
     /// Frames come a part of a block at a time: `max_frames` is no use, since they are read already.
     fn fill(&mut self, batch: &mut Batch, _max_frames: usize) -> Result<usize, SourceError> {
@@ -223,7 +237,16 @@ impl Source for Share {
             if let Some(reader) = reader {
                 drop(board);
                 self.read(reader)?;
+                if self.whole.quiet_until().is_some() {
+                    return Ok(quiet(batch));
+                }
                 board = shared.board();
+            } else if board.may_be_quiet {
+                let waited = shared.changed.wait_timeout(board, QUIET);
+                board = waited.expect("nobody panics at the board").0;
+                if board.queues[self.index].parts.is_empty() && !board.is_over {
+                    return Ok(quiet(batch));
+                }
             } else {
                 board = shared.changed.wait(board).expect("nobody panics at the board");
             }
