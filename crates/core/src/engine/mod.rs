@@ -337,7 +337,11 @@ impl Engine {
     /// to wait would be to wait without end.
     pub fn submit_or_keep(&mut self, lanes: &mut [Box<dyn Lane>]) -> bool {
         // Plans have lanes of their own: one that waits does not hold up another.
-        (0..self.plans.len()).fold(true, |all, plan| self.submit_plan_or_keep(plan, lanes) && all)
+        let mut all_out = true;
+        for plan in 0..self.plans.len() {
+            all_out &= self.submit_plan_or_keep(plan, lanes);
+        }
+        all_out
     }
 
     fn submit_plan_or_keep(&mut self, number: u8, lanes: &mut [Box<dyn Lane>]) -> bool {

@@ -76,106 +76,92 @@ pub(super) struct Need {
     pub(super) beside: u64,
 }
 
+/// Operators that one rule holds for.
+struct Known {
+    rule: Rule,
+    controls: &'static [usize],
+    is_exact: bool,
+    /// Their names, with spaces between them.
+    names: &'static str,
+}
+
+/// All that are known.
+const KNOWN: &[Known] = &[
+    Known {
+        rule: Rule::Spread,
+        controls: &[],
+        is_exact: true,
+        names: "Abs Add And Ceil Div Equal Floor Greater GreaterOrEqual Less \
+            LessOrEqual Max Min Mod Mul Neg Not Or Sub Where Xor",
+    },
+    Known {
+        rule: Rule::First,
+        controls: &[],
+        is_exact: true,
+        names: "Cast Flatten Identity Size Transpose",
+    },
+    Known {
+        rule: Rule::First,
+        controls: &[1],
+        is_exact: true,
+        names: "ReduceMax ReduceMin ReduceProd Reshape Squeeze Unsqueeze",
+    },
+    Known { rule: Rule::First, controls: &[1, 2, 3, 4], is_exact: true, names: "Slice" },
+    Known { rule: Rule::Parts, controls: &[1], is_exact: true, names: "Split" },
+    Known { rule: Rule::Dims, controls: &[], is_exact: true, names: "Shape" },
+    Known { rule: Rule::Concat, controls: &[], is_exact: true, names: "Concat" },
+    Known { rule: Rule::Gather, controls: &[], is_exact: true, names: "Gather" },
+    Known { rule: Rule::Tile, controls: &[1], is_exact: true, names: "Tile" },
+    Known { rule: Rule::Expand, controls: &[1], is_exact: true, names: "Expand" },
+    Known { rule: Rule::Fill, controls: &[0], is_exact: true, names: "ConstantOfShape" },
+    Known { rule: Rule::Range, controls: &[0, 1, 2], is_exact: true, names: "Range" },
+    Known {
+        rule: Rule::Spread,
+        controls: &[],
+        is_exact: false,
+        names: "Acos Acosh Asin Asinh Atan Atanh BatchNormalization Cos Cosh \
+            DequantizeLinear Elu Erf Exp Gelu HardSigmoid HardSwish \
+            InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Log Mean \
+            PRelu Pow QuantizeLinear RMSNormalization Reciprocal Relu Round Sigmoid \
+            Sign Sin Sinh Softplus Softsign Sqrt Sum Swish Tan Tanh",
+    },
+    Known {
+        rule: Rule::First,
+        controls: &[],
+        is_exact: false,
+        names: "ArgMax ArgMin CastLike Clip CumSum DepthToSpace DynamicQuantizeLinear \
+            EyeLike GlobalAveragePool GlobalMaxPool LogSoftmax LpNormalization \
+            ReverseSequence Scatter ScatterElements ScatterND Softmax Trilu",
+    },
+    Known {
+        rule: Rule::First,
+        controls: &[1],
+        is_exact: false,
+        names: "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum \
+            ReduceSumSquare",
+    },
+    Known { rule: Rule::TopK, controls: &[1], is_exact: false, names: "TopK" },
+    Known { rule: Rule::MatMul, controls: &[], is_exact: false, names: "MatMul MatMulInteger" },
+    Known { rule: Rule::Gemm, controls: &[], is_exact: false, names: "Gemm" },
+    Known { rule: Rule::Conv, controls: &[], is_exact: false, names: "Conv ConvInteger" },
+    Known { rule: Rule::ConvTranspose, controls: &[], is_exact: false, names: "ConvTranspose" },
+    Known { rule: Rule::Pool, controls: &[], is_exact: false, names: "AveragePool MaxPool" },
+    Known { rule: Rule::Second, controls: &[], is_exact: false, names: "GatherElements" },
+    Known { rule: Rule::GatherNd, controls: &[], is_exact: false, names: "GatherND" },
+    Known { rule: Rule::GridSample, controls: &[], is_exact: false, names: "GridSample" },
+    Known { rule: Rule::Pad, controls: &[1, 3], is_exact: false, names: "Pad" },
+    Known { rule: Rule::Resize, controls: &[1, 2, 3], is_exact: false, names: "Resize" },
+    Known { rule: Rule::Resize, controls: &[1], is_exact: false, names: "Upsample" },
+    Known { rule: Rule::OneHot, controls: &[1], is_exact: false, names: "OneHot" },
+    Known { rule: Rule::NonZero, controls: &[0], is_exact: false, names: "NonZero" },
+    Known { rule: Rule::Recurrent, controls: &[], is_exact: false, names: "GRU LSTM" },
+    Known { rule: Rule::Einsum, controls: &[], is_exact: false, names: "Einsum" },
+];
+
 /// What is known of an operator of ONNX, if anything is.
 pub(super) fn kind(operator: &str) -> Option<Kind> {
-    let exact = |rule, controls| Some(Kind { rule, controls, is_exact: true });
-    let other = |rule, controls| Some(Kind { rule, controls, is_exact: false });
-    match operator {
-        "Abs" | "Add" | "And" | "Ceil" | "Div" | "Equal" | "Floor" | "Greater"
-        | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Max" | "Min" | "Mod" | "Mul" | "Neg"
-        | "Not" | "Or" | "Sub" | "Where" | "Xor" => exact(Rule::Spread, &[]),
-        "Cast" | "Flatten" | "Identity" | "Size" | "Transpose" => exact(Rule::First, &[]),
-        "ReduceMax" | "ReduceMin" | "ReduceProd" | "Reshape" | "Squeeze" | "Unsqueeze" => {
-            exact(Rule::First, &[1])
-        }
-        "Slice" => exact(Rule::First, &[1, 2, 3, 4]),
-        "Split" => exact(Rule::Parts, &[1]),
-        "Shape" => exact(Rule::Dims, &[]),
-        "Concat" => exact(Rule::Concat, &[]),
-        "Gather" => exact(Rule::Gather, &[]),
-        "Tile" => exact(Rule::Tile, &[1]),
-        "Expand" => exact(Rule::Expand, &[1]),
-        "ConstantOfShape" => exact(Rule::Fill, &[0]),
-        "Range" => exact(Rule::Range, &[0, 1, 2]),
-        "Acos"
-        | "Acosh"
-        | "Asin"
-        | "Asinh"
-        | "Atan"
-        | "Atanh"
-        | "BatchNormalization"
-        | "Cos"
-        | "Cosh"
-        | "DequantizeLinear"
-        | "Elu"
-        | "Erf"
-        | "Exp"
-        | "Gelu"
-        | "HardSigmoid"
-        | "HardSwish"
-        | "InstanceNormalization"
-        | "IsInf"
-        | "IsNaN"
-        | "LayerNormalization"
-        | "LeakyRelu"
-        | "Log"
-        | "Mean"
-        | "PRelu"
-        | "Pow"
-        | "QuantizeLinear"
-        | "RMSNormalization"
-        | "Reciprocal"
-        | "Relu"
-        | "Round"
-        | "Sigmoid"
-        | "Sign"
-        | "Sin"
-        | "Sinh"
-        | "Softplus"
-        | "Softsign"
-        | "Sqrt"
-        | "Sum"
-        | "Swish"
-        | "Tan"
-        | "Tanh" => other(Rule::Spread, &[]),
-        "ArgMax"
-        | "ArgMin"
-        | "CastLike"
-        | "Clip"
-        | "CumSum"
-        | "DepthToSpace"
-        | "DynamicQuantizeLinear"
-        | "EyeLike"
-        | "GlobalAveragePool"
-        | "GlobalMaxPool"
-        | "LogSoftmax"
-        | "LpNormalization"
-        | "ReverseSequence"
-        | "Scatter"
-        | "ScatterElements"
-        | "ScatterND"
-        | "Softmax"
-        | "Trilu" => other(Rule::First, &[]),
-        "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMean"
-        | "ReduceSum" | "ReduceSumSquare" => other(Rule::First, &[1]),
-        "TopK" => other(Rule::TopK, &[1]),
-        "MatMul" | "MatMulInteger" => other(Rule::MatMul, &[]),
-        "Gemm" => other(Rule::Gemm, &[]),
-        "Conv" | "ConvInteger" => other(Rule::Conv, &[]),
-        "ConvTranspose" => other(Rule::ConvTranspose, &[]),
-        "AveragePool" | "MaxPool" => other(Rule::Pool, &[]),
-        "GatherElements" => other(Rule::Second, &[]),
-        "GatherND" => other(Rule::GatherNd, &[]),
-        "GridSample" => other(Rule::GridSample, &[]),
-        "Pad" => other(Rule::Pad, &[1, 3]),
-        "Resize" => other(Rule::Resize, &[1, 2, 3]),
-        "Upsample" => other(Rule::Resize, &[1]),
-        "OneHot" => other(Rule::OneHot, &[1]),
-        "NonZero" => other(Rule::NonZero, &[0]),
-        "GRU" | "LSTM" => other(Rule::Recurrent, &[]),
-        "Einsum" => other(Rule::Einsum, &[]),
-        _ => None,
-    }
+    let known = KNOWN.iter().find(|known| known.names.split(' ').any(|name| name == operator))?;
+    Some(Kind { rule: known.rule, controls: known.controls, is_exact: known.is_exact })
 }
 
 /// The elements of a tensor.

@@ -111,7 +111,7 @@ fn serve_beside(
         "serving"
     );
     let reload = Arc::clone(&signals.reload);
-    Ok(Some(Control::start(Arc::clone(service), listeners, limits, reload)?))
+    Ok(Some(Control::start(service, listeners, limits, reload)?))
 }
 
 /// What signals set.

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
@@ -48,6 +48,17 @@ impl Listeners {
         let metrics = limits.metrics.map(open_tcp).transpose()?;
         let control = limits.control.as_deref().map(open_unix).transpose()?;
         Ok(Self { metrics, control })
+    }
+
+    /// The sockets, for the runtime of the calling thread.
+    fn doors(self) -> impl Iterator<Item = io::Result<Door>> {
+        let metrics = self
+            .metrics
+            .map(|listener| tokio::net::TcpListener::from_std(listener).map(Door::Metrics));
+        let control = self
+            .control
+            .map(|(listener, _)| tokio::net::UnixListener::from_std(listener).map(Door::Control));
+        metrics.into_iter().chain(control)
     }
 
     /// Where metrics are told.
@@ -102,7 +113,7 @@ impl Control {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(
-        service: Arc<Service>,
+        service: &Arc<Service>,
         listeners: Listeners,
         limits: &ServiceLimits,
         reload: Arc<AtomicBool>,
@@ -110,9 +121,11 @@ impl Control {
         let is_over = Arc::new(AtomicBool::new(false));
         let socket = listeners.control.as_ref().map(|(_, path)| path.clone());
         let keeper = Keeper {
-            service: Arc::clone(&service),
+            service: Arc::clone(service),
             reload,
-            watched: limits.watch_bundle.then(|| Watched::new(&service)),
+            watched: limits.watch_bundle.then(|| Watched::new(service)),
+            patience: Duration::from_millis(limits.stop_ms as u64),
+            stopping_since: None,
             systemd: Systemd::new(),
             is_over: Arc::clone(&is_over),
         };
@@ -143,6 +156,9 @@ struct Keeper {
     watched: Option<Watched>,
     systemd: Systemd,
     is_over: Arc<AtomicBool>,
+    /// How long an end may take, and when it was first seen to be wanted.
+    patience: Duration,
+    stopping_since: Option<Instant>,
 }
 
 /// When the hash list of the served bundle changed, which is written last.
@@ -174,22 +190,12 @@ fn changed_at(path: &Path) -> Option<SystemTime> {
 impl Keeper {
     async fn run(mut self, listeners: Listeners) {
         let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        if let Some(listener) = listeners.metrics {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(accept_tcp(
-                    listener,
-                    Arc::clone(&self.service),
-                    Arc::clone(&room),
-                ))),
-                Err(error) => tracing::error!(%error, "the metrics cannot be told"),
-            }
-        }
-        if let Some((listener, _)) = listeners.control {
-            match tokio::net::UnixListener::from_std(listener) {
-                Ok(listener) => {
-                    drop(tokio::spawn(accept_unix(listener, Arc::clone(&self.service), room)))
+        for door in listeners.doors() {
+            match door {
+                Ok(door) => {
+                    tokio::spawn(door.keep(Arc::clone(&self.service), Arc::clone(&room)));
                 }
-                Err(error) => tracing::error!(%error, "the control socket cannot be used"),
+                Err(error) => tracing::error!(%error, "a socket cannot be used"),
             }
         }
         while !self.is_over.load(Ordering::Relaxed) {
@@ -208,55 +214,68 @@ impl Keeper {
             let _ = self.service.reload(None);
         }
         self.systemd.look(&self.service);
+        self.end_in_time();
     }
 }
 
-async fn accept_tcp(
-    listener: tokio::net::TcpListener,
-    service: Arc<Service>,
-    room: Arc<Semaphore>,
-) {
-    loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let service = Arc::clone(&service);
-                tokio::spawn(async move {
-                    serve(stream, service, false).await;
-                    drop(place);
-                });
-            }
-            Err(_) => tokio::time::sleep(LOOK).await,
+impl Keeper {
+    /// Ends the process if it has not ended by itself in time: a model that hangs holds up its worker.
+    fn end_in_time(&mut self) {
+        if !self.service.is_stopping() {
+            return;
+        }
+        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.patience {
+            let flows = self.service.board.totals().sum.accounts.flows;
+            let open = flows.waiting + flows.asked;
+            tracing::error!(open, "stopped before every open flow had its verdict");
+            std::process::exit(1);
         }
     }
 }
 
-async fn accept_unix(
-    listener: tokio::net::UnixListener,
-    service: Arc<Service>,
-    room: Arc<Semaphore>,
-) {
-    loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let service = Arc::clone(&service);
-                tokio::spawn(async move {
-                    serve(stream, service, true).await;
-                    drop(place);
-                });
-            }
-            Err(_) => tokio::time::sleep(LOOK).await,
+/// Where connections come in.
+enum Door {
+    /// Whoever comes may look.
+    Metrics(tokio::net::TcpListener),
+    /// Whoever may open the socket may change things.
+    Control(tokio::net::UnixListener),
+}
+
+/// Either kind of connection.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Door {
+    async fn next(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Metrics(listener) => Box::new(listener.accept().await?.0),
+            Self::Control(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+
+    /// Takes connections, as many at a time as there is room for, and answers them.
+    async fn keep(self, service: Arc<Service>, room: Arc<Semaphore>) {
+        let may_control = matches!(self, Self::Control(_));
+        loop {
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            // Nothing but a lack of descriptors or memory, which passes.
+            let Ok(stream) = self.next().await else {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            };
+            let service = Arc::clone(&service);
+            tokio::spawn(async move {
+                serve(stream, service, may_control).await;
+                drop(place);
+            });
         }
     }
 }
 
 /// Answers the requests of a connection.
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    service: Arc<Service>,
-    may_control: bool,
-) {
+async fn serve(stream: Box<dyn Stream>, service: Arc<Service>, may_control: bool) {
     let respond = service_fn(move |request: Request<Incoming>| {
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(respond(request, &service, may_control).await) }

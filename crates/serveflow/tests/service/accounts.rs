@@ -95,3 +95,24 @@ fn a_taken_address_or_socket_is_named() {
     running.feed(&pcap(&traffic(1)));
     running.end();
 }
+
+#[test]
+fn systemd_is_told_of_the_start_of_life_and_of_the_end() {
+    let dir = scratch("systemd");
+    let path = dir.join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(super::kit::LIMIT)).unwrap();
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "800000")];
+    let mut running = Running::start_among(&dir, &bundle(), 2, &environment);
+    let next = || {
+        let mut text = [0; 256];
+        let len = socket.recv(&mut text).unwrap();
+        String::from_utf8(text[..len].to_vec()).unwrap().trim().to_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    assert_eq!([next(), next()], ["WATCHDOG=1"; 2], "its workers turn though nothing comes");
+    running.feed(&pcap(&traffic(1)));
+    running.end();
+    let last = std::iter::repeat_with(next).find(|text| text != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+}

@@ -178,3 +178,20 @@ fn control_and_check_say_what_they_do() {
     let (code, text) = said(&["status"]);
     assert!(code == Some(1) && text.contains(&socket), "{text}");
 }
+
+#[test]
+fn the_shipped_configuration_is_one() {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/serveflow.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("/srv/serveflow/bundle", bundle().to_str().unwrap());
+    let config = scratch("shipped").join("serveflow.toml");
+    std::fs::write(&config, text).unwrap();
+    let ran = super::kit::serveflow(&["check", "--config", config.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && text.contains("live:     eth1"), "{text}");
+    let unit = std::fs::read_to_string(path.with_file_name("serveflow.service")).unwrap();
+    assert!(
+        unit.contains("Type=notify") && unit.contains("run --config /etc/serveflow/serveflow.toml")
+    );
+}

@@ -51,10 +51,7 @@ pub(crate) fn other_bundle(dir: &Path) {
         match line.split_once(" = ") {
             Some(("labels", all)) => format!(
                 "labels = {}",
-                all.replace('"', "\"")
-                    .replace("\"", "\"")
-                    .replace("[\"", "[\"other-")
-                    .replace(", \"", ", \"other-")
+                all.replace("[\"", "[\"other-").replace(", \"", ", \"other-")
             ),
             Some((label, _)) if in_thresholds => format!("other-{label} = 1.0"),
             _ => line.to_owned(),
@@ -129,6 +126,16 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a service of this bundle that reads its packets from a pipe.
     pub(crate) fn start(dir: &Path, bundle: &Path, workers: usize) -> Self {
+        Self::start_among(dir, bundle, workers, &[])
+    }
+
+    /// The same with these in its environment.
+    pub(crate) fn start_among(
+        dir: &Path,
+        bundle: &Path,
+        workers: usize,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (socket, metrics) = (dir.join("control"), format!("127.0.0.1:{port}"));
         let text = format!(
@@ -145,6 +152,7 @@ impl Running {
                 "--workers",
                 &workers.to_string(),
             ])
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
