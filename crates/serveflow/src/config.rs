@@ -7,15 +7,18 @@
 mod lanes;
 mod live;
 mod models;
+mod relief;
 mod remote;
 mod service;
 
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
+pub use relief::TypedRelief;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 pub use service::{ServiceLimits, TypedService};
 
+use crate::service::ValveLimits;
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
 use serveflow_core::{FlowConfig, NO_WINDOW};
@@ -44,6 +47,8 @@ pub struct Typed {
     pub models: TypedModels,
     /// Where the servers of remote models stand.
     pub remote: TypedRemote,
+    /// When gates are loosened under load.
+    pub relief: TypedRelief,
     /// How a running service is looked at and changed.
     pub service: TypedService,
     /// Where verdicts go.
@@ -113,6 +118,8 @@ pub struct Config {
     pub lanes: LaneConfig,
     /// Where the servers of remote models stand.
     pub remote: RemoteConfig,
+    /// When gates are loosened under load.
+    pub relief: ValveLimits,
     /// How a running service is looked at and changed.
     pub service: ServiceLimits,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.
@@ -243,6 +250,7 @@ impl Typed {
             live: self.live.check()?,
             lanes: self.lanes.check()?,
             remote: self.remote.check()?,
+            relief: self.relief.check()?,
             service: self.service.check()?,
             workers: limits.workers.unwrap_or(0),
             format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),

@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
 use crate::service::{
-    Comparison, Served as Verdicted, Service, Shadow, ShadowPlan, Tally, TallySink, lanes_of,
+    Comparison, Histogram, Load, Served as Verdicted, Service, Shadow, ShadowPlan, Tally,
+    TallySink, Valve, ValveLimits, lanes_of,
 };
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
@@ -144,7 +145,7 @@ impl Common<'_> {
         let mut desk = self.crew.service.map(|service| {
             let (counting, tally) = counted(sink_of(&mut sink), bundle, is_live);
             sink = counting;
-            Desk::new(index, service, tally)
+            Desk::new(index, service, tally, config.relief)
         });
         let mut worker = Worker {
             engine: &mut engine,
@@ -226,13 +227,30 @@ struct Desk<'a> {
     shadow_version: u64,
     /// What was served of late, for the shadow.
     served: Vec<Verdicted>,
+    valve: Valve,
+    /// Batches in a row that were full.
+    full_batches: u32,
+    /// Ages of verdicts at the last look, when that was, and what it told.
+    age: Histogram,
+    aged_at: u64,
+    p99_ns: Option<u64>,
 }
+
+/// Full batches in a row that show that a worker is behind its source.
+const FULL_BATCHES: u32 = 8;
+/// Time between two looks at the age of verdicts, nanoseconds.
+const AGE_NS: u64 = 100_000_000;
 
 /// Time between two states that a worker tells, nanoseconds.
 const POST_NS: u64 = 50_000_000;
 
 impl<'a> Desk<'a> {
-    fn new(index: usize, service: &'a Service, tally: Arc<Mutex<Tally>>) -> Self {
+    fn new(
+        index: usize,
+        service: &'a Service,
+        tally: Arc<Mutex<Tally>>,
+        limits: ValveLimits,
+    ) -> Self {
         Self {
             index,
             service,
@@ -243,6 +261,11 @@ impl<'a> Desk<'a> {
             shadow: None,
             shadow_version: 0,
             served: Vec::new(),
+            valve: Valve::new(limits),
+            full_batches: 0,
+            age: Histogram::default(),
+            aged_at: 0,
+            p99_ns: None,
         }
     }
 
@@ -261,10 +284,42 @@ impl<'a> Desk<'a> {
         }
         self.shadow(common, batch, worker);
         let now = (worker.wall)();
+        if common.crew.is_live {
+            self.relieve(common, batch, worker, now);
+        }
         let is_due = self.posted_at.is_none_or(|at| now.saturating_sub(at) >= POST_NS);
         if is_due || batch.quiet_until().is_some() {
             self.posted_at = Some(now);
             self.post(worker.engine);
+        }
+    }
+
+    /// Loosens the gates while the worker cannot keep up, and tightens them again.
+    fn relieve(&mut self, common: &Common<'_>, batch: &Batch, worker: &mut Worker<'_>, now: u64) {
+        let config = common.crew.config;
+        self.full_batches =
+            if batch.len() >= worker.batch_frames { self.full_batches + 1 } else { 0 };
+        if now.saturating_sub(self.aged_at) >= AGE_NS {
+            let age = self.tally().age.clone();
+            let since = age.since(&self.age);
+            // A hundred verdicts tell what one in a hundred does.
+            self.p99_ns =
+                (since.count() >= 100).then(|| since.quantile_ns(0.99).unwrap_or(u64::MAX));
+            (self.age, self.aged_at) = (age, now);
+        }
+        let load = Load {
+            jobs: worker.engine.jobs_out() as u64,
+            room: config.lane_jobs as u64,
+            is_behind: self.full_batches >= FULL_BATCHES,
+            p99_ns: self.p99_ns,
+        };
+        let most = worker.engine.cascade().relief_levels();
+        if self.valve.look(&load, most, now) {
+            let level = self.valve.level();
+            worker.engine.set_relief(level);
+            let lane = load.jobs as f64 / load.room as f64;
+            tracing::warn!(worker = self.index, level, lane, behind = load.is_behind, "relief");
+            self.service.board.relieve(self.index, &self.valve);
         }
     }
 

@@ -16,6 +16,9 @@ pub struct Stage {
     pub features: Features,
     /// Whether its answer stands; not asked at the last stage.
     pub gate: Gate,
+    /// Gates that take its place while there is more traffic than the models can take, each letting more
+    /// answers stand than the one before; none at the last stage.
+    pub relief: Vec<Gate>,
     /// Longest wait for its packets, nanoseconds after the flow's first packet.
     pub wait_ns: u64,
     /// Whether it wants the window: it is asked when the window ends, however few packets came, or as
@@ -35,6 +38,7 @@ impl Stage {
             name: name.to_owned(),
             features,
             gate,
+            relief: Vec::new(),
             wait_ns,
             wants_window: false,
             confidence: Calibration::default(),
@@ -52,7 +56,17 @@ impl Stage {
     /// The same without a gate, in the first lane: what it says of all flows that it is asked about.
     #[must_use]
     pub fn ungated(&self) -> Self {
-        Self { gate: Gate::never(), lane: 0, ..self.clone() }
+        Self { gate: Gate::never(), relief: Vec::new(), lane: 0, ..self.clone() }
+    }
+
+    /// Its gate at a level of relief: 0 is its own, and beyond the last level there is none further.
+    #[inline]
+    #[must_use]
+    pub fn gate_at(&self, level: u8) -> &Gate {
+        match usize::from(level).min(self.relief.len()) {
+            0 => &self.gate,
+            level => &self.relief[level - 1],
+        }
     }
 
     /// Packets that it wants.
@@ -206,6 +220,12 @@ impl Cascade {
         &self.labels
     }
 
+    /// Levels of relief: how often its gates can be loosened.
+    #[must_use]
+    pub fn relief_levels(&self) -> u8 {
+        self.stages.iter().map(|stage| stage.relief.len()).max().unwrap_or(0) as u8
+    }
+
     /// Packets that the deepest stage wants.
     #[must_use]
     pub fn depth(&self) -> u16 {
@@ -237,7 +257,17 @@ fn check(stage: &Stage, before: (u16, u64), labels: usize) -> Result<(), Cascade
 
 /// Holds a learned gate to the stages that follow it.
 fn check_heads(stages: &[Stage], index: usize, labels: usize) -> Result<(), CascadeError> {
-    let Gate::Learned(deferral) = &stages[index].gate else { return Ok(()) };
+    let gates = std::iter::once(&stages[index].gate).chain(&stages[index].relief);
+    gates.into_iter().try_for_each(|gate| check_gate_heads(stages, index, gate, labels))
+}
+
+fn check_gate_heads(
+    stages: &[Stage],
+    index: usize,
+    gate: &Gate,
+    labels: usize,
+) -> Result<(), CascadeError> {
+    let Gate::Learned(deferral) = gate else { return Ok(()) };
     let leads_on = |to: usize| to > index && to < stages.len();
     let fits = |head: &Head| {
         leads_on(head.to)

@@ -273,7 +273,7 @@ impl Engine {
             self.give_up(job, Reason::Failed);
             return;
         }
-        let learned = match &cascade.stages()[job.stage].gate {
+        let learned = match cascade.stages()[job.stage].gate_at(self.relief) {
             Gate::Learned(deferral) => {
                 deferral.rule(&job.scores, &job.facts, &mut self.rulings);
                 true
@@ -336,8 +336,9 @@ impl Engine {
             self.decide(ticket, short.unwrap_or(Reason::Final), at);
             return;
         }
+        let relief = self.relief;
         let next = learned.unwrap_or_else(|| {
-            let accepts = stages[stage].gate.accepts(label, scores);
+            let accepts = stages[stage].gate_at(relief).accepts(label, scores);
             (!accepts).then_some(stage as u8 + 1)
         });
         let Some(next) = next else {

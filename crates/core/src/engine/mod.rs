@@ -98,6 +98,8 @@ pub struct Engine {
     pool: PacketPool,
     clock: Clock,
     wall_ns: u64,
+    /// How far gates are loosened.
+    relief: u8,
     accounts: Accounts,
     verdicts: Vec<Verdict>,
     /// What a learned gate ruled on a job's flows.
@@ -121,6 +123,7 @@ impl Engine {
             pool: PacketPool::new(layout, config.record_packets),
             clock: Clock::new(config.flows.idle_ns),
             wall_ns: 0,
+            relief: 0,
             accounts: Accounts::default(),
             verdicts: Vec::new(),
             rulings: RuleRoom::default(),
@@ -210,6 +213,18 @@ impl Engine {
     /// The time between the values told at asking and at answer is a verdict's compute latency.
     pub fn set_wall(&mut self, wall_ns: u64) {
         self.wall_ns = wall_ns;
+    }
+
+    /// Loosens the gates to a level of relief, or tightens them again; 0 are the gates as they were planned. It
+    /// is for answers that come from now on.
+    pub fn set_relief(&mut self, level: u8) {
+        self.relief = level;
+    }
+
+    /// How far gates are loosened.
+    #[must_use]
+    pub fn relief(&self) -> u8 {
+        self.relief
     }
 
     /// Takes a packet.

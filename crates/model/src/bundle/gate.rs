@@ -96,3 +96,37 @@ fn doubt(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, Bundle
     };
     Ok(Gate::Doubt { measure, threshold })
 }
+
+/// A gate at each level of relief.
+pub(super) fn relieved(plan: &Plan, index: usize, gate: &Gate) -> Result<Vec<Gate>, BundleError> {
+    if index + 1 == plan.stages.len() {
+        return Ok(Vec::new());
+    }
+    let stage = &plan.stages[index];
+    let level = |numbers: Option<&Vec<f32>>| {
+        let numbers = numbers.map(Vec::as_slice).unwrap_or_default();
+        let wanted = |count: usize| {
+            let message = format!(
+                "expected {count} numbers at each level of relief, found {}",
+                numbers.len()
+            );
+            refused(stage, &message)
+        };
+        match gate {
+            Gate::Doubt { measure, .. } => match *numbers {
+                [threshold] => Ok(Gate::Doubt {
+                    measure: *measure,
+                    threshold: Threshold::Universal(threshold),
+                }),
+                _ => Err(wanted(1)),
+            },
+            Gate::Learned(deferral) if deferral.heads().len() == numbers.len() => {
+                let heads = deferral.heads().iter().zip(numbers);
+                let heads = heads.map(|(head, &price)| Head { price, ..head.clone() });
+                Ok(Gate::Learned(Deferral::new(heads.collect())))
+            }
+            Gate::Learned(deferral) => Err(wanted(deferral.heads().len())),
+        }
+    };
+    plan.relief.iter().map(|relief| level(relief.gates.get(index))).collect()
+}

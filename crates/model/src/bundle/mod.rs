@@ -17,7 +17,7 @@ mod sums;
 pub use error::BundleError;
 pub use plan::{
     CalibrationPlan, CostPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan,
-    PLAN_FORMAT, Plan, PromisePlan, Provenance, StagePlan,
+    PLAN_FORMAT, Plan, PromisePlan, Provenance, ReliefPlan, StagePlan,
 };
 pub use sums::{SUMS, sha256};
 
@@ -25,7 +25,7 @@ use crate::binding::Binding;
 use crate::classes::as_labels;
 use crate::formats;
 use crate::logits::{as_probabilities, checked};
-use gate::checked_gate;
+use gate::{checked_gate, relieved};
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
@@ -129,7 +129,8 @@ impl Bundle {
         };
         for (index, written) in plan.stages.iter().enumerate() {
             let gate = checked_gate(&plan, index, &head)?;
-            let stage = checked_stage(written, gate)?;
+            let relief = relieved(&plan, index, &gate)?;
+            let stage = Stage { relief, ..checked_stage(written, gate)? };
             let names = written.model.columns.as_deref();
             let names = names.map(|name| Ok((dir.join(name), listed(name)?))).transpose()?;
             let model =

@@ -25,6 +25,9 @@ pub struct Plan {
     pub lane_rule: Option<LanePlan>,
     /// The cascade, in the order its stages are asked.
     pub stages: Vec<StagePlan>,
+    /// How the gates may be loosened under load, step by step, and what each step costs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relief: Vec<ReliefPlan>,
     /// What the plan promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promise: Option<PromisePlan>,
@@ -172,6 +175,21 @@ pub struct HeadPlan {
     pub price: f32,
     /// The model: facts in, three outcomes out.
     pub model: ModelPlan,
+}
+
+/// Gates that are looser than the planned ones, for more traffic than the models can take, and what they
+/// come to on the calibration flows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReliefPlan {
+    /// Share of the flows that go on from the first stage.
+    pub escalated: f64,
+    /// Macro-F1 of the cascade.
+    pub macro_f1: f64,
+    /// Share of right answers.
+    pub accuracy: f64,
+    /// For each stage but the last: its largest accepted uncertainty, or the prices of its heads.
+    pub gates: Vec<Vec<f32>>,
 }
 
 /// What the plan promises, on which data, under which assumptions.

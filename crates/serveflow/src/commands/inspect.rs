@@ -69,6 +69,16 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
             rule.budget_ns as f64 / 1e3
         );
     }
+    for (level, relief) in plan.relief.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "  relief   step {}: {:.1}% of the flows go on from the first stage, macro-F1 {:.4}, accuracy {:.4}",
+            level + 1,
+            relief.escalated * 100.0,
+            relief.macro_f1,
+            relief.accuracy
+        );
+    }
     for (index, stage) in plan.stages.iter().enumerate() {
         text.push_str(&self::stage(&bundle, index, stage));
     }

@@ -5,6 +5,7 @@
 
 use super::shadow::Comparison;
 use super::tally::{Histogram, Said, Tally};
+use super::valve::Valve;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use std::collections::BTreeMap;
@@ -29,6 +30,10 @@ pub struct WorkerState {
     pub version: u64,
     /// What was written.
     pub tally: Tally,
+    /// How far its gates are loosened, and how often that changed.
+    pub relief: u8,
+    /// Changes of it so far.
+    pub relief_changes: u64,
     /// How its shadow compares, where there is one.
     pub comparison: Comparison,
     /// Whether it is done.
@@ -44,7 +49,8 @@ pub struct Board {
 /// The states of all workers together.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Sums over the workers; turns are of the slowest, and the version is the oldest.
+    /// Sums over the workers; turns are of the slowest, the version is the oldest, and relief is of the one
+    /// whose gates are the loosest.
     pub sum: WorkerState,
     /// Final verdicts by what they say.
     pub verdicts: BTreeMap<Said, u64>,
@@ -81,6 +87,12 @@ impl Board {
         state.jobs = engine.jobs_out() as u64;
         (state.turns, state.version) = (turns, version);
         state.tally.clone_from(&tally.lock().expect("nobody panics who counts"));
+    }
+
+    /// Writes down how far a worker's gates are loosened.
+    pub fn relieve(&self, worker: usize, valve: &Valve) {
+        let mut state = self.state(worker);
+        (state.relief, state.relief_changes) = (valve.level(), valve.changes());
     }
 
     /// Writes down how a worker's shadow compares.
@@ -133,6 +145,8 @@ impl Totals {
         sum.jobs += state.jobs;
         sum.turns = sum.turns.min(state.turns);
         sum.version = sum.version.min(state.version);
+        sum.relief = sum.relief.max(state.relief);
+        sum.relief_changes += state.relief_changes;
         let times = |mine: &mut Histogram, theirs: &Histogram| mine.merge(theirs);
         times(&mut sum.tally.collection, &state.tally.collection);
         times(&mut sum.tally.compute, &state.tally.compute);

@@ -205,6 +205,14 @@ fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals)
         sum.recorded_packets as f64,
     )?;
     gauge(encoder, "table_bytes", "Bytes of flows and their packets", sum.bytes as f64)?;
+    let relief = "How far the gates of any worker are loosened, in steps of the bundle's relief";
+    gauge(encoder, "relief_level", relief, f64::from(sum.relief))?;
+    counter(
+        encoder,
+        "relief_changes",
+        "Times that gates were loosened or tightened",
+        sum.relief_changes,
+    )?;
     gauge(encoder, "lane_jobs", "Jobs that are with a lane", sum.jobs as f64)?;
     let (serving, _) = service.switch.serving();
     let stages = serving.bundle.cascade.stages().iter().map(|stage| stage.name.clone());

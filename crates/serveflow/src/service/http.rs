@@ -170,6 +170,7 @@ fn status(service: &Service) -> String {
                      "not_wanted": accounts.packets.not_wanted, "rejected": accounts.rejected() },
         "flows": { "seen": accounts.flows.seen, "decided": accounts.verdicts(),
                    "waiting": accounts.flows.waiting, "asked": accounts.flows.asked },
+        "relief": { "level": totals.sum.relief, "changes": totals.sum.relief_changes },
         "verdict_age_us": { "p50": micros(0.5), "p99": micros(0.99) },
         "interfaces": interfaces.collect::<Vec<_>>(),
         "stopping": service.is_stopping(),

@@ -13,6 +13,7 @@ mod notify;
 mod shadow;
 mod switch;
 mod tally;
+mod valve;
 
 pub use board::{Board, Totals, WorkerState};
 pub use confine::{Confinement, confine};
@@ -22,6 +23,7 @@ pub use http::{Answer, answer};
 pub use shadow::{Comparison, Sample, Served, Shadow, ShadowPlan, lanes_of};
 pub use switch::{Loaded, Refused, Switch};
 pub use tally::{BOUNDS, Histogram, Said, Tally, TallySink};
+pub use valve::{Load, Valve, ValveLimits};
 
 use crate::live::{Counted, InterfaceCount};
 use std::path::Path;

@@ -37,6 +37,15 @@ impl Histogram {
         self.sum_ns += u128::from(ns);
     }
 
+    /// The times since an earlier state of the same.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        since.counts.iter_mut().zip(earlier.counts).for_each(|(now, then)| *now -= then);
+        since.sum_ns -= earlier.sum_ns;
+        since
+    }
+
     /// Adds another one's times.
     pub fn merge(&mut self, other: &Self) {
         self.counts.iter_mut().zip(other.counts).for_each(|(mine, theirs)| *mine += theirs);

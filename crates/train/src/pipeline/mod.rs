@@ -421,6 +421,7 @@ fn written_plan(
         flows: FlowPlan::from_config(&plan.flows),
         lane_rule: Some(plan.lanes),
         promise: None,
+        relief: Vec::new(),
         stages: (0..plan.tiers.len()).map(stage).collect(),
         provenance: Provenance {
             written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -5,12 +5,13 @@ use super::grant::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
 use super::pool::{Candidate, Pool, Recipe};
-use super::search::{Found, Point, Wish, front, search};
+use super::search::{Found, Point, Wish, front, prices, search};
 use super::walk::{Board, Cascade, Figures, Heads, Part, Rule, Walk};
 use crate::pipeline::{PipelineError, Tier};
 use crate::promise::Promise;
 use serveflow_model::bundle::{
-    CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan, StagePlan,
+    CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
+    ReliefPlan, StagePlan,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -187,6 +188,9 @@ fn lane(candidate: &Candidate, rule: &LanePlan) -> &'static str {
     }
 }
 
+/// Share of the flows that went on, by which each level of relief lets fewer go on.
+const RELIEF_STEP: f64 = 0.2;
+
 /// Writes the plan of a cascade.
 struct Writer<'a> {
     board: &'a Board<'a>,
@@ -210,9 +214,46 @@ impl Writer<'_> {
             lane_rule: Some(self.request.lanes),
             stages: stages.collect(),
             promise: None,
+            relief: self.relief(),
             provenance: pool.provenance.clone(),
         };
         (plan, models)
+    }
+
+    /// The dearer prices of the cascade at which fewer flows go on, a fifth of them at a time.
+    fn relief(&self) -> Vec<ReliefPlan> {
+        let chosen = &self.found.chosen;
+        let planned = 1.0 - chosen.figures.decided[0];
+        let mut levels: Vec<ReliefPlan> = Vec::new();
+        if self.cascade().stages.len() == 1 {
+            return levels;
+        }
+        for price in
+            prices(self.cascade().rule).into_iter().filter(|&price| price > self.cascade().price)
+        {
+            let cascade = Cascade { price, ..self.cascade().clone() };
+            let walk = self.board.walk(&cascade, Part::Val);
+            let figures = self.board.figures(&cascade, &walk, Part::Val);
+            let escalated = 1.0 - figures.decided[0];
+            let last = levels.last().map_or(planned, |level| level.escalated);
+            if escalated <= (last - planned * RELIEF_STEP).max(0.0) && escalated < last {
+                let gates = (0..cascade.stages.len() - 1).map(|at| self.gate_numbers(&cascade, at));
+                let (macro_f1, accuracy) = (figures.macro_f1, figures.accuracy);
+                levels.push(ReliefPlan { escalated, macro_f1, accuracy, gates: gates.collect() });
+            }
+        }
+        levels
+    }
+
+    /// What a gate compares with at the cascade's price.
+    fn gate_numbers(&self, cascade: &Cascade, at: usize) -> Vec<f32> {
+        match cascade.rule {
+            Rule::Doubt(_) => vec![cascade.price as f32],
+            Rule::Learned => {
+                let later = at + 1..cascade.stages.len();
+                later.map(|to| self.board.step_price(cascade, at, to)).collect()
+            }
+        }
     }
 
     fn cascade(&self) -> &Cascade {

@@ -132,6 +132,7 @@ fn begin(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Plan> {
         lane_rule: None,
         stages: Vec::new(),
         promise: None,
+        relief: Vec::new(),
         provenance: Provenance {
             written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),
             ..Provenance::default()

@@ -1,0 +1,76 @@
+//! `[relief]`: when gates are loosened under load, and tightened again.
+
+use super::{Config, ConfigError};
+use crate::service::ValveLimits;
+use serde::Deserialize;
+
+/// `[relief]` as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypedRelief {
+    /// Whether gates are loosened at all.
+    pub enabled: Option<bool>,
+    /// Share of a lane's room from which it is under pressure.
+    pub lane_high: Option<f64>,
+    /// Share of a lane's room below which it is at ease.
+    pub lane_low: Option<f64>,
+    /// Age that one verdict in a hundred may exceed, milliseconds; 0 is none.
+    pub p99_ms: Option<u64>,
+    /// Time between two steps that loosen, milliseconds.
+    pub step_ms: Option<usize>,
+    /// Time at ease before a step that tightens, milliseconds.
+    pub hold_ms: Option<usize>,
+}
+
+impl TypedRelief {
+    /// Fills what was not typed, and checks it.
+    pub(super) fn check(&self) -> Result<ValveLimits, ConfigError> {
+        const MS: u64 = 1_000_000;
+        let default = ValveLimits::default();
+        let share = |typed: Option<f64>, default: u32| {
+            typed.map_or(default, |share| (share * 1000.0).round().clamp(-1.0, 1001.0) as u32)
+        };
+        let (high, low) = (share(self.lane_high, default.high), share(self.lane_low, default.low));
+        let whole = self.lane_high.into_iter().chain(self.lane_low);
+        if whole.into_iter().any(|share| !(0.0..=1.0).contains(&share)) || low >= high {
+            let expected = "shares from 0 to 1, the lower one below the higher";
+            let found = format!("{} and {}", f64::from(low) / 1e3, f64::from(high) / 1e3);
+            let key = "relief.lane_low and lane_high".to_owned();
+            return Err(ConfigError::Unknown { key, expected: expected.to_owned(), found });
+        }
+        let ms = |key, typed: Option<usize>, default: u64| {
+            let typed = typed.unwrap_or((default / MS) as usize);
+            Config::within(key, typed, 3_600_000).map(|()| typed as u64 * MS)
+        };
+        Ok(ValveLimits {
+            is_on: self.enabled.unwrap_or(default.is_on),
+            high,
+            low,
+            p99_ns: self.p99_ms.filter(|&ms| ms > 0).map(|ms| ms.saturating_mul(MS)),
+            step_ns: ms("relief.step_ms", self.step_ms, default.step_ns)?,
+            hold_ns: ms("relief.hold_ms", self.hold_ms, default.hold_ns)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_typed_has_a_default_and_nonsense_is_refused() {
+        let checked = |text: &str| {
+            toml::from_str::<TypedRelief>(text).unwrap().check().map_err(|error| error.to_string())
+        };
+        assert_eq!(checked("").unwrap(), ValveLimits::default());
+        let limits = checked("p99_ms = 5\nlane_high = 0.9\nhold_ms = 10").unwrap();
+        assert_eq!(
+            (limits.p99_ns, limits.high, limits.hold_ns),
+            (Some(5_000_000), 900, 10_000_000)
+        );
+        for text in ["lane_high = 2.0", "lane_low = -0.5", "lane_low = 0.6", "lane_high = nan"] {
+            assert!(checked(text).unwrap_err().contains("relief.lane_low"), "{text}");
+        }
+        assert!(checked("step_ms = 0").unwrap_err().contains("relief.step_ms"));
+    }
+}
