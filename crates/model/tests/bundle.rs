@@ -143,6 +143,27 @@ fn plans_that_do_not_fit_are_refused_with_a_sentence() {
 }
 
 #[test]
+fn relief_has_a_number_for_each_gate() {
+    let relief = |gates: &str| {
+        let level = "escalated = 0.1\nmacro_f1 = 0.9\naccuracy = 0.9\n";
+        edited(
+            "plan.toml",
+            "[provenance]",
+            &format!("[[relief]]\n{level}gates = {gates}\n\n[provenance]"),
+        )
+    };
+    let bundle = relief("[[0.5]]").unwrap();
+    assert_eq!((bundle.cascade.relief_levels(), bundle.plan.relief.len()), (1, 1));
+    for gates in ["[]", "[[]]", "[[0.5, 0.6]]"] {
+        let Err(message) = relief(gates) else { panic!("{gates} is refused") };
+        assert!(
+            message.contains("stage `fast`") && message.contains("level of relief"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_plan_may_say_less_where_there_is_a_default() {
     assert!(edited("plan.toml", "lane = \"inline\"\n", "").is_ok());
     assert!(edited("plan.toml", "task = \"a test\"\n", "").is_ok());

@@ -5,7 +5,7 @@ mod common;
 
 use common::{quick_plan, scratch, small_book};
 use serveflow_core::engine::EngineConfig;
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::{Gate, Measure};
 use serveflow_model::bundle::{LEARNED, LanePlan, write};
 use serveflow_train::evaluate::evaluate;
 use serveflow_train::labels::{LabelBook, Split};
@@ -78,6 +78,46 @@ fn the_engine_does_what_the_planner_says() {
                 assert!((own.p50_us - end.p50).abs() < 1.5 && (own.p99_us - end.p99).abs() < 1.5);
             }
         }
+    }
+}
+
+#[test]
+fn relief_comes_to_what_the_plan_says_step_by_step() {
+    let book = small_book("planner-relief");
+    let params = quick_plan(&["tree@1"]);
+    let built = pool_of(&book, &params, &mut NoShelf);
+    let stages = named(&built.pool, &["tree@1", "boosted@3", "boosted@5"]);
+    let wish =
+        Wish { stages: Some(stages), escalate: Some(0.4), ..wish(Rule::Doubt(Measure::Margin)) };
+    let (_, found) = planned(&built, wish, None);
+    let (planned, models) = (found.plan, found.models);
+    let escalated: Vec<f64> = planned.relief.iter().map(|relief| relief.escalated).collect();
+    assert!(escalated.len() >= 2 && escalated.is_sorted_by(|a, b| a > b), "{escalated:?}");
+    assert_eq!(escalated.last(), Some(&0.0), "at the last step no flow goes on");
+    for (step, relief) in planned.relief.iter().enumerate() {
+        let mut plan = planned.clone();
+        for (stage, gate) in plan.stages.iter_mut().zip(&relief.gates) {
+            stage.gate.as_mut().unwrap().threshold = Some(gate[0]);
+        }
+        let dir = scratch(&format!("planner-relief-{step}"));
+        let bundle = write(&dir, &plan, models.clone()).unwrap();
+        let limits = EngineConfig { flows: params.flows, ..EngineConfig::default() };
+        let ran =
+            evaluate(&bundle, &book, Split::Val, limits, &mut || 0, &mut |_, _| ()).unwrap().report;
+        assert!((relief.macro_f1 - ran.macro_f1).abs() < 1e-12, "step {step}");
+        assert!((relief.accuracy - ran.accuracy).abs() < 1e-12, "step {step}");
+        assert!((1.0 - relief.escalated - ran.stages[0].share).abs() < 1e-12, "step {step}");
+        // The bundle that is served has these gates as its step of relief.
+        let stage =
+            &write(&scratch("planner-relief"), &planned, models.clone()).unwrap().cascade.stages()
+                [0]
+            .clone();
+        let (Gate::Doubt { threshold: served, .. }, Gate::Doubt { threshold: own, .. }) =
+            (stage.gate_at(step as u8 + 1), bundle.cascade.stages()[0].gate_at(0))
+        else {
+            panic!("gates of doubt")
+        };
+        assert_eq!(served, own);
     }
 }
 
