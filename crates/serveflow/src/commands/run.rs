@@ -31,7 +31,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         config.engine.flows.seed = RandomState::new().build_hasher().finish();
     }
     let stop = stop_flag()?;
-    let Feed { sources, interfaces } = feed(args, &mut config, &stop)?;
+    let Feed { sources, interfaces } = feed(session, args, &mut config, &stop)?;
     let sinks = open_sinks(&config, args, &bundle)?;
     let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
     let started = session.wall_ns();
@@ -88,7 +88,12 @@ struct Feed {
 }
 
 /// Opens the captures, or where there are none the interfaces.
-fn feed(args: &RunArgs, config: &mut Config, stop: &Arc<AtomicBool>) -> anyhow::Result<Feed> {
+fn feed(
+    session: &Session,
+    args: &RunArgs,
+    config: &mut Config,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Feed> {
     if args.captures.is_empty() {
         anyhow::ensure!(
             !config.live.interfaces.is_empty(),
@@ -98,6 +103,9 @@ fn feed(args: &RunArgs, config: &mut Config, stop: &Arc<AtomicBool>) -> anyhow::
             config.workers = std::thread::available_parallelism().map_or(1, NonZero::get);
         }
         let (sources, counted) = live::open(config, stop)?;
+        let (names, workers) = (config.live.interfaces.join(", "), config.workers);
+        let plural = if workers == 1 { "" } else { "s" };
+        session.say(&format!("listening to {names} with {workers} worker{plural}\n"));
         return Ok(Feed { sources, interfaces: Some(counted) });
     }
     let paths = serveflow_io::expand(&args.captures)?;
