@@ -177,6 +177,17 @@ class Cases:
         tun.kill()
         return f"{ended.seen} packets and {ended.flows} flows without Ethernet; verdicts equal the file's"
 
+    def hardware_time(self):
+        """A network card that stamps no time: that is told."""
+        live = self.tool.live(config='[live]\ntimestamps = "hardware"\n')
+        sent = send(self.net, self._capture("plain"), f"--pps={RATE}", "--limit=1000")
+        time.sleep(0.2)
+        ended = live.stop()
+        expect("frames received and dropped", (sent, 0), ended.balanced())
+        told_ = re.search(r"(\d+) without a time stamp of the network card", ended.said)
+        expect("frames without a time stamp of the network card", str(sent), told_ and told_[1])
+        return f"{sent} frames have the kernel's stamps instead, and are counted"
+
     def programs(self):
         """nginx with curl, dnsmasq with dig, iperf3: flows of real programs over a cable with all offloads on."""
         with Programs(self.net, self.work) as programs:
