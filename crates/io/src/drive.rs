@@ -25,7 +25,9 @@ pub struct Worker<'a> {
     pub batch_frames: usize,
     /// What is done about a lane that is full.
     pub when_full: WhenFull,
-    /// Longest that a verdict waits to be written where others may follow soon, nanoseconds of wall time.
+    /// Longest that a verdict waits to be written while batches are full, nanoseconds of wall time. One that is
+    /// not full took all that was there, so its verdicts are written at once; but `u64::MAX` leaves all of it
+    /// to the sink.
     pub flush_ns: u64,
 }
 
@@ -80,7 +82,7 @@ impl Worker<'_> {
                 Ok(_) => self.serve(&batch)?,
                 Err(error) => outcome.damaged.push(error),
             }
-            flushed_at = self.flush_in_time(flushed_at)?;
+            flushed_at = self.flush_in_time(&batch, flushed_at)?;
             if watch(&batch, self).is_break() {
                 outcome.stopped = true;
                 break;
@@ -132,13 +134,14 @@ impl Worker<'_> {
         true
     }
 
-    /// Flushes the sink if that was last done long ago; when it was last done.
-    fn flush_in_time(&mut self, flushed_at: u64) -> io::Result<u64> {
+    /// Flushes the sink if nothing else is to be done, or if that was last done long ago; when it was last done.
+    fn flush_in_time(&mut self, batch: &Batch, flushed_at: u64) -> io::Result<u64> {
         if self.flush_ns == u64::MAX {
             return Ok(flushed_at);
         }
         let now = (self.wall)();
-        if now.saturating_sub(flushed_at) < self.flush_ns {
+        let more_waits = batch.len() >= self.batch_frames;
+        if more_waits && now.saturating_sub(flushed_at) < self.flush_ns {
             return Ok(flushed_at);
         }
         self.sink.flush()?;

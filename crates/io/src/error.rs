@@ -44,6 +44,13 @@ pub enum SourceError {
         /// The directory.
         path: PathBuf,
     },
+    /// A live interface brings no more frames.
+    Interface {
+        /// Its name.
+        name: String,
+        /// What the system said; `NotConnected` when the interface was removed.
+        error: io::Error,
+    },
     /// Reading failed half way.
     Read {
         /// Where reading stopped.
@@ -98,10 +105,11 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The file that the error is about; `-` is standard input.
+    /// The file that the error is about, or the interface; `-` is standard input.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
+            Self::Interface { name, .. } => Path::new(name),
             Self::Open { path, .. } | Self::NoFiles { path } => path,
             _ => &self.location().expect("all other errors have a location").path,
         }
@@ -111,7 +119,7 @@ impl SourceError {
     #[must_use]
     pub fn location(&self) -> Option<&Location> {
         match self {
-            Self::Open { .. } | Self::NoFiles { .. } => None,
+            Self::Open { .. } | Self::NoFiles { .. } | Self::Interface { .. } => None,
             Self::Read { at, .. }
             | Self::Compression { at, .. }
             | Self::Empty { at }
@@ -130,6 +138,10 @@ impl fmt::Display for SourceError {
             Self::NoFiles { path } => {
                 write!(f, "the directory {} holds no capture file", PathName(path))
             }
+            Self::Interface { name, error } if error.kind() == io::ErrorKind::NotConnected => {
+                write!(f, "interface {name}: expected it to stay, found that it was removed")
+            }
+            Self::Interface { name, error } => write!(f, "interface {name}: {error}"),
             Self::Read { at, error } => write!(f, "reading failed at {at}: {error}"),
             Self::Compression { at, error } => {
                 write!(f, "decompression failed at {at}: {error}")

@@ -14,16 +14,53 @@ use serveflow_io::live::bpf::Instruction;
 use serveflow_io::live::fanout::{FanoutRules, FirstHeader, symmetric};
 use std::collections::HashSet;
 
+/// A frame as the kernel has it when it asks a program.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    /// Where offsets count from.
+    data: &'a [u8],
+    is_sent: bool,
+    /// Type of the frame, as the kernel knows it.
+    proto: u16,
+}
+
+/// An Ethernet frame that is sent.
+fn sent(frame: &[u8]) -> Seen<'_> {
+    Seen { data: frame, is_sent: true, proto: 0 }
+}
+
+/// An Ethernet frame that came: the outer tag, if any, is off.
+fn came(frame: &[u8]) -> Seen<'_> {
+    let kind = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    match kind(12) {
+        0x8100 | 0x88a8 => Seen { data: &frame[18..], is_sent: false, proto: kind(16) },
+        // A length: the kernel says that LLC follows.
+        ..0x600 => Seen { data: &frame[14..], is_sent: false, proto: 4 },
+        proto => Seen { data: &frame[14..], is_sent: false, proto },
+    }
+}
+
+/// A packet of an interface without Ethernet.
+fn bare(ip: &[u8]) -> Seen<'_> {
+    Seen { data: ip, is_sent: false, proto: 0 }
+}
+
+/// The answer for an Ethernet frame, which does not ask whether it came or is sent.
+fn run_ether(program: &[Instruction], frame: &[u8]) -> u32 {
+    let answer = run(program, sent(frame));
+    assert_eq!(answer, run(program, came(frame)));
+    answer
+}
+
 /// What a program answers for a frame, as the kernel computes it: 0 where it looks behind the frame's end.
-/// Offsets that count from the link header are taken as those from the frame's first byte.
-fn run(program: &[Instruction], frame: &[u8]) -> u32 {
+fn run(program: &[Instruction], frame: Seen<'_>) -> u32 {
     let (mut a, mut x, mut cells, mut at) = (0_u32, 0_u32, [0_u32; 16], 0);
     loop {
         let Instruction { code, jt, jf, k } = program[at];
         at += 1;
         let load = |len: usize| {
-            let from = x.wrapping_add(k).wrapping_add(0x20_0000) as usize;
-            let bytes = frame.get(from..from.checked_add(len)?)?;
+            let from = x.wrapping_add(k) as usize;
+            let bytes = frame.data.get(from..from.checked_add(len)?)?;
             Some(bytes.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
         };
         let jump = |holds: bool| usize::from(if holds { jt } else { jf });
@@ -32,6 +69,12 @@ fn run(program: &[Instruction], frame: &[u8]) -> u32 {
             0x40 | 0x48 | 0x50 => match load([4, 2, 1][usize::from((code & 0x18) >> 3)]) {
                 Some(number) => a = number,
                 None => return 0,
+            },
+            // What the kernel knows: SKF_AD_PROTOCOL and SKF_AD_PKTTYPE behind SKF_AD_OFF.
+            0x20 => match k.wrapping_add(0x1000) {
+                0 => a = frame.proto.into(),
+                4 => a = if frame.is_sent { 4 } else { 0 },
+                _ => panic!("the kernel is asked for {k:#x}"),
             },
             0x00 => a = k,
             0x01 => x = k,
@@ -114,7 +157,7 @@ fn tagged(rng: &mut Rng, ip: &[u8]) -> Vec<u8> {
 
 #[test]
 fn all_packets_of_a_flow_have_one_answer() {
-    let [ether, bare] =
+    let [ether, no_ether] =
         [FirstHeader::Ethernet, FirstHeader::Ip].map(|first| symmetric(&rules(first)));
     let mut rng = Rng(7);
     let mut answers = HashSet::new();
@@ -127,8 +170,8 @@ fn all_packets_of_a_flow_have_one_answer() {
             // More extension headers than a sane packet carries belong to no flow.
             let Ok(parsed) = parse(&frame.packet(), false) else { continue };
             keys.insert(parsed.key);
-            found.insert(run(&ether, &frame.data));
-            found.insert(run(&bare, &ip));
+            found.insert(run_ether(&ether, &frame.data));
+            found.insert(run(&no_ether, bare(&ip)));
         }
         assert_eq!((keys.len(), found.len()), (1, 1), "{found:?} for {keys:?}");
         answers.extend(found);
@@ -147,7 +190,7 @@ fn workers_get_even_shares_of_flows_that_look_alike() {
             let (src, dst) = (40_000 + flow as u16 % 7, 443);
             let tcp = frames::udp(src, dst, &rng.bytes(16));
             let ip = frames::ipv4(0x0a00_0001 + flow / 7, 0x0a01_0001, 17, &tcp);
-            shares[(run(&program, &ip) % workers) as usize] += 1;
+            shares[(run(&program, bare(&ip)) % workers) as usize] += 1;
         }
         let even = 8000 / workers;
         assert!(shares.iter().all(|share| share.abs_diff(even) < even / 8), "{shares:?}");
@@ -160,16 +203,19 @@ fn what_is_behind_labels_and_sessions_is_found() {
     let mut rng = Rng(9);
     for _ in 0..2000 {
         let ip = Talk::new(&mut rng).ip(&mut rng);
-        let plain = run(&program, &tagged(&mut rng, &ip));
+        let plain = run_ether(&program, &tagged(&mut rng, &ip));
         let mut labels: Vec<u8> =
             (0..rng.below(6)).flat_map(|label| [0, label as u8, 0x20, 64]).collect();
         labels.extend([0, 1, 0x21, 64]);
         labels.extend(&ip);
-        assert_eq!(plain, run(&program, &frames::ether(&[(0x8100, 5)], 0x8847, &labels)));
+        assert_eq!(plain, run_ether(&program, &frames::ether(&[(0x8100, 5)], 0x8847, &labels)));
+        let kind = if ip[0] >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0] };
+        let snap = [&[0xaa, 0xaa, 3, 0, 0, 0], kind.as_slice(), &ip].concat();
+        assert_eq!(plain, run_ether(&program, &frames::ether(&[], snap.len() as u16, &snap)));
         let proto = if ip[0] >> 4 == 6 { 0x57 } else { 0x21 };
         let mut session = vec![0x11, 0, 0, 9, 0, 0, 0, proto];
         session.extend(&ip);
-        assert_eq!(plain, run(&program, &frames::ether(&[], 0x8864, &session)));
+        assert_eq!(plain, run_ether(&program, &frames::ether(&[], 0x8864, &session)));
     }
 }
 
@@ -178,7 +224,7 @@ fn the_ports_of_a_tunnel_do_not_count() {
     let of = |inner_keys, ports: [u16; 2]| {
         let rules = FanoutRules { inner_keys, ..rules(FirstHeader::Ip) };
         let udp = frames::udp(ports[0], ports[1], &[8; 8]);
-        run(&symmetric(&rules), &frames::ipv4(1, 2, 17, &udp))
+        run(&symmetric(&rules), bare(&frames::ipv4(1, 2, 17, &udp)))
     };
     for port in [4789, 8472, 6081, 2152, 3544, 6635] {
         assert_eq!(of(true, [50_000, port]), of(true, [port, 50_001]));

@@ -148,8 +148,8 @@ fn relief_has_a_number_for_each_gate() {
         let level = "escalated = 0.1\nmacro_f1 = 0.9\naccuracy = 0.9\n";
         edited(
             "plan.toml",
-            "[provenance]",
-            &format!("[[relief]]\n{level}gates = {gates}\n\n[provenance]"),
+            "[flows]",
+            &format!("[[relief]]\n{level}gates = {gates}\n\n[flows]"),
         )
     };
     let bundle = relief("[[0.5]]").unwrap();

@@ -20,17 +20,21 @@ pub struct InterfaceCount {
     pub full: u64,
     /// Times that the interface went down.
     pub downs: u64,
+    /// Frames that the network card was to stamp with the time and did not.
+    pub kernel_stamped: u64,
 }
 
 /// The words of a run's end, a line for each interface.
 #[must_use]
 pub fn summary(counted: &[InterfaceCount]) -> String {
     let mut text = String::new();
-    for InterfaceCount { name, received, dropped, full, downs } in counted {
+    for InterfaceCount { name, received, dropped, full, downs, kernel_stamped } in counted {
         let _ = write!(text, "kernel:  {name}: {received} received, {dropped} dropped");
-        for (count, what) in
-            [(full, "times a ring was full"), (downs, "times the interface was down")]
-        {
+        for (count, what) in [
+            (full, "times a ring was full"),
+            (downs, "times the interface was down"),
+            (kernel_stamped, "without a time stamp of the network card"),
+        ] {
             if *count > 0 {
                 let _ = write!(text, ", {count} {what}");
             }
@@ -64,6 +68,7 @@ mod linux {
                 dropped: one.dropped.load(Ordering::Relaxed),
                 full: one.full.load(Ordering::Relaxed),
                 downs: one.downs.load(Ordering::Relaxed),
+                kernel_stamped: one.kernel_stamped.load(Ordering::Relaxed),
             };
             self.0.iter().map(read).collect()
         }

@@ -37,7 +37,7 @@ pub struct Crew<'a> {
     pub service: Option<&'a Service>,
 }
 
-/// Longest that a verdict on live traffic waits to be written, nanoseconds.
+/// Longest that a verdict on live traffic waits to be written while more of it waits, nanoseconds.
 const LIVE_FLUSH_NS: u64 = 20_000_000;
 
 /// A worker's own: what it reads and where its verdicts go.

@@ -24,6 +24,7 @@ pub(super) mod code {
     pub(in super::super) const LOAD_WORD: u16 = 0x40;
     pub(in super::super) const LOAD_HALF: u16 = 0x48;
     pub(in super::super) const LOAD_BYTE: u16 = 0x50;
+    pub(in super::super) const ASK: u16 = 0x20;
     pub(in super::super) const LOAD_CONSTANT: u16 = 0x00;
     pub(in super::super) const INDEX_CONSTANT: u16 = 0x01;
     pub(in super::super) const LOAD_CELL: u16 = 0x60;
@@ -117,9 +118,47 @@ pub fn everything(snap_bytes: u32) -> Vec<Instruction> {
     vec![Instruction { code: code::RETURN, jt: 0, jf: 0, k: snap_bytes }]
 }
 
+/// The same program for frames that come, and none for those that this machine sends.
+pub(super) fn of_incoming(program: &[Instruction]) -> Vec<Instruction> {
+    let kind = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+    let outgoing = libc::PACKET_OUTGOING.into();
+    let mut whole = vec![
+        Instruction { code: code::ASK, jt: 0, jf: 0, k: kind },
+        Instruction { code: code::IF_EQUAL, jt: 0, jf: 1, k: outgoing },
+    ];
+    whole.extend(nothing());
+    // A program begins with A and X at 0.
+    whole.push(Instruction { code: code::LOAD_CONSTANT, jt: 0, jf: 0, k: 0 });
+    whole.extend(program);
+    whole
+}
+
 /// The same program, but for the bytes that it keeps of a frame.
 pub(super) fn with_snap(mut program: Vec<Instruction>, snap_bytes: u32) -> Vec<Instruction> {
     let accepting = |one: &&mut Instruction| one.code == code::RETURN && one.k > 0;
     program.iter_mut().filter(accepting).for_each(|one| one.k = snap_bytes);
     program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_frame_is_set_where_one_is_kept() {
+        let mut program = nothing();
+        program.extend(everything(7));
+        let snap: Vec<u32> = with_snap(program, 99).iter().map(|one| one.k).collect();
+        assert_eq!(snap, [0, 99]);
+    }
+
+    #[test]
+    fn what_is_sent_meets_the_answer_0_before_the_program() {
+        let program = of_incoming(&everything(9));
+        assert_eq!(program[program.len() - 1], everything(9)[0]);
+        // Not outgoing: over the answer.
+        let branch = program[1];
+        assert_eq!((branch.code, branch.jt, branch.jf, branch.k), (code::IF_EQUAL, 0, 1, 4));
+        assert_eq!(program[2], nothing()[0]);
+    }
 }

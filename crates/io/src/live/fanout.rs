@@ -7,6 +7,11 @@
 //! flow stands inside a tunnel, the ports of the tunnel do not count: they may differ by direction, and the
 //! tunnel's ends do not.
 //!
+//! Offsets count from where the kernel has come to when it asks: behind the Ethernet header of a frame that came, whose
+//! type and outer tag it has taken off, and at the header of one that is sent. Offsets that count from the link header
+//! in either case would be simpler, but most kernels follow them no further than a frame's first piece in memory, and
+//! network cards are free to leave as little as the Ethernet header there.
+//!
 //! A frame that belongs to no flow goes anywhere, as does one that is too short for its headers.
 
 use super::bpf::{Assembler, Instruction, Label, code};
@@ -77,7 +82,10 @@ pub fn symmetric(rules: &FanoutRules) -> Vec<Instruction> {
         anywhere: to.label(),
     };
     match rules.first {
-        FirstHeader::Ethernet => ether_types(&mut to, &places),
+        FirstHeader::Ethernet => {
+            first_type(&mut to);
+            ether_types(&mut to, &places);
+        }
         FirstHeader::Ip => {
             to.put(code::INDEX_CONSTANT, 0);
             to.jump(places.by_nibble);
@@ -100,9 +108,28 @@ pub fn symmetric(rules: &FanoutRules) -> Vec<Instruction> {
     to.finish()
 }
 
-/// Loads from so many bytes behind X, which counts from the frame's first byte.
+/// Loads from so many bytes behind X.
 fn load(to: &mut Assembler, size: u16, behind: u32) {
-    to.put(size, (libc::SKF_LL_OFF as u32).wrapping_add(behind));
+    to.put(size, behind);
+}
+
+/// Asks the kernel for what it knows of a frame.
+fn ask(to: &mut Assembler, what: libc::c_int) {
+    to.put(code::ASK, (libc::SKF_AD_OFF + what) as u32);
+}
+
+/// The type of the Ethernet header, and X behind it.
+fn first_type(to: &mut Assembler) {
+    let (sent, known) = (to.label(), to.label());
+    ask(to, libc::SKF_AD_PKTTYPE);
+    to.jump_if(code::IF_EQUAL, libc::PACKET_OUTGOING.into(), sent);
+    to.put(code::INDEX_CONSTANT, 0);
+    ask(to, libc::SKF_AD_PROTOCOL);
+    to.jump(known);
+    to.place(sent);
+    to.put(code::INDEX_CONSTANT, 14);
+    load(to, code::LOAD_HALF, 0_u32.wrapping_sub(2));
+    to.place(known);
 }
 
 /// Moves X ahead.
@@ -112,10 +139,8 @@ fn skip(to: &mut Assembler, bytes: u32) {
     to.put(code::TO_INDEX, 0);
 }
 
-/// From an Ethernet header to what stands behind its tags.
+/// From the type of an Ethernet header to what stands behind its tags.
 fn ether_types(to: &mut Assembler, places: &Places) {
-    to.put(code::INDEX_CONSTANT, 14);
-    load(to, code::LOAD_HALF, 0_u32.wrapping_sub(2));
     for _ in 0..=MOST_TAGS {
         to.jump_if(code::IF_EQUAL, 0x0800, places.ipv4);
         to.jump_if(code::IF_EQUAL, 0x86dd, places.ipv6);

@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod fanout;
 pub mod filter;
+mod order;
 pub mod ring;
 
 use crate::batch::Batch;
@@ -17,6 +18,7 @@ use crate::source::Source;
 use bpf::Instruction;
 use fanout::{FanoutRules, symmetric};
 use filter::FilterError;
+use order::Head;
 use ring::{Ring, RingError, RingShape, wait_for_any};
 use std::fmt;
 use std::io;
@@ -91,22 +93,40 @@ pub struct InterfaceCounters {
     pub full: AtomicU64,
     /// Times that the interface went down.
     pub downs: AtomicU64,
+    /// Frames that the network card was to stamp with the time and did not.
+    pub kernel_stamped: AtomicU64,
 }
 
 /// A worker's frames of all interfaces.
 #[derive(Debug)]
 pub struct LiveSource {
-    rings: Vec<Ring>,
+    taps: Vec<Tap>,
+    /// What is known of each tap's next frame, where there are several.
+    heads: Vec<Head>,
     counters: Arc<Vec<InterfaceCounters>>,
     stop: Arc<AtomicBool>,
     block_ms: u32,
     now: fn() -> u64,
     /// The last frame's time stamp, and the wall time when it was read.
     last: Option<(u64, u64)>,
+    /// When the kernel was last asked for its counters and for what became of the interfaces.
+    asked_at: u64,
+    /// Whether this is the source that tells of what happens to interfaces: it happens to all workers' alike.
+    tells: bool,
     /// Whether somebody waits for what happens elsewhere, and should not wait long here.
     hurried: bool,
     closing: Closing,
     name: String,
+}
+
+/// A ring of an interface.
+#[derive(Debug)]
+struct Tap {
+    ring: Ring,
+    /// Index of the interface.
+    interface: usize,
+    /// Looks that are left to find what came before the interface was removed.
+    gone: Option<u32>,
 }
 
 /// How far the end is.
@@ -128,6 +148,11 @@ const HURRIED_MS: i32 = 1;
 const LAST_LOOKS: u32 = 3;
 /// How far time lags behind where nothing comes, milliseconds: frames in a block are older than it.
 const LAG_MS: u64 = 20;
+/// Longest time between two questions to the kernel while frames come, nanoseconds.
+const ASK_NS: u64 = 20_000_000;
+/// How late the kernel may be with a block, beside the wait that it was told, nanoseconds: two ticks of the
+/// clock by which older kernels hand over, where it ticks 250 times a second.
+const LATE_NS: u64 = 8_000_000;
 
 /// Opens the interfaces: a source for each worker, and what the kernel counts. Setting `stop` ends the
 /// sources, once every frame is read that came before.
@@ -158,18 +183,22 @@ pub fn open(
             ring.filter(filter).map_err(fail)?;
         }
     }
-    let source = |rings| LiveSource {
-        rings,
+    let tap = |(interface, ring)| Tap { ring, interface, gone: None };
+    let source = |(worker, rings): (usize, Vec<Ring>)| LiveSource {
+        heads: vec![Head::default(); rings.len()],
+        taps: rings.into_iter().enumerate().map(tap).collect(),
         counters: Arc::clone(&counters),
         stop: Arc::clone(stop),
         block_ms: config.shape.block_ms,
         now: config.now,
         last: None,
+        asked_at: 0,
+        tells: worker == 0,
         hurried: false,
         closing: Closing::Open,
         name: config.interfaces.join(", "),
     };
-    Ok((rings.into_iter().map(source).collect(), counters))
+    Ok((rings.into_iter().enumerate().map(source).collect(), counters))
 }
 
 /// A ring of an interface for each worker, none of which takes frames yet.
@@ -198,44 +227,112 @@ fn filter_of(config: &LiveConfig, interface: &str) -> Result<Vec<Instruction>, F
 impl LiveSource {
     /// Moves frames that are there into the batch, the earliest first.
     fn take_ready(&mut self, batch: &mut Batch, most: usize) {
-        if let [ring] = self.rings.as_mut_slice() {
+        if let [Tap { ring, .. }] = self.taps.as_mut_slice() {
             while batch.len() < most && ring.is_ready() {
                 ring.take(batch);
             }
             return;
         }
+        let looked_at = (self.now)();
+        self.taps.iter_mut().for_each(|tap| tap.ring.see_blocks(self.now));
+        // A block is filled for as long as it may wait, and then handed over.
+        let lag_ns = 2 * u64::from(self.block_ms) * 1_000_000 + LATE_NS;
         while batch.len() < most {
-            let ready = self.rings.iter_mut().filter_map(|ring| ring.is_ready().then_some(ring));
-            let Some(ring) = ready.min_by_key(|ring| ring.next_ns()) else { return };
+            self.look();
+            let Some(at) = order::next(&mut self.heads, looked_at, lag_ns) else { return };
+            let (ring, head) = (&mut self.taps[at].ring, &mut self.heads[at]);
             ring.take(batch);
+            head.ts_ns = ring.has_frame().then(|| ring.next_ns());
         }
     }
 
-    /// Adds what the kernel counted.
-    fn count(&self) {
-        for (ring, counters) in self.rings.iter().zip(self.counters.iter()) {
-            let Ok(counts) = ring.counts() else { continue };
-            let received = counts.packets.saturating_sub(counts.drops);
-            counters.received.fetch_add(received, Ordering::Relaxed);
-            counters.dropped.fetch_add(counts.drops, Ordering::Relaxed);
-            counters.full.fetch_add(counts.freezes, Ordering::Relaxed);
-        }
-    }
-
-    /// Looks which interfaces are down. They may come up again, so that is no error.
-    fn look_for_trouble(&self) {
-        for (ring, counters) in self.rings.iter().zip(self.counters.iter()) {
-            if ring.trouble().is_some() {
-                counters.downs.fetch_add(1, Ordering::Relaxed);
+    /// Looks for blocks in the rings that have no frame.
+    fn look(&mut self) {
+        for (tap, head) in self.taps.iter_mut().zip(&mut self.heads) {
+            if head.ts_ns.is_none() && tap.ring.is_ready() {
+                let seen_at = tap.ring.seen_at().unwrap_or_else(self.now);
+                *head = Head { ts_ns: Some(tap.ring.next_ns()), seen_at, is_settled: false };
             }
         }
     }
 
+    /// Whether frames are there that wait for earlier ones of other rings.
+    fn is_holding(&self) -> bool {
+        self.taps.iter().any(|tap| tap.ring.has_frame())
+    }
+
+    /// Waits for a frame, for as long as nothing else is to be done.
+    fn wait(&self) {
+        let milliseconds = match self.closing {
+            _ if self.is_holding() => 1,
+            Closing::Draining { .. } => self.block_ms as i32 + 1,
+            _ if self.hurried => HURRIED_MS,
+            _ => WAIT_MS,
+        };
+        // A ring with a frame would end the wait at once.
+        let empty = self.taps.iter().map(|tap| &tap.ring).filter(|ring| !ring.has_frame());
+        wait_for_any(empty, milliseconds);
+    }
+
+    /// Adds what the kernel counted, and looks which interfaces are down, which may come up again, or removed.
+    fn ask(&mut self) {
+        for tap in &mut self.taps {
+            let to = &self.counters[tap.interface];
+            to.kernel_stamped.fetch_add(tap.ring.kernel_stamped(), Ordering::Relaxed);
+            if let Ok(counts) = tap.ring.counts() {
+                let received = counts.packets.saturating_sub(counts.drops);
+                to.received.fetch_add(received, Ordering::Relaxed);
+                to.dropped.fetch_add(counts.drops, Ordering::Relaxed);
+                to.full.fetch_add(counts.freezes, Ordering::Relaxed);
+            }
+            if tap.ring.trouble().is_some() && self.tells {
+                to.downs.fetch_add(1, Ordering::Relaxed);
+            }
+            tap.gone = match tap.gone {
+                None => tap.ring.is_gone().then_some(LAST_LOOKS),
+                Some(looks_left) => Some(looks_left.saturating_sub(1)),
+            };
+        }
+    }
+
+    /// Lets go of an interface that was removed, once all its frames are read; which one that was.
+    fn let_go(&mut self) -> Option<usize> {
+        let is_over = |tap: &mut Tap| tap.gone == Some(0) && !tap.ring.is_ready();
+        let at = self.taps.iter_mut().position(is_over)?;
+        self.heads.remove(at);
+        if self.taps.len() == 1 {
+            self.closing = Closing::Over;
+        }
+        Some(self.taps.remove(at).interface)
+    }
+
     /// Lets no more frames in.
-    fn close(&mut self) -> io::Result<()> {
+    fn close(&mut self) -> Result<(), SourceError> {
         self.closing = Closing::Draining { looks_left: LAST_LOOKS };
-        let closed = self.rings.iter().try_for_each(|ring| ring.filter(&bpf::nothing()));
-        closed.map_err(|RingError { error, .. }| error)
+        for Tap { ring, interface, .. } in &self.taps {
+            let closed = ring.filter(&bpf::nothing());
+            let name = &self.counters[*interface].name;
+            closed.map_err(|error| lost(name, error.error))?;
+        }
+        Ok(())
+    }
+
+    /// What a fill that found no frame says.
+    fn find_nothing(&mut self, batch: &mut Batch) {
+        let is_holding = self.is_holding();
+        if let Closing::Draining { looks_left } = self.closing
+            && !is_holding
+        {
+            self.closing = match looks_left.checked_sub(1) {
+                Some(looks_left) => Closing::Draining { looks_left },
+                None => Closing::Over,
+            };
+        }
+        if self.closing != Closing::Over {
+            // Time must not pass what is held.
+            let until = if is_holding { None } else { self.quiet_until() };
+            batch.be_quiet(until.unwrap_or(0));
+        }
     }
 
     /// Until when it is known that no frame came that has not been read, if there was one at all.
@@ -247,41 +344,41 @@ impl LiveSource {
     }
 }
 
+/// An interface that brings no more frames.
+fn lost(interface: &str, error: io::Error) -> SourceError {
+    SourceError::Interface { name: interface.to_owned(), error }
+}
+
 impl Source for LiveSource {
     fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
         batch.clear();
+        while let Some(interface) = self.let_go() {
+            if self.tells {
+                let error = io::ErrorKind::NotConnected.into();
+                return Err(lost(&self.counters[interface].name, error));
+            }
+        }
         if self.closing == Closing::Over {
             return Ok(0);
         }
         if self.closing == Closing::Open && self.stop.load(Ordering::Relaxed) {
-            let closed = self.close();
-            closed.map_err(|error| SourceError::Open { path: self.name.clone().into(), error })?;
+            self.close()?;
         }
         self.take_ready(batch, max_frames.max(1));
         if batch.is_empty() {
-            let wait = match self.closing {
-                Closing::Draining { .. } => self.block_ms as i32 + 1,
-                _ if self.hurried => HURRIED_MS,
-                _ => WAIT_MS,
-            };
-            wait_for_any(&self.rings, wait);
+            self.wait();
             self.take_ready(batch, max_frames.max(1));
         }
-        self.count();
+        let now = (self.now)();
+        if batch.is_empty() || now.saturating_sub(self.asked_at) >= ASK_NS {
+            self.asked_at = now;
+            self.ask();
+        }
         if let Some(last) = batch.len().checked_sub(1) {
-            self.last = Some((batch.packet(last).ts_ns, (self.now)()));
+            self.last = Some((batch.packet(last).ts_ns, now));
             return Ok(batch.len());
         }
-        self.look_for_trouble();
-        if let Closing::Draining { looks_left } = self.closing {
-            self.closing = match looks_left.checked_sub(1) {
-                Some(looks_left) => Closing::Draining { looks_left },
-                None => Closing::Over,
-            };
-        }
-        if self.closing != Closing::Over {
-            batch.be_quiet(self.quiet_until().unwrap_or(0));
-        }
+        self.find_nothing(batch);
         Ok(0)
     }
 

@@ -6,6 +6,7 @@ use super::bpf::Instruction;
 use super::fanout::FirstHeader;
 use crate::batch::Batch;
 use serveflow_core::packet::LinkType;
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fmt;
 use std::io;
@@ -69,8 +70,16 @@ pub struct Ring {
     /// Where in the block the next frame stands, and how many are left; none left: the block is not open.
     next: usize,
     left: u32,
+    /// When each block was first seen that is not given back yet, by the wall clock; see [`Ring::see_blocks`].
+    seen: VecDeque<u64>,
     /// A tagged frame, put together again.
     tagged: Vec<u8>,
+    /// Whether frames are left out that this machine sends. The socket's own option for that is not heeded where
+    /// sockets share an interface, so it is done by the filter.
+    incoming_only: bool,
+    /// Frames that had no time stamp of the network card.
+    kernel_stamped: u64,
+    hardware_time: bool,
 }
 
 // SAFETY: the mapping belongs to this value alone, and nothing in it belongs to a thread.
@@ -85,7 +94,7 @@ impl fmt::Debug for Ring {
     }
 }
 
-/// Bytes that the kernel keeps free before each frame for a VLAN tag.
+/// Bytes of a VLAN tag, which the kernel takes off and tells beside the frame.
 const TAG: usize = 4;
 const BLOCK_HEADER: usize = size_of::<libc::tpacket_block_desc>();
 const FRAME_HEADER: usize = size_of::<libc::tpacket3_hdr>();
@@ -125,17 +134,18 @@ impl Ring {
             block: 0,
             next: 0,
             left: 0,
+            seen: VecDeque::new(),
             tagged: Vec::new(),
+            // Each frame passes there twice, on its way out and in.
+            incoming_only: kind == libc::ARPHRD_LOOPBACK,
+            kernel_stamped: 0,
+            hardware_time,
         };
         if hardware_time {
             ring.set("cannot use hardware time stamps", libc::PACKET_TIMESTAMP, &HARDWARE_TIME)?;
         }
         // The socket takes frames as soon as it is bound, and others may not have joined yet.
         ring.filter(&super::bpf::nothing())?;
-        if kind == libc::ARPHRD_LOOPBACK {
-            // Each frame passes there twice, on its way out and in.
-            ring.set("cannot leave out what is sent", libc::PACKET_IGNORE_OUTGOING, &1)?;
-        }
         if promiscuous {
             be_promiscuous(&ring.socket, index)?;
         }
@@ -169,7 +179,10 @@ impl Ring {
     /// # Errors
     /// When the kernel refuses the program.
     pub fn filter(&self, program: &[Instruction]) -> Result<(), RingError> {
-        let mut program = kernel_program(program);
+        let mut program = match self.incoming_only {
+            true => kernel_program(&super::bpf::of_incoming(program)),
+            false => kernel_program(program),
+        };
         let len = program.len() as u16;
         let filter = libc::sock_fprog { len, filter: program.as_mut_ptr() };
         set(
@@ -236,20 +249,68 @@ impl Ring {
         (error != 0).then(|| io::Error::from_raw_os_error(error))
     }
 
+    /// Whether the interface is no more, so that nothing will come whatever happens.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        // SAFETY: a structure of numbers, for which zeros are values.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut len = size_of_val(&address) as libc::socklen_t;
+        let (socket, to) = (self.socket.as_raw_fd(), (&raw mut address).cast());
+        // SAFETY: the kernel writes at most `len` bytes, into a structure of that size.
+        let answer = unsafe { libc::getsockname(socket, to, &raw mut len) };
+        // The kernel takes the number off a socket whose interface is removed.
+        answer == 0 && address.sll_ifindex < 0
+    }
+
+    /// Frames since the last call that the network card was to stamp with the time and did not.
+    pub fn kernel_stamped(&mut self) -> u64 {
+        std::mem::take(&mut self.kernel_stamped)
+    }
+
+    /// Whether the block that was opened last still holds a frame.
+    #[must_use]
+    pub fn has_frame(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Notes which blocks the kernel has handed over, and the time: all their frames were captured before it.
+    pub fn see_blocks(&mut self, now: fn() -> u64) {
+        let before = self.seen.len();
+        let fresh = (before..self.shape.blocks)
+            .take_while(|ahead| self.is_handed_over((self.block + ahead) % self.shape.blocks))
+            .count();
+        if fresh > 0 {
+            let now = now();
+            self.seen.extend(std::iter::repeat_n(now, fresh));
+        }
+    }
+
+    /// When the block was first seen that holds the next frame, if that was noted.
+    #[must_use]
+    pub fn seen_at(&self) -> Option<u64> {
+        self.seen.front().copied()
+    }
+
+    /// Whether a block is this side's.
+    fn is_handed_over(&self, block: usize) -> bool {
+        // SAFETY: the block's header lies in the mapping, and its status is a word that the kernel writes
+        // last: what it wrote before is seen once the status is.
+        let status = unsafe {
+            let header = self.map.add(block * self.shape.block_bytes);
+            AtomicU32::from_ptr(header.add(STATUS_AT).cast()).load(Ordering::Acquire)
+        };
+        status & libc::TP_STATUS_USER != 0
+    }
+
     /// Whether a frame is there; opens the next block if it has one.
     pub fn is_ready(&mut self) -> bool {
         while self.left == 0 {
-            let header = self.block_at(0);
-            // SAFETY: the block's header lies in the mapping, and its status is a word that the kernel
-            // writes last: what it wrote before is seen once the status is.
-            let status = unsafe {
-                AtomicU32::from_ptr(header.add(STATUS_AT).cast()).load(Ordering::Acquire)
-            };
-            if status & libc::TP_STATUS_USER == 0 {
+            if !self.is_handed_over(self.block) {
                 return false;
             }
+            let header = self.block_at(0).cast::<libc::tpacket_block_desc>();
             // SAFETY: the block is this side's until its status is given back.
-            let block = unsafe { header.cast::<libc::tpacket_block_desc>().read() };
+            let block = unsafe { header.read() };
             // SAFETY: blocks of this version have this header.
             let header = unsafe { block.hdr.bh1 };
             (self.left, self.next) = (header.num_pkts, header.offset_to_first_pkt as usize);
@@ -291,6 +352,9 @@ impl Ring {
         } else {
             batch.push(ts_ns, header.tp_len, self.link, data);
         }
+        if self.hardware_time && header.tp_status & libc::TP_STATUS_TS_RAW_HARDWARE == 0 {
+            self.kernel_stamped += 1;
+        }
         self.left -= 1;
         self.next += header.tp_next_offset as usize;
         if self.left == 0 {
@@ -320,6 +384,7 @@ impl Ring {
         let status = unsafe { AtomicU32::from_ptr(self.block_at(STATUS_AT).cast()) };
         status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
         self.block = (self.block + 1) % self.shape.blocks;
+        self.seen.pop_front();
     }
 }
 
@@ -331,13 +396,13 @@ impl Drop for Ring {
 }
 
 /// Waits until one of the rings may have a frame, or so long.
-pub fn wait_for_any(rings: &[Ring], milliseconds: i32) {
+pub fn wait_for_any<'a>(rings: impl Iterator<Item = &'a Ring>, milliseconds: i32) {
     let poll = |ring: &Ring| libc::pollfd {
         fd: ring.socket.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
-    let mut polls: Vec<libc::pollfd> = rings.iter().map(poll).collect();
+    let mut polls: Vec<libc::pollfd> = rings.map(poll).collect();
     // SAFETY: the kernel reads and writes as many entries as there are. Whatever it answers, the rings
     // are looked at next.
     unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, milliseconds) };

@@ -35,7 +35,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         config.engine.flows.seed = RandomState::new().build_hasher().finish();
     }
     let signals = Signals::listen()?;
-    let Feed { sources, interfaces } = feed(args, &mut config, &signals.stop)?;
+    let Feed { sources, interfaces } = feed(session, args, &mut config, &signals.stop)?;
     let loaded = Loaded::new(bundle, &path, &config)?;
     let sinks = open_sinks(&config, args, &loaded.bundle)?;
     let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
@@ -165,7 +165,12 @@ struct Feed {
 }
 
 /// Opens the captures, or where there are none the interfaces.
-fn feed(args: &RunArgs, config: &mut Config, stop: &Arc<AtomicBool>) -> anyhow::Result<Feed> {
+fn feed(
+    session: &Session,
+    args: &RunArgs,
+    config: &mut Config,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Feed> {
     if args.captures.is_empty() {
         anyhow::ensure!(
             !config.live.interfaces.is_empty(),
@@ -175,6 +180,9 @@ fn feed(args: &RunArgs, config: &mut Config, stop: &Arc<AtomicBool>) -> anyhow::
             config.workers = std::thread::available_parallelism().map_or(1, NonZero::get);
         }
         let (sources, counted) = live::open(config, stop)?;
+        let (names, workers) = (config.live.interfaces.join(", "), config.workers);
+        let plural = if workers == 1 { "" } else { "s" };
+        session.say(&format!("listening to {names} with {workers} worker{plural}\n"));
         return Ok(Feed { sources, interfaces: Some(counted) });
     }
     let paths = serveflow_io::expand(&args.captures)?;

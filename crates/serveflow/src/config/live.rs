@@ -54,8 +54,8 @@ impl Default for LiveLimits {
             promiscuous: true,
             hardware_time: false,
             snap_bytes: 256,
-            block_bytes: 1 << 18,
-            blocks: 256,
+            block_bytes: 1 << 16,
+            blocks: 1024,
             block_ms: 1,
         }
     }
@@ -63,8 +63,10 @@ impl Default for LiveLimits {
 
 const MIB: usize = 1 << 20;
 const KIB: usize = 1 << 10;
-/// The longest frame there is, with its headers in the block.
-const LEAST_BLOCK: usize = 128;
+/// Whole pages on all machines.
+const LEAST_BLOCK: usize = 64;
+/// Bytes of a block that headers take, of the block and of a frame.
+const HEADERS: usize = 512;
 
 impl TypedLive {
     /// Fills what was not typed, and checks it.
@@ -94,6 +96,9 @@ impl TypedLive {
             let found = block_kb.to_string();
             return Err(ConfigError::Unknown { key: "live.block_kb".to_owned(), found, expected });
         }
+        // The kernel would cut longer frames without a word.
+        let most = block_kb * KIB - HEADERS;
+        Config::within("live.snap_bytes (with live.block_kb)", snap_bytes as usize, most)?;
         let interfaces = self.interfaces.clone().unwrap_or_default();
         let mut seen = interfaces.iter().enumerate();
         if let Some((_, twice)) = seen.find(|(at, name)| interfaces[..*at].contains(name)) {
@@ -131,9 +136,13 @@ mod tests {
             ("ring_mb = 0", "live.ring_mb: expected at least 1, found 0"),
             (
                 "block_kb = 100",
-                "live.block_kb: expected one of a power of two of at least 128, found `100`",
+                "live.block_kb: expected one of a power of two of at least 64, found `100`",
             ),
             ("snap_bytes = 999999", "live.snap_bytes: expected at most 262144, found 999999"),
+            (
+                "snap_bytes = 65535",
+                "live.snap_bytes (with live.block_kb): expected at most 65024, found 65535",
+            ),
             (
                 "timestamps = \"gps\"",
                 "live.timestamps: expected one of kernel, hardware, found `gps`",
