@@ -14,6 +14,7 @@ pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote
 
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
+use serveflow_core::parse::{KeyRules, Tunnels};
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_model::bundle::Bundle;
 use std::fmt;
@@ -58,6 +59,8 @@ pub struct TypedFlows {
     pub window_ms: Option<u64>,
     /// Whether the VLAN id is part of the key.
     pub vlan_in_key: Option<bool>,
+    /// Which packet of a tunnel flows are made of: `inner` or `outer`.
+    pub tunnels: Option<String>,
     /// Seed of the table's hash.
     pub seed: Option<u64>,
 }
@@ -217,7 +220,7 @@ impl Typed {
         let limits = &self.limits;
         let engine = EngineConfig::default();
         let engine = EngineConfig {
-            flows: self.flows.over(bundle),
+            flows: self.flows.over(bundle)?,
             record_packets: limits.record_packets.unwrap_or(engine.record_packets),
             batch_rows: limits.batch_rows.unwrap_or(engine.batch_rows),
             prefault: limits.prefault.unwrap_or(engine.prefault),
@@ -254,11 +257,11 @@ impl Typed {
 }
 
 impl TypedFlows {
-    fn over(&self, bundle: &FlowConfig) -> FlowConfig {
+    fn over(&self, bundle: &FlowConfig) -> Result<FlowConfig, ConfigError> {
         let ns = |typed: Option<u64>, default| {
             typed.map_or(default, |ms| ms.saturating_mul(MILLISECOND))
         };
-        FlowConfig {
+        Ok(FlowConfig {
             capacity: self.capacity.unwrap_or(bundle.capacity),
             idle_ns: ns(self.idle_ms, bundle.idle_ns),
             active_ns: ns(self.active_ms, bundle.active_ns),
@@ -267,9 +270,23 @@ impl TypedFlows {
                 Some(0) => NO_WINDOW,
                 typed => ns(typed, bundle.window_ns),
             },
-            vlan_in_key: self.vlan_in_key.unwrap_or(bundle.vlan_in_key),
+            key: KeyRules {
+                vlan_in_key: self.vlan_in_key.unwrap_or(bundle.key.vlan_in_key),
+                tunnels: self.tunnels()?.unwrap_or(bundle.key.tunnels),
+            },
             seed: self.seed.unwrap_or(bundle.seed),
-        }
+        })
+    }
+
+    fn tunnels(&self) -> Result<Option<Tunnels>, ConfigError> {
+        let choice = |word: &String| {
+            Tunnels::from_name(word).ok_or_else(|| ConfigError::Unknown {
+                key: "flows.tunnels".to_owned(),
+                found: word.clone(),
+                expected: Tunnels::ALL.map(Tunnels::name).join(", "),
+            })
+        };
+        self.tunnels.as_ref().map(choice).transpose()
     }
 }
 

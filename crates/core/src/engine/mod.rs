@@ -242,7 +242,7 @@ impl Engine {
     #[inline]
     fn sight(&self, packet: &Packet<'_>, sighting: &mut Sighting) {
         let parsed = &mut sighting.parsed;
-        sighting.reject = parse::parse_into(packet, self.config.flows.vlan_in_key, parsed).err();
+        sighting.reject = parse::parse_into(packet, self.config.flows.key, parsed).err();
         sighting.tag = self.table.tag(&parsed.key);
         sighting.guess = None;
     }

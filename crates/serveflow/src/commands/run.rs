@@ -78,8 +78,8 @@ fn open_sources(
     if config.workers == 1 {
         return vec![source];
     }
-    let FlowConfig { vlan_in_key, seed, idle_ns, .. } = config.engine.flows;
-    let sharder = Sharder::new(config.workers as u32, vlan_in_key, seed);
+    let FlowConfig { key, seed, idle_ns, .. } = config.engine.flows;
+    let sharder = Sharder::new(config.workers as u32, key, seed);
     let shares = share_out(source, sharder, idle_ns).into_iter();
     shares.map(|share| -> Box<dyn Source> { Box::new(share) }).collect()
 }
