@@ -4,10 +4,12 @@
 //! optional left. Flow rules that are not typed come from the bundle, because its models were
 //! trained under them.
 
+mod input;
 mod lanes;
 mod models;
 mod remote;
 
+pub use input::{TypedInput, TypedLists};
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use models::TypedModels;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
@@ -15,10 +17,12 @@ pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
 use serveflow_core::parse::{KeyRules, Tunnels};
+use serveflow_core::select::Selection;
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_model::bundle::Bundle;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A commented file with every key and its default.
 pub const EXAMPLE: &str = include_str!("serveflow.toml");
@@ -29,6 +33,8 @@ const MILLISECOND: u64 = 1_000_000;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Typed {
+    /// Which flows are served.
+    pub input: TypedInput,
     /// The flow table.
     pub flows: TypedFlows,
     /// Limits of the engine.
@@ -98,6 +104,8 @@ pub struct TypedOutput {
 pub struct Config {
     /// Limits of the engine.
     pub engine: EngineConfig,
+    /// Which flows `serveflow run` serves; none where it serves all.
+    pub selection: Option<Arc<Selection>>,
     /// Most frames taken from a source at once.
     pub batch_frames: usize,
     /// Jobs that may wait in a lane before it is full.
@@ -155,6 +163,13 @@ pub enum ConfigError {
         /// Where and why.
         message: String,
     },
+    /// A key of the input.
+    Input {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A key of remote models.
     Remote {
         /// The key.
@@ -187,7 +202,9 @@ impl fmt::Display for ConfigError {
                 "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
             ),
             Self::Library { key, message } => write!(f, "{key}: {message}"),
-            Self::Remote { key, message } => write!(f, "{key}: {message}"),
+            Self::Input { key, message } | Self::Remote { key, message } => {
+                write!(f, "{key}: {message}")
+            }
             Self::Unknown { key, found, expected } => {
                 write!(f, "{key}: expected one of {expected}, found `{found}`")
             }
@@ -229,6 +246,7 @@ impl Typed {
         };
         let config = Config {
             engine,
+            selection: self.input.check()?,
             batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
             lanes: self.lanes.check()?,

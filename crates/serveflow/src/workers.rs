@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
+use serveflow_core::select::Selection;
 use serveflow_io::drive::{Outcome, Worker};
 use serveflow_io::{Sink, Source};
 use serveflow_model::bundle::Bundle;
@@ -20,6 +21,8 @@ pub struct Crew<'a> {
     pub bundle: &'a Bundle,
     /// Limits; those of flows and packets are for all workers together.
     pub config: &'a Config,
+    /// Which flows are served; all where there is none.
+    pub selection: Option<Arc<Selection>>,
     /// Wall time, nanoseconds from any fixed start.
     pub wall: fn() -> u64,
     /// Set from outside to end the run: every open flow then gets its verdict.
@@ -71,7 +74,8 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     // not find what another is about to use.
     let engine = |(index, post)| {
         let limits = crew.config.engine.of_shard(index, count);
-        (Engine::new(Arc::clone(&crew.bundle.cascade), limits), post)
+        let engine = Engine::new(Arc::clone(&crew.bundle.cascade), limits);
+        (engine.selecting(crew.selection.clone()), post)
     };
     let mut posts = posts.into_iter().enumerate().map(engine).collect::<Vec<_>>().into_iter();
     let own = posts.next();

@@ -48,7 +48,13 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let sources = open_sources(paths, &stop, &config);
     let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
     let started = session.wall_ns();
-    let crew = Crew { bundle: &bundle, config: &config, wall: super::clock_ns, stop: &stop };
+    let crew = Crew {
+        bundle: &bundle,
+        config: &config,
+        selection: config.selection.clone(),
+        wall: super::clock_ns,
+        stop: &stop,
+    };
     let Served { accounts, batches, outcome } = workers::serve(&crew, posts.collect());
     let took = std::time::Duration::from_nanos(session.wall_ns() - started);
     session.say(&summary::accounts(&accounts));

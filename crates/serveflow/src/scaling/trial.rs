@@ -82,7 +82,13 @@ impl Trials<'_> {
         let post = |source| Post { source, sink: Box::new(Null::default()) };
         let posts = sources.into_iter().map(post).collect();
         let stop = AtomicBool::new(false);
-        let crew = Crew { bundle: self.bundle, config: self.config, wall: self.wall, stop: &stop };
+        let crew = Crew {
+            bundle: self.bundle,
+            config: self.config,
+            selection: None,
+            wall: self.wall,
+            stop: &stop,
+        };
         let started = (self.wall)();
         let served = serve(&crew, posts);
         let took = (self.wall)().saturating_sub(started);
