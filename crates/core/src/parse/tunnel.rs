@@ -51,23 +51,37 @@ struct Carried {
 /// The capture ends inside the tunnel's own header.
 struct Cut;
 
-/// Bit sets of the lower and of the next six bits of [`PORTS`].
-const SIEVE: [u64; 2] = {
-    let (mut sets, mut index) = ([0, 0], 0);
+/// A multiplier that gives each of [`PORTS`] a slot of its own: any that does, found by trying.
+const PARTING: u32 = 0xd47e_5029;
+const _: () = assert!(all_parted(), "another multiplier is needed for these ports");
+
+/// The ports by slot, so that a look at one slot tells whether a port is among them.
+const SLOTS: [u16; 8] = {
+    let (mut slots, mut index) = ([0; 8], 0);
     while index < PORTS.len() {
-        sets[0] |= 1 << (PORTS[index] & 63);
-        sets[1] |= 1 << (PORTS[index] >> 6 & 63);
+        slots[slot(PORTS[index])] = PORTS[index];
         index += 1;
     }
-    sets
+    slots
 };
 
-/// Whether a datagram with these ports may be a tunnel's: certainly not if false. One in a hundred others
-/// passes, and this takes a few instructions and no branch.
+const fn slot(port: u16) -> usize {
+    ((port as u32).wrapping_mul(PARTING) >> 29) as usize
+}
+
+const fn all_parted() -> bool {
+    let (mut taken, mut index) = (0_u32, 0);
+    while index < PORTS.len() {
+        taken |= 1 << slot(PORTS[index]);
+        index += 1;
+    }
+    taken.count_ones() as usize == PORTS.len()
+}
+
+/// Whether a datagram with these ports may be a tunnel's, in a few instructions and without a branch.
 #[inline]
 pub(super) fn may_be_tunnel(src_port: u16, dst_port: u16) -> bool {
-    let passes = (SIEVE[0] >> (dst_port & 63)) & (SIEVE[1] >> (dst_port >> 6 & 63)) & 1 == 1;
-    passes | (src_port == TEREDO)
+    (SLOTS[slot(dst_port)] == dst_port) | (src_port == TEREDO)
 }
 
 /// The packet that another one carries, if it carries one that can be read.
