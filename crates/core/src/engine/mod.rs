@@ -204,6 +204,9 @@ impl Engine {
     pub fn push(&mut self, packet: &Packet<'_>) {
         let mut sighting = Sighting::default();
         self.sight(packet, &mut sighting);
+        if let Some(selection) = &self.selection {
+            leave_out(selection, &mut sighting);
+        }
         self.take(packet, &sighting);
     }
 
@@ -238,6 +241,9 @@ impl Engine {
                 slot.0 = packet;
                 len += 1;
             }
+            if let Some(selection) = &self.selection {
+                run[..len].iter_mut().for_each(|slot| leave_out(selection, &mut slot.1));
+            }
             self.look_ahead(&mut run[..len]);
             for (packet, sighting) in &run[..len] {
                 self.take(packet, sighting);
@@ -258,9 +264,6 @@ impl Engine {
         };
         sighting.tag = self.table.tag(&parsed.key);
         sighting.guess = None;
-        if let Some(selection) = &self.selection {
-            leave_out(selection, sighting);
-        }
     }
 
     /// Touches what the packets will need, each kind of memory for all of them before the next: the
