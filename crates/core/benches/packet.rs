@@ -16,7 +16,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::gate::{Gate, Measure, Threshold, best_class};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::packet::{LinkType, Packet};
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,21 +91,28 @@ fn bench_parse(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse");
     let v6 = ipv6_with(1, 2, 6, &[(0, vec![0; 7])], &Tcp::default().bytes(&[]));
     let tagged = common::frames::ether(&[(0x8100, 5)], 0x0800, &ipv4(1, 2, 17, &udp(1, 2, &[])));
+    let plain_udp = framed(LinkType::Ethernet, &ipv4(1, 2, 17, &udp(1, 2, &[0; 16])));
+    let inner = [&[8, 0, 0, 0, 0, 0, 7, 0], tcp_frame(1, false, 16).as_slice()].concat();
+    let vxlan = framed(LinkType::Ethernet, &ipv4(1, 2, 17, &udp(50_000, 4789, &inner)));
     for (name, data) in [
         ("ipv4_tcp", tcp_frame(1, false, 16)),
         ("ipv6_extension_tcp", framed(LinkType::Ethernet, &v6)),
         ("vlan_ipv4_udp", tagged),
+        ("ipv4_udp", plain_udp),
+        ("vxlan_ipv4_tcp", vxlan),
     ] {
         let frame = Frame::new(0, LinkType::Ethernet, data);
         group.throughput(Throughput::Elements(1));
-        group.bench_function(name, |b| b.iter(|| parse(black_box(&frame.packet()), false)));
+        group.bench_function(name, |b| {
+            b.iter(|| parse(black_box(&frame.packet()), KeyRules::default()));
+        });
     }
     group.finish();
 }
 
 fn bench_words(c: &mut Criterion) {
     let frame = Frame::new(0, LinkType::Ethernet, tcp_frame(1, false, 16));
-    let parsed = parse(&frame.packet(), false).unwrap();
+    let parsed = parse(&frame.packet(), KeyRules::default()).unwrap();
     let layout = HeaderLayout::default();
     let mut words = packet_words(&layout, &frame.data, &parsed);
     c.bench_function("header_words", |b| {

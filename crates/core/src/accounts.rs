@@ -12,6 +12,8 @@ pub struct PacketAccounts {
     pub recorded: u64,
     /// Of a flow that has all it wants, or is decided.
     pub not_wanted: u64,
+    /// Of a flow that the selection leaves out.
+    pub filtered: u64,
     /// Of no flow, by [`Reject`].
     pub rejected: [u64; Reject::ALL.len()],
 }
@@ -59,11 +61,12 @@ impl Accounts {
         self.flows.verdicts.iter().sum()
     }
 
-    /// Whether packets seen = recorded + not wanted + rejected, and flows seen = verdicts +
-    /// waiting + asked.
+    /// Whether packets seen = recorded + not wanted + rejected + filtered, and flows seen = verdicts
+    /// + waiting + asked.
     #[must_use]
     pub fn balance(&self) -> bool {
-        let packets = self.packets.recorded + self.packets.not_wanted + self.rejected();
+        let PacketAccounts { recorded, not_wanted, filtered, .. } = self.packets;
+        let packets = recorded + not_wanted + self.rejected() + filtered;
         let flows = self.verdicts() + self.flows.waiting + self.flows.asked;
         self.packets.seen == packets && self.flows.seen == flows
     }
@@ -74,6 +77,7 @@ impl Accounts {
         mine.seen += theirs.seen;
         mine.recorded += theirs.recorded;
         mine.not_wanted += theirs.not_wanted;
+        mine.filtered += theirs.filtered;
         add_all(&mut mine.rejected, &theirs.rejected);
         let (mine, theirs) = (&mut self.flows, &other.flows);
         mine.seen += theirs.seen;

@@ -74,7 +74,7 @@ impl FlaggedKey {
 ///
 /// Whoever sends packets can choose five-tuples, but not the keys that are drawn from the seed. It is
 /// the multiply-and-fold construction of wyhash (public domain), with every word under a key of its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHasher {
     keys: [u64; 6],
 }
@@ -165,6 +165,19 @@ impl FlowKey {
     #[must_use]
     pub fn proto(&self) -> u8 {
         self.rest as u8
+    }
+
+    /// Both ends: address, IPv4 in the lowest 32 bits, and port.
+    #[inline]
+    pub(crate) fn ends(&self) -> [(u128, u16); 2] {
+        let whole = |[high, low]: [u64; 2]| u128::from(high) << 64 | u128::from(low);
+        [(whole(self.low), (self.rest >> 48) as u16), (whole(self.high), (self.rest >> 32) as u16)]
+    }
+
+    /// Whether the addresses are those of IPv6.
+    #[inline]
+    pub(crate) fn is_v6(&self) -> bool {
+        self.rest & VERSION_6 != 0
     }
 
     /// The key as a five-tuple whose source is the low endpoint, or the high one.

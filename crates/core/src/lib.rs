@@ -20,6 +20,7 @@ pub mod parse;
 pub mod record;
 mod reserve;
 pub mod rows;
+pub mod select;
 pub mod shard;
 mod table;
 pub mod verdict;

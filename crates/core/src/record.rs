@@ -327,7 +327,7 @@ impl<'a> FlowRecord<'a> {
 mod tests {
     use super::*;
     use crate::packet::{LinkType, Packet};
-    use crate::parse::parse;
+    use crate::parse::{KeyRules, parse};
 
     /// An IPv4 packet with headers of so many words, TCP or UDP, then bytes that are no header.
     fn frame(ip_words: u8, tcp_words: Option<u8>) -> Vec<u8> {
@@ -358,7 +358,8 @@ mod tests {
                 for cut in 0..=whole.len() {
                     let data = &whole[..cut];
                     let (ts_ns, orig_len, link) = (0, whole.len() as u32, LinkType::RawIp);
-                    let Ok(parsed) = parse(&Packet { ts_ns, orig_len, link, data }, false) else {
+                    let rules = KeyRules::default();
+                    let Ok(parsed) = parse(&Packet { ts_ns, orig_len, link, data }, rules) else {
                         continue;
                     };
                     let cell = pool.keep(meta, data, &parsed, NONE).unwrap();
@@ -381,7 +382,7 @@ mod tests {
         let meta = PacketMeta::default();
         let data = frame(15, Some(15));
         let packet = Packet { ts_ns: 0, orig_len: 127, link: LinkType::RawIp, data: &data };
-        let parsed = parse(&packet, false).unwrap();
+        let parsed = parse(&packet, KeyRules::default()).unwrap();
         let mut tail = NONE;
         let mut keep = |pool: &mut PacketPool| {
             tail = pool.keep(meta, &data, &parsed, tail)?;

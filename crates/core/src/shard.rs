@@ -2,7 +2,7 @@
 
 use crate::key::FlowHasher;
 use crate::packet::Packet;
-use crate::parse::{Parsed, parse_into};
+use crate::parse::{KeyRules, Parsed, parse_into};
 
 /// Parts flows among workers by a symmetric hash: both directions of a flow have the same one, and so
 /// have all of its packets, whatever they look like.
@@ -10,19 +10,19 @@ use crate::parse::{Parsed, parse_into};
 pub struct Sharder {
     hasher: FlowHasher,
     shards: u32,
-    vlan_in_key: bool,
+    rules: KeyRules,
 }
 
 impl Sharder {
-    /// Parts flows among `shards` workers. `vlan_in_key` must be that of their engines, or packets of
+    /// Parts flows among `shards` workers. `rules` must be those of their engines, or packets of
     /// one flow could part; `seed` is free.
     ///
     /// # Panics
     /// When there is no shard.
     #[must_use]
-    pub fn new(shards: u32, vlan_in_key: bool, seed: u64) -> Self {
+    pub fn new(shards: u32, rules: KeyRules, seed: u64) -> Self {
         assert!(shards > 0, "packets go to somebody");
-        Self { hasher: FlowHasher::with_seed(seed), shards, vlan_in_key }
+        Self { hasher: FlowHasher::with_seed(seed), shards, rules }
     }
 
     /// Number of workers.
@@ -36,7 +36,7 @@ impl Sharder {
     #[must_use]
     pub fn shard(&self, packet: &Packet<'_>) -> Option<usize> {
         let mut parsed = Parsed::default();
-        parse_into(packet, self.vlan_in_key, &mut parsed).ok()?;
+        parse_into(packet, self.rules, &mut parsed).ok()?;
         // The flow table goes by the upper half of a hash like this one, so this is the lower half.
         let hash = self.hasher.hash(&parsed.key) & u64::from(u32::MAX);
         Some(((hash * u64::from(self.shards)) >> 32) as usize)

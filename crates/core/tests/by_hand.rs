@@ -11,7 +11,7 @@ use common::drive::Drive;
 use common::models::{cascade, inline_lanes, stage};
 use common::traffic::MS;
 use serveflow_core::engine::{End, EngineConfig};
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use std::path::Path;
 
 fn visit(path: &Path, each: &mut impl FnMut(&Path)) {
@@ -34,7 +34,7 @@ fn captures_of_a_folder_keep_the_accounts() {
         captures += u32::from(!frames.is_empty());
         let name = path.file_name().unwrap().to_string_lossy();
         for (number, frame) in frames.iter().enumerate() {
-            let told = match parse(&frame.packet(), true) {
+            let told = match parse(&frame.packet(), KeyRules::default()) {
                 Err(reject) => reject.name().to_owned(),
                 Ok(parsed) => {
                     let flow = parsed.key.five_tuple(parsed.sender_is_low);

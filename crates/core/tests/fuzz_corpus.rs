@@ -6,6 +6,7 @@ mod common;
 use common::entry::{fuzz_engine, fuzz_parse};
 use common::frames::{Frame, LINKS, Rng, random_frame};
 use common::traffic::{MS, Shape, traffic};
+use common::tunnels::{ip_of, stack, wrap};
 use std::path::{Path, PathBuf};
 
 fn folder(target: &str) -> PathBuf {
@@ -55,6 +56,12 @@ fn seeds_are_written_when_asked() {
     for number in 0..60 {
         let seed = parse_seed(&random_frame(&mut rng));
         std::fs::write(folder("parse").join(format!("seed{number:02}")), seed).unwrap();
+    }
+    for number in 0..40 {
+        let Some(packet) = ip_of(&random_frame(&mut rng)) else { continue };
+        let steps = stack(&mut rng);
+        let seed = parse_seed(&wrap(&packet, &steps, &mut rng).frame);
+        std::fs::write(folder("parse").join(format!("tunnel{number:02}")), seed).unwrap();
     }
     for number in 0..24 {
         let edges = [100 * MS, 1_000 * MS, 20 * MS, 200 * MS];

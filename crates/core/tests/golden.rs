@@ -7,7 +7,7 @@ use common::captures::frames;
 use common::frames::Frame;
 use common::words::{column_names, column_values, packet_words};
 use serveflow_core::features::layout::HeaderLayout;
-use serveflow_core::parse::{Header, Parsed, parse};
+use serveflow_core::parse::{Header, KeyRules, Parsed, parse};
 use std::path::{Path, PathBuf};
 
 const ALL: [Header; 5] = [Header::Ipv4, Header::Ipv6, Header::Tcp, Header::Udp, Header::Icmp];
@@ -59,7 +59,7 @@ fn compare(capture: &str, table: &str, layout: &HeaderLayout) -> (usize, usize) 
     assert_eq!(names[1..], column_names(layout));
     let mut rows = 0;
     for (number, frame) in frames.iter().enumerate() {
-        let Ok(parsed) = parse(&frame.packet(), false) else { continue };
+        let Ok(parsed) = parse(&frame.packet(), KeyRules::default()) else { continue };
         if is_tagged(frame) {
             continue;
         }

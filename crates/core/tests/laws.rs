@@ -10,7 +10,7 @@ use common::traffic::{MS, Shape, traffic};
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Job, Lane};
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::verdict::{FiveTuple, Reason, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ fn lanes_never_change_a_verdict() {
 /// Which of `n` engines has a flow: a hash that both directions share.
 fn shard(frame: &Frame, n: u64) -> u64 {
     let mut hash = 0;
-    if let Ok(parsed) = parse(&frame.packet(), false) {
+    if let Ok(parsed) = parse(&frame.packet(), KeyRules::default()) {
         let flow = parsed.key.five_tuple(true);
         for byte in format!("{flow:?}").bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);

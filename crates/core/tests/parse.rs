@@ -15,9 +15,11 @@ use etherparse::{
 use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::packet::{LinkType, Packet};
-use serveflow_core::parse::{Header, Parsed, Reject, parse};
+use serveflow_core::parse::{Header, KeyRules, Parsed, Reject, Tunnels, parse};
 use std::net::IpAddr;
 
+/// What the other parser does: it looks into no tunnel, and tells VLANs apart.
+const OUTER: KeyRules = KeyRules { vlan_in_key: true, tunnels: Tunnels::Outer };
 const ALL: [Header; 5] = [Header::Ipv4, Header::Ipv6, Header::Tcp, Header::Udp, Header::Icmp];
 
 /// What two parsers can agree on.
@@ -122,7 +124,7 @@ fn first_fragment(proto: u8, payload: &[u8]) -> Option<Option<TransportSlice<'_>
 
 /// Compares one frame; `None` when one of the parsers refuses it.
 fn compare(frame: &Frame) -> Option<()> {
-    let Ok(parsed) = parse(&frame.packet(), true) else { return None };
+    let Ok(parsed) = parse(&frame.packet(), OUTER) else { return None };
     let layout = HeaderLayout::new(&ALL);
     column_values(&layout, &packet_words(&layout, &frame.data, &parsed));
     let theirs = sliced(frame, parsed.network.range().start)?;
@@ -176,6 +178,7 @@ proptest! {
         orig_len in any::<u32>(),
         short in any::<bool>(),
         head in 0_usize..5,
+        inner in any::<bool>(),
         bytes in proptest::collection::vec(any::<u8>(), 0..160),
     ) {
         let link = LINKS[link];
@@ -185,7 +188,8 @@ proptest! {
         let data = [heads[head].clone(), bytes.clone()].concat();
         let orig_len = if short { orig_len % 200 } else { orig_len };
         let packet = Packet { ts_ns: 0, orig_len, link, data: &data };
-        if let Ok(parsed) = parse(&packet, true) {
+        let rules = OUTER.with_tunnels(Tunnels::ALL[usize::from(inner)]);
+        if let Ok(parsed) = parse(&packet, rules) {
             let layout = HeaderLayout::new(&ALL);
             column_values(&layout, &packet_words(&layout, &data, &parsed));
             prop_assert!(parsed.payload <= parsed.size);
@@ -197,7 +201,7 @@ proptest! {
 }
 
 fn parsed(frame: &Frame) -> Parsed {
-    parse(&frame.packet(), true).unwrap()
+    parse(&frame.packet(), OUTER).unwrap()
 }
 
 #[test]
@@ -235,12 +239,12 @@ fn tags_are_stepped_over_and_the_outer_one_counts() {
     ] {
         let frame = Frame::new(0, LinkType::Ethernet, ether(&tags, IPV4, &packet));
         assert_eq!(parsed(&frame).key.five_tuple(true).vlan, Some(outer));
-        let blind = parse(&frame.packet(), false).unwrap();
+        let blind = parse(&frame.packet(), KeyRules { vlan_in_key: false, ..OUTER }).unwrap();
         assert_eq!(blind.key, parsed(&none).key);
     }
     let many = vec![(0x8100, 1); 5];
     let frame = Frame::new(0, LinkType::Ethernet, ether(&many, IPV4, &packet));
-    assert_eq!(parse(&frame.packet(), true), Err(Reject::TooManyHeaders));
+    assert_eq!(parse(&frame.packet(), OUTER), Err(Reject::TooManyHeaders));
 }
 
 #[test]
@@ -276,10 +280,10 @@ fn what_belongs_to_no_flow_is_refused_for_its_reason() {
         (raw(&ipv4(1, 2, 17, &datagram[..7])), Reject::BadTransport),
         (raw(&offset), Reject::BadTransport),
     ] {
-        assert_eq!(parse(&frame.packet(), true), Err(reason), "{frame:02x?}");
+        assert_eq!(parse(&frame.packet(), OUTER), Err(reason), "{frame:02x?}");
     }
-    assert!(parse(&raw(&first).packet(), true).is_ok(), "a first fragment has its ports");
-    assert!(parse(&cut(raw(&whole), 24).packet(), true).is_ok(), "the ports are enough");
+    assert!(parse(&raw(&first).packet(), OUTER).is_ok(), "a first fragment has its ports");
+    assert!(parse(&cut(raw(&whole), 24).packet(), OUTER).is_ok(), "the ports are enough");
 }
 
 /// ICMP needs no ports, so its header may lie behind the captured bytes altogether.

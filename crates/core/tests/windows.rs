@@ -11,7 +11,7 @@ use common::twin::Twin;
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, End, EngineConfig};
 use serveflow_core::packet::LinkType;
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::verdict::{FiveTuple, Reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ fn shards_change_no_verdict_of_a_window() {
         let one = run(&cascade, config(250, 1 << 16), 16, &frames, End::Silence).told();
         for n in [2, 3] {
             let shard = |frame: &Frame| {
-                let parsed = parse(&frame.packet(), false);
+                let parsed = parse(&frame.packet(), KeyRules::default());
                 parsed.map_or(0, |parsed| {
                     let flow = parsed.key.five_tuple(true);
                     (u64::from(flow.src_port) + u64::from(flow.dst_port)) % n
@@ -163,7 +163,7 @@ fn by_window(frames: &[Frame], window_ns: u64) -> BTreeMap<(FiveTuple, u64), Vec
     let mut first: BTreeMap<FiveTuple, u64> = BTreeMap::new();
     let mut windows: BTreeMap<_, Vec<Frame>> = BTreeMap::new();
     for frame in frames {
-        let Ok(parsed) = parse(&frame.packet(), false) else { continue };
+        let Ok(parsed) = parse(&frame.packet(), KeyRules::default()) else { continue };
         let flow = parsed.key.five_tuple(true);
         let first = *first.entry(flow).or_insert(frame.ts_ns);
         windows.entry((flow, (frame.ts_ns - first) / window_ns)).or_default().push(frame.clone());

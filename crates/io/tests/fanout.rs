@@ -5,11 +5,14 @@
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../core/tests/common/frames.rs"]
 mod frames;
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../core/tests/common/tunnels.rs"]
+mod tunnels;
 
 use frames::{Frame, Rng};
 use serveflow_core::key::FlowKey;
 use serveflow_core::packet::LinkType;
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, Tunnels, parse};
 use serveflow_io::live::bpf::Instruction;
 use serveflow_io::live::fanout::{FanoutRules, FirstHeader, symmetric};
 use std::collections::HashSet;
@@ -83,6 +86,8 @@ fn run(program: &[Instruction], frame: Seen<'_>) -> u32 {
             0x02 => cells[k as usize] = a,
             0x04 => a = a.wrapping_add(k),
             0x0c => a = a.wrapping_add(x),
+            0x1c => a = a.wrapping_sub(x),
+            0x80 => a = frame.data.len() as u32,
             0x24 => a = a.wrapping_mul(k),
             0x54 => a &= k,
             0x64 => a <<= k,
@@ -168,7 +173,7 @@ fn all_packets_of_a_flow_have_one_answer() {
             let ip = talk.ip(&mut rng);
             let frame = Frame::new(0, LinkType::Ethernet, tagged(&mut rng, &ip));
             // More extension headers than a sane packet carries belong to no flow.
-            let Ok(parsed) = parse(&frame.packet(), false) else { continue };
+            let Ok(parsed) = parse(&frame.packet(), KeyRules::default()) else { continue };
             keys.insert(parsed.key);
             found.insert(run_ether(&ether, &frame.data));
             found.insert(run(&no_ether, bare(&ip)));
@@ -231,4 +236,32 @@ fn the_ports_of_a_tunnel_do_not_count() {
         assert_ne!(of(false, [50_000, port]), of(false, [port, 50_001]));
     }
     assert_ne!(of(true, [50_000, 443]), of(true, [443, 50_001]));
+}
+
+/// A stack of headers that reads the same in both directions: what is above IP has its ends in the order in which
+/// the flow has its own, so that both directions go through one tunnel.
+#[test]
+fn flows_inside_of_tunnels_have_one_answer() {
+    let program = symmetric(&rules(FirstHeader::Ethernet));
+    let inner = KeyRules { tunnels: Tunnels::Inner, ..KeyRules::default() };
+    let mut rng = Rng(11);
+    let (mut below, mut above) = (0, 0);
+    for _ in 0..4000 {
+        let talk = Talk::new(&mut rng);
+        let steps = tunnels::stack(&mut rng);
+        let is_above = steps.iter().any(tunnels::Step::is_above_ip);
+        let (mut keys, mut found) = (HashSet::<FlowKey>::new(), HashSet::new());
+        for _ in 0..8 {
+            let ip = talk.ip(&mut rng);
+            // What differs from packet to packet of one tunnel is drawn anew; its ends are those of the seed.
+            let wrapped = tunnels::wrap(&ip, &steps, &mut Rng(7));
+            let Ok(parsed) = parse(&wrapped.frame.packet(), inner) else { continue };
+            keys.insert(parsed.key);
+            found.insert(run_ether(&program, &wrapped.frame.data));
+        }
+        assert!(keys.len() <= 1 && found.len() <= 1, "{found:?} for {keys:?}: {steps:?}");
+        above += usize::from(is_above);
+        below += usize::from(!is_above);
+    }
+    assert!(above > 500 && below > 100, "{above} stacks above IP, {below} below");
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::{Bytes, Order, drain, open};
 use serveflow_core::key::FlowKey;
 use serveflow_core::packet::{LinkType, Packet};
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::shard::Sharder;
 use serveflow_io::{Batch, MemorySource, OwnedFrame, Share, Source, SourceError, share_out};
 
@@ -47,7 +47,7 @@ fn capture(frames: &[OwnedFrame]) -> Vec<u8> {
 }
 
 fn sharder(shards: u32) -> Sharder {
-    Sharder::new(shards, false, 5)
+    Sharder::new(shards, KeyRules::default(), 5)
 }
 
 /// Drains each share on a thread of its own.
@@ -60,7 +60,7 @@ fn drain_all(shares: Vec<Share>) -> Vec<(Vec<OwnedFrame>, Vec<SourceError>)> {
 fn key(frame: &OwnedFrame) -> Option<FlowKey> {
     let OwnedFrame { ts_ns, orig_len, link, data, .. } = frame;
     let packet = Packet { ts_ns: *ts_ns, orig_len: *orig_len, link: *link, data };
-    parse(&packet, false).ok().map(|parsed| parsed.key)
+    parse(&packet, KeyRules::default()).ok().map(|parsed| parsed.key)
 }
 
 #[test]

@@ -7,8 +7,10 @@ mod bundles;
 
 use bundles::{Files, labels, load, plan_text, scratch, valid};
 use proptest::prelude::*;
+use serveflow_core::FlowConfig;
+use serveflow_core::parse::Tunnels;
 use serveflow_core::rows::{Rows, Scores};
-use serveflow_model::bundle::{self, Bundle, Plan, sha256};
+use serveflow_model::bundle::{self, Bundle, FlowPlan, Plan, sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -146,11 +148,7 @@ fn plans_that_do_not_fit_are_refused_with_a_sentence() {
 fn relief_has_a_number_for_each_gate() {
     let relief = |gates: &str| {
         let level = "escalated = 0.1\nmacro_f1 = 0.9\naccuracy = 0.9\n";
-        edited(
-            "plan.toml",
-            "[flows]",
-            &format!("[[relief]]\n{level}gates = {gates}\n\n[flows]"),
-        )
+        edited("plan.toml", "[flows]", &format!("[[relief]]\n{level}gates = {gates}\n\n[flows]"))
     };
     let bundle = relief("[[0.5]]").unwrap();
     assert_eq!((bundle.cascade.relief_levels(), bundle.plan.relief.len()), (1, 1));
@@ -171,6 +169,23 @@ fn a_plan_may_say_less_where_there_is_a_default() {
     assert!(edited("plan.toml", headers, "").is_ok());
     let lane = edited("plan.toml", "lane = \"inline\"", "lane = \"thread\"").unwrap();
     assert_eq!(lane.cascade.stages()[0].lane, 1);
+}
+
+/// Bundles from before there was a choice were trained on the outer packets.
+#[test]
+fn a_plan_that_does_not_speak_of_tunnels_means_the_outer_packet() {
+    let tunnels = |words: &str| {
+        let bundle = edited("plan.toml", "[flows]\n", &format!("[flows]\n{words}"))?;
+        Ok::<_, String>(bundle.flow_config().key.tunnels)
+    };
+    assert_eq!(tunnels(""), Ok(Tunnels::Outer));
+    assert_eq!(tunnels("tunnels = \"outer\"\n"), Ok(Tunnels::Outer));
+    assert_eq!(tunnels("tunnels = \"inner\"\n"), Ok(Tunnels::Inner));
+    let message = tunnels("tunnels = \"both\"\n").unwrap_err();
+    assert!(message.contains("expected `inner` or `outer`, found `both`"), "{message}");
+    let flows = FlowPlan::from_config(&FlowConfig::default());
+    assert_eq!(flows.config(), FlowConfig::default());
+    assert!(toml::to_string(&flows).unwrap().contains("tunnels = \"inner\""));
 }
 
 #[test]

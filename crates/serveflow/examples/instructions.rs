@@ -174,7 +174,7 @@ fn parse(times: usize) -> usize {
     let batches = tape.batches(BATCH);
     for _ in 0..times {
         for packet in batches.iter().flat_map(Batch::iter) {
-            let _ = black_box(parse::parse(black_box(&packet), false));
+            let _ = black_box(parse::parse(black_box(&packet), parse::KeyRules::default()));
         }
     }
     PACKETS

@@ -4,6 +4,7 @@
 //! optional left. Flow rules that are not typed come from the bundle, because its models were
 //! trained under them.
 
+mod input;
 mod lanes;
 mod live;
 mod models;
@@ -11,6 +12,7 @@ mod relief;
 mod remote;
 mod service;
 
+pub use input::{TypedInput, TypedLists};
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
@@ -21,10 +23,13 @@ pub use service::{ServiceLimits, TypedService};
 use crate::service::ValveLimits;
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
+use serveflow_core::parse::{KeyRules, Tunnels};
+use serveflow_core::select::Selection;
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_model::bundle::Bundle;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A commented file with every key and its default.
 pub const EXAMPLE: &str = include_str!("serveflow.toml");
@@ -35,6 +40,8 @@ const MILLISECOND: u64 = 1_000_000;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Typed {
+    /// Which flows are served.
+    pub input: TypedInput,
     /// The flow table.
     pub flows: TypedFlows,
     /// Limits of the engine.
@@ -71,6 +78,8 @@ pub struct TypedFlows {
     pub window_ms: Option<u64>,
     /// Whether the VLAN id is part of the key.
     pub vlan_in_key: Option<bool>,
+    /// Which packet of a tunnel flows are made of: `inner` or `outer`.
+    pub tunnels: Option<String>,
     /// Seed of the table's hash.
     pub seed: Option<u64>,
 }
@@ -108,6 +117,8 @@ pub struct TypedOutput {
 pub struct Config {
     /// Limits of the engine.
     pub engine: EngineConfig,
+    /// Which flows `serveflow run` serves; none where it serves all.
+    pub selection: Option<Arc<Selection>>,
     /// Most frames taken from a source at once.
     pub batch_frames: usize,
     /// Jobs that may wait in a lane before it is full.
@@ -171,6 +182,13 @@ pub enum ConfigError {
         /// Where and why.
         message: String,
     },
+    /// A key of the input.
+    Input {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A key of remote models.
     Remote {
         /// The key.
@@ -203,7 +221,9 @@ impl fmt::Display for ConfigError {
                 "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
             ),
             Self::Library { key, message } => write!(f, "{key}: {message}"),
-            Self::Remote { key, message } => write!(f, "{key}: {message}"),
+            Self::Input { key, message } | Self::Remote { key, message } => {
+                write!(f, "{key}: {message}")
+            }
             Self::Unknown { key, found, expected } => {
                 write!(f, "{key}: expected one of {expected}, found `{found}`")
             }
@@ -236,7 +256,7 @@ impl Typed {
         let limits = &self.limits;
         let engine = EngineConfig::default();
         let engine = EngineConfig {
-            flows: self.flows.over(bundle),
+            flows: self.flows.over(bundle)?,
             record_packets: limits.record_packets.unwrap_or(engine.record_packets),
             batch_rows: limits.batch_rows.unwrap_or(engine.batch_rows),
             prefault: limits.prefault.unwrap_or(engine.prefault),
@@ -245,6 +265,7 @@ impl Typed {
         };
         let config = Config {
             engine,
+            selection: self.input.check()?,
             batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
             live: self.live.check()?,
@@ -276,11 +297,11 @@ impl Typed {
 }
 
 impl TypedFlows {
-    fn over(&self, bundle: &FlowConfig) -> FlowConfig {
+    fn over(&self, bundle: &FlowConfig) -> Result<FlowConfig, ConfigError> {
         let ns = |typed: Option<u64>, default| {
             typed.map_or(default, |ms| ms.saturating_mul(MILLISECOND))
         };
-        FlowConfig {
+        Ok(FlowConfig {
             capacity: self.capacity.unwrap_or(bundle.capacity),
             idle_ns: ns(self.idle_ms, bundle.idle_ns),
             active_ns: ns(self.active_ms, bundle.active_ns),
@@ -289,9 +310,23 @@ impl TypedFlows {
                 Some(0) => NO_WINDOW,
                 typed => ns(typed, bundle.window_ns),
             },
-            vlan_in_key: self.vlan_in_key.unwrap_or(bundle.vlan_in_key),
+            key: KeyRules {
+                vlan_in_key: self.vlan_in_key.unwrap_or(bundle.key.vlan_in_key),
+                tunnels: self.tunnels()?.unwrap_or(bundle.key.tunnels),
+            },
             seed: self.seed.unwrap_or(bundle.seed),
-        }
+        })
+    }
+
+    fn tunnels(&self) -> Result<Option<Tunnels>, ConfigError> {
+        let choice = |word: &String| {
+            Tunnels::from_name(word).ok_or_else(|| ConfigError::Unknown {
+                key: "flows.tunnels".to_owned(),
+                found: word.clone(),
+                expected: Tunnels::ALL.map(Tunnels::name).join(", "),
+            })
+        };
+        self.tunnels.as_ref().map(choice).transpose()
     }
 }
 

@@ -97,7 +97,7 @@ mod linux {
             hardware_time: limits.hardware_time,
             snap_bytes: limits.snap_bytes,
             filter: limits.filter.clone(),
-            inner_keys: true,
+            inner_keys: config.engine.flows.key.tunnels == serveflow_core::parse::Tunnels::Inner,
             seed: [random as u32, (random >> 32) as u32],
             now: now_ns,
         };

@@ -13,11 +13,12 @@ use std::time::Duration;
 pub fn accounts(accounts: &Accounts) -> String {
     let (packets, flows) = (&accounts.packets, &accounts.flows);
     let mut text = format!(
-        "packets: {} seen = {} recorded + {} not wanted + {} rejected\n",
+        "packets: {} seen = {} recorded + {} not wanted + {} rejected + {} filtered\n",
         packets.seen,
         packets.recorded,
         packets.not_wanted,
-        accounts.rejected()
+        accounts.rejected(),
+        packets.filtered
     );
     let rejects = Reject::ALL.map(Reject::name).into_iter().zip(packets.rejected);
     list(&mut text, "rejected", rejects);

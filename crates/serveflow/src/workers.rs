@@ -9,6 +9,7 @@ use crate::service::{
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use serveflow_core::lane::Lane;
+use serveflow_core::select::Selection;
 use serveflow_io::drive::{Outcome, Worker};
 use serveflow_io::{Batch, Null, Sink, Source};
 use serveflow_model::bundle::Bundle;
@@ -26,6 +27,8 @@ pub struct Crew<'a> {
     pub bundle: &'a Bundle,
     /// Limits; those of flows and packets are for all workers together.
     pub config: &'a Config,
+    /// Which flows are served; all where there is none.
+    pub selection: Option<Arc<Selection>>,
     /// Wall time, nanoseconds from any fixed start.
     pub wall: fn() -> u64,
     /// Set from outside to end the run: every open flow then gets its verdict.
@@ -89,7 +92,8 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     // not find what another is about to use.
     let engine = |(index, post)| {
         let limits = crew.config.engine.of_shard(index, count);
-        (index, Engine::new(Arc::clone(&crew.bundle.cascade), limits), post)
+        let engine = Engine::new(Arc::clone(&crew.bundle.cascade), limits);
+        (index, engine.selecting(crew.selection.clone()), post)
     };
     let mut posts = posts.into_iter().enumerate().map(engine).collect::<Vec<_>>().into_iter();
     let own = posts.next();
@@ -330,7 +334,12 @@ impl<'a> Desk<'a> {
             let crew = common.crew;
             let limits = crew.config.engine.of_shard(self.index, crew.config.workers.max(1));
             let begin = |plan: &ShadowPlan| {
-                Shadow::new(plan, limits, lanes_of(&plan.loaded, crew.config.lane_jobs))
+                Shadow::new(
+                    plan,
+                    limits,
+                    crew.selection.clone(),
+                    lanes_of(&plan.loaded, crew.config.lane_jobs),
+                )
             };
             self.shadow = plan.as_ref().map(begin);
             self.shadow_version = version;

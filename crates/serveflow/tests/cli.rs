@@ -14,5 +14,7 @@ mod cli {
     mod odd_labels;
     mod outputs;
     mod plans;
+    mod selections;
     mod stops;
+    mod tunnels;
 }

@@ -8,7 +8,7 @@ use common::{Csv, data, files, golden, parquet_cells, run, scratch, stderr, stdo
 use serveflow::lanes::{self, LaneParts};
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::lane::{Job, Lane};
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::rows::Rows;
 use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{Batch, FileSource, Null, Source};
@@ -24,7 +24,7 @@ fn tagged(capture: &Path) -> Vec<bool> {
     let (mut source, mut batch) = (FileSource::new(vec![capture.to_owned()]), Batch::new());
     let mut tagged = Vec::new();
     while source.fill(&mut batch, 1024).unwrap() > 0 {
-        let rows = batch.iter().filter(|packet| parse(packet, false).is_ok());
+        let rows = batch.iter().filter(|packet| parse(packet, KeyRules::default()).is_ok());
         tagged.extend(rows.map(|packet| packet.data[12..14] == [0x81, 0]));
     }
     tagged

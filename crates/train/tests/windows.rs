@@ -4,7 +4,7 @@
 mod common;
 
 use common::{data, pcap, put, quick_plan, scratch, udp};
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use serveflow_io::{Batch, FileSource, Source};
 use serveflow_train::labels::{LabelBook, by_path, read_table};
 use serveflow_train::pipeline::{PipelineError, Tier, train};
@@ -31,7 +31,7 @@ fn counted(capture: PathBuf) -> Vec<(u64, usize)> {
         batch.clear();
         let filled = source.fill(&mut batch, 1024).unwrap();
         for packet in batch.iter() {
-            let Ok(parsed) = parse(&packet, false) else { continue };
+            let Ok(parsed) = parse(&packet, KeyRules::default()) else { continue };
             assert_eq!(parsed.key.proto(), 17, "the capture is of datagrams");
             let now = packet.ts_ns;
             let (first, last) = flows.entry(parsed.key).or_insert((now, now));

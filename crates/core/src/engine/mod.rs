@@ -21,6 +21,7 @@ use crate::lane::{Job, Lane};
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
 use crate::record::{PacketMeta, PacketPool};
+use crate::select::Selection;
 use crate::table::{DECIDED, FlowConfig, FlowTable, NO_WINDOW, Tag};
 use crate::verdict::{Reason, Verdict};
 use plans::Plans;
@@ -93,6 +94,7 @@ pub enum End {
 pub struct Engine {
     plans: Plans,
     config: EngineConfig,
+    selection: Option<Arc<Selection>>,
     table: FlowTable,
     room: WaitingRoom,
     pool: PacketPool,
@@ -118,6 +120,7 @@ impl Engine {
         Self {
             plans: Plans::new(cascade, config.batch_rows),
             config,
+            selection: None,
             table: FlowTable::new(config.flows),
             room: WaitingRoom::new(config.flows.capacity),
             pool: PacketPool::new(layout, config.record_packets),
@@ -129,6 +132,13 @@ impl Engine {
             rulings: RuleRoom::default(),
             taken: Vec::new(),
         }
+    }
+
+    /// The same with a selection: packets of flows that it leaves out are counted and no more. Time goes
+    /// on with them, so the verdicts of the flows that are kept are the same.
+    #[must_use]
+    pub fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
+        Self { selection, ..self }
     }
 
     /// Takes the memory for all limits now, if the limits say so: on the thread that will serve, and
@@ -231,6 +241,9 @@ impl Engine {
     pub fn push(&mut self, packet: &Packet<'_>) {
         let mut sighting = Sighting::default();
         self.sight(packet, &mut sighting);
+        if let Some(selection) = &self.selection {
+            leave_out(selection, &mut sighting);
+        }
         self.take(packet, &sighting);
     }
 
@@ -270,6 +283,9 @@ impl Engine {
                 slot.0 = packet;
                 len += 1;
             }
+            if let Some(selection) = &self.selection {
+                run[..len].iter_mut().for_each(|slot| leave_out(selection, &mut slot.1));
+            }
             self.look_ahead(&mut run[..len]);
             for (packet, sighting) in &run[..len] {
                 self.take(packet, sighting);
@@ -284,7 +300,10 @@ impl Engine {
     #[inline]
     fn sight(&self, packet: &Packet<'_>, sighting: &mut Sighting) {
         let parsed = &mut sighting.parsed;
-        sighting.reject = parse::parse_into(packet, self.config.flows.vlan_in_key, parsed).err();
+        sighting.fate = match parse::parse_into(packet, self.config.flows.key, parsed) {
+            Ok(()) => Fate::Taken,
+            Err(reject) => Fate::Rejected(reject),
+        };
         sighting.tag = self.table.tag(&parsed.key);
         sighting.guess = None;
     }
@@ -317,9 +336,10 @@ impl Engine {
             }
         }
         self.accounts.packets.seen += 1;
-        match sighting.reject {
-            None => self.accept(packet, sighting, self.clock.now_ns()),
-            Some(reject) => self.accounts.packets.rejected[reject as usize] += 1,
+        match sighting.fate {
+            Fate::Taken => self.accept(packet, sighting, self.clock.now_ns()),
+            Fate::Filtered => self.accounts.packets.filtered += 1,
+            Fate::Rejected(reject) => self.accounts.packets.rejected[reject as usize] += 1,
         }
     }
 
@@ -537,12 +557,31 @@ const AHEAD: usize = 32;
 /// Flows that as many packets begin as a rule, at most.
 const NEW_FLOWS: usize = AHEAD / 4;
 
+/// Where a packet goes, as far as itself says.
+#[derive(Clone, Copy, Debug, Default)]
+enum Fate {
+    #[default]
+    Taken,
+    Filtered,
+    Rejected(Reject),
+}
+
+/// Notes what the selection says of a packet. One that is left out needs no look at the table, so it gets
+/// the tag of nothing, whose place in the table is as good as any and always the same.
+#[inline(never)]
+fn leave_out(selection: &Selection, sighting: &mut Sighting) {
+    if matches!(sighting.fate, Fate::Taken) && !selection.keeps(&sighting.parsed.key) {
+        sighting.fate = Fate::Filtered;
+        sighting.tag = Tag::default();
+    }
+}
+
 /// What a packet says of itself, before its flow is looked up.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sighting {
     /// Means nothing when the packet is rejected.
     parsed: Parsed,
-    reject: Option<Reject>,
+    fate: Fate,
     /// What a clock says that saw all packets, when there is one.
     told_ns: Option<u64>,
     tag: Tag,

@@ -1,10 +1,10 @@
 //! The frames that most traffic consists of, in one go: untagged Ethernet, IPv4 without options or IPv6
 //! without extensions, TCP or UDP, with every header whole.
 //!
-//! Whatever is odd in the least is left to the steps of the general parser, and what is answered here
+//! Whatever is odd in the least, or may be a tunnel that the rules look into, is left to the steps of the general parser, and what is answered here
 //! is what they would answer: the tests of both hold them to each other.
 
-use super::{Header, Parsed, Section};
+use super::{Header, KeyRules, Parsed, Section, Tunnels, tunnel};
 use crate::key::FlowKey;
 use crate::packet::{LinkType, Packet};
 
@@ -33,21 +33,21 @@ fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
 /// The result is written where it stays: a structure of small fields that is copied as soon as it was
 /// made costs more than all the rest, since the processor cannot hand narrow stores to wide loads.
 #[inline]
-pub(super) fn parse(packet: &Packet<'_>, parsed: &mut Parsed) -> bool {
+pub(super) fn parse(packet: &Packet<'_>, rules: KeyRules, parsed: &mut Parsed) -> bool {
     let Some(head) = packet.data.first_chunk::<{ IP_AT + 1 }>() else { return false };
     if packet.link != LinkType::Ethernet {
         false
     } else if head[12..15] == IPV4_PLAIN {
-        ipv4(packet, parsed)
+        ipv4(packet, rules, parsed)
     } else if head[12..14] == IPV6 && head[14] >> 4 == 6 {
-        ipv6(packet, parsed)
+        ipv6(packet, rules, parsed)
     } else {
         false
     }
 }
 
 #[inline]
-fn ipv4(packet: &Packet<'_>, parsed: &mut Parsed) -> bool {
+fn ipv4(packet: &Packet<'_>, rules: KeyRules, parsed: &mut Parsed) -> bool {
     let Some(head) = packet.data.first_chunk::<{ IP_AT + IPV4_LEN + READ }>() else { return false };
     let total = be16(head, IP_AT + 2);
     let is_fragment = be16(head, IP_AT + 6) & 0x1fff != 0;
@@ -60,6 +60,9 @@ fn ipv4(packet: &Packet<'_>, parsed: &mut Parsed) -> bool {
     {
         return false;
     }
+    if leads_inside(rules, proto, transport) {
+        return false;
+    }
     let (src, dst) = (be32(head, IP_AT + 12), be32(head, IP_AT + 16));
     let (from, to) = ((src, be16(transport, 0)), (dst, be16(transport, 2)));
     (parsed.key, parsed.sender_is_low) = FlowKey::of_ipv4(from, to, proto);
@@ -68,7 +71,7 @@ fn ipv4(packet: &Packet<'_>, parsed: &mut Parsed) -> bool {
 }
 
 #[inline]
-fn ipv6(packet: &Packet<'_>, parsed: &mut Parsed) -> bool {
+fn ipv6(packet: &Packet<'_>, rules: KeyRules, parsed: &mut Parsed) -> bool {
     let Some(head) = packet.data.first_chunk::<{ IP_AT + IPV6_LEN + READ }>() else { return false };
     let behind_ip = be16(head, IP_AT + 4);
     let (size, too_long) = behind_ip.overflowing_add(IPV6_LEN as u16);
@@ -77,12 +80,24 @@ fn ipv6(packet: &Packet<'_>, parsed: &mut Parsed) -> bool {
     if too_long || !behind(packet, proto, transport, behind_ip, Header::Ipv6, parsed) {
         return false;
     }
+    if leads_inside(rules, proto, transport) {
+        return false;
+    }
     let half = |at| u64::from(be32(head, at)) << 32 | u64::from(be32(head, at + 4));
     let (src, dst) = ([half(IP_AT + 8), half(IP_AT + 16)], [half(IP_AT + 24), half(IP_AT + 32)]);
     let (from, to) = ((src, be16(transport, 0)), (dst, be16(transport, 2)));
     (parsed.key, parsed.sender_is_low) = FlowKey::of_ipv6(from, to, proto);
     parsed.size = size;
     true
+}
+
+/// Whether the rules may want what a datagram carries. The ports come first, since they nearly always say
+/// no, which a branch predictor learns; whether it is TCP or UDP it does not.
+#[inline]
+fn leads_inside(rules: KeyRules, proto: u8, transport: &[u8; READ]) -> bool {
+    tunnel::may_be_tunnel(be16(transport, 0), be16(transport, 2))
+        && proto == UDP
+        && rules.tunnels == Tunnels::Inner
 }
 
 /// The transport header behind a plain IP header, given how many bytes stood there on the wire.

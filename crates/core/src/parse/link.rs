@@ -1,79 +1,195 @@
 //! Link layer: down to the first byte of the IP header.
+//!
+//! What carries IP carries other links, too: MPLS an Ethernet frame, PPPoE a PPP frame. So each header
+//! says what stands behind it, and the way down is a loop over these words.
 
-use super::{Reject, be16, be32};
+use super::{Reject, be16, be32, network};
 use crate::packet::{LinkType, Packet};
 
 /// Where the IP header starts.
 pub(super) struct Inner {
     pub(super) offset: usize,
-    /// The IP version that the link header announced, when it did.
+    /// The IP version that the header before it announced, when it did.
     pub(super) version: Option<u8>,
     /// The outermost VLAN id.
     pub(super) vlan: Option<u16>,
 }
 
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
+/// What stands at an offset, as the header before it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// What an EtherType names.
+    EtherType(u16),
+    /// An Ethernet header.
+    Ethernet,
+    /// A PPP frame.
+    Ppp,
+    /// A stack of MPLS labels.
+    Labels,
+    /// An IP header of either version.
+    Ip,
+}
+
+pub(super) const IPV4: Next = Next::EtherType(ETHER_IPV4);
+pub(super) const IPV6: Next = Next::EtherType(ETHER_IPV6);
+
+const ETHER_IPV4: u16 = 0x0800;
+const ETHER_IPV6: u16 = 0x86dd;
+/// MPLS with a label of the next hop, and of a group.
+const MPLS_UNICAST: u16 = 0x8847;
+const MPLS_MULTICAST: u16 = 0x8848;
+/// A PPPoE session; its discovery stage (8863) carries no IP.
+const PPPOE: u16 = 0x8864;
 /// Two tags are QinQ; a few more are seen in provider networks.
 const MOST_TAGS: usize = 4;
+/// Most headers above IP, labels counted one by one: segment routing stacks a dozen.
+const MOST_STEPS: usize = 32;
 
-pub(super) fn parse(packet: &Packet<'_>) -> Result<Inner, Reject> {
+pub(super) fn parse(packet: &Packet<'_>, wire: usize) -> Result<Inner, Reject> {
     let data = packet.data;
     match packet.link {
-        LinkType::Ethernet => ether_type(data, 12),
-        LinkType::LinuxSll => ether_type(data, 14),
-        LinkType::LinuxSll2 => cooked_v2(data),
+        LinkType::Ethernet => down(data, wire, Next::Ethernet, 0),
+        LinkType::LinuxSll => ether_type(data, wire, 14, 16),
+        // The version 2 cooked header starts with the protocol and is 20 bytes long.
+        LinkType::LinuxSll2 => ether_type(data, wire, 0, 20),
         LinkType::RawIp => Ok(Inner { offset: 0, version: None, vlan: None }),
         LinkType::Null | LinkType::Loop => loopback(data, packet.link),
         LinkType::Unsupported(_) => Err(Reject::UnsupportedLink),
     }
 }
 
-/// Reads the EtherType at `at`, stepping over VLAN tags.
-fn ether_type(data: &[u8], at: usize) -> Result<Inner, Reject> {
+/// Reads the EtherType at `at` and goes on behind the header.
+fn ether_type(data: &[u8], wire: usize, at: usize, behind: usize) -> Result<Inner, Reject> {
     let kind = be16(data, at).ok_or(Reject::TruncatedLink)?;
-    behind_tags(data, kind, at + 2)
+    down(data, wire, Next::EtherType(kind), behind)
 }
 
-/// The version 2 cooked header starts with the protocol and is 20 bytes long.
-fn cooked_v2(data: &[u8]) -> Result<Inner, Reject> {
-    let kind = be16(data, 0).ok_or(Reject::TruncatedLink)?;
-    behind_tags(data, kind, 20)
-}
-
-fn behind_tags(data: &[u8], mut kind: u16, mut offset: usize) -> Result<Inner, Reject> {
-    let mut vlan = None;
-    for _ in 0..=MOST_TAGS {
-        let version = match kind {
-            IPV4 => 4,
-            IPV6 => 6,
-            // 802.1Q, 802.1ad, and the two tag types in use before 802.1ad.
-            0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
+/// Steps over everything that stands above an IP header. `wire` is where the frame, or what carries it,
+/// ends on the wire.
+pub(super) fn down(
+    data: &[u8],
+    wire: usize,
+    mut next: Next,
+    mut offset: usize,
+) -> Result<Inner, Reject> {
+    let (mut vlan, mut tags) = (None, 0);
+    for _ in 0..MOST_STEPS {
+        let version = match next {
+            Next::Ip => None,
+            IPV4 => Some(4),
+            IPV6 => Some(6),
+            Next::EtherType(kind) if is_tag(kind) => {
                 let tag = be16(data, offset).ok_or(Reject::TruncatedLink)?;
                 // VLAN 0 is a priority tag (IEEE 802.1Q): the frame belongs to no VLAN.
                 vlan = vlan.or(Some(tag & 0x0fff).filter(|&id| id != 0));
-                kind = be16(data, offset + 2).ok_or(Reject::TruncatedLink)?;
+                next = Next::EtherType(be16(data, offset + 2).ok_or(Reject::TruncatedLink)?);
                 offset += 4;
+                tags += 1;
+                if tags > MOST_TAGS {
+                    return Err(Reject::TooManyHeaders);
+                }
                 continue;
             }
-            // Below 0x600 it is an 802.3 length: LLC, perhaps with a SNAP header that names IP.
-            length if length < 0x600 => return snap(data, offset, vlan),
-            _ => return Err(Reject::NotIp),
+            _ => {
+                (next, offset) = step(data, wire, next, offset)?;
+                continue;
+            }
         };
-        return Ok(Inner { offset, version: Some(version), vlan });
+        return Ok(Inner { offset, version, vlan });
     }
     Err(Reject::TooManyHeaders)
 }
 
+/// 802.1Q, 802.1ad, and the two tag types in use before 802.1ad.
+fn is_tag(kind: u16) -> bool {
+    matches!(kind, 0x8100 | 0x88a8 | 0x9100 | 0x9200)
+}
+
+/// Steps over one header that is no tag.
+fn step(data: &[u8], wire: usize, next: Next, at: usize) -> Result<(Next, usize), Reject> {
+    match next {
+        Next::Ethernet => {
+            let kind = be16(data, at + 12).ok_or(Reject::TruncatedLink)?;
+            Ok((Next::EtherType(kind), at + 14))
+        }
+        Next::Labels | Next::EtherType(MPLS_UNICAST | MPLS_MULTICAST) => label(data, wire, at),
+        Next::EtherType(PPPOE) => match be16(data, at) {
+            // Version 1, type 1, code 0.
+            Some(0x1100) => Ok((Next::Ppp, at + 6)),
+            Some(_) => Err(Reject::NotIp),
+            None => Err(Reject::TruncatedLink),
+        },
+        // Below 0x600 it is an 802.3 length: LLC, perhaps with a SNAP header that names IP.
+        Next::EtherType(length) if length < 0x600 => snap(data, at),
+        Next::Ppp => ppp(data, at),
+        Next::EtherType(_) | Next::Ip => Err(Reject::NotIp),
+    }
+}
+
 /// RFC 1042: `aa aa 03 00 00 00` and an EtherType.
-fn snap(data: &[u8], offset: usize, vlan: Option<u16>) -> Result<Inner, Reject> {
-    let is_snap = data.get(offset..offset + 6) == Some(&[0xaa, 0xaa, 3, 0, 0, 0]);
-    let version = match be16(data, offset + 6) {
-        Some(IPV4) if is_snap => 4,
-        Some(IPV6) if is_snap => 6,
-        _ => return Err(Reject::NotIp),
+fn snap(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
+    let is_snap = data.get(at..at + 6) == Some(&[0xaa, 0xaa, 3, 0, 0, 0]);
+    match be16(data, at + 6) {
+        Some(kind @ (ETHER_IPV4 | ETHER_IPV6)) if is_snap => Ok((Next::EtherType(kind), at + 8)),
+        _ => Err(Reject::NotIp),
+    }
+}
+
+/// A PPP frame (RFC 1661): the protocol in two bytes, or in one, which then is odd. Address and control
+/// bytes stand before it where they were not negotiated away.
+fn ppp(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
+    let at = if be16(data, at) == Some(0xff03) { at + 2 } else { at };
+    let first = *data.get(at).ok_or(Reject::TruncatedLink)?;
+    let (proto, behind) = if first & 1 == 1 {
+        (u16::from(first), at + 1)
+    } else {
+        (be16(data, at).ok_or(Reject::TruncatedLink)?, at + 2)
     };
-    Ok(Inner { offset: offset + 8, version: Some(version), vlan })
+    match proto {
+        0x0021 => Ok((IPV4, behind)),
+        0x0057 => Ok((IPV6, behind)),
+        0x0281 | 0x0283 => Ok((Next::Labels, behind)),
+        _ => Err(Reject::NotIp),
+    }
+}
+
+/// One MPLS label (RFC 3032). The last of a stack says so, but not what it stands for: that is known to
+/// the routers, and to be guessed from what stands behind.
+fn label(data: &[u8], wire: usize, at: usize) -> Result<(Next, usize), Reject> {
+    let entry = be32(data, at).ok_or(Reject::TruncatedLink)?;
+    let at = at + 4;
+    if entry & 0x100 == 0 {
+        return Ok((Next::Labels, at));
+    }
+    match data.get(at).map(|byte| byte >> 4) {
+        // Some Ethernet addresses begin with these digits, too, but then no lengths fit.
+        Some(4 | 6) if network::fits(data, at, wire) == Some(false) && is_frame(data, wire, at) => {
+            Ok((Next::Ethernet, at))
+        }
+        None | Some(4 | 6) => Ok((Next::Ip, at)),
+        // The control word of an Ethernet pseudowire (RFC 4448) begins with four bits 0.
+        Some(0) if is_frame(data, wire, at + 4) => Ok((Next::Ethernet, at + 4)),
+        Some(_) if is_frame(data, wire, at) => Ok((Next::Ethernet, at)),
+        Some(_) => Err(Reject::NotIp),
+    }
+}
+
+/// Whether this is certainly an Ethernet frame: one whose EtherType names what really stands there.
+fn is_frame(data: &[u8], wire: usize, at: usize) -> bool {
+    let mut at = at + 12;
+    for _ in 0..=MOST_TAGS {
+        match be16(data, at) {
+            Some(kind) if is_tag(kind) => at += 4,
+            Some(kind @ (ETHER_IPV4 | ETHER_IPV6)) => {
+                let version = if kind == ETHER_IPV4 { 4 } else { 6 };
+                let is_version = data.get(at + 2).is_some_and(|byte| byte >> 4 == version);
+                return is_version && network::fits(data, at + 2, wire) == Some(true);
+            }
+            Some(PPPOE) => return be16(data, at + 2) == Some(0x1100),
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// A four-byte address family. LINKTYPE_NULL is in the byte order of the capturing machine; a

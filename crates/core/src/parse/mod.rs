@@ -1,16 +1,24 @@
 //! From a frame to its flow key and headers, or a counted reason why not.
 //!
-//! Three steps, never their product: link (down to the IP header), network (IPv4 or IPv6 down to
-//! the transport header), transport. A frame cut by the snaplen is parsed as far as its bytes go:
-//! it is enough that the ports were captured.
+//! Steps, never their product: link (down to the IP header), network (IPv4 or IPv6 down to the transport
+//! header), transport; and where the packet is a tunnel's and the rules want the inner one, from there
+//! to the link or the network once more. MPLS and PPPoE stand above IP and belong to the link. A frame
+//! cut by the snaplen is parsed as far as its bytes go: it is enough that the ports were captured.
 
 mod common;
 mod link;
 mod network;
+mod rules;
 mod transport;
+mod tunnel;
+
+pub use rules::{KeyRules, Tunnels};
+pub use tunnel::PORTS as TUNNEL_PORTS;
 
 use crate::key::{Endpoint, FlowKey};
 use crate::packet::Packet;
+use link::Inner;
+use transport::Transport;
 
 /// Why a packet could not be put into a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +36,7 @@ pub enum Reject {
     TruncatedNetwork,
     /// An IP length field contradicts itself (header shorter than 20 bytes, longer than the packet).
     BadIpLength,
-    /// More VLAN tags or IPv6 extension headers than a sane packet carries.
+    /// More VLAN tags, MPLS labels, IPv6 extension headers or tunnels than a sane packet carries.
     TooManyHeaders,
     /// A fragment other than the first: it carries no ports.
     LaterFragment,
@@ -185,17 +193,38 @@ struct Network {
     transport_at: usize,
     /// Offset behind the IP packet's last byte on the wire, frame header included.
     end: usize,
+    /// Whether it is the first of several fragments, so that lengths in it speak of more than there is.
+    is_fragment: bool,
 }
 
-/// Parses a frame.
-///
-/// `vlan_in_key` puts the outer VLAN id into the key.
+/// An IP packet with its transport header: that of the frame, or one inside a tunnel.
+struct Layer {
+    /// Offset of the IP header in the frame.
+    at: usize,
+    vlan: Option<u16>,
+    network: Network,
+    transport: Transport,
+}
+
+impl Layer {
+    /// Reads the packet to which a link or a tunnel led; `wire` is where that ends.
+    fn read(data: &[u8], ip: &Inner, wire: usize) -> Result<Self, Reject> {
+        let network = network::parse(data, ip.offset, wire, ip.version)?;
+        let transport = transport::parse(data, &network, wire)?;
+        Ok(Self { at: ip.offset, vlan: ip.vlan, network, transport })
+    }
+}
+
+/// Tunnels in tunnels: two or three are seen.
+const MOST_TUNNELS: usize = 8;
+
+/// Parses a frame; the rules say whose packet it is.
 ///
 /// # Errors
 /// The reason to count when the packet belongs to no flow.
-pub fn parse(packet: &Packet<'_>, vlan_in_key: bool) -> Result<Parsed, Reject> {
+pub fn parse(packet: &Packet<'_>, rules: KeyRules) -> Result<Parsed, Reject> {
     let mut parsed = Parsed::default();
-    parse_into(packet, vlan_in_key, &mut parsed).map(|()| parsed)
+    parse_into(packet, rules, &mut parsed).map(|()| parsed)
 }
 
 /// Parses a frame into `parsed`, which means nothing after an error.
@@ -205,23 +234,34 @@ pub fn parse(packet: &Packet<'_>, vlan_in_key: bool) -> Result<Parsed, Reject> {
 #[inline]
 pub(crate) fn parse_into(
     packet: &Packet<'_>,
-    vlan_in_key: bool,
+    rules: KeyRules,
     parsed: &mut Parsed,
 ) -> Result<(), Reject> {
-    if !common::parse(packet, parsed) {
-        *parsed = parse_any(packet, vlan_in_key)?;
+    if !common::parse(packet, rules, parsed) {
+        *parsed = parse_any(packet, rules)?;
     }
     Ok(())
 }
 
 /// Parses a frame of any kind, step by step.
 #[inline(never)]
-fn parse_any(packet: &Packet<'_>, vlan_in_key: bool) -> Result<Parsed, Reject> {
-    let inner = link::parse(packet)?;
+fn parse_any(packet: &Packet<'_>, rules: KeyRules) -> Result<Parsed, Reject> {
     let wire = (packet.orig_len as usize).max(packet.data.len());
-    let network = network::parse(packet.data, inner.offset, wire, inner.version)?;
-    let transport = transport::parse(packet.data, &network, wire)?;
-    let vlan = if vlan_in_key { inner.vlan } else { None };
+    let mut layer = Layer::read(packet.data, &link::parse(packet, wire)?, wire)?;
+    let mut vlan = layer.vlan;
+    if rules.tunnels == Tunnels::Inner {
+        let mut tunnels = 0;
+        while let Some(inner) = tunnel::inside(packet.data, &layer)? {
+            tunnels += 1;
+            if tunnels > MOST_TUNNELS {
+                return Err(Reject::TooManyHeaders);
+            }
+            vlan = vlan.or(inner.vlan);
+            layer = inner;
+        }
+    }
+    let Layer { at, network, transport, .. } = layer;
+    let vlan = if rules.vlan_in_key { vlan } else { None };
     let src = Endpoint { addr: network.src, port: transport.src_port };
     let dst = Endpoint { addr: network.dst, port: transport.dst_port };
     let (key, sender_is_low) = FlowKey::new(src, dst, network.proto, network.v6, vlan);
@@ -232,7 +272,7 @@ fn parse_any(packet: &Packet<'_>, vlan_in_key: bool) -> Result<Parsed, Reject> {
         transport: transport.section,
         tcp_flags: transport.flags,
         tcp_seq: transport.seq,
-        size: saturate(network.end - inner.offset),
+        size: saturate(network.end - at),
         payload: saturate(network.end.saturating_sub(network.transport_at + transport.header_len)),
     })
 }
@@ -304,6 +344,14 @@ mod tests {
                     *byte = next(&mut seed) as u8;
                 }
             }
+            if let (0, Some(port)) =
+                (next(&mut seed) % 4, data.get_mut(36 + 20 * usize::from(v6)..))
+            {
+                // Ports of tunnels, to or from.
+                let ports = [4789_u16, 8472, 4790, 6081, 2152, 3544, 6635, 4853];
+                let chosen = ports[next(&mut seed) as usize % ports.len()].to_be_bytes();
+                port[..2].copy_from_slice(&chosen);
+            }
             let wire = data.len() as u32;
             match next(&mut seed) % 4 {
                 0 => data.truncate(next(&mut seed) as usize % 120),
@@ -318,10 +366,13 @@ mod tests {
             let orig_len = if next(&mut seed).is_multiple_of(8) { 0 } else { wire };
             let packet = Packet { ts_ns: 0, orig_len, link, data: &data };
             let mut parsed = Parsed::default();
-            if common::parse(&packet, &mut parsed) {
+            let tunnels = Tunnels::ALL[round / 6 % 2];
+            if common::parse(&packet, KeyRules::default().with_tunnels(tunnels), &mut parsed) {
                 common[usize::from(parsed.network.header == Header::Ipv6)] += 1;
-                assert_eq!(Ok(parsed), parse_any(&packet, true), "{data:02x?}");
-                assert_eq!(Ok(parsed), parse_any(&packet, false));
+                for vlan_in_key in [true, false] {
+                    let rules = KeyRules { vlan_in_key, tunnels };
+                    assert_eq!(Ok(parsed), parse_any(&packet, rules), "{data:02x?}");
+                }
             }
         }
         assert!(common.iter().all(|&count| count > 10_000), "{common:?} frames were common");

@@ -26,6 +26,23 @@ pub(super) fn parse(
     }
 }
 
+/// Whether an IP header stands at `at` whose lengths fit into what there is until `end`; `None` when the
+/// capture ends before it says.
+pub(super) fn fits(data: &[u8], at: usize, end: usize) -> Option<bool> {
+    let room = end.saturating_sub(at);
+    let first = *data.get(at)?;
+    match first >> 4 {
+        4 => {
+            let (header_len, total) = (usize::from(first & 0x0f) * 4, be16(data, at + 2)?);
+            // Segmentation offload leaves a total length of 0.
+            let total = if total == 0 { room } else { usize::from(total) };
+            Some((IPV4_MIN..=total).contains(&header_len) && total <= room)
+        }
+        6 => Some(IPV6_LEN + usize::from(be16(data, at + 4)?) <= room),
+        _ => Some(false),
+    }
+}
+
 fn ipv4(data: &[u8], at: usize, wire: usize) -> Result<Network, Reject> {
     let fixed = data.get(at..at + IPV4_MIN).ok_or(Reject::TruncatedNetwork)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
@@ -48,6 +65,7 @@ fn ipv4(data: &[u8], at: usize, wire: usize) -> Result<Network, Reject> {
         proto: fixed[9],
         transport_at: at + header_len,
         end: at + total,
+        is_fragment: fixed[6] & 0x20 != 0,
     })
 }
 
@@ -56,7 +74,8 @@ fn ipv6(data: &[u8], at: usize, wire: usize) -> Result<Network, Reject> {
     let payload = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
     // A payload length of 0 means a jumbogram (RFC 2675) or segmentation offload.
     let end = if payload == 0 { wire } else { (at + IPV6_LEN + payload).min(wire) };
-    let (proto, transport_at) = extensions(data, fixed[6], at + IPV6_LEN, end)?;
+    let Behind { proto, transport_at, is_fragment } =
+        extensions(data, fixed[6], at + IPV6_LEN, end)?;
     Ok(Network {
         section: Section { header: Header::Ipv6, offset: at as u32, len: IPV6_LEN as u8 },
         src: address(&fixed[8..24]),
@@ -65,6 +84,7 @@ fn ipv6(data: &[u8], at: usize, wire: usize) -> Result<Network, Reject> {
         proto,
         transport_at,
         end,
+        is_fragment,
     })
 }
 
@@ -72,8 +92,16 @@ fn address(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0, |number, &byte| number << 8 | u128::from(byte))
 }
 
+/// What stands behind the extension headers.
+struct Behind {
+    proto: u8,
+    transport_at: usize,
+    is_fragment: bool,
+}
+
 /// Steps over extension headers (RFC 8200): the transport protocol and where it starts.
-fn extensions(data: &[u8], mut next: u8, mut at: usize, end: usize) -> Result<(u8, usize), Reject> {
+fn extensions(data: &[u8], mut next: u8, mut at: usize, end: usize) -> Result<Behind, Reject> {
+    let mut is_fragment = false;
     for _ in 0..=MOST_EXTENSIONS {
         let len = match next {
             // Hop-by-hop, routing, destination options, mobility, HIP, shim6.
@@ -86,9 +114,10 @@ fn extensions(data: &[u8], mut next: u8, mut at: usize, end: usize) -> Result<(u
                     return Err(Reject::LaterFragment);
                 }
                 be32(data, at + 4).ok_or(Reject::TruncatedNetwork)?;
+                is_fragment |= offset & 1 == 1;
                 8
             }
-            _ => return Ok((next, at)),
+            _ => return Ok(Behind { proto: next, transport_at: at, is_fragment }),
         };
         next = *data.get(at).ok_or(Reject::TruncatedNetwork)?;
         at += len;

@@ -3,7 +3,7 @@
 use super::{Header, Network, Reject, Section, be16, be32};
 
 const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const TCP_MIN: usize = 20;

@@ -10,7 +10,7 @@ mod queue;
 mod wheel;
 
 use crate::key::{FlowHasher, FlowKey};
-use crate::parse::Parsed;
+use crate::parse::{KeyRules, Parsed};
 use crate::reserve::{bytes_used, room_for, touch_room};
 pub(crate) use entry::{DECIDED, Entry};
 use index::Index;
@@ -37,8 +37,8 @@ pub struct FlowConfig {
     /// lie on a grid that begins with the flow's first packet, each begins a sample with its first
     /// packet, and each sample gets a verdict of its own.
     pub window_ns: u64,
-    /// Whether the outer VLAN id is part of the key.
-    pub vlan_in_key: bool,
+    /// What the key is made of.
+    pub key: KeyRules,
     /// Seed of the table's hash.
     pub seed: u64,
 }
@@ -51,7 +51,7 @@ impl Default for FlowConfig {
             active_ns: 1_800_000_000_000,
             linger_ns: 5_000_000_000,
             window_ns: NO_WINDOW,
-            vlan_in_key: false,
+            key: KeyRules::default(),
             seed: 0x5eed_f10e_5eed_f10e,
         }
     }

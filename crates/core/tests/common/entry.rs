@@ -7,7 +7,7 @@ use serveflow_core::features::{FeatureSpec, Features, MaskSet};
 use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::{InlineLane, Lane, Model, ScoreError};
 use serveflow_core::packet::{LinkType, Packet};
-use serveflow_core::parse::{Header, parse};
+use serveflow_core::parse::{Header, KeyRules, Tunnels, parse};
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::{FlowConfig, verdict::Verdict};
 use std::sync::Arc;
@@ -23,14 +23,20 @@ pub fn fuzz_parse(bytes: &[u8]) {
     let orig_len = data.len() as u32 + u32::from(*wire) * 8;
     let orig_len = if *wire > 250 { u32::from(*wire) - 250 } else { orig_len };
     let packet = Packet { ts_ns: 0, orig_len, link, data };
-    let Ok(parsed) = parse(&packet, true) else { return };
+    for tunnels in Tunnels::ALL {
+        check_parse(&packet, KeyRules { vlan_in_key: true, tunnels });
+    }
+}
+
+fn check_parse(packet: &Packet<'_>, rules: KeyRules) {
+    let Ok(parsed) = parse(packet, rules) else { return };
     for section in [Some(parsed.network), parsed.transport].into_iter().flatten() {
-        assert!(section.range().end <= data.len(), "sections lie in the capture");
+        assert!(section.range().end <= packet.data.len(), "sections lie in the capture");
     }
     assert!(parsed.payload <= parsed.size);
     let layout = HeaderLayout::new(&ALL);
     let mut words = vec![0; layout.packet_words()];
-    layout.write(data, &parsed, &mut words);
+    layout.write(packet.data, &parsed, &mut words);
     let (key, _) = parsed.key.five_tuple(parsed.sender_is_low).key();
     assert_eq!(key, parsed.key);
 }
@@ -89,7 +95,7 @@ pub fn fuzz_engine(bytes: &[u8]) -> Vec<Verdict> {
         active_ns: 1_000_000_000,
         linger_ns: 20_000_000,
         window_ns: serveflow_core::NO_WINDOW,
-        vlan_in_key: true,
+        key: KeyRules { vlan_in_key: true, ..KeyRules::default() },
         seed: 1,
     };
     let config = EngineConfig {

@@ -8,5 +8,6 @@ pub mod entry;
 pub mod frames;
 pub mod models;
 pub mod traffic;
+pub mod tunnels;
 pub mod twin;
 pub mod words;

@@ -115,7 +115,7 @@ impl<'a> Twin<'a> {
 
     fn push(&mut self, frame: &Frame) {
         self.tick(frame.ts_ns);
-        let Ok(parsed) = parse(&frame.packet(), self.config.flows.vlan_in_key) else { return };
+        let Ok(parsed) = parse(&frame.packet(), self.config.flows.key) else { return };
         let key = parsed.key;
         let mut at = frame.ts_ns.max(self.now);
         if let Some(flow) = self.live.get(&key) {

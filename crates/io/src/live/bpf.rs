@@ -30,6 +30,8 @@ pub(super) mod code {
     pub(in super::super) const LOAD_CELL: u16 = 0x60;
     pub(in super::super) const INDEX_CELL: u16 = 0x61;
     pub(in super::super) const STORE: u16 = 0x02;
+    pub(in super::super) const LENGTH: u16 = 0x80;
+    pub(in super::super) const SUBTRACT_INDEX: u16 = 0x1c;
     pub(in super::super) const ADD: u16 = 0x04;
     pub(in super::super) const ADD_INDEX: u16 = 0x0c;
     pub(in super::super) const MULTIPLY: u16 = 0x24;
@@ -88,6 +90,12 @@ impl Assembler {
     /// Goes to a label if the comparison of A with `k` holds.
     pub(super) fn jump_if(&mut self, comparison: u16, k: u32, to: Label) {
         self.program.push(Instruction { code: comparison, jt: 0, jf: 1, k });
+        self.jump(to);
+    }
+
+    /// Goes to a label unless the comparison of A with `k` holds.
+    pub(super) fn jump_unless(&mut self, comparison: u16, k: u32, to: Label) {
+        self.program.push(Instruction { code: comparison, jt: 1, jf: 0, k });
         self.jump(to);
     }
 

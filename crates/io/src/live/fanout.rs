@@ -15,6 +15,7 @@
 //! A frame that belongs to no flow goes anywhere, as does one that is too short for its headers.
 
 use super::bpf::{Assembler, Instruction, Label, code};
+use serveflow_core::parse::TUNNEL_PORTS;
 
 /// What a frame of an interface begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +37,14 @@ pub struct FanoutRules {
     pub seed: [u32; 2],
 }
 
-/// Ports of tunnels over UDP: VXLAN (and as Linux had it first), Geneve, GTP-U, Teredo, MPLS.
-const TUNNEL_PORTS: [u32; 6] = [4789, 8472, 6081, 2152, 3544, 6635];
 const VLAN_TYPES: [u32; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
 const MPLS_TYPES: [u32; 2] = [0x8847, 0x8848];
 const PPPOE_SESSION: u32 = 0x8864;
+/// IPv4 and IPv6, as PPP numbers them.
+const PPP_IP: [u32; 2] = [0x21, 0x57];
 /// As many as the parser takes, and more.
 const MOST_TAGS: usize = 5;
-const MOST_LABELS: usize = 16;
+const MOST_LABELS: usize = 32;
 const MOST_EXTENSIONS: usize = 17;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
@@ -54,6 +55,7 @@ const MIX: u32 = 1;
 const PROTO: u32 = 2;
 const ASIDE: u32 = 3;
 const PORT: u32 = 4;
+const ROOM: u32 = 5;
 
 /// Where the program goes on.
 struct Places {
@@ -167,30 +169,89 @@ fn ether_types(to: &mut Assembler, places: &Places) {
     to.jump(places.anywhere);
 }
 
-/// RFC 2516: six bytes, then the protocol of PPP in one byte or two.
+/// RFC 2516: six bytes, then the protocol of PPP in one byte or two. What is not IP goes anywhere, MPLS too: that
+/// is not what sessions of subscribers carry.
 fn pppoe(to: &mut Assembler, places: &Places) {
     to.place(places.pppoe);
     skip(to, 6);
     load(to, code::LOAD_BYTE, 0);
-    let two = to.label();
+    let (two, is_ip) = (to.label(), to.label());
     to.jump_if(code::IF_EQUAL, 0, two);
     // Odd first bytes are protocols in one byte.
-    skip(to, 1);
-    to.jump(places.by_nibble);
+    for proto in PPP_IP {
+        to.jump_if(code::IF_EQUAL, proto, is_ip);
+    }
+    to.jump(places.anywhere);
     to.place(two);
-    skip(to, 2);
+    skip(to, 1);
+    load(to, code::LOAD_BYTE, 0);
+    for proto in PPP_IP {
+        to.jump_if(code::IF_EQUAL, proto, is_ip);
+    }
+    to.jump(places.anywhere);
+    to.place(is_ip);
+    skip(to, 1);
     to.jump(places.by_nibble);
 }
 
-/// RFC 3032: labels of four bytes, up to the one that says it is the last.
+/// RFC 3032: labels of four bytes, up to the one that says it is the last. What stands behind it is to be guessed, and
+/// the parser guesses an Ethernet frame where the lengths of an IP header do not fit: such frames go anywhere.
 fn mpls(to: &mut Assembler, places: &Places) {
     to.place(places.mpls);
+    let (last, v4, v6, has_total) = (to.label(), to.label(), to.label(), to.label());
     for _ in 0..MOST_LABELS {
         skip(to, 4);
         load(to, code::LOAD_BYTE, 0_u32.wrapping_sub(2));
-        to.jump_if(code::IF_ANY_BIT, 1, places.by_nibble);
+        to.jump_if(code::IF_ANY_BIT, 1, last);
     }
     to.jump(places.anywhere);
+    to.place(last);
+    // What is left of the frame.
+    to.put(code::LENGTH, 0);
+    to.put(code::SUBTRACT_INDEX, 0);
+    to.put(code::STORE, ROOM);
+    load(to, code::LOAD_BYTE, 0);
+    to.put(code::STORE, ASIDE);
+    to.put(code::SHIFT_RIGHT, 4);
+    to.jump_if(code::IF_EQUAL, 4, v4);
+    to.jump_if(code::IF_EQUAL, 6, v6);
+    to.jump(places.anywhere);
+    to.place(v4);
+    load(to, code::LOAD_HALF, 2);
+    to.jump_if(code::IF_GREATER, 0, has_total);
+    // Segmentation offload leaves a total length of 0.
+    to.put(code::LOAD_CELL, ROOM);
+    to.place(has_total);
+    to.put(code::STORE, PORT);
+    let header = |to: &mut Assembler| {
+        to.put(code::LOAD_CELL, ASIDE);
+        to.put(code::AND, 15);
+    };
+    header(to);
+    to.jump_unless(code::IF_GREATER, 4, places.anywhere);
+    header(to);
+    to.put(code::SHIFT_LEFT, 2);
+    to.put(code::STORE, ASIDE);
+    at_most(to, ASIDE, PORT, places.anywhere);
+    at_most(to, PORT, ROOM, places.anywhere);
+    to.jump(places.ipv4);
+    to.place(v6);
+    load(to, code::LOAD_HALF, 4);
+    to.put(code::ADD, 40);
+    to.put(code::STORE, PORT);
+    at_most(to, PORT, ROOM, places.anywhere);
+    to.jump(places.ipv6);
+}
+
+/// Goes elsewhere unless one cell is at most another one; both are far below half of what a cell holds.
+fn at_most(to: &mut Assembler, one: u32, other: u32, elsewhere: Label) {
+    to.put(code::FROM_INDEX, 0);
+    to.put(code::STORE, MIX);
+    to.put(code::INDEX_CELL, one);
+    to.put(code::LOAD_CELL, other);
+    to.put(code::SUBTRACT_INDEX, 0);
+    to.put(code::INDEX_CELL, MIX);
+    to.jump_if(code::IF_ANY_BIT, 1 << 31, elsewhere);
 }
 
 /// Adds the word at `behind` to the sum, and mixes it in.
@@ -284,7 +345,7 @@ fn ports(to: &mut Assembler, places: &Places, rules: &FanoutRules) {
     for behind in [0, 2].into_iter().filter(|_| rules.inner_keys) {
         load(to, code::LOAD_HALF, behind);
         for port in TUNNEL_PORTS {
-            to.jump_if(code::IF_EQUAL, port, places.fold);
+            to.jump_if(code::IF_EQUAL, port.into(), places.fold);
         }
     }
     to.place(has_ports);

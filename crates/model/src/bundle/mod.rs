@@ -31,7 +31,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
 use serveflow_core::gate::Gate;
 use serveflow_core::lane::Model;
-use serveflow_core::parse::Header;
+use serveflow_core::parse::{Header, KeyRules};
 use serveflow_core::rows::RowShape;
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,7 +174,8 @@ impl FlowPlan {
             linger_ms: config.linger_ns / MILLISECOND,
             window_ms: (config.window_ns != NO_WINDOW)
                 .then_some(config.window_ns.div_ceil(MILLISECOND)),
-            vlan_in_key: config.vlan_in_key,
+            vlan_in_key: config.key.vlan_in_key,
+            tunnels: config.key.tunnels,
         }
     }
 
@@ -189,7 +190,7 @@ impl FlowPlan {
                 None | Some(0) => NO_WINDOW,
                 Some(ms) => ms.saturating_mul(MILLISECOND),
             },
-            vlan_in_key: self.vlan_in_key,
+            key: KeyRules { vlan_in_key: self.vlan_in_key, tunnels: self.tunnels },
             ..FlowConfig::default()
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serveflow_core::calibration::Calibration;
+use serveflow_core::parse::Tunnels;
 use std::collections::BTreeMap;
 
 /// The format that this version reads and writes.
@@ -52,6 +53,31 @@ pub struct FlowPlan {
     /// Whether the VLAN id is part of the key.
     #[serde(default)]
     pub vlan_in_key: bool,
+    /// Which packet of a tunnel flows are made of; the outer one where a plan is older than the choice.
+    #[serde(default = "before_the_choice", with = "tunnel_words")]
+    pub tunnels: Tunnels,
+}
+
+/// How models were trained while there was no choice.
+fn before_the_choice() -> Tunnels {
+    Tunnels::Outer
+}
+
+/// The words of [`Tunnels`].
+mod tunnel_words {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+    use serveflow_core::parse::Tunnels;
+
+    pub(super) fn serialize<S: Serializer>(tunnels: &Tunnels, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(tunnels.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Tunnels, D::Error> {
+        let word = String::deserialize(from)?;
+        let refusal = || D::Error::custom(format!("expected `inner` or `outer`, found `{word}`"));
+        Tunnels::from_name(&word).ok_or_else(refusal)
+    }
 }
 
 /// One stage.

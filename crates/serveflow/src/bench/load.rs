@@ -364,9 +364,9 @@ impl Served {
             false => Err(LoadError::Unaccounted { what, expected, found }),
         };
         let packets = &accounts.packets;
-        let placed = packets.recorded + packets.not_wanted + accounts.rejected();
+        let placed = packets.recorded + packets.not_wanted + accounts.rejected() + packets.filtered;
         same("packets seen, dropped = made", self.packets_made, packets.seen + self.dropped)?;
-        same("recorded, not wanted, rejected = seen", packets.seen, placed)?;
+        same("recorded, not wanted, rejected, filtered = seen", packets.seen, placed)?;
         same("flows with a verdict = seen", accounts.flows.seen, accounts.verdicts())?;
         same("verdicts told = given", accounts.verdicts(), self.meter.verdicts)
     }

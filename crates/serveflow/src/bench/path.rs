@@ -14,6 +14,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
 use serveflow_core::gate::Gate;
 use serveflow_core::lane::{Constant, InlineLane, Lane};
+use serveflow_core::parse::KeyRules;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{Batch, FileSource, Source, SourceError};
 use std::hint::black_box;
@@ -107,7 +108,7 @@ impl Bench {
         Self {
             step,
             engine,
-            sharder: Sharder::new(1, false, 1),
+            sharder: Sharder::new(1, KeyRules::default(), 1),
             spent_ns: Vec::new(),
             cold_ns: 0.0,
             leave_ns: Vec::new(),

@@ -126,7 +126,7 @@ fn accounts(run: &RunFigures) -> String {
     let (packets, flows) = (&run.accounts.packets, &run.accounts.flows);
     format!(
         "accounts: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} not wanted + {} \
-         rejected;\n          {} flows made, {} seen = {} verdicts\n",
+         rejected + {} filtered;\n          {} flows made, {} seen = {} verdicts\n",
         run.packets_made,
         packets.seen,
         run.dropped,
@@ -134,6 +134,7 @@ fn accounts(run: &RunFigures) -> String {
         packets.recorded,
         packets.not_wanted,
         packets.rejected.values().sum::<u64>(),
+        packets.filtered,
         run.flows_made,
         flows.seen,
         flows.verdicts.values().sum::<u64>(),

@@ -40,7 +40,7 @@ pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result
     let captures = serveflow_io::expand(&args.captures)?;
     super::keep_captures(&args.out, &captures)?;
     let told = match (args.per, &args.labels) {
-        (RowPer::Packet, None) => per_packet(args, captures),
+        (RowPer::Packet, None) => per_packet(session, args, captures),
         (RowPer::Packet, Some(_)) => bail!("--labels: labels are of flows, found --per packet"),
         (RowPer::Flow, None) => per_flow(session, args, captures),
         (RowPer::Flow, Some(labels)) => per_labelled_flow(session, args, &captures, labels),
@@ -92,14 +92,20 @@ fn open(
     })
 }
 
-fn per_packet(args: &FeaturesArgs, captures: Vec<PathBuf>) -> anyhow::Result<Told> {
+fn per_packet(
+    session: &Session,
+    args: &FeaturesArgs,
+    captures: Vec<PathBuf>,
+) -> anyhow::Result<Told> {
     let encoders = match args.features.features.as_slice() {
         [] => vec!["header_bits".to_owned()],
         typed => typed.to_vec(),
     };
     let features = packet_features(&spec(args, encoders)?).context("--per packet")?;
     let mut table = open(args, &PACKET_KEYS, features.columns(), features.shape())?;
-    let tally = write_packets(&mut FileSource::new(captures), &features, table.as_mut())?;
+    let rules = session.typed.check(&FlowConfig::default())?.engine.flows.key;
+    let mut source = FileSource::new(captures);
+    let tally = write_packets(&mut source, &features, rules, table.as_mut())?;
     table.finish()?;
     Ok(Told { accounts: tally.accounts, damaged: tally.damaged })
 }

@@ -45,8 +45,12 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
     let _ = writeln!(text, "  labels   {}: {}", plan.labels.len(), plan.labels.join(", "));
     let _ = writeln!(
         text,
-        "  flows    idle {} ms, active {} ms, linger {} ms, VLAN id in key: {}",
-        flows.idle_ms, flows.active_ms, flows.linger_ms, flows.vlan_in_key
+        "  flows    idle {} ms, active {} ms, linger {} ms, VLAN id in key: {}, tunnels: {}",
+        flows.idle_ms,
+        flows.active_ms,
+        flows.linger_ms,
+        flows.vlan_in_key,
+        flows.tunnels.name()
     );
     if let Some(ms) = flows.window_ms {
         let _ = writeln!(text, "  windows  {ms} ms; each has a verdict of its own");

@@ -50,6 +50,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let crew = Crew {
         bundle: &first.bundle,
         config: &config,
+        selection: config.selection.clone(),
         wall: super::clock_ns,
         stop: &signals.stop,
         is_live,
@@ -203,8 +204,8 @@ fn open_sources(
     if config.workers == 1 {
         return vec![source];
     }
-    let FlowConfig { vlan_in_key, seed, idle_ns, .. } = config.engine.flows;
-    let sharder = Sharder::new(config.workers as u32, vlan_in_key, seed);
+    let FlowConfig { key, seed, idle_ns, .. } = config.engine.flows;
+    let sharder = Sharder::new(config.workers as u32, key, seed);
     let shares = share_out(source, sharder, idle_ns).into_iter();
     shares.map(|share| -> Box<dyn Source> { Box::new(share) }).collect()
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model, ScoreError};
 use serveflow_core::packet::LinkType;
+use serveflow_core::parse::KeyRules;
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::shard::Sharder;
 use serveflow_io::drive::{WhenFull, Worker};
@@ -145,8 +146,8 @@ impl Meter<'_> {
     /// Takes a shared tape to its end on this thread alone, nanoseconds. Only traffic that has packets
     /// for all shares in most blocks may be shared by more than one, or a share would wait for another.
     fn drain(&self, tape: &Tape, shares: usize) -> f64 {
-        let FlowRules { vlan_in_key, seed } = FlowRules::of(self.config);
-        let sharder = Sharder::new(shares as u32, vlan_in_key, seed);
+        let FlowRules { key, seed } = FlowRules::of(self.config);
+        let sharder = Sharder::new(shares as u32, key, seed);
         let mut shares =
             share_out(Box::new(tape.replay(1)), sharder, self.config.engine.flows.idle_ns);
         let mut batch = Batch::new();
@@ -228,14 +229,14 @@ fn slope(counts: [f64; 2], ns: [f64; 2]) -> f64 {
 
 /// What of the config decides the worker of a packet.
 struct FlowRules {
-    vlan_in_key: bool,
+    key: KeyRules,
     seed: u64,
 }
 
 impl FlowRules {
     fn of(config: &Config) -> Self {
         let flows = &config.engine.flows;
-        Self { vlan_in_key: flows.vlan_in_key, seed: flows.seed }
+        Self { key: flows.key, seed: flows.seed }
     }
 }
 

@@ -3,7 +3,7 @@
 use serveflow_core::FlowConfig;
 use serveflow_core::key::FlowKey;
 use serveflow_core::packet::{LinkType, Packet};
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::shard::Sharder;
 use serveflow_io::{
     Batch, CaptureReader, FileSource, MemorySource, OwnedFrame, PcapWriter, Source, SourceError,
@@ -31,7 +31,7 @@ pub struct Tape {
     pub packets: u64,
     /// From the start of a round to that of the next, nanoseconds: long enough for all flows to end.
     pub period_ns: u64,
-    vlan_in_key: bool,
+    rules: KeyRules,
 }
 
 /// Why there is no tape.
@@ -108,7 +108,7 @@ impl Tape {
             bytes,
             packets: frames.len() as u64,
             period_ns: (last.ts_ns - first.ts_ns).saturating_add(silence(rules)),
-            vlan_in_key: rules.vlan_in_key,
+            rules: rules.key,
         })
     }
 
@@ -145,7 +145,7 @@ impl Tape {
     /// Packets of each five-tuple. Its flows by time are a few more.
     #[must_use]
     pub fn flow_sizes(&self) -> Vec<u64> {
-        let everything = Sharder::new(1, self.vlan_in_key, 0);
+        let everything = Sharder::new(1, self.rules, 0);
         let mut sizes: Vec<u64> =
             self.flows(&everything).into_values().map(|(size, _)| size).collect();
         sizes.sort_unstable();
@@ -169,7 +169,7 @@ impl Tape {
         let mut flows = HashMap::new();
         for batch in self.batches(usize::MAX) {
             for packet in batch.iter() {
-                let Ok(parsed) = parse(&packet, self.vlan_in_key) else { continue };
+                let Ok(parsed) = parse(&packet, self.rules) else { continue };
                 let shard = || sharder.shard(&packet).expect("a packet with headers has a flow");
                 flows.entry(parsed.key).or_insert_with(|| (0, shard())).0 += 1;
             }

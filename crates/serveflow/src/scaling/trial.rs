@@ -51,7 +51,7 @@ impl Trials<'_> {
     #[must_use]
     pub fn hold(&self, workers: usize, costs: &Costs, setup: &Setup) -> Trial {
         let flows = &self.config.engine.flows;
-        let sharder = Sharder::new(workers as u32, flows.vlan_in_key, flows.seed);
+        let sharder = Sharder::new(workers as u32, flows.key, flows.seed);
         let packets = self.tape.packets * self.rounds;
         let blocks = (packets as usize).div_ceil(setup.block_packets);
         let setup = Setup { blocks, ..*setup };
@@ -85,6 +85,7 @@ impl Trials<'_> {
         let crew = Crew {
             bundle: self.bundle,
             config: self.config,
+            selection: None,
             wall: self.wall,
             stop: &stop,
             is_live: false,

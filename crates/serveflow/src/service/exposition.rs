@@ -102,7 +102,7 @@ fn packets(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result 
     counter(
         encoder,
         "packets_seen",
-        "Packets that came to a worker; the sum of the three below",
+        "Packets that came to a worker; the sum of the four below",
         packets.seen,
     )?;
     counter(
@@ -117,6 +117,8 @@ fn packets(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result 
         "Packets of flows that were decided or had enough",
         packets.not_wanted,
     )?;
+    let filtered = "Packets of flows that [input] leaves out";
+    counter(encoder, "packets_filtered", filtered, packets.filtered)?;
     let rejected =
         Reject::ALL.map(|reason| [("reason", reason.name())]).into_iter().zip(packets.rejected);
     counters(encoder, "packets_rejected", "Packets that belong to no flow, by reason", rejected)

@@ -167,7 +167,7 @@ fn status(service: &Service) -> String {
         "bundle": { "id": serving.id, "path": serving.path, "changes": version, "previous": previous,
                     "pending": service.board.version() < version },
         "packets": { "seen": accounts.packets.seen, "recorded": accounts.packets.recorded,
-                     "not_wanted": accounts.packets.not_wanted, "rejected": accounts.rejected() },
+                     "not_wanted": accounts.packets.not_wanted, "filtered": accounts.packets.filtered, "rejected": accounts.rejected() },
         "flows": { "seen": accounts.flows.seen, "decided": accounts.verdicts(),
                    "waiting": accounts.flows.waiting, "asked": accounts.flows.asked },
         "relief": { "level": totals.sum.relief, "changes": totals.sum.relief_changes },

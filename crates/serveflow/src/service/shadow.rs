@@ -9,7 +9,8 @@ use crate::lanes;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::key::{FlowHasher, FlowKey};
 use serveflow_core::lane::Lane;
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
+use serveflow_core::select::Selection;
 use serveflow_core::verdict::{FiveTuple, Verdict};
 use serveflow_io::Batch;
 use std::collections::{BTreeMap, HashMap};
@@ -85,7 +86,7 @@ pub struct Shadow {
     lanes: Vec<Box<dyn Lane>>,
     labels: Vec<Arc<str>>,
     sample: Sample,
-    vlan_in_key: bool,
+    key: KeyRules,
     /// Since when it sees packets, packet time: flows that began before are none of its business.
     since_ns: Option<u64>,
     halves: HashMap<Flow, Half>,
@@ -115,17 +116,22 @@ impl Sample {
 }
 
 impl Shadow {
-    /// A shadow by a plan, under the limits of the worker's own engine.
+    /// A shadow by a plan, under the limits of the worker's own engine, of the flows that are selected.
     #[must_use]
-    pub fn new(plan: &ShadowPlan, limits: EngineConfig, lanes: Vec<Box<dyn Lane>>) -> Self {
+    pub fn new(
+        plan: &ShadowPlan,
+        limits: EngineConfig,
+        selection: Option<Arc<Selection>>,
+        lanes: Vec<Box<dyn Lane>>,
+    ) -> Self {
         let cascade = &plan.loaded.bundle.cascade;
         let limits = EngineConfig { prefault: false, provisional: false, ..limits };
         Self {
-            engine: Engine::new(Arc::clone(cascade), limits),
+            engine: Engine::new(Arc::clone(cascade), limits).selecting(selection),
             lanes,
             labels: cascade.labels().iter().map(|label| Arc::from(label.as_str())).collect(),
             sample: Sample::new(plan.share),
-            vlan_in_key: limits.flows.vlan_in_key,
+            key: limits.flows.key,
             since_ns: None,
             halves: HashMap::new(),
             comparison: Comparison::default(),
@@ -147,7 +153,7 @@ impl Shadow {
         }
         for packet in batch.iter() {
             self.since_ns.get_or_insert(packet.ts_ns);
-            let parsed = parse(&packet, self.vlan_in_key);
+            let parsed = parse(&packet, self.key);
             if parsed.is_ok_and(|parsed| self.sample.has(&parsed.key)) {
                 self.engine.push(&packet);
             }

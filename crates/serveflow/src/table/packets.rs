@@ -4,7 +4,7 @@ use super::{Key, Table};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::features::{FeatureSpec, Features, Mask};
 use serveflow_core::packet::Packet;
-use serveflow_core::parse::{Parsed, parse};
+use serveflow_core::parse::{KeyRules, Parsed, parse};
 use serveflow_core::rows::Rows;
 use serveflow_io::{Batch, Source, SourceError};
 use std::fmt::{self, Write};
@@ -84,6 +84,7 @@ pub struct PacketTally {
 pub fn write_packets(
     source: &mut dyn Source,
     features: &Features,
+    rules: KeyRules,
     table: &mut dyn Table,
 ) -> io::Result<PacketTally> {
     let (mut batch, mut tally) = (Batch::new(), PacketTally::default());
@@ -98,7 +99,7 @@ pub fn write_packets(
         }
         for packet in batch.iter() {
             packets.seen += 1;
-            match parse(&packet, false) {
+            match parse(&packet, rules) {
                 Err(reject) => packets.rejected[reject as usize] += 1,
                 Ok(parsed) => {
                     packets.recorded += 1;

@@ -1,7 +1,7 @@
 //! Flows of the sample, generators, and a naive reader of headers.
 
 use serveflow_core::packet::Packet;
-use serveflow_core::parse::{Header, Parsed, parse};
+use serveflow_core::parse::{Header, KeyRules, Parsed, parse};
 use serveflow_io::{CaptureReader, MemorySource, OwnedFrame};
 use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe};
 use serveflow_train::traffic::template::{TemplateSet, sum};
@@ -20,7 +20,7 @@ pub(crate) fn packet(frame: &OwnedFrame) -> Packet<'_> {
 }
 
 pub(crate) fn parsed(frame: &OwnedFrame) -> Parsed {
-    parse(&packet(frame), false).unwrap()
+    parse(&packet(frame), KeyRules::default()).unwrap()
 }
 
 /// The frames of a capture, by five-tuple.
@@ -28,7 +28,7 @@ pub(crate) fn flows(name: &str) -> Vec<Vec<OwnedFrame>> {
     let mut reader = CaptureReader::open(data().join(name)).unwrap();
     let mut flows: BTreeMap<_, Vec<OwnedFrame>> = BTreeMap::new();
     for frame in MemorySource::read(&mut reader).unwrap().frames() {
-        if let Ok(parsed) = parse(&packet(frame), false) {
+        if let Ok(parsed) = parse(&packet(frame), KeyRules::default()) {
             flows.entry(parsed.key).or_default().push(frame.clone());
         }
     }

@@ -41,7 +41,8 @@ fn sum(values: &Value) -> u64 {
 fn adds_up(run: &Value) {
     let (packets, flows) = (&run["accounts"]["packets"], &run["accounts"]["flows"]);
     let kept = count(&packets["recorded"]) + count(&packets["not_wanted"]);
-    assert_eq!(count(&packets["seen"]), kept + sum(&packets["rejected"]));
+    let left_out = count(&packets["filtered"]);
+    assert_eq!(count(&packets["seen"]), kept + sum(&packets["rejected"]) + left_out);
     assert_eq!(count(&run["packets_made"]), count(&packets["seen"]) + count(&run["dropped"]));
     assert_eq!(count(&flows["seen"]), sum(&flows["verdicts"]));
     assert_eq!(run["accounts"]["balanced"], true);

@@ -25,6 +25,11 @@ fn unknown_keys_and_impossible_limits_are_refused_by_name() {
         ("frames", "[limits]\nbatch_frames = 100000000000", ["limits.batch_frames", "at most"]),
         ("flows", "[flows]\ncapacity = 100000000000", ["flows.capacity", "at most"]),
         ("sink", "[output]\nformat = \"xml\"", ["output.format", "json"]),
+        (
+            "tunnels",
+            "[flows]\ntunnels = \"both\"",
+            ["flows.tunnels", "one of inner, outer, found `both`"],
+        ),
         ("lane", "[lanes]\ndefault = \"gpu\"", ["lanes.default", "plan, inline, thread, batch"]),
         ("batch", "[lanes.batch]\nmax_rows = 0", ["lanes.batch.max_rows", "at least 1"]),
         ("full", "[lanes]\nwhen_full = \"drop\"", ["lanes.when_full", "source, wait, shed"]),

@@ -59,6 +59,7 @@ fn the_figures_are_there_and_hold_together() {
     let rejected = &report["accounts"]["packets"]["rejected"];
     let rejected: f64 = rejected.as_object().unwrap().values().filter_map(Value::as_f64).sum();
     assert_eq!(packets("seen"), packets("recorded") + packets("not_wanted") + rejected);
+    assert_eq!(packets("filtered"), 0.0);
     assert_eq!(report["accounts"]["balanced"], true);
     let verdicts = report["accounts"]["flows"]["verdicts"].as_object().unwrap();
     let verdicts: f64 = verdicts.values().filter_map(Value::as_f64).sum();

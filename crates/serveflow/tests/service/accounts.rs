@@ -8,7 +8,12 @@ fn balance(page: &str) -> (u64, u64) {
     let samples = samples(page);
     let of = |name: &str| sum(&samples, name);
     let seen = of("packets_seen_total");
-    let parts = ["packets_recorded_total", "packets_not_wanted_total", "packets_rejected_total"];
+    let parts = [
+        "packets_recorded_total",
+        "packets_not_wanted_total",
+        "packets_filtered_total",
+        "packets_rejected_total",
+    ];
     assert_eq!(seen, parts.map(of).iter().sum::<f64>(), "{page}");
     let decided = of("flows_decided_total");
     assert_eq!(of("flows_seen_total"), decided + of("flows_waiting") + of("flows_asked"), "{page}");

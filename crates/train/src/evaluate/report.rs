@@ -167,7 +167,7 @@ impl Percentiles {
 /// Where packets and flows went.
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountsReport {
-    /// `seen`, `recorded`, `not_wanted`, and `rejected` by reason.
+    /// `seen`, `recorded`, `not_wanted`, `filtered`, and `rejected` by reason.
     pub packets: PacketReport,
     /// `seen`, `verdicts` by reason, `waiting`, `asked`.
     pub flows: FlowReport,
@@ -184,6 +184,8 @@ pub struct PacketReport {
     pub recorded: u64,
     /// Of flows that wanted no more.
     pub not_wanted: u64,
+    /// Of flows that were left out.
+    pub filtered: u64,
     /// Of no flow, by reason.
     pub rejected: BTreeMap<String, u64>,
 }
@@ -215,6 +217,7 @@ impl AccountsReport {
                 seen: packets.seen,
                 recorded: packets.recorded,
                 not_wanted: packets.not_wanted,
+                filtered: packets.filtered,
                 rejected: rejected.zip(packets.rejected).collect(),
             },
             flows: FlowReport {

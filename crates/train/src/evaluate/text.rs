@@ -131,8 +131,8 @@ impl Report {
         writeln!(f, "verdicts: {}", reasons.join(", "))?;
         writeln!(
             f,
-            "packets: {} seen = {} recorded + {} not wanted + {rejected} rejected",
-            packets.seen, packets.recorded, packets.not_wanted
+            "packets: {} seen = {} recorded + {} not wanted + {rejected} rejected + {} filtered",
+            packets.seen, packets.recorded, packets.not_wanted, packets.filtered
         )?;
         writeln!(
             f,

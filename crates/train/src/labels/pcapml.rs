@@ -3,7 +3,7 @@
 
 use super::book::Writer;
 use super::{LabelBook, LabelError, Labelled};
-use serveflow_core::parse;
+use serveflow_core::parse::{KeyRules, Tunnels, parse};
 use serveflow_io::{Batch, FileSource, Source};
 use std::path::{Path, PathBuf};
 
@@ -36,9 +36,16 @@ pub fn from_comments(files: &[PathBuf]) -> Result<LabelBook, LabelError> {
 fn note_labels(batch: &Batch, file: &Path, book: &mut Writer) {
     for (index, packet) in batch.iter().enumerate() {
         let Some(name) = batch.note(index).and_then(label) else { continue };
-        let Ok(parsed) = parse::parse(&packet, false) else { continue };
-        let labelled = Labelled { label: book.label(name), split: None, source: None };
-        book.packet(file.to_owned(), parsed.key, packet.ts_ns / 1000, labelled);
+        // Which packet of a tunnel flows will be made of is said elsewhere: either finds its label.
+        let key = |tunnels| {
+            let rules = KeyRules::default().with_tunnels(tunnels);
+            parse(&packet, rules).ok().map(|parsed| parsed.key)
+        };
+        let (inner, outer) = (key(Tunnels::Inner), key(Tunnels::Outer));
+        for key in inner.into_iter().chain(outer.filter(|outer| Some(*outer) != inner)) {
+            let labelled = Labelled { label: book.label(name), split: None, source: None };
+            book.packet(file.to_owned(), key, packet.ts_ns / 1000, labelled);
+        }
     }
 }
 

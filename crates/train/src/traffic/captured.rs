@@ -8,7 +8,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, MaskSet};
 use serveflow_core::key::FlowKey;
 use serveflow_core::packet::Packet;
-use serveflow_core::parse::parse;
+use serveflow_core::parse::{KeyRules, parse};
 use serveflow_io::{Batch, FileSource, OwnedFrame, Source, SourceError};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -45,10 +45,10 @@ pub fn labelled(
     };
     let plan = RecordPlan { specs: vec![spec], wait_ns: 0, of_window: 0, flows };
     let dataset = record(&book, &plan, &mut |_| {}).expect("a plan of a known encoder");
-    let mut templates = TemplateSet::new();
+    let mut templates = TemplateSet::of(flows.key);
     for (file, path) in book.files.keys().enumerate() {
         let infos: Vec<&FlowInfo> = dataset.flows.iter().filter(|info| info.file == file).collect();
-        let frames = frames_by_flow(path, &infos, split, flows.vlan_in_key, snap_bytes);
+        let frames = frames_by_flow(path, &infos, split, flows.key, snap_bytes);
         for (info, frames) in infos.iter().zip(&frames) {
             let label = info.label.map(|label| labels[usize::from(label)]);
             templates.add_flow(frames.iter().map(packet), label, snap_bytes);
@@ -73,7 +73,7 @@ fn frames_by_flow(
     path: &Path,
     infos: &[&FlowInfo],
     split: Split,
-    vlan_in_key: bool,
+    rules: KeyRules,
     snap_bytes: usize,
 ) -> Vec<Vec<OwnedFrame>> {
     let mut frames = vec![Vec::new(); infos.len()];
@@ -84,7 +84,7 @@ fn frames_by_flow(
         line.starts.push((info.first_ns, flow));
     }
     each_packet(path, &mut |packet| {
-        let Ok(parsed) = parse(packet, vlan_in_key) else { return };
+        let Ok(parsed) = parse(packet, rules) else { return };
         let Some(line) = lines.get_mut(&parsed.key) else { return };
         // Flows are numbered in the order of their first packets, and the last one is popped first.
         if line.starts.last().is_some_and(|&(first_ns, _)| first_ns == packet.ts_ns) {

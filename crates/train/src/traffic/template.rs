@@ -5,7 +5,7 @@
 
 use super::fresh::{FreshTuple, add, ports_sum};
 use serveflow_core::packet::{LinkType, Packet};
-use serveflow_core::parse::{Header, Parsed, parse};
+use serveflow_core::parse::{Header, KeyRules, Parsed, parse};
 use serveflow_io::Batch;
 
 /// A port below this belongs to a service and is kept; one of a client is drawn anew.
@@ -72,6 +72,7 @@ pub struct TemplateSet {
     cuts: Vec<Cut>,
     flows: Vec<Template>,
     is_replay: bool,
+    rules: KeyRules,
 }
 
 impl TemplateSet {
@@ -79,6 +80,12 @@ impl TemplateSet {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty set of flows whose packets these rules brought together: clones get the key that they say.
+    #[must_use]
+    pub fn of(rules: KeyRules) -> Self {
+        Self { rules, ..Self::default() }
     }
 
     /// Adds a flow of these packets, of which the first `snap_bytes` bytes are kept (0 keeps all).
@@ -92,7 +99,7 @@ impl TemplateSet {
         let first = self.cuts.len();
         let (mut source_is_low, mut template) = (false, None);
         for packet in packets {
-            let Ok(parsed) = parse(&packet, false) else { continue };
+            let Ok(parsed) = parse(&packet, self.rules) else { continue };
             if template.is_none() {
                 source_is_low = parsed.sender_is_low;
                 let tuple = parsed.key.five_tuple(source_is_low);
