@@ -28,6 +28,7 @@ import threading
 import time
 
 import live_net
+import live_soak
 from live_net import (ROOT, TASK, Dump, Failed, Net, Tool, as_ipv6, await_, differences, expect, expect_that, fail,
                       sample, send, tagged, write_capture)
 
@@ -330,6 +331,10 @@ class Cases:
         expect_that(max(late) < 0.3, "seconds from the timeout to the verdict", "less than 0.3", max(late))
         return f"{sent} frames; {len(late)} flows ended by idle timeout, {1000 * max(late):.0f} ms after it at most"
 
+    def reload(self):
+        """Another bundle every two seconds under load."""
+        return live_soak.soak(self.net, self.tool, self.work, self._capture("plain"), seconds=16, every=2)
+
 
 def told(counts):
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
@@ -457,6 +462,8 @@ def main():
     default = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/serveflow"
     parser.add_argument("--tool", type=pathlib.Path, default=default, help="the program")
     parser.add_argument("--measure", action="store_true", help="print the figures of docs/results.md instead")
+    parser.add_argument("--soak", type=int, metavar="SECONDS",
+                        help="serve for so long with another bundle every ten seconds instead")
     parser.add_argument("--missing", action="store_true", help="print which packages of Debian are missing, and end")
     parser.add_argument("case", nargs="*")
     args = parser.parse_args()
@@ -477,6 +484,11 @@ def main():
             if args.measure:
                 import live_measure
                 live_measure.measure(net, tool, pathlib.Path(work))
+                return
+            if args.soak:
+                capture = pathlib.Path(work) / "sample.pcap"
+                write_capture(capture, [(0, frame, len(frame)) for frame in sample()])
+                print(live_soak.soak(net, tool, pathlib.Path(work), capture, args.soak, every=10))
                 return
             failed = run_cases(net, tool, pathlib.Path(work), args.case)
     finally:
