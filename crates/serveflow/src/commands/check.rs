@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let path = super::served_bundle(args.bundle.as_deref(), &session.typed)?;
+    let path = super::served_bundle(args.bundle.as_deref(), &session.typed);
     let (bundle, _) = session.load(&path)?;
     let config = session.typed.check_for(&bundle)?;
     let loaded = Loaded::new(bundle, &path, &config)?.tried()?;

@@ -128,10 +128,18 @@ fn clock_ns() -> u64 {
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The bundle to serve: the one named, or else the configuration's.
-fn served_bundle(named: Option<&Path>, typed: &Typed) -> anyhow::Result<PathBuf> {
+/// The bundle to serve: the one named, or else the configuration's. Without either the command line is wrong.
+fn served_bundle(named: Option<&Path>, typed: &Typed) -> PathBuf {
     let bundle = named.map(Path::to_owned).or_else(|| typed.service.bundle.clone());
-    bundle.context("expected a bundle, by --bundle or service.bundle, found neither")
+    bundle.unwrap_or_else(|| {
+        wrong_line("expected a bundle, by --bundle or service.bundle, found neither")
+    })
+}
+
+/// Ends the program, since the command line lacks something that the configuration might have had.
+fn wrong_line(message: &str) -> ! {
+    let mut program = Cli::command();
+    program.error(clap::error::ErrorKind::MissingRequiredArgument, message).exit()
 }
 
 /// The sample in the present directory, or in the project that this program was built from;

@@ -26,7 +26,7 @@ use std::sync::atomic::AtomicBool;
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let typed = typed(session, args);
-    let path = super::served_bundle(args.bundle.as_deref(), &typed)?;
+    let path = super::served_bundle(args.bundle.as_deref(), &typed);
     let (bundle, remote) = session.load(&path)?;
     let mut config = typed.check_for(&bundle)?;
     if session.typed.flows.seed.is_none() {
@@ -173,10 +173,11 @@ fn feed(
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Feed> {
     if args.captures.is_empty() {
-        anyhow::ensure!(
-            !config.live.interfaces.is_empty(),
-            "expected captures, or interfaces by --interface or live.interfaces, found neither"
-        );
+        if config.live.interfaces.is_empty() {
+            super::wrong_line(
+                "expected captures, or interfaces by --interface or live.interfaces, found neither",
+            );
+        }
         if config.workers == 0 {
             config.workers = std::thread::available_parallelism().map_or(1, NonZero::get);
         }
