@@ -90,34 +90,40 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
     let wish =
         Wish { stages: Some(stages), escalate: Some(0.4), ..wish(Rule::Doubt(Measure::Margin)) };
     let (_, found) = planned(&built, wish, None);
-    let (planned, models) = (found.plan, found.models);
-    let escalated: Vec<f64> = planned.relief.iter().map(|relief| relief.escalated).collect();
+    let board = Board { pool: &built.pool, heads: &found.heads, cost: found.cost.clone() };
+    let chosen = &found.found.chosen.cascade;
+    let escalated: Vec<f64> = found.plan.relief.iter().map(|relief| relief.escalated).collect();
     assert!(escalated.len() >= 2 && escalated.is_sorted_by(|a, b| a > b), "{escalated:?}");
     assert_eq!(escalated.last(), Some(&0.0), "at the last step no flow goes on");
-    for (step, relief) in planned.relief.iter().enumerate() {
-        let mut plan = planned.clone();
+    let served =
+        write(&scratch("planner-relief-served"), &found.plan, found.models.clone()).unwrap();
+    for (step, relief) in found.plan.relief.iter().enumerate() {
+        let cascade = Cascade { price: f64::from(relief.gates[0][0]), ..chosen.clone() };
+        let told = board.figures(&cascade, &board.walk(&cascade, Part::Val), Part::Val);
+        assert_eq!((relief.macro_f1, relief.accuracy), (told.macro_f1, told.accuracy), "{step}");
+        let mut plan = found.plan.clone();
         for (stage, gate) in plan.stages.iter_mut().zip(&relief.gates) {
             stage.gate.as_mut().unwrap().threshold = Some(gate[0]);
         }
         let dir = scratch(&format!("planner-relief-{step}"));
-        let bundle = write(&dir, &plan, models.clone()).unwrap();
+        let bundle = write(&dir, &plan, found.models.clone()).unwrap();
         let limits = EngineConfig { flows: params.flows, ..EngineConfig::default() };
-        let ran =
-            evaluate(&bundle, &book, Split::Val, limits, &mut || 0, &mut |_, _| ()).unwrap().report;
-        assert!((relief.macro_f1 - ran.macro_f1).abs() < 1e-12, "step {step}");
-        assert!((relief.accuracy - ran.accuracy).abs() < 1e-12, "step {step}");
-        assert!((1.0 - relief.escalated - ran.stages[0].share).abs() < 1e-12, "step {step}");
+        let ran = evaluate(&bundle, &book, Split::Test, limits, &mut || 0, &mut |_, _| ());
+        let (ran, told) = (ran.unwrap().report, board.walk(&cascade, Part::Test));
+        let told = board.figures(&cascade, &told, Part::Test);
+        assert!((told.macro_f1 - ran.macro_f1).abs() < 1e-12, "step {step}");
+        assert!((told.decided[0] - ran.stages[0].share).abs() < 1e-12, "step {step}");
         // The bundle that is served has these gates as its step of relief.
-        let stage =
-            &write(&scratch("planner-relief"), &planned, models.clone()).unwrap().cascade.stages()
-                [0]
-            .clone();
-        let (Gate::Doubt { threshold: served, .. }, Gate::Doubt { threshold: own, .. }) =
-            (stage.gate_at(step as u8 + 1), bundle.cascade.stages()[0].gate_at(0))
+        let gates = [
+            served.cascade.stages()[0].gate_at(step as u8 + 1),
+            bundle.cascade.stages()[0].gate_at(0),
+        ];
+        let [Gate::Doubt { threshold: as_step, .. }, Gate::Doubt { threshold: as_gate, .. }] =
+            gates
         else {
             panic!("gates of doubt")
         };
-        assert_eq!(served, own);
+        assert_eq!(as_step, as_gate);
     }
 }
 
