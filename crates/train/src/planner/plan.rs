@@ -210,6 +210,7 @@ impl Writer<'_> {
             lane_rule: Some(self.request.lanes),
             stages: stages.collect(),
             promise: None,
+            drift: None,
             provenance: pool.provenance.clone(),
         };
         (plan, models)
@@ -242,6 +243,7 @@ impl Writer<'_> {
             masks: pool.masks.clone(),
             lane: lane(candidate, &self.request.lanes).to_owned(),
             confidence: confidence::steps(self.board, self.cascade(), &self.walk, at),
+            unknown: None,
             model: candidate.given.clone().unwrap_or_else(|| {
                 ModelPlan::forest(candidate.file.clone(), &words(&candidate.recipe))
             }),
