@@ -15,4 +15,5 @@ mod cli {
     mod outputs;
     mod plans;
     mod stops;
+    mod unknowns;
 }
