@@ -3,6 +3,7 @@
 use super::Service;
 use super::exposition::page;
 use serde_json::json;
+use serveflow_model::drift::What;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,6 +104,12 @@ fn status(service: &Service) -> String {
     let interfaces = interfaces.iter().map(|one| {
         json!({ "name": one.name, "received": one.received, "dropped": one.dropped, "downs": one.downs })
     });
+    let drift = service.drift.stages().into_iter().map(|one| {
+        let own = one.standing;
+        json!({ "stage": one.stage, "alarm": own.is_alarmed, "score": own.score, "flows": own.flows,
+                "window": one.window, "windows": own.windows, "over": own.over, "alarms": own.alarms,
+                "worst": own.worst.map(What::name), "alarmed_by": own.alarmed_by.map(What::name) })
+    });
     let previous = service.switch.previous().map(|previous| previous.id.clone());
     let age = &totals.sum.tally.age;
     let micros = |share| age.quantile_ns(share).map(|ns| ns / 1000);
@@ -115,6 +122,7 @@ fn status(service: &Service) -> String {
                    "waiting": accounts.flows.waiting, "asked": accounts.flows.asked },
         "verdict_age_us": { "p50": micros(0.5), "p99": micros(0.99) },
         "interfaces": interfaces.collect::<Vec<_>>(),
+        "drift": drift.collect::<Vec<_>>(),
         "stopping": service.is_stopping(),
     });
     format!("{status:#}\n")

@@ -6,6 +6,7 @@
 mod board;
 mod confine;
 mod control;
+mod drift;
 mod exposition;
 mod http;
 pub mod log;
@@ -16,6 +17,7 @@ mod tally;
 pub use board::{Board, Totals, WorkerState};
 pub use confine::{Confinement, confine};
 pub use control::{Control, Listeners, ask};
+pub use drift::{DriftBoard, StageDrift};
 pub use exposition::page;
 pub use http::{Answer, answer};
 pub use switch::{Loaded, Refused, Switch};
@@ -33,6 +35,8 @@ pub struct Service {
     pub switch: Switch,
     /// What workers tell.
     pub board: Board,
+    /// Whether the traffic is still that of the calibration.
+    pub drift: DriftBoard,
     /// What happened.
     pub events: Events,
     /// What the kernel counts, where packets come from interfaces.
@@ -63,7 +67,14 @@ impl Service {
         counted: Option<Counted>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { switch, board: Board::new(workers), events: Events::default(), counted, stop }
+        Self {
+            switch,
+            board: Board::new(workers),
+            drift: DriftBoard::new(workers),
+            events: Events::default(),
+            counted,
+            stop,
+        }
     }
 
     /// What the kernel counted so far.
