@@ -4,8 +4,10 @@
 //! scores (the answer's probability, the label, the margin) and of what else is known when they are asked
 //! (protocol, size, payload, flags and direction of the last packet, packets). Flows are counted in windows of
 //! a fixed number, bin by bin; at the end of each window the Jensen-Shannon divergence of each quantity from
-//! the reference is held against the divergence that is usual there, and the largest ratio is the window's
-//! score. A window whose score is over the threshold raises the alarm, two in a row below it end it. So a
+//! what is expected is held against the divergence that is usual there, and the largest ratio is the window's
+//! score. What is expected depends on the labels that the window's flows were given: it is the mixture, by
+//! these, of what flows of each label looked like. So a mixture of classes that changes, as it does from hour
+//! to hour, shows in the labels, which are watched for themselves, and nowhere else. A window whose score is over the threshold raises the alarm, two in a row below it end it. So a
 //! change that shows in a whole window is told within two windows less a flow.
 //!
 //! Where the reference, the usual divergences and the threshold come from is the trainer's business; this only
@@ -133,8 +135,9 @@ pub struct Quantity {
     pub what: What,
     /// Largest value of each bin but the last, growing.
     pub bounds: Vec<f32>,
-    /// Share of the flows in each bin.
-    pub shares: Vec<f64>,
+    /// Share of the flows in each bin: of those of each label, and of all behind them, for labels that were
+    /// not met; one row alone where the label does not matter.
+    pub shares: Vec<Vec<f64>>,
     /// The divergence that all but a hundredth of the windows are below where nothing has changed.
     pub usual: f64,
 }
@@ -147,18 +150,42 @@ impl Quantity {
         self.bounds.partition_point(|&bound| bound < value)
     }
 
+    /// The shares that are expected of flows with so many of each label.
+    #[must_use]
+    pub fn expected(&self, labels: &[u32]) -> Vec<f64> {
+        let last = self.shares.len() - 1;
+        if last == 0 {
+            return self.shares[0].clone();
+        }
+        let all = labels.iter().map(|&count| f64::from(count)).sum::<f64>().max(1.0);
+        let mut expected = vec![0.0; self.bounds.len() + 1];
+        for (label, &count) in labels.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let own = &self.shares[label.min(last)];
+            let weight = f64::from(count) / all;
+            expected.iter_mut().zip(own).for_each(|(sum, share)| *sum += weight * share);
+        }
+        expected
+    }
+
     fn check(&self) -> Result<(), String> {
+        if self.shares.is_empty() {
+            return Err(format!("{}: expected shares, found none", self.what.name()));
+        }
+        self.shares.iter().try_for_each(|shares| self.check_shares(shares))
+    }
+
+    fn check_shares(&self, shares: &[f64]) -> Result<(), String> {
         let name = self.what.name();
-        if self.shares.len() != self.bounds.len() + 1 {
-            let (expected, found) = (self.bounds.len() + 1, self.shares.len());
+        if shares.len() != self.bounds.len() + 1 {
+            let (expected, found) = (self.bounds.len() + 1, shares.len());
             return Err(format!("{name}: expected {expected} shares, found {found}"));
         }
         if self.bounds.windows(2).any(|pair| pair[0] >= pair[1] || pair[1].is_nan()) {
             return Err(format!("{name}: expected growing bounds"));
         }
         let is_share = |share: &f64| *share > 0.0 && *share <= 1.0;
-        let sum: f64 = self.shares.iter().sum();
-        if !self.shares.iter().all(is_share) || (sum - 1.0).abs() > 1e-6 {
+        let sum: f64 = shares.iter().sum();
+        if !shares.iter().all(is_share) || (sum - 1.0).abs() > 1e-6 {
             return Err(format!(
                 "{name}: expected shares above 0 that make 1, found a sum of {sum}"
             ));
@@ -186,24 +213,72 @@ pub fn divergence(counts: &[u32], shares: &[f64]) -> f64 {
     counts.iter().zip(shares).map(bin).sum::<f64>() / 2.0
 }
 
+/// Flows by bin of each quantity, and by label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    labels: Vec<u32>,
+    counts: Vec<Vec<u32>>,
+}
+
+impl Window {
+    /// No flow in any bin of these quantities.
+    #[must_use]
+    pub fn new(quantities: &[Quantity]) -> Self {
+        let rows = quantities.iter().map(|quantity| quantity.shares.len()).max().unwrap_or(0);
+        let counts = quantities.iter().map(|quantity| vec![0; quantity.bounds.len() + 1]);
+        Self { labels: vec![0; rows.max(1)], counts: counts.collect() }
+    }
+
+    /// Counts a flow of a label, whose values are told by quantity.
+    #[inline]
+    pub fn add(&mut self, quantities: &[Quantity], label: u16, value: impl Fn(What) -> f32) {
+        let last = self.labels.len() - 1;
+        self.labels[usize::from(label).min(last)] += 1;
+        for (quantity, counts) in quantities.iter().zip(&mut self.counts) {
+            counts[quantity.bin(value(quantity.what))] += 1;
+        }
+    }
+
+    /// Counts another window's flows, of the same quantities.
+    pub fn merge(&mut self, other: &Self) {
+        let add = |own: &mut Vec<u32>, other: &Vec<u32>| {
+            own.iter_mut().zip(other).for_each(|(own, other)| *own += other);
+        };
+        add(&mut self.labels, &other.labels);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(own, other)| add(own, other));
+    }
+
+    /// Forgets all flows.
+    pub fn clear(&mut self) {
+        self.labels.fill(0);
+        self.counts.iter_mut().for_each(|counts| counts.fill(0));
+    }
+
+    /// Flows by bin of each quantity.
+    #[must_use]
+    pub fn counts(&self) -> &[Vec<u32>] {
+        &self.counts
+    }
+
+    /// Divergence of each quantity from what is expected.
+    pub fn divergences<'a>(&'a self, quantities: &'a [Quantity]) -> impl Iterator<Item = f64> + 'a {
+        let own = quantities.iter().zip(&self.counts);
+        own.map(|(quantity, counts)| divergence(counts, &quantity.expected(&self.labels)))
+    }
+}
+
 impl StageReference {
     /// A window's score: the largest ratio of a divergence to the usual one, and of which quantity.
     #[must_use]
-    pub fn score(&self, counts: &[Vec<u32>]) -> (f64, Option<What>) {
+    pub fn score(&self, window: &Window) -> (f64, Option<What>) {
         let mut worst = (0.0, None);
-        for (quantity, counts) in self.quantities.iter().zip(counts) {
-            let ratio = divergence(counts, &quantity.shares) / quantity.usual;
+        for (quantity, own) in self.quantities.iter().zip(window.divergences(&self.quantities)) {
+            let ratio = own / quantity.usual;
             if ratio > worst.0 {
                 worst = (ratio, Some(quantity.what));
             }
         }
         worst
-    }
-
-    /// No flow in any bin.
-    #[must_use]
-    pub fn no_counts(&self) -> Vec<Vec<u32>> {
-        self.quantities.iter().map(|quantity| vec![0; quantity.shares.len()]).collect()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -294,7 +369,7 @@ pub struct Detector {
 /// A stage's open window.
 #[derive(Clone, Debug, Default)]
 struct Counted {
-    counts: Vec<Vec<u32>>,
+    window: Window,
     open: u32,
     calm: u8,
     standing: Standing,
@@ -305,7 +380,7 @@ impl Detector {
     #[must_use]
     pub fn new(watch: &Arc<Watch>) -> Self {
         let counted = |stage: &Option<StageReference>| Counted {
-            counts: stage.as_ref().map(StageReference::no_counts).unwrap_or_default(),
+            window: stage.as_ref().map(|own| Window::new(&own.quantities)).unwrap_or_default(),
             ..Counted::default()
         };
         Self { watch: Arc::clone(watch), stages: watch.stages.iter().map(counted).collect() }
@@ -330,9 +405,8 @@ impl Detector {
 impl Counted {
     #[inline]
     fn add(&mut self, reference: &StageReference, scores: &[f32], facts: &FlowFacts) {
-        for (quantity, counts) in reference.quantities.iter().zip(&mut self.counts) {
-            counts[quantity.bin(quantity.what.value(scores, facts))] += 1;
-        }
+        let (label, _) = best_class(scores);
+        self.window.add(&reference.quantities, label, |what| what.value(scores, facts));
         self.open += 1;
         self.standing.flows += 1;
         if self.open >= reference.window {
@@ -342,8 +416,8 @@ impl Counted {
 
     /// Judges the window, and begins the next one.
     fn close(&mut self, reference: &StageReference) {
-        let (score, worst) = reference.score(&self.counts);
-        self.counts.iter_mut().for_each(|counts| counts.fill(0));
+        let (score, worst) = reference.score(&self.window);
+        self.window.clear();
         self.open = 0;
         let own = &mut self.standing;
         own.windows += 1;
@@ -371,7 +445,7 @@ mod tests {
         let quantity = Quantity {
             what: What::Protocol,
             bounds: vec![6.0],
-            shares: vec![0.75, 0.25],
+            shares: vec![vec![0.75, 0.25]],
             usual: 0.01,
         };
         let stage = StageReference {
@@ -435,6 +509,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_expected_goes_by_the_labels() {
+        let quantity = Quantity {
+            what: What::Protocol,
+            bounds: vec![6.0],
+            shares: vec![vec![0.9, 0.1], vec![0.2, 0.8], vec![0.5, 0.5]],
+            usual: 1.0,
+        };
+        let quantities = [quantity];
+        let mut window = Window::new(&quantities);
+        for (label, proto, flows) in
+            [(0, 6.0, 9), (0, 17.0, 1), (1, 6.0, 2), (1, 17.0, 8), (7, 6.0, 5), (7, 17.0, 5)]
+        {
+            (0..flows).for_each(|_| window.add(&quantities, label, |_| proto));
+        }
+        let found: Vec<f64> = window.divergences(&quantities).collect();
+        assert!(found[0].abs() < 1e-12, "{found:?}");
+        // Other labels for the same flows: now they are not what is expected.
+        let mut other = Window::new(&quantities);
+        (0..16).for_each(|_| other.add(&quantities, 1, |_| 6.0));
+        (0..14).for_each(|_| other.add(&quantities, 1, |_| 17.0));
+        assert!(other.divergences(&quantities).next().unwrap() > 0.02);
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_in_words() {
         assert!(read(&reference(10)).is_ok());
         let refused = |change: fn(&mut Reference), word: &str| {
@@ -447,8 +545,8 @@ mod tests {
         refused(|own| own.stages[0].stage = "other".to_owned(), "first, last");
         refused(|own| own.stages[0].window = 0, "window");
         refused(|own| own.stages[0].threshold = -1.0, "threshold");
-        refused(|own| own.stages[0].quantities[0].shares = vec![1.0], "expected 2 shares");
-        refused(|own| own.stages[0].quantities[0].shares = vec![0.5, 0.4], "make 1");
+        refused(|own| own.stages[0].quantities[0].shares = vec![vec![1.0]], "expected 2 shares");
+        refused(|own| own.stages[0].quantities[0].shares = vec![vec![0.5, 0.4]], "make 1");
         refused(|own| own.stages[0].quantities[0].usual = 0.0, "usual");
     }
 }

@@ -7,15 +7,16 @@
 use serveflow_core::rows::Scores;
 use serveflow_model::bundle::Bundle;
 use serveflow_model::drift::StageReference;
-use serveflow_train::drift::{RUN, Watched};
-use serveflow_train::planner::pool::{Answers, Flows, Pool};
+use serveflow_train::drift::{RATE, RUN, WINDOW, Watched};
+use serveflow_train::planner::pool::{Answers, Candidate, Pool};
 use serveflow_train::random::Random;
 use serveflow_train::record::{RecordPlan, record};
+use std::ops::Range;
 use std::path::Path;
 
-/// Partings of captures into halves, windows of each, and streams that switch.
-const HALVES: usize = 40;
-const WINDOWS: usize = 250;
+/// Partings of captures into halves, windows in all, and streams that switch.
+const HALVES: usize = 100;
+const WINDOWS: usize = 10_000;
 const STREAMS: usize = 500;
 
 fn main() {
@@ -24,79 +25,101 @@ fn main() {
     let bundle = Bundle::load(dir).unwrap();
     let pool = std::fs::read(dir.join("pool/pool.json")).unwrap();
     let pool = serde_json::from_slice::<Pool>(&pool).unwrap().labelled();
-    let stage = &bundle.plan.stages[0];
-    let reference = bundle.drift.as_ref().unwrap().stages()[0].as_ref().unwrap();
-    let candidate = pool.candidates.iter().find(|own| own.name == stage.name).unwrap();
-    let watched = |answers: &Answers, flows: &Flows| {
-        let all: Vec<usize> = (0..flows.truth.len()).collect();
-        Watched::new(answers, pool.classes(), (&flows.truth, &flows.capture), &all)
-    };
-    let (val, test) = (watched(&candidate.val, &pool.val), watched(&candidate.test, &pool.test));
-    println!(
-        "stage {}: windows of {} flows; {} calibration flows of {} captures, {} test flows of {}",
-        stage.name,
-        reference.window,
-        val.len(),
-        val.captures().len(),
-        test.len(),
-        test.captures().len()
-    );
     let mut random = Random::new(&[7]);
-    for rate in [0.05, 0.01, 0.001] {
-        let over = of_halves(&val, (&stage.name, rate), &mut random);
+    for (at, stage) in bundle.plan.stages.iter().enumerate() {
+        let candidate = pool.candidates.iter().find(|own| own.name == stage.name).unwrap();
+        let held = Held::new(&pool, candidate);
+        let (val, test) = (held.part(0..pool.unseen), held.part(pool.unseen..held.flows));
+        // All flows are held against it, those too that do not reach the stage.
+        let own = val.reference(&stage.name, (RATE, WINDOW, RUN), 1).unwrap();
         println!(
-            "calibration captures, random halves, rate {rate}: {over:.5} of {} windows",
-            HALVES * WINDOWS
+            "stage {}: windows of {} flows; {} calibration flows of {} captures, {} test flows of {}",
+            stage.name,
+            own.window,
+            val.len(),
+            val.captures().len(),
+            test.len(),
+            test.captures().len()
         );
+        let all = held.part(0..held.flows);
+        for rate in [0.05, 0.01, RATE] {
+            let (over, windows) = of_halves(&all, (&stage.name, rate), &mut random);
+            println!("  random halves of both, rate {rate}: {over:.5} of {windows} windows");
+        }
+        for run in [1, RUN] {
+            let over = share_over(&test, &own, run, &mut random);
+            println!(
+                "  test captures, runs of at most {run} flows: {over:.4} of {WINDOWS} windows"
+            );
+        }
+        delay(&val, &foreign(&bundle, at, other), &own, &mut random);
     }
-    for run in [1, RUN, usize::MAX] {
-        let over = share_over(&test, reference, run, &mut random);
-        println!(
-            "test captures, runs of at most {run} flows: {over:.5} of {} windows",
-            HALVES * WINDOWS
-        );
+}
+
+/// Flows that a candidate was not trained on: the calibration split, and behind it the test flows.
+struct Held {
+    answers: Answers,
+    truth: Vec<u16>,
+    capture: Vec<u32>,
+    classes: usize,
+    flows: usize,
+}
+
+impl Held {
+    fn new(pool: &Pool, candidate: &Candidate) -> Self {
+        let (unseen, classes) = (pool.unseen, pool.classes());
+        let mut answers = Answers {
+            scores: candidate.val.scores[..unseen * classes].to_vec(),
+            facts: candidate.val.facts[..unseen].to_vec(),
+            labels: candidate.val.labels[..unseen].to_vec(),
+        };
+        answers.append(candidate.test.clone());
+        Self {
+            answers,
+            truth: [&pool.val.truth[..unseen], &pool.test.truth].concat(),
+            capture: [&pool.val.capture[..unseen], &pool.test.capture].concat(),
+            classes,
+            flows: unseen + pool.test.truth.len(),
+        }
     }
-    let new = foreign(&bundle, other);
-    delay(&test, &new, reference, &mut random);
+
+    fn part(&self, flows: Range<usize>) -> Watched {
+        let flows: Vec<usize> = flows.collect();
+        Watched::new(&self.answers, self.classes, (&self.truth, &self.capture), &flows)
+    }
 }
 
 /// Share of windows over the threshold that a half of the captures sets, of the other half.
-fn of_halves(val: &Watched, (stage, rate): (&str, f64), random: &mut Random) -> f64 {
+fn of_halves(own: &Watched, (stage, rate): (&str, f64), random: &mut Random) -> (f64, usize) {
     let mut over = 0;
     for half in 0..HALVES {
-        let [known, other] = val.halves(random);
-        let reference = val.part(&known).reference(stage, rate, half as u64).unwrap();
+        let [known, other] = own.halves(random);
+        let part = own.part(&known);
+        let reference = part.reference(stage, (rate, WINDOW, RUN), half as u64).unwrap();
         let size = (reference.window as usize, RUN);
         let is_over = |random: &mut Random| {
-            let window = val.window(&other, size, random);
-            reference.score(&val.counts(&reference.quantities, &window)).0 > reference.threshold
+            let window = own.window(&other, size, random);
+            reference.score(&own.counts(&reference.quantities, &window)).0 > reference.threshold
         };
-        over += (0..WINDOWS).filter(|_| is_over(random)).count();
+        over += (0..WINDOWS / HALVES).filter(|_| is_over(random)).count();
     }
-    over as f64 / (HALVES * WINDOWS) as f64
+    let windows = WINDOWS / HALVES * HALVES;
+    (over as f64 / windows as f64, windows)
 }
 
-/// Share of windows over the threshold of a bundle.
+/// Share of windows over a threshold.
 fn share_over(own: &Watched, reference: &StageReference, run: usize, random: &mut Random) -> f64 {
     let all: Vec<usize> = (0..own.captures().len()).collect();
-    let size = reference.window as usize;
-    let mut over = 0;
-    let mut by = std::collections::BTreeMap::new();
-    for _ in 0..HALVES * WINDOWS {
-        let window = own.window(&all, (size, run.min(size)), random);
-        let (score, what) = reference.score(&own.counts(&reference.quantities, &window));
-        if score > reference.threshold {
-            over += 1;
-            *by.entry(what.unwrap().name()).or_insert(0) += 1;
-        }
-    }
-    println!("  by {by:?}");
-    f64::from(over) / (HALVES * WINDOWS) as f64
+    let is_over = |random: &mut Random| {
+        let window = own.window(&all, (reference.window as usize, run), random);
+        reference.score(&own.counts(&reference.quantities, &window)).0 > reference.threshold
+    };
+    (0..WINDOWS).filter(|_| is_over(random)).count() as f64 / WINDOWS as f64
 }
 
-/// All flows of another task as the first stage sees them.
-fn foreign(bundle: &Bundle, dir: &Path) -> Watched {
-    let stage = &bundle.cascade.stages()[0];
+/// All flows of another task as a stage sees them.
+fn foreign(bundle: &Bundle, at: usize, dir: &Path) -> Watched {
+    let stage = &bundle.cascade.stages()[at];
     let book = serveflow_train::labels::read_table(&dir.join("labels.csv"), dir).unwrap();
     let plan = RecordPlan {
         specs: vec![stage.features.spec().clone()],
@@ -106,7 +129,7 @@ fn foreign(bundle: &Bundle, dir: &Path) -> Watched {
     };
     let dataset = record(&book, &plan, &mut |_| {}).unwrap();
     let mut scores = Scores::default();
-    bundle.models[0].score(&dataset.rows[0], &mut scores).unwrap();
+    bundle.models[at].score(&dataset.rows[0], &mut scores).unwrap();
     let answers = Answers::new(&scores, &dataset.facts[0]);
     let capture: Vec<u32> = dataset.flows.iter().map(|flow| flow.capture.number()).collect();
     let all: Vec<usize> = (0..capture.len()).collect();
@@ -114,23 +137,21 @@ fn foreign(bundle: &Bundle, dir: &Path) -> Watched {
 }
 
 /// Flows from a switch of traffic to the end of the first window over the threshold.
-fn delay(test: &Watched, new: &Watched, reference: &StageReference, random: &mut Random) {
+fn delay(known: &Watched, new: &Watched, reference: &StageReference, random: &mut Random) {
     let size = reference.window as usize;
     let all = |own: &Watched| (0..own.captures().len()).collect::<Vec<_>>();
-    let (before, behind) = (all(test), all(new));
+    let (before, behind) = (all(known), all(new));
     let mut delays = Vec::new();
     for _ in 0..STREAMS {
         // The switch comes anywhere in a window, whose rest is of the new traffic.
         let old = random.below(size);
         let mut counts =
-            test.counts(&reference.quantities, &test.window(&before, (old, RUN), random));
+            known.counts(&reference.quantities, &known.window(&before, (old, RUN), random));
         let mut flows = 0;
         let found = loop {
             let part = if flows == 0 { size - old } else { size };
             let more = new.counts(&reference.quantities, &new.window(&behind, (part, RUN), random));
-            for (counts, more) in counts.iter_mut().zip(more) {
-                counts.iter_mut().zip(more).for_each(|(own, more)| *own += more);
-            }
+            counts.merge(&more);
             flows += part;
             if reference.score(&counts).0 > reference.threshold {
                 break Some(flows);
@@ -138,7 +159,7 @@ fn delay(test: &Watched, new: &Watched, reference: &StageReference, random: &mut
             if flows > 20 * size {
                 break None;
             }
-            counts = reference.no_counts();
+            counts.clear();
         };
         delays.push(found.unwrap_or(usize::MAX));
     }
@@ -146,7 +167,7 @@ fn delay(test: &Watched, new: &Watched, reference: &StageReference, random: &mut
     let missed = delays.iter().filter(|&&delay| delay == usize::MAX).count();
     let late = delays.iter().filter(|&&delay| delay > 2 * size - 1).count();
     println!(
-        "switch to other traffic, {STREAMS} streams: told after {} flows (median), {} (99th percentile), {} (most); \
+        "  switch to other traffic, {STREAMS} streams: told after {} flows (median), {} (99th percentile), {} (most); \
          later than {} flows: {late}, not at all: {missed}",
         delays[STREAMS / 2],
         delays[STREAMS * 99 / 100],

@@ -1,27 +1,30 @@
-//! The reference that drift is told by, from the calibration flows of a plan, and its threshold.
+//! The reference that drift is told by, from the calibration split of a plan, and its threshold. Training flows
+//! are none of it, not even those that are answered by models which did not see them: these are less sure than
+//! the models that serve, and every bundle would alarm.
 //!
 //! The threshold is simulated. The captures are parted into halves, by class as far as there are captures of
 //! it; the one half is the reference, and windows are drawn from the other: runs of neighbouring flows of a
 //! capture, captures by their flows, until the window is full. So a window differs from its reference by
-//! chance, by what differs between captures, and by what is alike in neighbouring flows. The threshold is the
-//! conformal quantile of the windows' scores at the stated rate, over many partings. Half of the captures know
-//! less than all of them, which makes it a little too high rather than too low.
+//! chance, by what differs between captures, and by what is alike in neighbouring flows. Each parting gives the
+//! quantile of its windows' scores at the stated rate, and the largest of all partings is the threshold.
 
 use crate::planner::plan::Planned;
 use crate::planner::pool::{Answers, Pool};
 use crate::planner::walk::{Board, Part};
 use crate::random::Random;
-use serveflow_model::drift::{DRIFT_FORMAT, Quantity, Reference, StageReference, What, divergence};
+use serveflow_model::drift::{DRIFT_FORMAT, Quantity, Reference, StageReference, What, Window};
 use std::collections::BTreeMap;
 
 /// Flows of a window, where the reference has four times as many, and the least.
-const WINDOW: usize = 256;
+pub const WINDOW: usize = 256;
 const LEAST_WINDOW: usize = 32;
 /// Bins of a quantity of many values; one of fewer has a bin for each.
 const BINS: usize = 10;
 /// Values of a quantity that have a bin each, at most; of labels.
 const MOST_VALUES: usize = 12;
 const MOST_LABELS: usize = 256;
+/// Flows like all others that each label is given beside its own.
+const FEW: f64 = 5.0;
 /// Partings of the captures.
 const PARTINGS: usize = 50;
 /// Windows over the threshold that the simulation has, on average: a rate is known to about a fifth by them.
@@ -144,25 +147,15 @@ impl Watched {
         window
     }
 
-    /// Flows by bin of each quantity.
+    /// Flows by bin of each quantity, and by label.
     #[must_use]
-    pub fn counts(&self, quantities: &[Quantity], flows: &[usize]) -> Vec<Vec<u32>> {
-        let mut counts: Vec<Vec<u32>> =
-            quantities.iter().map(|quantity| vec![0; quantity.bounds.len() + 1]).collect();
-        for ((quantity, counts), values) in
-            quantities.iter().zip(&mut counts).zip(self.of(quantities))
-        {
-            flows.iter().for_each(|&flow| counts[quantity.bin(values[flow])] += 1);
+    pub fn counts(&self, quantities: &[Quantity], flows: &[usize]) -> Window {
+        let mut window = Window::new(quantities);
+        for &flow in flows {
+            let value = |what: What| self.values[what as usize][flow];
+            window.add(quantities, value(What::Label) as u16, value);
         }
-        counts
-    }
-
-    /// Values of some quantities.
-    fn of<'a>(&'a self, quantities: &'a [Quantity]) -> impl Iterator<Item = &'a Vec<f32>> {
-        quantities.iter().map(|quantity| {
-            let at = What::ALL.iter().position(|what| *what == quantity.what).unwrap_or_default();
-            &self.values[at]
-        })
+        window
     }
 
     /// Quantities with their bins and the shares of all flows; those of one bin say nothing and are left out.
@@ -176,33 +169,58 @@ impl Watched {
         self.with_shares(all, &(0..self.len()).collect::<Vec<_>>())
     }
 
-    /// The same quantities with the shares of some flows.
-    fn with_shares(&self, mut quantities: Vec<Quantity>, flows: &[usize]) -> Vec<Quantity> {
-        let counts = self.counts(&quantities, flows);
-        for (quantity, counts) in quantities.iter_mut().zip(counts) {
+    /// The same quantities with the shares of some flows, by label and of all.
+    fn with_shares(&self, quantities: Vec<Quantity>, flows: &[usize]) -> Vec<Quantity> {
+        let labels =
+            self.values[What::Label as usize].iter().map(|&label| label as usize + 1).max();
+        let labels = labels.unwrap_or(0);
+        let mut of = vec![Vec::new(); labels];
+        flows
+            .iter()
+            .for_each(|&flow| of[self.values[What::Label as usize][flow] as usize].push(flow));
+        let all = self.counts(&quantities, flows);
+        let own: Vec<Window> = of.iter().map(|own| self.counts(&quantities, own)).collect();
+        let told = |(at, mut quantity): (usize, Quantity)| {
             // Half a flow in each bin: a reference has not seen everything.
-            let all = flows.len() as f64 + counts.len() as f64 / 2.0;
-            quantity.shares = counts.iter().map(|&n| (f64::from(n) + 0.5) / all).collect();
-        }
-        quantities
+            let even = vec![1.0 / all.counts()[at].len() as f64; all.counts()[at].len()];
+            let whole = shares(&all.counts()[at], &even, even.len() as f64 / 2.0);
+            quantity.shares = match quantity.what {
+                What::Label => vec![whole],
+                _ => own.iter().map(|own| shares(&own.counts()[at], &whole, FEW)).collect(),
+            };
+            if quantity.what != What::Label {
+                quantity.shares.push(shares(&all.counts()[at], &even, even.len() as f64 / 2.0));
+            }
+            quantity
+        };
+        quantities.into_iter().enumerate().map(told).collect()
     }
 
     /// What is to be known of a stage; `None` where its flows are too few.
     #[must_use]
-    pub fn reference(&self, stage: &str, rate: f64, seed: u64) -> Option<StageReference> {
-        let window = WINDOW.min(self.len() / 4);
+    pub fn reference(
+        &self,
+        stage: &str,
+        (rate, window, run): (f64, usize, usize),
+        seed: u64,
+    ) -> Option<StageReference> {
+        let window = window.min(self.len() / 4);
         let quantities = self.quantities();
         if window < LEAST_WINDOW || quantities.is_empty() || self.captures.len() < 4 {
             return None;
         }
         let windows = ((OVER / rate) as usize).min(MOST_WINDOWS);
-        let simulated = self.simulate(&quantities, (windows, window), seed);
-        let usual = |at: usize| quantile(simulated.iter().map(|own| own[at]).collect(), 0.01);
+        let simulated = self.simulate(&quantities, (windows, window, run), seed);
+        let usual = |at: usize| quantile(simulated.iter().map(|own| own[at]).collect(), rate);
         let usual: Vec<f64> = (0..quantities.len()).map(|at| usual(at).max(1e-9)).collect();
         let score = |own: &Vec<f64>| {
             own.iter().zip(&usual).map(|(own, usual)| own / usual).fold(0.0, f64::max)
         };
-        let threshold = quantile(simulated.iter().map(score).collect(), rate);
+        // The largest of the partings' thresholds: it is to hold for most draws of captures, and not on
+        // average, since a service sees but one.
+        let partings = simulated.chunks(simulated.len().div_ceil(PARTINGS));
+        let of = |own: &[Vec<f64>]| quantile(own.iter().map(score).collect(), rate);
+        let threshold = partings.map(of).fold(0.0, f64::max);
         let told = quantities.into_iter().zip(usual);
         Some(StageReference {
             stage: stage.to_owned(),
@@ -218,7 +236,7 @@ impl Watched {
     fn simulate(
         &self,
         quantities: &[Quantity],
-        (windows, size): (usize, usize),
+        (windows, size, run): (usize, usize, usize),
         seed: u64,
     ) -> Vec<Vec<f64>> {
         let mut random = Random::new(&[seed, SEED]);
@@ -230,14 +248,19 @@ impl Watched {
             let known = self.with_shares(quantities.to_vec(), &flows);
             let until = windows * (parting + 1) / PARTINGS;
             while simulated.len() < until {
-                let window = self.window(&other, (size, RUN), &mut random);
-                let counts = self.counts(&known, &window);
-                let own = known.iter().zip(&counts);
-                simulated.push(own.map(|(known, own)| divergence(own, &known.shares)).collect());
+                let window = self.window(&other, (size, run), &mut random);
+                let window = self.counts(&known, &window);
+                simulated.push(window.divergences(&known).collect());
             }
         }
         simulated
     }
+}
+
+/// Shares of counts, drawn towards others as if so many flows more were distributed like these.
+fn shares(counts: &[u32], towards: &[f64], flows: f64) -> Vec<f64> {
+    let all = counts.iter().map(|&count| f64::from(count)).sum::<f64>() + flows;
+    counts.iter().zip(towards).map(|(&own, other)| (f64::from(own) + flows * other) / all).collect()
 }
 
 /// The value that at most such a share of values to come is above.
@@ -270,21 +293,21 @@ fn bounds(values: &[f32], most: usize) -> Vec<f32> {
 pub fn reference(pool: &Pool, planned: &Planned, rate: f64) -> Option<Reference> {
     let board = Board { pool, heads: &planned.heads, cost: planned.cost.clone() };
     let cascade = &planned.found.chosen.cascade;
-    let walk = board.walk(cascade, Part::Val);
+    let walk = board.walk(cascade, Part::Split);
     let stage = |(at, &candidate): (usize, &usize)| {
         let flows: Vec<usize> =
             (0..walk.asked.len()).filter(|&flow| walk.asked[flow] >> at & 1 == 1).collect();
         let answers = &pool.candidates[candidate].val;
         let told = (&pool.val.truth[..], &pool.val.capture[..]);
         let watched = Watched::new(answers, pool.classes(), told, &flows);
-        watched.reference(&planned.plan.stages[at].name, rate, pool.provenance.seed)
+        watched.reference(&planned.plan.stages[at].name, (rate, WINDOW, RUN), pool.provenance.seed)
     };
     let stages: Vec<StageReference> = cascade.stages.iter().enumerate().filter_map(stage).collect();
     (!stages.is_empty()).then(|| Reference {
         format: DRIFT_FORMAT.to_owned(),
         rate,
         assumptions: format!(
-            "a window is a mixture of captures that are exchangeable with those of the calibration flows, in runs of at \
+            "a window is a mixture of captures that are exchangeable with those of the calibration split, in runs of at \
              most {RUN} flows of a capture; a mixture that changes with the hour is a change"
         ),
         stages,
@@ -330,7 +353,8 @@ mod tests {
     fn alarms_are_as_rare_as_stated_and_a_change_is_told() {
         let (mut sum, rate) = (0.0, 0.02);
         for seed in 0..10 {
-            let reference = traffic(200, 0.0, seed).reference("first", rate, seed).unwrap();
+            let reference =
+                traffic(200, 0.0, seed).reference("first", (rate, WINDOW, RUN), seed).unwrap();
             assert_eq!((reference.window, reference.captures), (256, 200));
             sum += over(&traffic(200, 0.0, 100 + seed), &reference, 200, seed) / 10.0;
             let changed = traffic(200, 0.5, 200 + seed);
@@ -341,8 +365,8 @@ mod tests {
 
     #[test]
     fn few_flows_are_no_reference() {
-        assert!(traffic(3, 0.0, 1).reference("first", 0.01, 1).is_none());
-        let small = traffic(12, 0.0, 1).reference("first", 0.01, 1).unwrap();
+        assert!(traffic(3, 0.0, 1).reference("first", (0.01, WINDOW, RUN), 1).is_none());
+        let small = traffic(12, 0.0, 1).reference("first", (0.01, WINDOW, RUN), 1).unwrap();
         assert!((32..=90).contains(&small.window), "{}", small.window);
     }
 

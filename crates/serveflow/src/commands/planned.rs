@@ -260,7 +260,7 @@ pub(crate) fn planned(
     }
     if let Some(reference) = drift::reference(pool, &found, drift::RATE) {
         found.plan.drift = Some(DriftPlan { file: DRIFT_FILE.to_owned() });
-        found.models.insert(DRIFT_FILE.to_owned(), serde_json::to_vec_pretty(&reference)?);
+        found.models.insert(DRIFT_FILE.to_owned(), serde_json::to_vec(&reference)?);
     }
     let bundle = bundle::write(out, &found.plan, found.models)?;
     told.bundle.clone_from(&bundle.id);
