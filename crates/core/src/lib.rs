@@ -15,6 +15,7 @@ pub mod features;
 pub mod gate;
 pub mod key;
 pub mod lane;
+pub mod open_set;
 pub mod packet;
 pub mod parse;
 pub mod record;

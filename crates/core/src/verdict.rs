@@ -81,6 +81,9 @@ pub struct Answer {
     pub stage: u8,
     /// Packets that the stage saw.
     pub packets: u16,
+    /// Whether the flow is likely of no class that was learned, by the stage's open-set rule: `label` is
+    /// then but the nearest one, and no answer. Always `false` at a stage without such a rule.
+    pub unknown: bool,
 }
 
 /// The answer for a flow, with its times.

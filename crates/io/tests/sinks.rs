@@ -41,7 +41,7 @@ fn flow(src: &str, dst: &str, proto: u8, vlan: Option<u16>) -> FiveTuple {
 
 /// One verdict of each kind.
 fn verdicts() -> Vec<Verdict> {
-    let answer = Answer { label: 0, confidence: 0.9375, stage: 0, packets: 1 };
+    let answer = Answer { label: 0, confidence: 0.9375, stage: 0, packets: 1, unknown: false };
     let first = Verdict {
         plan: 0,
         id: 0,
@@ -54,8 +54,9 @@ fn verdicts() -> Vec<Verdict> {
         collection_ns: 100_000_000,
         compute_ns: 1_234,
     };
-    let odd = Answer { label: 1, confidence: 0.1, stage: 1, packets: 10 };
-    let nameless = Answer { label: 9, confidence: f32::NAN, stage: 7, packets: u16::MAX };
+    let odd = Answer { label: 1, confidence: 0.1, stage: 1, packets: 10, ..answer };
+    let nameless = Answer { label: 9, confidence: f32::NAN, stage: 7, packets: u16::MAX, ..answer };
+    let strange = Answer { label: 1, confidence: 0.3, unknown: true, ..answer };
     vec![
         first,
         Verdict {
@@ -78,6 +79,7 @@ fn verdicts() -> Vec<Verdict> {
         },
         Verdict { answer: None, reason: Reason::Shed, ..first },
         Verdict { reason: Reason::Failed, ..first },
+        Verdict { answer: Some(strange), ..first },
     ]
 }
 
@@ -133,13 +135,19 @@ fn json_says_what_the_verdict_says() {
         let packets = verdict.answer.map_or(0, |answer| answer.packets);
         assert_eq!(value["packets"], packets);
     }
-    assert_eq!(parsed.len(), 5);
+    assert_eq!(parsed.len(), 6);
     assert_eq!(parsed[0]["label"], labels()[0]);
     assert_eq!(parsed[1]["label"], labels()[1]);
     assert_eq!((&parsed[0]["stage"], &parsed[1]["stage"]), (&"first".into(), &"deep".into()));
     assert_eq!(parsed[1]["confidence"].as_f64().unwrap() as f32, 0.1);
     assert_eq!((&parsed[2]["label"], &parsed[2]["confidence"]), (&"9".into(), &Value::Null));
     assert_eq!((&parsed[3]["label"], &parsed[3]["stage"]), (&Value::Null, &Value::Null));
+    // What is unknown is never to be mistaken for the label that is nearest to it.
+    assert_eq!(
+        (&parsed[5]["label"], &parsed[5]["nearest"]),
+        (&"unknown".into(), &labels()[1].clone().into())
+    );
+    assert!(parsed[..5].iter().all(|value| value.get("nearest").is_none()));
 }
 
 #[test]
@@ -208,6 +216,6 @@ fn null_counts_and_memory_keeps() {
         sink.write(&verdicts()[..1]).unwrap();
         sink.flush().unwrap();
     }
-    assert_eq!((null.count, memory.verdicts.len()), (6, 6));
+    assert_eq!((null.count, memory.verdicts.len()), (7, 7));
     assert_eq!(memory.verdicts[..1], verdicts()[..1]);
 }

@@ -4,6 +4,7 @@
 pub mod binding;
 pub mod bundle;
 pub mod classes;
+pub mod drift;
 pub mod forest;
 pub mod formats;
 pub mod logits;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serveflow_core::FlowConfig;
 use serveflow_core::parse::Tunnels;
 use serveflow_core::rows::{Rows, Scores};
-use serveflow_model::bundle::{self, Bundle, FlowPlan, Plan, sha256};
+use serveflow_model::bundle::{self, Bundle, FlowPlan, Plan, UnknownPlan, sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -56,6 +56,40 @@ fn the_hash_list_is_one_that_sha256sum_reads() {
     let output = Command::new("sha256sum").arg("-c").arg("SHA256SUMS").current_dir(&dir).output();
     assert!(!output.unwrap().status.success());
     assert!(load(&dir).unwrap_err().contains("models/a.json"));
+}
+
+#[test]
+fn open_set_rules_are_checked() {
+    let text = plan_text(&valid());
+    let rule = UnknownPlan {
+        score: "entropy".to_owned(),
+        threshold: 0.75,
+        rate: 0.02,
+        flows: 812,
+        measured: 0.0185,
+    };
+    let load = |name: &str, change: &dyn Fn(&mut Plan, &mut UnknownPlan)| {
+        let (mut plan, mut rule): (Plan, _) = (toml::from_str(&text).unwrap(), rule.clone());
+        change(&mut plan, &mut rule);
+        plan.stages[1].unknown = Some(rule);
+        let models = valid().into_iter().filter(|(name, _)| name.starts_with("models/")).collect();
+        bundle::write(&scratch(&format!("open-set-{name}")), &plan, models)
+            .map_err(|error| error.to_string())
+    };
+    let loaded = load("fine", &|_, _| ()).unwrap();
+    let stages = loaded.cascade.stages();
+    assert_eq!(stages[0].unknown, None);
+    assert!(stages[1].unknown.is_some_and(|own| own.is_unknown(&[0.4, 0.3, 0.3])));
+    assert_eq!(loaded.plan.stages[1].unknown.as_ref(), Some(&rule));
+    let error = load("score", &|_, rule| rule.score = "luck".to_owned()).unwrap_err();
+    assert!(error.contains("stage `slow`: unknown.score") && error.contains("luck"), "{error}");
+    // What says that a flow is of no class must not be a class.
+    let error = load("label", &|plan, _| {
+        plan.stages.iter_mut().for_each(|stage| stage.gate = None);
+        plan.stages.remove(0);
+        plan.labels[0] = "unknown".to_owned();
+    });
+    assert!(error.unwrap_err().contains("expected no label `unknown`"));
 }
 
 /// Replaces text in a file of a valid bundle, hashes it anew and loads it.

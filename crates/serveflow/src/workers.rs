@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
 use crate::service::{
-    Comparison, Histogram, Load, Served as Verdicted, Service, Shadow, ShadowPlan, Tally,
-    TallySink, Valve, ValveLimits, lanes_of,
+    Comparison, DriftBoard, Histogram, Load, Served as Verdicted, Service, Shadow, ShadowPlan,
+    Tally, TallySink, Valve, ValveLimits, lanes_of,
 };
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
@@ -38,6 +38,8 @@ pub struct Crew<'a> {
     pub is_live: bool,
     /// What is told and changed meanwhile, where it is a service.
     pub service: Option<&'a Service>,
+    /// Where drift is told, if it is watched.
+    pub drift: Option<&'a DriftBoard>,
 }
 
 /// Longest that a verdict on live traffic waits to be written while more of it waits, nanoseconds.
@@ -143,7 +145,7 @@ impl Common<'_> {
     fn work(&self, index: usize, post: Post, mut engine: Engine) -> Served {
         let Crew { bundle, config, is_live, .. } = *self.crew;
         engine.prefault();
-        let mut lanes = self.lanes(bundle, self.counters);
+        let mut lanes = self.lanes(index, bundle, self.counters);
         let mut wall = self.crew.wall;
         let (mut source, mut sink) = (post.source, post.sink);
         let mut desk = self.crew.service.map(|service| {
@@ -183,14 +185,23 @@ impl Common<'_> {
     }
 
     /// The lanes of a worker for a bundle.
-    fn lanes(&self, bundle: &Bundle, counters: &Arc<BatchCounters>) -> Vec<Box<dyn Lane>> {
+    fn lanes(
+        &self,
+        index: usize,
+        bundle: &Bundle,
+        counters: &Arc<BatchCounters>,
+    ) -> Vec<Box<dyn Lane>> {
         let config = self.crew.config;
-        lanes::build(&LaneParts {
+        let lanes = lanes::build(&LaneParts {
             batch: config.lanes.batch,
             wall: Arc::new(self.crew.wall),
             counters: Arc::clone(counters),
             ..LaneParts::new(&bundle.models, config.lane_jobs)
-        })
+        });
+        match self.crew.drift {
+            Some(board) => board.watch(index, bundle.drift.as_ref(), lanes),
+            None => lanes,
+        }
     }
 }
 
@@ -280,7 +291,7 @@ impl<'a> Desk<'a> {
             let (loaded, version) = self.service.switch.serving();
             // While flows go by as many bundles as there may be, the new one waits.
             if worker.engine.free_plan().is_some() {
-                let lanes = common.lanes(&loaded.bundle, &loaded.counters);
+                let lanes = common.lanes(self.index, &loaded.bundle, &loaded.counters);
                 worker.adopt(&loaded.bundle.cascade, lanes);
                 self.version = version;
                 self.posted_at = None;

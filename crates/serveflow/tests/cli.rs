@@ -7,6 +7,7 @@ mod cli {
     mod benches;
     mod bundles;
     mod configs;
+    mod drifts;
     mod evaluations;
     mod exits;
     mod inputs;
@@ -17,4 +18,5 @@ mod cli {
     mod selections;
     mod stops;
     mod tunnels;
+    mod unknowns;
 }

@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
+pub mod drift;
 pub mod evaluate;
 pub mod honest;
 pub mod labels;
 pub mod metrics;
+pub mod open_set;
 pub mod pipeline;
 pub mod planner;
 pub mod promise;

@@ -187,12 +187,15 @@ impl Recalibrated {
             let stage = &mut plan.stages[index];
             stage.gate = gate;
             stage.confidence.clear();
+            stage.unknown = None;
             stage.cost = Some(self.costs[index]);
             if !keep_lane(index) {
                 rule.lane(&self.costs[index]).clone_into(&mut stage.lane);
             }
         }
         plan.promise = None;
+        // Which flows reach a stage depends on the gates.
+        plan.drift = None;
         plan.lane_rule = Some(*rule);
     }
 }

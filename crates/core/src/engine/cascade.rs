@@ -4,6 +4,7 @@ use crate::calibration::Calibration;
 use crate::deferral::{Head, OUTCOMES, facts_shape};
 use crate::features::Features;
 use crate::gate::{Gate, Threshold};
+use crate::open_set::OpenSet;
 use std::fmt;
 
 /// One stage: how many packets it wants, how they are encoded, how sure its answer must be, how
@@ -26,6 +27,8 @@ pub struct Stage {
     pub wants_window: bool,
     /// What its probability of an answer is worth.
     pub confidence: Calibration,
+    /// Which of its answers say that the flow is of no class that was learned; none take all for known.
+    pub unknown: Option<OpenSet>,
     /// Index of the lane that scores it.
     pub lane: usize,
 }
@@ -42,6 +45,7 @@ impl Stage {
             wait_ns,
             wants_window: false,
             confidence: Calibration::default(),
+            unknown: None,
             lane: 0,
         }
     }

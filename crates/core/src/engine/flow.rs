@@ -327,9 +327,11 @@ impl Engine {
         let (label, confidence) = best_class(scores);
         let stages = self.plans[self.room[ticket].plan].cascade.stages();
         let confidence = stages[stage].confidence.at(confidence);
+        let unknown = stages[stage].unknown.is_some_and(|rule| rule.is_unknown(scores));
         let pending = &mut self.room[ticket];
         let (at, short, packets) = (pending.asked_at, pending.short, pending.used);
-        pending.answer = Some(Answer { label, confidence, stage: stage as u8, packets });
+        let stage_index = stage as u8;
+        pending.answer = Some(Answer { label, confidence, stage: stage_index, packets, unknown });
         pending.deciding_ns = pending.question_ns;
         let is_last = stage + 1 == stages.len();
         if is_last {

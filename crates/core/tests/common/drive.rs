@@ -15,8 +15,8 @@ pub struct Told {
     pub deciding_ns: u64,
     pub collection_ns: u64,
     pub reason: Reason,
-    /// Label, bits of the confidence, stage, packets.
-    pub answer: Option<(u16, u32, u8, u16)>,
+    /// Label, bits of the confidence, stage, packets, whether the flow is unknown.
+    pub answer: Option<(u16, u32, u8, u16, bool)>,
 }
 
 impl Told {
@@ -27,7 +27,9 @@ impl Told {
             deciding_ns: verdict.deciding_ns,
             collection_ns: verdict.collection_ns,
             reason: verdict.reason,
-            answer: verdict.answer.map(|a| (a.label, a.confidence.to_bits(), a.stage, a.packets)),
+            answer: verdict
+                .answer
+                .map(|a| (a.label, a.confidence.to_bits(), a.stage, a.packets, a.unknown)),
         }
     }
 }

@@ -8,6 +8,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
 use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::{InlineLane, Job, Lane, Model, ScoreError};
+use serveflow_core::open_set::OpenSet;
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use std::sync::Arc;
 
@@ -130,8 +131,8 @@ impl Model for HashHead {
     }
 }
 
-/// The same stages with learned gates, whose heads lead to each later stage at a price, and with calibrated
-/// confidence.
+/// The same stages with learned gates, whose heads lead to each later stage at a price, with calibrated
+/// confidence and open-set rules.
 pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
     let plain = cascade(specs);
     let head = |from: usize, to: usize| Head {
@@ -146,7 +147,9 @@ pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
             false => Gate::Learned(Deferral::new(heads.collect())),
         };
         let steps = vec![(0.3, 0.2), (0.5 + index as f32 / 10.0, 0.7)];
-        Stage { gate, confidence: Calibration::new(steps).unwrap(), ..of.clone() }
+        // The first stage takes all flows for known, the others about a half.
+        let unknown = (index > 0).then_some(OpenSet { score: Measure::Margin, threshold: 0.9 });
+        Stage { gate, confidence: Calibration::new(steps).unwrap(), unknown, ..of.clone() }
     };
     let stages = plain.stages().iter().enumerate().map(stage).collect();
     Arc::new(Cascade::new(stages, plain.labels().to_vec()).unwrap())

@@ -250,7 +250,11 @@ impl<'a> Twin<'a> {
             let next = if is_last { None } else { next(&stage.gate, index, &scores, &facts) };
             let Some(next) = next else {
                 let full = if is_last { Reason::Final } else { Reason::Accepted };
-                let answer = (label, confidence.to_bits(), index as u8, seen.len() as u16);
+                let unknown = stage
+                    .unknown
+                    .is_some_and(|rule| rule.score.uncertainty(&scores) > rule.threshold);
+                let packets = seen.len() as u16;
+                let answer = (label, confidence.to_bits(), index as u8, packets, unknown);
                 return Told {
                     flow: key.five_tuple(flow.source_is_low),
                     first_ns: flow.packets[0].ts_ns,

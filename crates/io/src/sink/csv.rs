@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::Verdict;
 
 use super::Sink;
@@ -12,11 +13,12 @@ use super::fields::{
 
 /// The first line.
 const HEADER: &[u8] = b"flow,src,src_port,dst,dst_port,proto,vlan,label,confidence,stage,packets,\
-    reason,final,first_ts,deciding_ts,collection_us,compute_us\n";
+    reason,final,first_ts,deciding_ts,collection_us,compute_us,nearest\n";
 
 /// Writes a header line, then each verdict on a line of its own, quoted as RFC 4180 has it.
 ///
-/// The columns are the keys of [`JsonLines`](super::JsonLines); what is null there is empty here.
+/// The columns are the keys of [`JsonLines`](super::JsonLines), `nearest` last; what is null or left out there
+/// is empty here.
 pub struct Csv<W: Write> {
     outbox: Outbox<W>,
     names: Names,
@@ -86,7 +88,10 @@ impl Names {
         match &verdict.answer {
             None => out.extend_from_slice(b",,,0,"),
             Some(answer) => {
-                self.labels.push(out, verdict.plan, answer.label.into());
+                match answer.unknown {
+                    true => quote(out, UNKNOWN),
+                    false => self.labels.push(out, verdict.plan, answer.label.into()),
+                }
                 out.push(b',');
                 push_float(out, answer.confidence);
                 out.push(b',');
@@ -107,6 +112,10 @@ impl Names {
         ] {
             out.push(b',');
             push(out, ns);
+        }
+        out.push(b',');
+        if let Some(answer) = verdict.answer.filter(|answer| answer.unknown) {
+            self.labels.push(out, verdict.plan, answer.label.into());
         }
         out.push(b'\n');
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::Verdict;
 
 use super::Sink;
@@ -18,8 +19,9 @@ use super::fields::{
 /// | `src`, `src_port`, `dst`, `dst_port` | the flow; `src` sent its first packet |
 /// | `proto` | `"tcp"`, `"udp"`, `"icmp"`, `"icmp6"`, or the number as a string |
 /// | `vlan` | VLAN id; left out when the flow has none |
-/// | `label` | name of the label; null when no model was asked |
-/// | `confidence` | probability of the label, 0 to 1; null when no model was asked |
+/// | `label` | name of the label; `"unknown"` when the bundle's open-set rule takes the flow for one of no class that was learned; null when no model was asked |
+/// | `nearest` | name of the label that is nearest to an unknown flow; left out otherwise |
+/// | `confidence` | probability of the label, or of the nearest one, 0 to 1; null when no model was asked |
 /// | `stage` | name of the stage that answered; null when no model was asked |
 /// | `packets` | packets that this stage saw; 0 when no model was asked |
 /// | `reason` | why the verdict came when it came |
@@ -108,6 +110,10 @@ impl Names {
             return;
         };
         out.extend_from_slice(b",\"label\":");
+        if answer.unknown {
+            quote(out, UNKNOWN);
+            out.extend_from_slice(b",\"nearest\":");
+        }
         self.labels.push(out, verdict.plan, answer.label.into());
         out.extend_from_slice(b",\"confidence\":");
         if !push_float(out, answer.confidence) {

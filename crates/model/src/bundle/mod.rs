@@ -3,6 +3,7 @@
 //! ```text
 //! bundle/plan.toml      stages, gates, labels, encoder specs, measured costs, provenance
 //! bundle/models/*       one file per stage
+//! bundle/drift.json     what the calibration flows looked like, if the plan names it
 //! bundle/SHA256SUMS     hashes of all of them, as `sha256sum -c` reads them
 //! ```
 //!
@@ -16,21 +17,23 @@ mod sums;
 
 pub use error::BundleError;
 pub use plan::{
-    CalibrationPlan, CostPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan,
-    PLAN_FORMAT, Plan, PromisePlan, Provenance, ReliefPlan, StagePlan,
+    CalibrationPlan, CostPlan, DriftPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan,
+    ModelPlan, PLAN_FORMAT, Plan, PromisePlan, Provenance, ReliefPlan, StagePlan, UnknownPlan,
 };
 pub use sums::{SUMS, sha256};
 
 use crate::binding::Binding;
 use crate::classes::as_labels;
+use crate::drift::Watch;
 use crate::formats;
 use crate::logits::{as_probabilities, checked};
 use gate::{checked_gate, relieved};
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
-use serveflow_core::gate::Gate;
+use serveflow_core::gate::{Gate, Measure};
 use serveflow_core::lane::Model;
+use serveflow_core::open_set::{OpenSet, UNKNOWN};
 use serveflow_core::parse::{Header, KeyRules};
 use serveflow_core::rows::RowShape;
 use serveflow_core::{FlowConfig, NO_WINDOW};
@@ -78,7 +81,8 @@ pub fn names(plan: &Plan) -> impl Iterator<Item = &String> {
         let heads = stage.gate.iter().flat_map(|gate| &gate.heads).map(|head| &head.model);
         heads.chain([&stage.model])
     });
-    models.flat_map(|model| model.columns.iter().chain([&model.file]))
+    let models = models.flat_map(|model| model.columns.iter().chain([&model.file]));
+    models.chain(plan.drift.iter().map(|drift| &drift.file))
 }
 
 /// A checked bundle, ready to serve.
@@ -90,6 +94,8 @@ pub struct Bundle {
     pub cascade: Arc<Cascade>,
     /// The model of each stage, by stage index.
     pub models: Vec<Arc<dyn Model>>,
+    /// What drift is told by, if the plan names it.
+    pub drift: Option<Arc<Watch>>,
     /// Hash of the bundle: SHA-256 of its hash list.
     pub id: String,
 }
@@ -120,6 +126,7 @@ impl Bundle {
         let path = dir.join(PLAN);
         names_are_unique(&path, &plan)?;
         windows_are_cut(&path, &plan)?;
+        unknown_is_no_label(&path, &plan)?;
         let mut models = Vec::new();
         let mut stages = Vec::new();
         // Heads are forests of this project, whose columns nobody binds.
@@ -139,9 +146,15 @@ impl Bundle {
             models.push(model);
             stages.push(stage);
         }
+        let drift = plan.drift.as_ref().map(|drift| {
+            let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+            let refused = |message| BundleError::Model { path: dir.join(&drift.file), message };
+            Watch::read(listed(&drift.file)?, &names).map(Arc::new).map_err(refused)
+        });
+        let drift = drift.transpose()?;
         let cascade = Cascade::new(stages, plan.labels.clone());
         let cascade = Arc::new(cascade.map_err(|source| BundleError::Cascade { path, source })?);
-        Ok(Self { plan, cascade, models, id })
+        Ok(Self { plan, cascade, models, drift, id })
     }
 
     /// Puts the stages into other lanes than the plan says, by lane index: where models are scored is
@@ -304,6 +317,33 @@ fn windows_are_cut(path: &Path, plan: &Plan) -> Result<(), BundleError> {
     }
 }
 
+/// Outputs say [`UNKNOWN`] in place of a label, which must not be the name of one.
+fn unknown_is_no_label(path: &Path, plan: &Plan) -> Result<(), BundleError> {
+    match plan.stages.iter().find(|stage| stage.unknown.is_some()) {
+        Some(stage) if plan.labels.iter().any(|label| label == UNKNOWN) => {
+            let message = format!(
+                "stage `{}` has an open-set rule: expected no label `{UNKNOWN}`, found one",
+                stage.name
+            );
+            Err(BundleError::Plan { path: path.to_owned(), message })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The open-set rule of a stage.
+fn checked_open_set(written: &StagePlan) -> Result<Option<OpenSet>, BundleError> {
+    let Some(rule) = &written.unknown else { return Ok(None) };
+    let known = Measure::ALL.map(Measure::name);
+    let score = Measure::from_name(&rule.score)
+        .ok_or_else(|| unknown(written, "unknown.score", &rule.score, &known))?;
+    if !rule.threshold.is_finite() {
+        let found = rule.threshold.to_string();
+        return Err(unknown(written, "unknown.threshold", &found, &["the numbers"]));
+    }
+    Ok(Some(OpenSet { score, threshold: rule.threshold }))
+}
+
 /// The model of a stage, with the plan's labels as its classes. `names` is the file of its columns.
 fn own_model(
     dir: &Path,
@@ -400,8 +440,9 @@ fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> 
     let confidence = written
         .calibration()
         .map_err(|message| BundleError::Confidence { stage: written.name.clone(), message })?;
+    let unknown = checked_open_set(written)?;
     let stage = Stage::new(&written.name, features, gate, wait_ns);
-    Ok(Stage { confidence, lane, ..stage.at_window_end(written.window) })
+    Ok(Stage { confidence, unknown, lane, ..stage.at_window_end(written.window) })
 }
 
 /// The features of a stage as it is written.

@@ -32,6 +32,9 @@ pub struct Plan {
     /// What the plan promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promise: Option<PromisePlan>,
+    /// What the flows looked like that the plan was calibrated on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftPlan>,
     /// Where the models come from.
     #[serde(default)]
     pub provenance: Provenance,
@@ -107,6 +110,9 @@ pub struct StagePlan {
     /// none leaves it as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confidence: Vec<[f64; 2]>,
+    /// Which of its answers say that a flow is of no class that was learned; none take all for known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<UnknownPlan>,
     /// The model file.
     pub model: ModelPlan,
     /// How sure its answer must be; none for the last stage.
@@ -216,6 +222,30 @@ pub struct ReliefPlan {
     pub accuracy: f64,
     /// For each stage but the last: its largest accepted uncertainty, or the prices of its heads.
     pub gates: Vec<Vec<f32>>,
+}
+
+/// Where the reference stands that drift is told by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriftPlan {
+    /// File, relative to the bundle.
+    pub file: String,
+}
+
+/// A stage's open-set rule, and how it was calibrated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnknownPlan {
+    /// How odd scores are: an uncertainty measure.
+    pub score: String,
+    /// Largest oddness at which a flow is taken for one of the classes.
+    pub threshold: f32,
+    /// Share of the known flows that the stage decides which may be called unknown.
+    pub rate: f64,
+    /// Flows of the calibration split that the stage decides.
+    pub flows: u64,
+    /// Share of these that are called unknown.
+    pub measured: f64,
 }
 
 /// What the plan promises, on which data, under which assumptions.

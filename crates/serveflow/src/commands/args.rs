@@ -194,6 +194,7 @@ pub(crate) struct TrainArgs {
     /// given: least_confidence, margin or entropy
     #[arg(long, value_parser = measure, conflicts_with_all = [
         "rule", "objective", "promise", "p50_ms", "p99_ms", "flows_per_s", "memory_mb", "max_class_loss", "cores",
+        "unknown_rate",
     ])]
     pub(crate) measure: Option<Measure>,
     /// With --measure: one threshold per gate, or one per gate and predicted class
@@ -207,6 +208,10 @@ pub(crate) struct TrainArgs {
     pub(crate) inline_budget_us: u64,
     #[command(flatten)]
     pub(crate) trainer: TrainerArgs,
+    /// With --unknown-rate: hold out so many classes at the most, each by a training of the last stage
+    /// without it, to measure how well flows of classes that were not learned are told; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "unknown_rate")]
+    pub(crate) unknown_classes: u16,
     /// Leave out the honest evaluation of the best single model: other masks and splits, duplicates,
     /// neighbours, intervals. It trains that model up to four more times, on what it sees unmasked too
     #[arg(long)]

@@ -83,6 +83,13 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
             relief.accuracy
         );
     }
+    for one in bundle.drift.iter().flat_map(|watch| watch.stages()).flatten() {
+        let _ = writeln!(
+            text,
+            "  drift    {}: windows of {} flows against {} flows of {} captures",
+            one.stage, one.window, one.flows, one.captures
+        );
+    }
     for (index, stage) in plan.stages.iter().enumerate() {
         text.push_str(&self::stage(&bundle, index, stage));
     }
@@ -114,6 +121,17 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
             text,
             "    cost     {:.0} ns to score a flow in a batch, {:.0} ns alone",
             cost.score_batch_ns, cost.score_single_ns
+        );
+    }
+    if let Some(rule) = &stage.unknown {
+        let _ = writeln!(
+            text,
+            "    unknown  where its {} is over {:.4}: {:.1}% of {} calibration flows, for at most {:.1}% of the known",
+            rule.score,
+            rule.threshold,
+            rule.measured * 100.0,
+            rule.flows,
+            rule.rate * 100.0
         );
     }
     text.push_str(&stage.gate.as_ref().map_or_else(String::new, gate));

@@ -53,6 +53,10 @@ pub(crate) struct WishArgs {
     /// Let this share of the flows reach the last stage, in place of limits
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) escalate: Option<f64>,
+    /// Say "unknown" of flows that are likely of no class that was learned, of at most this share of the
+    /// known flows of each stage: a threshold each, from the calibration split
+    #[arg(long, value_name = "SHARE", value_parser = between)]
+    pub(crate) unknown_rate: Option<f64>,
     /// What passes flows on: learned (heads that predict what a later stage is worth), or the doubt of
     /// the answer: least_confidence, margin, entropy
     #[arg(long, default_value = "learned", value_parser = rule)]

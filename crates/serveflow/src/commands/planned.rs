@@ -8,10 +8,12 @@ use super::{Session, clock_ns, write_file};
 use anyhow::Context;
 use serveflow_core::NO_WINDOW;
 use serveflow_core::engine::EngineConfig;
-use serveflow_model::bundle::{self, Bundle};
+use serveflow_model::bundle::{self, Bundle, DriftPlan};
+use serveflow_train::drift;
 use serveflow_train::evaluate::{Report, evaluate};
 use serveflow_train::honest::examine;
 use serveflow_train::labels::{LabelBook, Split};
+use serveflow_train::open_set::{self, HeldOut, HeldOutWish};
 use serveflow_train::pipeline::{Tier, TrainPlan};
 use serveflow_train::planner::build::{Built, PoolPlan, Shelf, build, grid};
 use serveflow_train::planner::limits::Limits;
@@ -27,6 +29,8 @@ use std::path::{Path, PathBuf};
 const POOL: &str = "pool";
 /// What there is of them, but for the models.
 const POOL_FILE: &str = "pool.json";
+/// What drift is told by, in a bundle.
+const DRIFT_FILE: &str = "drift.json";
 /// How far predicted and measured macro-F1 may differ, and latencies and capacity, as a share.
 const F1_TOLERANCE: f64 = 0.005;
 const RATIO_TOLERANCE: f64 = 0.15;
@@ -196,7 +200,18 @@ pub(crate) fn train(
         seed: plan.seed,
         threads: plan.threads,
     };
-    let (mut bundle, mut told) = planned(&built.pool, &built.models, &request, &args.out)?;
+    let mut study = |pool: &Pool, found: &Planned, rate| {
+        let mut progress = Progress::new(session);
+        let last = found.found.chosen.cascade.stages.last().copied().unwrap_or_default();
+        let (recipe, features) = (pool.candidates[last].recipe, &pool.features[..]);
+        let most = usize::from(args.unknown_classes);
+        let wish = HeldOutWish { recipe, features, most, rate };
+        let held = open_set::hold_out(book, plan, wish, &mut |step| progress.step(step))?;
+        progress.finish();
+        Ok(held)
+    };
+    let wish = Unknown { rate: args.wish.unknown_rate, study: &mut study };
+    let (mut bundle, mut told) = planned((&built.pool, &built.models), &request, &args.out, wish)?;
     let pool_and_told = (&built.pool, &told);
     told.checks = checks(book, &mut bundle, plan, pool_and_told, &args.wish, session)?;
     if !args.no_honest {
@@ -218,15 +233,35 @@ fn places(pool: &Pool, recipes: &[Recipe]) -> Vec<usize> {
     recipes.iter().filter_map(place).collect()
 }
 
+/// Looks how well a plan's last stage tells classes that it did not learn, where at most such a share of the
+/// known flows may be called unknown.
+pub(crate) type Study<'a> = dyn FnMut(&Pool, &Planned, f64) -> anyhow::Result<Option<HeldOut>> + 'a;
+
+/// What is wanted of open-set rules.
+pub(crate) struct Unknown<'a> {
+    /// Share of the known flows that may be called unknown; none for no rules.
+    pub(crate) rate: Option<f64>,
+    /// How well classes are told that were not learned.
+    pub(crate) study: &'a mut Study<'a>,
+}
+
 /// Searches, writes the bundle, and tells of it.
 pub(crate) fn planned(
-    pool: &Pool,
-    models: &BTreeMap<String, Vec<u8>>,
+    (pool, models): (&Pool, &BTreeMap<String, Vec<u8>>),
     request: &Request,
     out: &Path,
+    unknown: Unknown<'_>,
 ) -> anyhow::Result<(Bundle, PlanReport)> {
-    let found: Planned = plan(pool, models, request, clock_ns)?;
+    let mut found: Planned = plan(pool, models, request, clock_ns)?;
     let mut told = report(pool, request, &found);
+    if let Some(rate) = unknown.rate {
+        let held = (unknown.study)(pool, &found, rate)?;
+        told.unknown = Some(open_set::install(pool, &mut found, rate, held));
+    }
+    if let Some(reference) = drift::reference(pool, &found, drift::RATE) {
+        found.plan.drift = Some(DriftPlan { file: DRIFT_FILE.to_owned() });
+        found.models.insert(DRIFT_FILE.to_owned(), serde_json::to_vec(&reference)?);
+    }
     let bundle = bundle::write(out, &found.plan, found.models)?;
     told.bundle.clone_from(&bundle.id);
     Ok((bundle, told))

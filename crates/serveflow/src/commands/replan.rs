@@ -1,7 +1,7 @@
 //! `serveflow replan`: another plan from the same candidates.
 
 use super::args::ReplanArgs;
-use super::planned::{load, planned, pool_file, wish};
+use super::planned::{Unknown, load, planned, pool_file, wish};
 use super::{Session, publish};
 use serveflow_model::bundle::LanePlan;
 use serveflow_train::planner::plan::Request;
@@ -33,7 +33,9 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
         args.bundle.display()
     );
     let request = Request { wish, promise, lanes, seed: pool.provenance.seed, threads };
-    let (_, told) = planned(&pool, &models, &request, &args.out)?;
+    // Without captures no class can be held out.
+    let unknown = Unknown { rate: args.wish.unknown_rate, study: &mut |_, _, _| Ok(None) };
+    let (_, told) = planned((&pool, &models), &request, &args.out, unknown)?;
     publish(session, &args.out, &told)?;
     Ok(ExitCode::SUCCESS)
 }

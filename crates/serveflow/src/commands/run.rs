@@ -55,6 +55,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         stop: &signals.stop,
         is_live,
         service: guard.is_some().then_some(&*service),
+        drift: Some(&service.drift),
     };
     let Served { accounts, batches, outcome } = workers::serve(&crew, posts);
     drop(guard);
@@ -64,6 +65,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let names = first.bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
     session.say(&summary::batches(names.zip(batches)));
     session.say(&summary::remote(&remote.status()));
+    session.say(&service.drift.summary());
     session.say(&summary::speed(&accounts, took));
     let outcome = match outcome {
         // The reader of our output has seen enough: nobody is left to tell.

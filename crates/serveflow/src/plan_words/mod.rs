@@ -6,6 +6,7 @@ mod headline;
 #[cfg(test)]
 pub(crate) mod sample;
 mod trust;
+mod unknown;
 
 pub(crate) use grids::confusion_heads;
 pub(crate) use headline::{headline, highlights, title};
@@ -67,6 +68,7 @@ pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
         checks(report),
     ]);
     parts.extend(trust::reliability(report));
+    parts.extend(unknown::unknown(report));
     parts
 }
 

@@ -94,6 +94,7 @@ pub(crate) fn least() -> PlanReport {
         latency: Vec::new(),
         promise: None,
         reliability: Vec::new(),
+        unknown: None,
         honest: None,
         checks: Vec::new(),
     }

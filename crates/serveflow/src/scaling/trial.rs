@@ -90,6 +90,7 @@ impl Trials<'_> {
             stop: &stop,
             is_live: false,
             service: None,
+            drift: None,
         };
         let started = (self.wall)();
         let served = serve(&crew, posts);

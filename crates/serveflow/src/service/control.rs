@@ -202,6 +202,8 @@ impl Keeper {
             self.look();
             tokio::time::sleep(LOOK).await;
         }
+        // What began behind the last look.
+        self.service.drift.look();
         self.systemd.stopping();
     }
 
@@ -213,6 +215,7 @@ impl Keeper {
             // Whoever asked reads of it in the log.
             let _ = self.service.reload(None);
         }
+        self.service.drift.look();
         self.systemd.look(&self.service);
         self.end_in_time();
     }

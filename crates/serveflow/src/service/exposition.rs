@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
+use serveflow_model::drift::Standing;
 use std::fmt;
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ impl Collector for Scrape {
         ] {
             histogram(&mut encoder, name, help, times)?;
         }
+        drift(&mut encoder, service)?;
         bundle(&mut encoder, service, &totals)
     }
 }
@@ -238,6 +240,39 @@ fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals)
         "Times that a stage's circuit breaker opened",
         of(|tally| tally.opened),
     )
+}
+
+fn drift(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {
+    let stages = service.drift.stages();
+    let of = |pick: fn(&Standing) -> u64| {
+        stages.iter().map(move |own| ([("stage", own.stage.clone())], pick(&own.standing)))
+    };
+    let flows =
+        "Flows whose scores and features were held against those of the calibration, by stage";
+    counters(encoder, "drift_flows", flows, of(|own| own.flows))?;
+    counters(encoder, "drift_windows", "Windows of flows that were judged", of(|own| own.windows))?;
+    let over = "Windows that differ more than chance and captures explain";
+    counters(encoder, "drift_windows_over", over, of(|own| own.over))?;
+    counters(encoder, "drift_alarms", "Alarms that were raised", of(|own| own.alarms))?;
+    for (name, help, pick) in [
+        (
+            "drift_alarm",
+            "1 while an alarm is on in any worker",
+            (|own| f64::from(u8::from(own.is_alarmed))) as fn(&Standing) -> f64,
+        ),
+        (
+            "drift_score",
+            "Score of the last window, the largest of the workers; above 1 is over the threshold",
+            |own| own.score,
+        ),
+    ] {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for own in &stages {
+            let labels = [("stage", own.stage.clone())];
+            family.encode_family(&labels)?.encode_gauge(&pick(&own.standing))?;
+        }
+    }
+    Ok(())
 }
 
 fn bundle(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals) -> fmt::Result {

@@ -4,6 +4,7 @@ use super::Service;
 use super::exposition::page;
 use super::shadow::Comparison;
 use serde_json::{Value, json};
+use serveflow_model::drift::What;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -159,6 +160,12 @@ fn status(service: &Service) -> String {
     let interfaces = interfaces.iter().map(|one| {
         json!({ "name": one.name, "received": one.received, "dropped": one.dropped, "downs": one.downs })
     });
+    let drift = service.drift.stages().into_iter().map(|one| {
+        let own = one.standing;
+        json!({ "stage": one.stage, "alarm": own.is_alarmed, "score": own.score, "flows": own.flows,
+                "window": one.window, "windows": own.windows, "over": own.over, "alarms": own.alarms,
+                "worst": own.worst.map(What::name), "alarmed_by": own.alarmed_by.map(What::name) })
+    });
     let previous = service.switch.previous().map(|previous| previous.id.clone());
     let age = &totals.sum.tally.age;
     let micros = |share| age.quantile_ns(share).map(|ns| ns / 1000);
@@ -173,6 +180,7 @@ fn status(service: &Service) -> String {
         "relief": { "level": totals.sum.relief, "changes": totals.sum.relief_changes },
         "verdict_age_us": { "p50": micros(0.5), "p99": micros(0.99) },
         "interfaces": interfaces.collect::<Vec<_>>(),
+        "drift": drift.collect::<Vec<_>>(),
         "stopping": service.is_stopping(),
     });
     format!("{status:#}\n")

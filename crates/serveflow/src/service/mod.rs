@@ -6,6 +6,7 @@
 mod board;
 mod confine;
 mod control;
+mod drift;
 mod exposition;
 mod http;
 pub mod log;
@@ -18,6 +19,7 @@ mod valve;
 pub use board::{Board, Totals, WorkerState};
 pub use confine::{Confinement, confine};
 pub use control::{Control, Listeners, ask};
+pub use drift::{DriftBoard, StageDrift};
 pub use exposition::page;
 pub use http::{Answer, answer};
 pub use shadow::{Comparison, Sample, Served, Shadow, ShadowPlan, lanes_of};
@@ -37,6 +39,8 @@ pub struct Service {
     pub switch: Switch,
     /// What workers tell.
     pub board: Board,
+    /// Whether the traffic is still that of the calibration.
+    pub drift: DriftBoard,
     /// What happened.
     pub events: Events,
     /// What the kernel counts, where packets come from interfaces.
@@ -74,6 +78,7 @@ impl Service {
         Self {
             switch,
             board: Board::new(workers),
+            drift: DriftBoard::new(workers),
             events: Events::default(),
             counted,
             shadow: Mutex::default(),

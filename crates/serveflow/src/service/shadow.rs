@@ -9,6 +9,7 @@ use crate::lanes;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::key::{FlowHasher, FlowKey};
 use serveflow_core::lane::Lane;
+use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::select::Selection;
 use serveflow_core::verdict::{FiveTuple, Verdict};
@@ -235,8 +236,10 @@ impl Served {
     /// What of a verdict is compared, where its plan's labels are called so.
     #[must_use]
     pub fn new(verdict: &Verdict, labels: &[Arc<str>]) -> Self {
-        let label =
-            verdict.answer.and_then(|answer| labels.get(usize::from(answer.label)).cloned());
+        let label = verdict.answer.and_then(|answer| match answer.unknown {
+            true => Some(Arc::from(UNKNOWN)),
+            false => labels.get(usize::from(answer.label)).cloned(),
+        });
         Self {
             flow: verdict.flow,
             first_ns: verdict.first_ns,

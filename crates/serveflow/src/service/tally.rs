@@ -1,6 +1,7 @@
 //! What the verdicts of a worker were, counted as they are written.
 
 use super::shadow::Served;
+use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::{Reason, Verdict};
 use serveflow_io::Sink;
 use std::collections::BTreeMap;
@@ -93,6 +94,7 @@ pub struct Tally {
 /// Final verdicts of a plan, by stage, label and reason.
 #[derive(Clone, Debug, Default)]
 struct PlanTally {
+    /// Those of the plan, and [`UNKNOWN`] behind them.
     labels: Vec<Arc<str>>,
     stages: Vec<Arc<str>>,
     counts: Vec<u64>,
@@ -102,14 +104,14 @@ struct PlanTally {
 
 impl PlanTally {
     fn new(labels: &[String], stages: &[String]) -> Self {
-        let shared = |names: &[String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
+        let shared = |names: &[String]| -> Vec<Arc<str>> {
+            names.iter().map(|name| Arc::from(name.as_str())).collect()
+        };
+        // Flows of no class that was learned are counted behind the labels.
+        let mut labels = shared(labels);
+        labels.push(Arc::from(UNKNOWN));
         let counts = vec![0; labels.len() * stages.len() * Reason::ALL.len()];
-        Self {
-            labels: shared(labels),
-            stages: shared(stages),
-            counts,
-            unanswered: [0; Reason::ALL.len()],
-        }
+        Self { labels, stages: shared(stages), counts, unanswered: [0; Reason::ALL.len()] }
     }
 
     fn add(&mut self, verdict: &Verdict) {
@@ -117,7 +119,11 @@ impl PlanTally {
         match &verdict.answer {
             None => self.unanswered[reason] += 1,
             Some(answer) => {
-                let row = usize::from(answer.stage) * self.labels.len() + usize::from(answer.label);
+                let label = match answer.unknown {
+                    true => self.labels.len() - 1,
+                    false => usize::from(answer.label),
+                };
+                let row = usize::from(answer.stage) * self.labels.len() + label;
                 self.counts[row * Reason::ALL.len() + reason] += 1;
             }
         }

@@ -7,7 +7,7 @@ use serveflow_io::{Batch, CaptureReader, PcapWriter, Source};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "flow",
     "src",
     "src_port",
@@ -25,6 +25,7 @@ const KEYS: [&str; 17] = [
     "collection_us",
     "compute_us",
     "vlan",
+    "nearest",
 ];
 
 fn capture() -> std::path::PathBuf {
@@ -61,7 +62,7 @@ fn lines_hold_the_documented_keys() {
         let verdict: Value = serde_json::from_str(line).unwrap();
         let keys: Vec<&String> = verdict.as_object().unwrap().keys().collect();
         assert!(keys.iter().all(|key| KEYS.contains(&key.as_str())), "{line}");
-        assert_eq!(keys.len(), KEYS.len() - 1, "all but `vlan`: {line}");
+        assert_eq!(keys.len(), KEYS.len() - 2, "all but `vlan` and `nearest`: {line}");
         let confidence = verdict["confidence"].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&confidence), "{line}");
         assert!(verdict["collection_us"].as_f64() >= Some(0.0));

@@ -8,7 +8,7 @@ mod text;
 pub use replay::{Answered, Replay, stage_alone};
 pub use report::{
     AccountsReport, ClassReport, FlowReport, LatencyReport, PacketReport, Percentiles, Report,
-    StageReport, TierReport, YardstickReport,
+    StageReport, TierReport, UnknownReport, YardstickReport,
 };
 
 use crate::labels::{LabelBook, Split};
@@ -132,6 +132,7 @@ fn report(bundle: &Bundle, split: Split, cascade: &Tally, tiers: &[Tally]) -> Re
         accuracy: table.accuracy(),
         macro_f1: table.macro_f1(),
         weighted_f1: table.weighted_f1(),
+        unknown: unknown_report(bundle, &cascade.answered),
         classes: class_reports(labels, &table),
         confusion: matrix(&table),
         stages: stage_reports(bundle, cascade),
@@ -170,6 +171,27 @@ fn class_reports(labels: &[String], table: &Confusion) -> Vec<ClassReport> {
         }
     };
     labels.iter().enumerate().map(class).collect()
+}
+
+/// What is called unknown, where a stage of the bundle has a rule for it.
+fn unknown_report(bundle: &Bundle, answered: &[Answered]) -> Option<UnknownReport> {
+    bundle.cascade.stages().iter().find(|stage| stage.unknown.is_some())?;
+    let share = |holds: &dyn Fn(&Answered) -> bool, of: &dyn Fn(&Answered) -> bool| {
+        let all = answered.iter().filter(|flow| of(flow)).count();
+        let found = answered.iter().filter(|flow| of(flow) && holds(flow)).count();
+        found as f64 / all.max(1) as f64
+    };
+    let is_unknown = |flow: &Answered| flow.unknown;
+    let is_right = |flow: &Answered| flow.label == Some(flow.truth);
+    let classes = 0..bundle.cascade.labels().len();
+    Some(UnknownReport {
+        share: share(&is_unknown, &|_| true),
+        accuracy_rest: share(&is_right, &|flow| !flow.unknown),
+        accuracy_unknown: share(&is_right, &is_unknown),
+        by_class: classes
+            .map(|class| share(&is_unknown, &|flow| usize::from(flow.truth) == class))
+            .collect(),
+    })
 }
 
 fn matrix(table: &Confusion) -> Vec<Vec<u64>> {

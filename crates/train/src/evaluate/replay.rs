@@ -27,6 +27,8 @@ pub struct Answered {
     pub label: Option<u16>,
     /// Probability of that label; 0 when there is none.
     pub confidence: f32,
+    /// Whether the answer is "unknown", and the label but the nearest one.
+    pub unknown: bool,
     /// Index of the stage that answered; 0 when none did.
     pub stage: usize,
     /// Packets that the stage saw.
@@ -164,6 +166,7 @@ impl<'a> Replay<'a> {
                     truth: self.labels[usize::from(labelled.label)],
                     label: verdict.answer.map(|answer| answer.label),
                     confidence: verdict.answer.map_or(0.0, |answer| answer.confidence),
+                    unknown: verdict.answer.is_some_and(|answer| answer.unknown),
                     stage: verdict.answer.map_or(0, |answer| usize::from(answer.stage)),
                     packets: verdict.answer.map_or(0, |answer| answer.packets),
                     collection_ns: verdict.collection_ns,

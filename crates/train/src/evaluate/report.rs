@@ -25,6 +25,10 @@ pub struct Report {
     pub macro_f1: f64,
     /// Mean F1 weighted by the classes' flows.
     pub weighted_f1: f64,
+    /// Flows that were called unknown; none where the bundle has no open-set rule. All other figures go by
+    /// the nearest label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<UnknownReport>,
     /// Figures of each class.
     pub classes: Vec<ClassReport>,
     /// Flows by true label (rows) and answer (columns), both in the order of `classes`.
@@ -75,6 +79,19 @@ pub struct ClassReport {
     pub recall: f64,
     /// Harmonic mean of both.
     pub f1: f64,
+}
+
+/// What open-set rules call unknown of flows that are of known classes.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnknownReport {
+    /// Share of the flows that are called unknown.
+    pub share: f64,
+    /// Accuracy among the others.
+    pub accuracy_rest: f64,
+    /// Share of right labels among those called unknown.
+    pub accuracy_unknown: f64,
+    /// Share called unknown of each class, in the order of `classes`.
+    pub by_class: Vec<f64>,
 }
 
 /// One stage in the cascade.

@@ -15,6 +15,7 @@ impl fmt::Display for Report {
         writeln!(f)?;
         self.class_table(f)?;
         writeln!(f)?;
+        self.unknown_lines(f)?;
         self.confusion_table(f)?;
         writeln!(f)?;
         self.closing(f)
@@ -98,6 +99,25 @@ impl Report {
             )?;
         }
         Ok(())
+    }
+
+    /// What is called unknown of these flows, which are all of known classes.
+    fn unknown_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(unknown) = &self.unknown else { return Ok(()) };
+        writeln!(
+            f,
+            "called unknown: {:.1}% of these flows, {:.1}% of which have the right nearest label; accuracy among \
+             the others {:.4}\nby class: {}\nall other figures go by the nearest label\n",
+            unknown.share * 100.0,
+            unknown.accuracy_unknown * 100.0,
+            unknown.accuracy_rest,
+            self.classes
+                .iter()
+                .zip(&unknown.by_class)
+                .map(|(class, share)| format!("{} {:.1}%", class.label, share * 100.0))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )
     }
 
     /// The confusion matrix; columns are numbered as the rows are.

@@ -406,6 +406,7 @@ fn written_plan(
         masks: plan.masks.iter().map(|mask| Mask::name(mask).to_owned()).collect(),
         lane: plan.lanes.lane(&costs[index]).to_owned(),
         confidence: Vec::new(),
+        unknown: None,
         model: ModelPlan::forest(model_file(&plan.tiers, index), plan.tiers[index].kind.words()),
         gate: (index + 1 < plan.tiers.len()).then(|| {
             let flows = dataset.split(Split::Val).len() as u64;
@@ -422,6 +423,7 @@ fn written_plan(
         lane_rule: Some(plan.lanes),
         promise: None,
         relief: Vec::new(),
+        drift: None,
         stages: (0..plan.tiers.len()).map(stage).collect(),
         provenance: Provenance {
             written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),

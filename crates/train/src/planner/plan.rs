@@ -215,6 +215,7 @@ impl Writer<'_> {
             stages: stages.collect(),
             promise: None,
             relief: self.relief(),
+            drift: None,
             provenance: pool.provenance.clone(),
         };
         (plan, models)
@@ -283,6 +284,7 @@ impl Writer<'_> {
             masks: pool.masks.clone(),
             lane: lane(candidate, &self.request.lanes).to_owned(),
             confidence: confidence::steps(self.board, self.cascade(), &self.walk, at),
+            unknown: None,
             model: candidate.given.clone().unwrap_or_else(|| {
                 ModelPlan::forest(candidate.file.clone(), &words(&candidate.recipe))
             }),

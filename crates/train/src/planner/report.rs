@@ -9,6 +9,7 @@ use super::rules::{RuleReport, compare_rules};
 use super::search::{self, Point, Verdict};
 use super::walk::{Board, Cascade, Figures, Part, Rule, Walk, quantile};
 use crate::honest::HonestReport;
+use crate::open_set::OpenSetReport;
 use crate::reliability::Reliability;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -73,6 +74,9 @@ pub struct PlanReport {
     pub promise: Option<Granted>,
     /// How far the probabilities of the chosen stages can be believed, on the test flows.
     pub reliability: Vec<StageReliability>,
+    /// Flows of no class that was learned; none where no rule was asked for.
+    #[serde(default)]
+    pub unknown: Option<OpenSetReport>,
     /// How honest these figures are; none where that was not asked.
     pub honest: Option<HonestReport>,
     /// Predicted beside measured; empty until the plan was run.
@@ -245,6 +249,7 @@ pub fn report(pool: &Pool, request: &Request, planned: &Planned) -> PlanReport {
         latency: teller.latency(best),
         promise: planned.granted.clone(),
         reliability: teller.reliability(),
+        unknown: None,
         honest: None,
         chosen,
         runner_up,

@@ -133,6 +133,7 @@ fn begin(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Plan> {
         stages: Vec::new(),
         promise: None,
         relief: Vec::new(),
+        drift: None,
         provenance: Provenance {
             written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),
             ..Provenance::default()
@@ -203,6 +204,7 @@ fn place(args: &BundleAddArgs, plan: &mut Plan) -> anyhow::Result<usize> {
         masks: args.features.masks()?.into_iter().map(|mask| Mask::name(mask).to_owned()).collect(),
         lane: "inline".to_owned(),
         confidence: Vec::new(),
+        unknown: None,
         model: ModelPlan::forest(String::new(), ""),
         gate: None,
         cost: None,
@@ -259,6 +261,10 @@ fn put_model(
     };
     stage.confidence.clear();
     stage.cost = None;
+    // Which flows a stage decides depends on all of them, and so does what open-set rules and drift rest on.
+    plan.stages.iter_mut().for_each(|stage| stage.unknown = None);
+    plan.drift = None;
+    let stage = &mut plan.stages[at];
     stage.lane = match &args.lane {
         Some(lane) => lane.clone(),
         None if is_tree => "inline".to_owned(),
