@@ -254,8 +254,9 @@ pub(crate) fn planned(
 ) -> anyhow::Result<(Bundle, PlanReport)> {
     let mut found: Planned = plan(pool, models, request, clock_ns)?;
     let mut told = report(pool, request, &found);
-    if let Some(rate) = unknown.rate {
-        let held = (unknown.study)(pool, &found, rate)?;
+    let Unknown { rate, study } = unknown;
+    if let Some(rate) = rate {
+        let held = study(pool, &found, rate)?;
         told.unknown = Some(open_set::install(pool, &mut found, rate, held));
     }
     if let Some(reference) = drift::reference(pool, &found, drift::RATE) {
