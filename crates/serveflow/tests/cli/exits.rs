@@ -91,12 +91,11 @@ fn a_bundle_that_was_touched_is_refused() {
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to.join("models")).unwrap();
-    for name in ["plan.toml", "SHA256SUMS"] {
-        std::fs::copy(from.join(name), to.join(name)).unwrap();
-    }
-    for entry in std::fs::read_dir(from.join("models")).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join("models").join(entry.file_name())).unwrap();
+    for dir in ["", "models"] {
+        let entries = std::fs::read_dir(from.join(dir)).unwrap().map(Result::unwrap);
+        for entry in entries.filter(|entry| entry.file_type().unwrap().is_file()) {
+            std::fs::copy(entry.path(), to.join(dir).join(entry.file_name())).unwrap();
+        }
     }
 }
 
