@@ -489,7 +489,9 @@ mod tests {
         feed(&mut detector, 79, 1);
         let told = now(&detector);
         assert_eq!((told.alarms, told.is_alarmed), (1, true), "{told:?}");
-        assert_eq!((told.alarmed_by, told.first_alarm), (Some(What::Protocol), Some(480)));
+        assert_eq!(told.alarmed_by, Some(What::Protocol));
+        // The window that the change falls into may tell already; the first whole one behind it does.
+        assert!(matches!(told.first_alarm, Some(440 | 480)), "{told:?}");
         feed(&mut detector, 60, 4);
         assert!(now(&detector).is_alarmed, "one calm window may be chance");
         feed(&mut detector, 40, 4);

@@ -71,7 +71,7 @@ fn open_set_rules_are_checked() {
     let load = |name: &str, change: &dyn Fn(&mut Plan, &mut UnknownPlan)| {
         let (mut plan, mut rule): (Plan, _) = (toml::from_str(&text).unwrap(), rule.clone());
         change(&mut plan, &mut rule);
-        plan.stages[1].unknown = Some(rule);
+        plan.stages.last_mut().unwrap().unknown = Some(rule);
         let models = valid().into_iter().filter(|(name, _)| name.starts_with("models/")).collect();
         bundle::write(&scratch(&format!("open-set-{name}")), &plan, models)
             .map_err(|error| error.to_string())
