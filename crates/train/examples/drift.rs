@@ -164,14 +164,18 @@ fn delay(known: &Watched, new: &Watched, reference: &StageReference, random: &mu
         delays.push(found.unwrap_or(usize::MAX));
     }
     delays.sort_unstable();
+    let told = |at: usize| match delays[at] {
+        usize::MAX => "no number of".to_owned(),
+        flows => flows.to_string(),
+    };
     let missed = delays.iter().filter(|&&delay| delay == usize::MAX).count();
     let late = delays.iter().filter(|&&delay| delay > 2 * size - 1).count();
     println!(
         "  switch to other traffic, {STREAMS} streams: told after {} flows (median), {} (99th percentile), {} (most); \
          later than {} flows: {late}, not at all: {missed}",
-        delays[STREAMS / 2],
-        delays[STREAMS * 99 / 100],
-        delays[STREAMS - 1],
+        told(STREAMS / 2),
+        told(STREAMS * 99 / 100),
+        told(STREAMS - 1),
         2 * size - 1
     );
 }
