@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod clock;
 pub mod config;
 pub mod lanes;
 pub mod live;

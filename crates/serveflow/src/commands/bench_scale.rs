@@ -5,6 +5,7 @@ use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
 use serveflow::bench::usage;
+use serveflow::clock;
 use serveflow::config::Config;
 use serveflow::scaling::curve::{Inputs, Memory, Point, bend, curve};
 use serveflow::scaling::measure::{Measured, Meter};
@@ -82,7 +83,7 @@ struct Written<'a> {
 /// Measures, simulates, compares, and prints.
 pub(crate) fn scale(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<ExitCode> {
     let (bundle, config, tape) = prepared(session, args)?;
-    let wall = super::clock_ns;
+    let wall = clock::now_ns;
     let meter =
         Meter { bundle: &bundle, config: &config, wall, repeats: args.repeats, seed: args.seed };
     let measured = meter.measure(&tape, &mut |what| session.say(&format!("measuring: {what}\n")));
@@ -158,7 +159,7 @@ fn tried(args: &BenchScaleArgs) -> Vec<u16> {
 /// What the curve is computed from.
 fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> Inputs {
     let cores = usage::cores();
-    let once = |threads| machine::bandwidth(threads, super::clock_ns);
+    let once = |threads| machine::bandwidth(threads, clock::now_ns);
     let bandwidth = |threads| (0..args.repeats.max(1)).map(|_| once(threads)).fold(0.0, f64::max);
     let record_bytes = tape.len_bytes() as f64 / tape.packets as f64;
     let memory = Memory {

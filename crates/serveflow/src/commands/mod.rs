@@ -22,6 +22,7 @@ use anyhow::Context;
 use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
 use bundle::BundleCommand;
 use clap::CommandFactory;
+use serveflow::clock;
 use serveflow::config::Typed;
 use serveflow::plan_page::{Section, html};
 use serveflow::remote::Remote;
@@ -31,8 +32,6 @@ use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::LazyLock;
-use std::time::Instant;
 
 /// An input was damaged; everything before the damage was served.
 const DAMAGED: u8 = 3;
@@ -51,7 +50,7 @@ pub(crate) struct Session {
 impl Session {
     /// Wall time, nanoseconds from a fixed start.
     pub(crate) fn wall_ns(&self) -> u64 {
-        clock_ns()
+        clock::now_ns()
     }
 
     /// Reads a bundle that is to be served: its remote models are connected, and refused where no servers
@@ -86,7 +85,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
     typed.models.open()?;
     let session = Session { typed, quiet: cli.quiet };
-    serveflow_model::formats::measure_with(clock_ns);
+    serveflow_model::formats::measure_with(clock::now_ns);
     match cli.command {
         Command::Demo(args) => demo::demo(&session, &args),
         Command::Features(args) => features::features(&session, &args),
@@ -120,12 +119,6 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Nanoseconds since it was first asked.
-fn clock_ns() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The bundle to serve: the one named, or else the configuration's. Without either the command line is wrong.

@@ -4,8 +4,9 @@ use super::args::{StageArg, TrainArgs};
 use super::joined::joined;
 use super::plan_args::{PoolArgs, WishArgs};
 use super::progress::Progress;
-use super::{Session, clock_ns, write_file};
+use super::{Session, write_file};
 use anyhow::Context;
+use serveflow::clock;
 use serveflow_core::NO_WINDOW;
 use serveflow_core::engine::EngineConfig;
 use serveflow_model::bundle::{self, Bundle, DriftPlan};
@@ -188,7 +189,8 @@ pub(crate) fn train(
     let plan = &plan;
     let mut progress = Progress::new(session);
     let mut shelf = Folder(folder);
-    let built = build(book, plan, &wanted, &mut shelf, clock_ns, &mut |step| progress.step(step))?;
+    let built =
+        build(book, plan, &wanted, &mut shelf, clock::now_ns, &mut |step| progress.step(step))?;
     progress.finish();
     session.say(&super::train::recorded(&built.dataset));
     keep(&args.out, &built)?;
@@ -252,7 +254,7 @@ pub(crate) fn planned(
     out: &Path,
     unknown: Unknown<'_>,
 ) -> anyhow::Result<(Bundle, PlanReport)> {
-    let mut found: Planned = plan(pool, models, request, clock_ns)?;
+    let mut found: Planned = plan(pool, models, request, clock::now_ns)?;
     let mut told = report(pool, request, &found);
     let Unknown { rate, study } = unknown;
     if let Some(rate) = rate {
@@ -304,7 +306,7 @@ fn checks(
         Check::ratio(&of(what), unit, predicted, measured, RATIO_TOLERANCE)
     };
     let load = Load { run_ns: CHECK_NS, ..load_of(args) };
-    let service = Service::new(book, split, plan.flows, load, clock_ns);
+    let service = Service::new(book, split, plan.flows, load, clock::now_ns);
     // All stages in the packet path: what is told is what one core serves.
     bundle.place(&vec![0; bundle.plan.stages.len()]);
     let served = (0..CHECKS).map(|_| service.serve(&bundle.cascade, &bundle.models));

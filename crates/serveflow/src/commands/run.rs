@@ -3,6 +3,7 @@
 use super::Session;
 use super::args::RunArgs;
 use anyhow::Context;
+use serveflow::clock;
 use serveflow::config::{Config, Typed};
 use serveflow::live;
 use serveflow::patient::PatientSource;
@@ -51,7 +52,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         bundle: &first.bundle,
         config: &config,
         selection: config.selection.clone(),
-        wall: super::clock_ns,
+        wall: clock::now_ns,
         stop: &signals.stop,
         is_live,
         service: guard.is_some().then_some(&*service),

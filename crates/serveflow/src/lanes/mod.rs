@@ -8,12 +8,12 @@ pub use batch::{BatchConfig, BatchLane};
 pub use counters::{BatchCounters, StageTally};
 pub use thread::ThreadLane;
 
+use crate::clock;
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_model::bundle::LANE_NAMES;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Wall time, nanoseconds from any fixed start.
 pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -38,13 +38,11 @@ impl LaneParts {
     /// machine's clock, and counters of their own.
     #[must_use]
     pub fn new(models: &[Arc<dyn Model>], jobs: usize) -> Self {
-        let started = Instant::now();
-        let wall = move || u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Self {
             models: models.to_vec(),
             jobs,
             batch: BatchConfig::default(),
-            wall: Arc::new(wall),
+            wall: Arc::new(clock::now_ns),
             counters: Arc::new(BatchCounters::new(models.len())),
         }
     }

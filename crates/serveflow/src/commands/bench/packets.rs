@@ -1,11 +1,12 @@
 //! `serveflow bench packets`: what the packet path costs, stage by stage.
 
-use crate::commands::{Session, clock_ns, print, write_file};
+use crate::commands::{Session, print, write_file};
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
 use serveflow::bench::figures::{Machine, SCHEMA};
 use serveflow::bench::path::{PathFigures, measure};
+use serveflow::clock;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,7 +43,7 @@ pub(crate) fn packets(_session: &Session, args: &BenchPacketsArgs) -> anyhow::Re
         "expected captures that can be read again and again, found standard input"
     );
     let captures = serveflow_io::expand(&args.captures)?;
-    let figures = measure(&captures, args.rounds.into(), clock_ns)?;
+    let figures = measure(&captures, args.rounds.into(), clock::now_ns)?;
     let Some(figures) = figures else { anyhow::bail!("the captures hold no packet") };
     print(&text(&figures))?;
     if let Some(path) = &args.json {

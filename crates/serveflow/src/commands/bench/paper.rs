@@ -3,7 +3,7 @@
 use super::args::BenchPaperArgs;
 use super::setting::{Setting, cloned};
 use crate::commands::progress::Progress;
-use crate::commands::{Session, clock_ns, ended, print, write_file};
+use crate::commands::{Session, ended, print, write_file};
 use serveflow::bench::figures::{Machine, SCHEMA, TrafficFigures};
 use serveflow::bench::load::{Load, Mode, Traffic};
 use serveflow::bench::paper::{
@@ -11,6 +11,7 @@ use serveflow::bench::paper::{
 };
 use serveflow::bench::queue::QueueSpec;
 use serveflow::bench::{page, text::traffic as traffic_text};
+use serveflow::clock;
 use std::process::ExitCode;
 
 pub(crate) fn paper(session: &Session, args: &BenchPaperArgs) -> anyhow::Result<ExitCode> {
@@ -70,7 +71,7 @@ fn compete(
     let mut progress = Progress::new(session);
     let mut show = |done, all| progress.show("under load", done, all, "");
     let all = contenders(&setting.cascade, queue(args));
-    let measured = measure(&all, traffic, &loads, clock_ns, &mut show)?;
+    let measured = measure(&all, traffic, &loads, clock::now_ns, &mut show)?;
     progress.finish();
     Ok(measured)
 }

@@ -3,7 +3,7 @@
 use super::args::{BenchTrafficArgs, LoadArgs, ModeArg};
 use super::setting::{Setting, cloned};
 use crate::commands::progress::Progress;
-use crate::commands::{Session, clock_ns, ended, keep_captures, print, write_file};
+use crate::commands::{Session, ended, keep_captures, print, write_file};
 use anyhow::ensure;
 use serveflow::bench::answers::answers;
 use serveflow::bench::figures::{
@@ -11,6 +11,7 @@ use serveflow::bench::figures::{
 };
 use serveflow::bench::load::{Load, Mode, Traffic, run};
 use serveflow::bench::{page, text};
+use serveflow::clock;
 use serveflow_train::traffic::captured::replay;
 use serveflow_train::traffic::synthetic::{SyntheticSpec, synthetic};
 use std::process::ExitCode;
@@ -124,7 +125,7 @@ fn serve(
     loop {
         progress.show("under load", next, rates.len().max(next + 1), &format!("{rate:.0} flows/s"));
         let load = load(setting, flows, args, rate);
-        let served = run(&load, &setting.cascade, &flows.traffic, clock_ns)?;
+        let served = run(&load, &setting.cascade, &flows.traffic, clock::now_ns)?;
         let mut figures = RunFigures::new(&load, &setting.cascade, slow_name, &served, limits);
         if let Some(seconds) = flows.replayed_s {
             // The flows of a replay are those that the engine finds in it.

@@ -1,0 +1,11 @@
+//! The one clock of a process: workers, lanes and live sources compare times, so all have the same.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+/// Nanoseconds of wall time since this was first called.
+#[must_use]
+pub fn now_ns() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
