@@ -22,7 +22,7 @@ pub use control::{Control, Listeners, ask};
 pub use drift::{DriftBoard, StageDrift};
 pub use exposition::page;
 pub use http::{Answer, answer};
-pub use shadow::{Comparison, Sample, Served, Shadow, ShadowPlan, lanes_of};
+pub use shadow::{Comparison, Served, Shadow, ShadowPlan, lanes_of};
 pub use switch::{Loaded, Refused, Switch};
 pub use tally::{BOUNDS, Histogram, Said, Tally, TallySink};
 pub use valve::{Load, Valve, ValveLimits};

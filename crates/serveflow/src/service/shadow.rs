@@ -7,11 +7,11 @@
 use super::switch::Loaded;
 use crate::lanes;
 use serveflow_core::engine::{Engine, EngineConfig};
-use serveflow_core::key::{FlowHasher, FlowKey};
+use serveflow_core::key::FlowKey;
 use serveflow_core::lane::Lane;
 use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::parse::{KeyRules, parse};
-use serveflow_core::select::Selection;
+use serveflow_core::select::{Selection, SelectionSpec};
 use serveflow_core::verdict::{FiveTuple, Verdict};
 use serveflow_io::Batch;
 use std::collections::{BTreeMap, HashMap};
@@ -86,7 +86,8 @@ pub struct Shadow {
     engine: Engine,
     lanes: Vec<Box<dyn Lane>>,
     labels: Vec<Arc<str>>,
-    sample: Sample,
+    /// Which flows it sees; all where there is none.
+    sample: Option<Selection>,
     key: KeyRules,
     /// Since when it sees packets, packet time: flows that began before are none of its business.
     since_ns: Option<u64>,
@@ -94,27 +95,8 @@ pub struct Shadow {
     comparison: Comparison,
 }
 
-/// Which flows are in the sample: by a hash that both directions share.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    hasher: FlowHasher,
-    below: u64,
-}
-
-impl Sample {
-    /// A share of all flows, 0 to 1.
-    #[must_use]
-    pub fn new(share: f64) -> Self {
-        let below = (share.clamp(0.0, 1.0) * 2_f64.powi(32)) as u64;
-        Self { hasher: FlowHasher::with_seed(0x5ead_0e5e_ed00_5a3e), below }
-    }
-
-    /// Whether a flow is in it.
-    #[must_use]
-    pub fn has(&self, key: &FlowKey) -> bool {
-        self.hasher.hash(key) >> 32 < self.below
-    }
-}
+/// Tells the sample from the share of all flows that are served at all, whose seed is typed.
+const SAMPLE_SEED: u64 = 0x5ead_0e5e_ed00_5a3e;
 
 impl Shadow {
     /// A shadow by a plan, under the limits of the worker's own engine, of the flows that are selected.
@@ -131,12 +113,21 @@ impl Shadow {
             engine: Engine::new(Arc::clone(cascade), limits).selecting(selection),
             lanes,
             labels: cascade.labels().iter().map(|label| Arc::from(label.as_str())).collect(),
-            sample: Sample::new(plan.share),
+            sample: Selection::new(&SelectionSpec {
+                share: plan.share,
+                share_seed: SAMPLE_SEED,
+                ..SelectionSpec::default()
+            }),
             key: limits.flows.key,
             since_ns: None,
             halves: HashMap::new(),
             comparison: Comparison::default(),
         }
+    }
+
+    /// Whether a flow is in the sample.
+    fn has(&self, key: &FlowKey) -> bool {
+        self.sample.as_ref().is_none_or(|sample| sample.keeps(key))
     }
 
     /// How it compares so far.
@@ -155,7 +146,7 @@ impl Shadow {
         for packet in batch.iter() {
             self.since_ns.get_or_insert(packet.ts_ns);
             let parsed = parse(&packet, self.key);
-            if parsed.is_ok_and(|parsed| self.sample.has(&parsed.key)) {
+            if parsed.is_ok_and(|parsed| self.has(&parsed.key)) {
                 self.engine.push(&packet);
             }
         }
@@ -183,7 +174,7 @@ impl Shadow {
     /// Takes one of the two verdicts of a flow.
     fn take(&mut self, verdict: Served, side: usize) {
         let began_before = self.since_ns.is_none_or(|since| verdict.first_ns < since);
-        if began_before || !self.sample.has(&verdict.flow.key().0) {
+        if began_before || !self.has(&verdict.flow.key().0) {
             return;
         }
         let Served { flow, first_ns, label, compute_ns, collection_ns } = verdict;
