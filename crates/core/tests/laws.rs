@@ -3,30 +3,16 @@
 
 mod common;
 
-use common::drive::{Drive, Run, Told};
+use common::drive::{Drive, EDGES, Run, Told, config};
 use common::frames::{Frame, Rng};
 use common::models::{StageSpec, cascade, delay_lanes, inline_lanes, models, stage};
 use common::traffic::{MS, Shape, traffic};
-use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Job, Lane};
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::verdict::{FiveTuple, Reason, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-const EDGES: [u64; 4] = [1_000 * MS, 3_000 * MS, 200 * MS, 300 * MS];
-
-fn config() -> EngineConfig {
-    let flows = FlowConfig {
-        capacity: 1 << 16,
-        idle_ns: 1_000 * MS,
-        active_ns: 3_000 * MS,
-        linger_ns: 200 * MS,
-        ..FlowConfig::default()
-    };
-    EngineConfig { flows, batch_rows: 8, ..EngineConfig::default() }
-}
 
 fn specs() -> Vec<StageSpec> {
     let on = |lane, stage| StageSpec { lane, ..stage };

@@ -3,30 +3,17 @@
 
 mod common;
 
-use common::drive::{Drive, Told};
+use common::drive::{Drive, EDGES, Told, config};
 use common::frames::{Frame, Rng};
 use common::models::{StageSpec, cascade, delay_lanes, inline_lanes, stage};
 use common::traffic::{MS, Shape, traffic};
-use serveflow_core::FlowConfig;
-use serveflow_core::engine::{Cascade, End, Engine, EngineConfig, MOST_PLANS};
+use serveflow_core::engine::{Cascade, End, Engine, MOST_PLANS};
 use serveflow_core::lane::Lane;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const EDGES: [u64; 4] = [1_000 * MS, 3_000 * MS, 200 * MS, 300 * MS];
 /// Lanes of a plan.
 const LANES: usize = 2;
-
-fn config() -> EngineConfig {
-    let flows = FlowConfig {
-        capacity: 1 << 16,
-        idle_ns: 1_000 * MS,
-        active_ns: 3_000 * MS,
-        linger_ns: 200 * MS,
-        ..FlowConfig::default()
-    };
-    EngineConfig { flows, batch_rows: 8, ..EngineConfig::default() }
-}
 
 /// Two cascades with nothing in common: stages, depths, waits, gates.
 fn cascades() -> [Arc<Cascade>; 2] {

@@ -1,6 +1,8 @@
 //! Takes traffic through an engine, and makes its verdicts comparable.
 
 use super::frames::{Frame, Rng};
+use super::traffic::MS;
+use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::lane::Lane;
@@ -51,6 +53,21 @@ impl Run {
         told.sort();
         told
     }
+}
+
+/// Times at which something happens under [`config`], for traffic that steps on them.
+pub const EDGES: [u64; 4] = [1_000 * MS, 3_000 * MS, 200 * MS, 300 * MS];
+
+/// Timeouts of a few seconds, and small batches.
+pub fn config() -> EngineConfig {
+    let flows = FlowConfig {
+        capacity: 1 << 16,
+        idle_ns: 1_000 * MS,
+        active_ns: 3_000 * MS,
+        linger_ns: 200 * MS,
+        ..FlowConfig::default()
+    };
+    EngineConfig { flows, batch_rows: 8, ..EngineConfig::default() }
 }
 
 /// How an engine is driven.
