@@ -68,6 +68,12 @@ impl Reason {
             Self::Provisional => "provisional",
         }
     }
+
+    /// Whether a packet brought the question that was answered, and no timer: such a verdict is due at once.
+    #[must_use]
+    pub fn is_by_packet(self) -> bool {
+        matches!(self, Self::Accepted | Self::Final)
+    }
 }
 
 /// A model's answer for a flow.

@@ -4,7 +4,7 @@ use super::Wall;
 use super::latency::Latency;
 use super::paced::Pace;
 use super::queue::Stamps;
-use serveflow_core::verdict::{Reason, Verdict};
+use serveflow_core::verdict::Verdict;
 use serveflow_io::Sink;
 use serveflow_train::metrics::Confusion;
 use serveflow_train::traffic::fresh::number_of;
@@ -150,7 +150,7 @@ impl Meter {
         let (since_asked, end_to_end) = self.latencies(verdict, now_ns);
         match (since_asked, verdict.reason) {
             (None, _) => self.drained += 1,
-            (Some(ns), Reason::Accepted | Reason::Final) => self.verdict.record(ns),
+            (Some(ns), reason) if reason.is_by_packet() => self.verdict.record(ns),
             (Some(ns), _) => self.timer.record(ns),
         }
         self.end_to_end.record(end_to_end);

@@ -52,7 +52,7 @@ impl Collector for Scrape {
             ),
             (
                 "verdict_age",
-                "From the kernel's time stamp of the deciding packet until the verdict was written",
+                "From the kernel's time stamp of the packet that decided until the verdict was written",
                 &tally.age,
             ),
         ] {

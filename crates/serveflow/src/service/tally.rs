@@ -87,7 +87,8 @@ pub struct Tally {
     pub compute: Histogram,
     /// Verdicts of late, while a shadow wants to compare them.
     kept: Option<Vec<Served>>,
-    /// Time stamp of the deciding packet to the moment that the verdict is written, of live packets.
+    /// Time stamp of the deciding packet to the moment that the verdict is written, of live packets; without the
+    /// verdicts that no packet brought about, but a timeout.
     pub age: Histogram,
 }
 
@@ -175,7 +176,9 @@ impl Tally {
             }
             self.collection.add(verdict.collection_ns);
             self.compute.add(verdict.compute_ns);
-            if let Some(now_ns) = now_ns {
+            if let Some(now_ns) = now_ns
+                && verdict.reason.is_by_packet()
+            {
                 self.age.add(now_ns.saturating_sub(verdict.deciding_ns));
             }
         }
@@ -243,6 +246,7 @@ impl Sink for TallySink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serveflow_core::verdict::FiveTuple;
 
     #[test]
     fn buckets_hold_what_is_not_above_their_bound() {
@@ -260,5 +264,33 @@ mod tests {
         let mut twice = times.clone();
         twice.merge(&times);
         assert_eq!((twice.count(), twice.sum_ns), (10, 2 * times.sum_ns));
+    }
+
+    /// A flow that ended by silence has waited for its timeout: that says nothing of how far a worker is behind.
+    #[test]
+    fn ages_are_those_of_verdicts_that_a_packet_decided() {
+        let end = "192.0.2.1".parse().unwrap();
+        let flow =
+            FiveTuple { src: end, dst: end, src_port: 1, dst_port: 2, proto: 17, vlan: None };
+        let one = Verdict {
+            id: 0,
+            plan: 0,
+            flow,
+            answer: None,
+            reason: Reason::Final,
+            is_final: true,
+            first_ns: 0,
+            deciding_ns: 1_000_000,
+            collection_ns: 0,
+            compute_ns: 0,
+        };
+        let verdicts = Reason::ALL.map(|reason| Verdict { reason, ..one });
+        let mut tally = Tally::new(&[], &[]);
+        tally.add(&verdicts, Some(11_000_000));
+        assert_eq!((tally.age.count(), tally.age.quantile_ns(1.0)), (2, Some(10_000_000)));
+        assert_eq!(tally.compute.count(), Reason::ALL.len() as u64);
+        // Packets of captures are as old as they are.
+        tally.add(&verdicts, None);
+        assert_eq!(tally.age.count(), 2);
     }
 }
