@@ -47,12 +47,10 @@ pub fn summary(counted: &[InterfaceCount]) -> String {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use serveflow_io::live::ring::RingShape;
+    use serveflow_io::live::ring::{HandOver, RingShape};
     use serveflow_io::live::{InterfaceCounters, LiveConfig};
     use std::hash::{BuildHasher, Hasher, RandomState};
-    use std::sync::LazyLock;
     use std::sync::atomic::Ordering;
-    use std::time::Instant;
 
     /// What the kernel counts, to be read at any time.
     #[derive(Clone, Debug)]
@@ -91,26 +89,24 @@ mod linux {
             shape: RingShape {
                 block_bytes: limits.block_bytes,
                 blocks: limits.blocks,
-                block_ms: limits.block_ms,
+                hand_over: match limits.block_ms {
+                    Some(wait_ms) => HandOver::Blocks { wait_ms },
+                    None => HandOver::Frames { snap_bytes: limits.snap_bytes as usize },
+                },
             },
+            spin_ns: u64::from(limits.spin_us) * 1_000,
             promiscuous: limits.promiscuous,
             hardware_time: limits.hardware_time,
             snap_bytes: limits.snap_bytes,
             filter: limits.filter.clone(),
             inner_keys: config.engine.flows.key.tunnels == serveflow_core::parse::Tunnels::Inner,
             seed: [random as u32, (random >> 32) as u32],
-            now: now_ns,
+            now: crate::clock::now_ns,
         };
         let (sources, counters) = serveflow_io::live::open(&live, stop)
             .map_err(|error| io::Error::other(error.to_string()))?;
         let boxed = |source| -> Box<dyn Source> { Box::new(source) };
         Ok((sources.into_iter().map(boxed).collect(), Counted(counters)))
-    }
-
-    /// Nanoseconds since it was first asked.
-    fn now_ns() -> u64 {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod fanout;
 pub mod filter;
 mod order;
 pub mod ring;
+pub mod socket;
 
 use crate::batch::Batch;
 use crate::error::SourceError;
@@ -19,11 +20,13 @@ use bpf::Instruction;
 use fanout::{FanoutRules, symmetric};
 use filter::FilterError;
 use order::Head;
-use ring::{Ring, RingError, RingShape, wait_for_any};
+use ring::{HandOver, Ring, RingShape, wait_for_any};
+use socket::RingError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// How interfaces are listened to.
 #[derive(Clone, Debug)]
@@ -34,6 +37,9 @@ pub struct LiveConfig {
     pub workers: usize,
     /// The ring of each worker and interface.
     pub shape: RingShape,
+    /// How long a worker looks for a frame before it sleeps until one comes, nanoseconds; from 50 ms on it
+    /// never sleeps.
+    pub spin_ns: u64,
     /// Whether frames are taken that are not addressed to the interface.
     pub promiscuous: bool,
     /// Whether frames have the time stamps of the network card, which must be set up for that.
@@ -105,8 +111,15 @@ pub struct LiveSource {
     heads: Vec<Head>,
     counters: Arc<Vec<InterfaceCounters>>,
     stop: Arc<AtomicBool>,
-    block_ms: u32,
+    /// Longest that a frame waits until it is handed over, milliseconds.
+    wait_ms: u32,
+    /// How long after it came each frame is surely seen, nanoseconds.
+    lag_ns: u64,
+    spin_ns: u64,
     now: fn() -> u64,
+    /// Time between two frames of late, nanoseconds, and when the last ones were read.
+    gap_ns: u64,
+    read_at: u64,
     /// The last frame's time stamp, and the wall time when it was read.
     last: Option<(u64, u64)>,
     /// When the kernel was last asked for its counters and for what became of the interfaces.
@@ -150,9 +163,21 @@ const LAST_LOOKS: u32 = 3;
 const LAG_MS: u64 = 20;
 /// Longest time between two questions to the kernel while frames come, nanoseconds.
 const ASK_NS: u64 = 20_000_000;
+/// How long a worker sleeps while frames come so fast that one would wake it again and again, and what that
+/// comes to by the system's clocks, nanoseconds.
+const NAP: Duration = Duration::from_micros(50);
+const NAP_NS: u64 = 100_000;
+/// Frames to be expected meanwhile.
+const NAP_FRAMES: u64 = 8;
+/// Time between two frames that is no reason for a nap, nanoseconds.
+const QUIET_NS: u64 = 1_000_000;
+/// Looks into the rings between two looks at the clock.
+const SPINS: u32 = 16;
 /// How late the kernel may be with a block, beside the wait that it was told, nanoseconds: two ticks of the
 /// clock by which older kernels hand over, where it ticks 250 times a second.
-const LATE_NS: u64 = 8_000_000;
+const BLOCK_LATE_NS: u64 = 8_000_000;
+/// How late it may be with a frame that it hands over at once: another core writes it down just now.
+const FRAME_LATE_NS: u64 = 2_000_000;
 
 /// Opens the interfaces: a source for each worker, and what the kernel counts. Setting `stop` ends the
 /// sources, once every frame is read that came before.
@@ -176,11 +201,15 @@ pub fn open(
         filters.push(filter_of(config, interface).map_err(|error| fail(Why::Filter(error)))?);
         rings.iter_mut().zip(opened).for_each(|(rings, ring)| rings.push(ring));
     }
+    let (wait_ms, late_ns) = match config.shape.hand_over {
+        HandOver::Blocks { wait_ms } => (wait_ms, BLOCK_LATE_NS),
+        HandOver::Frames { .. } => (0, FRAME_LATE_NS),
+    };
     // All at once, or what a worker gets would depend on who is there already.
     for rings in &rings {
         for ((ring, filter), interface) in rings.iter().zip(&filters).zip(&config.interfaces) {
             let fail = |error| LiveError { interface: interface.clone(), why: Why::Ring(error) };
-            ring.filter(filter).map_err(fail)?;
+            ring.socket().filter(filter).map_err(fail)?;
         }
     }
     let tap = |(interface, ring)| Tap { ring, interface, gone: None };
@@ -189,8 +218,13 @@ pub fn open(
         taps: rings.into_iter().enumerate().map(tap).collect(),
         counters: Arc::clone(&counters),
         stop: Arc::clone(stop),
-        block_ms: config.shape.block_ms,
+        wait_ms,
+        // A block is filled for as long as it may wait, and then handed over.
+        lag_ns: 2 * u64::from(wait_ms) * 1_000_000 + late_ns,
+        spin_ns: config.spin_ns,
         now: config.now,
+        gap_ns: QUIET_NS,
+        read_at: 0,
         last: None,
         asked_at: 0,
         tells: worker == 0,
@@ -208,11 +242,14 @@ fn open_interface(config: &LiveConfig, interface: &str) -> Result<Vec<Ring>, Rin
     if let [first, rest @ ..] = rings.as_slice()
         && !rest.is_empty()
     {
-        let group = first.begin_group()?;
-        let rules =
-            FanoutRules { first: first.first(), inner_keys: config.inner_keys, seed: config.seed };
-        first.share_by(&symmetric(&rules))?;
-        rest.iter().try_for_each(|ring| ring.join_group(group))?;
+        let group = first.socket().begin_group()?;
+        let rules = FanoutRules {
+            first: first.socket().first(),
+            inner_keys: config.inner_keys,
+            seed: config.seed,
+        };
+        first.socket().share_by(&symmetric(&rules))?;
+        rest.iter().try_for_each(|ring| ring.socket().join_group(group))?;
     }
     Ok(rings)
 }
@@ -234,19 +271,17 @@ impl LiveSource {
             return;
         }
         let looked_at = (self.now)();
-        self.taps.iter_mut().for_each(|tap| tap.ring.see_blocks(self.now));
-        // A block is filled for as long as it may wait, and then handed over.
-        let lag_ns = 2 * u64::from(self.block_ms) * 1_000_000 + LATE_NS;
+        self.taps.iter_mut().for_each(|tap| tap.ring.see_units(self.now));
         while batch.len() < most {
             self.look();
-            let Some(at) = order::next(&mut self.heads, looked_at, lag_ns) else { return };
+            let Some(at) = order::next(&mut self.heads, looked_at, self.lag_ns) else { return };
             let (ring, head) = (&mut self.taps[at].ring, &mut self.heads[at]);
             ring.take(batch);
             head.ts_ns = ring.has_frame().then(|| ring.next_ns());
         }
     }
 
-    /// Looks for blocks in the rings that have no frame.
+    /// Looks for frames in the rings that have none open.
     fn look(&mut self) {
         for (tap, head) in self.taps.iter_mut().zip(&mut self.heads) {
             if head.ts_ns.is_none() && tap.ring.is_ready() {
@@ -265,13 +300,39 @@ impl LiveSource {
     fn wait(&self) {
         let milliseconds = match self.closing {
             _ if self.is_holding() => 1,
-            Closing::Draining { .. } => self.block_ms as i32 + 1,
+            Closing::Draining { .. } => self.wait_ms as i32 + 1,
             _ if self.hurried => HURRIED_MS,
             _ => WAIT_MS,
         };
+        let most_ns = u64::from(milliseconds.unsigned_abs()) * 1_000_000;
+        let spin_ns = if self.is_holding() { 0 } else { self.spin_ns.min(most_ns) };
+        if spin_ns > 0 && (self.spin(spin_ns) || spin_ns == most_ns) {
+            return;
+        }
+        let is_rushed = self.gap_ns * NAP_FRAMES <= NAP_NS;
+        if self.wait_ms == 0 && self.closing == Closing::Open && is_rushed {
+            std::thread::sleep(NAP);
+            return;
+        }
         // A ring with a frame would end the wait at once.
         let empty = self.taps.iter().map(|tap| &tap.ring).filter(|ring| !ring.has_frame());
         wait_for_any(empty, milliseconds);
+    }
+
+    /// Looks for a frame for a while; whether one came.
+    fn spin(&self, most_ns: u64) -> bool {
+        let began = (self.now)();
+        loop {
+            for _ in 0..SPINS {
+                if self.taps.iter().any(|tap| tap.ring.may_be_ready()) {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if (self.now)().saturating_sub(began) >= most_ns {
+                return false;
+            }
+        }
     }
 
     /// Adds what the kernel counted, and looks which interfaces are down, which may come up again, or removed.
@@ -279,17 +340,17 @@ impl LiveSource {
         for tap in &mut self.taps {
             let to = &self.counters[tap.interface];
             to.kernel_stamped.fetch_add(tap.ring.kernel_stamped(), Ordering::Relaxed);
-            if let Ok(counts) = tap.ring.counts() {
+            if let Ok(counts) = tap.ring.socket().counts() {
                 let received = counts.packets.saturating_sub(counts.drops);
                 to.received.fetch_add(received, Ordering::Relaxed);
                 to.dropped.fetch_add(counts.drops, Ordering::Relaxed);
                 to.full.fetch_add(counts.freezes, Ordering::Relaxed);
             }
-            if tap.ring.trouble().is_some() && self.tells {
+            if tap.ring.socket().trouble().is_some() && self.tells {
                 to.downs.fetch_add(1, Ordering::Relaxed);
             }
             tap.gone = match tap.gone {
-                None => tap.ring.is_gone().then_some(LAST_LOOKS),
+                None => tap.ring.socket().is_gone().then_some(LAST_LOOKS),
                 Some(looks_left) => Some(looks_left.saturating_sub(1)),
             };
         }
@@ -310,7 +371,7 @@ impl LiveSource {
     fn close(&mut self) -> Result<(), SourceError> {
         self.closing = Closing::Draining { looks_left: LAST_LOOKS };
         for Tap { ring, interface, .. } in &self.taps {
-            let closed = ring.filter(&bpf::nothing());
+            let closed = ring.socket().filter(&bpf::nothing());
             let name = &self.counters[*interface].name;
             closed.map_err(|error| lost(name, error.error))?;
         }
@@ -338,7 +399,7 @@ impl LiveSource {
     /// Until when it is known that no frame came that has not been read, if there was one at all.
     fn quiet_until(&self) -> Option<u64> {
         let (ts_ns, read_at) = self.last?;
-        let lag = (LAG_MS + 2 * u64::from(self.block_ms)) * 1_000_000;
+        let lag = (LAG_MS + 2 * u64::from(self.wait_ms)) * 1_000_000;
         let passed = (self.now)().saturating_sub(read_at).checked_sub(lag)?;
         Some(ts_ns.saturating_add(passed))
     }
@@ -370,6 +431,9 @@ impl Source for LiveSource {
             self.take_ready(batch, max_frames.max(1));
         }
         let now = (self.now)();
+        let gap_ns = now.saturating_sub(self.read_at) / batch.len().max(1) as u64;
+        self.gap_ns = (3 * self.gap_ns + gap_ns.min(QUIET_NS)) / 4;
+        self.read_at = now;
         if batch.is_empty() || now.saturating_sub(self.asked_at) >= ASK_NS {
             self.asked_at = now;
             self.ask();

@@ -50,13 +50,16 @@ fn resolved(config: &Config) -> String {
     } else {
         let _ = writeln!(
             text,
-            "live:     {}; filter {}; {} bytes of a frame; rings of {} blocks of {} KiB, handed over after {} ms; {}, time of the {}",
+            "live:     {}; filter {}; {} bytes of a frame; rings of {} blocks of {} KiB, {}; {}, time of the {}",
             live.interfaces.join(", "),
             live.filter.as_deref().unwrap_or("none"),
             live.snap_bytes,
             live.blocks,
             live.block_bytes >> 10,
-            live.block_ms,
+            match live.block_ms {
+                Some(wait_ms) => format!("handed over after {wait_ms} ms"),
+                None => "frame by frame".to_owned(),
+            },
             if live.promiscuous { "promiscuous" } else { "not promiscuous" },
             if live.hardware_time { "network card" } else { "kernel" }
         );

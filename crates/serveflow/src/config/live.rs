@@ -21,8 +21,12 @@ pub struct TypedLive {
     pub ring_mb: Option<usize>,
     /// A block of the ring, KiB.
     pub block_kb: Option<usize>,
+    /// How the kernel hands frames over: block by block, or frame by frame.
+    pub hand_over: Option<String>,
     /// Longest that a frame waits in a block that is not full, milliseconds.
     pub block_ms: Option<u32>,
+    /// How long a worker looks for a frame before it sleeps, microseconds.
+    pub spin_us: Option<u32>,
 }
 
 /// How interfaces are listened to, checked.
@@ -42,8 +46,11 @@ pub struct LiveLimits {
     pub block_bytes: usize,
     /// Blocks of a ring.
     pub blocks: usize,
-    /// Longest that a frame waits in a block that is not full, milliseconds.
-    pub block_ms: u32,
+    /// Longest that a frame waits in a block that is not full, milliseconds; `None`: each frame is handed over at
+    /// once.
+    pub block_ms: Option<u32>,
+    /// How long a worker looks for a frame before it sleeps, microseconds.
+    pub spin_us: u32,
 }
 
 impl Default for LiveLimits {
@@ -56,11 +63,14 @@ impl Default for LiveLimits {
             snap_bytes: 256,
             block_bytes: 1 << 16,
             blocks: 1024,
-            block_ms: 1,
+            block_ms: None,
+            spin_us: 0,
         }
     }
 }
 
+/// Shorter ones are not to be had of the kernel.
+const DEFAULT_BLOCK_MS: u32 = 1;
 const MIB: usize = 1 << 20;
 const KIB: usize = 1 << 10;
 /// Whole pages on all machines.
@@ -83,12 +93,15 @@ impl TypedLive {
         let block_kb = self.block_kb.unwrap_or(default.block_bytes / KIB);
         let ring_mb = self.ring_mb.unwrap_or(default.block_bytes * default.blocks / MIB);
         let snap_bytes = self.snap_bytes.unwrap_or(default.snap_bytes);
-        let block_ms = self.block_ms.unwrap_or(default.block_ms);
+        let spin_us = self.spin_us.unwrap_or(default.spin_us);
+        let block_ms = self.block_ms()?;
         let limits = [
             ("live.ring_mb", ring_mb, 1 << 14),
             ("live.block_kb", block_kb, 1 << 14),
             ("live.snap_bytes", snap_bytes as usize, 1 << 18),
-            ("live.block_ms", block_ms as usize, 1000),
+            ("live.block_ms", block_ms.unwrap_or(DEFAULT_BLOCK_MS) as usize, 1000),
+            // Nothing is no time to spin.
+            ("live.spin_us", spin_us.max(1) as usize, 50_000),
         ];
         limits.into_iter().try_for_each(|(key, found, most)| Config::within(key, found, most))?;
         if block_kb < LEAST_BLOCK || !block_kb.is_power_of_two() {
@@ -115,7 +128,26 @@ impl TypedLive {
             // One block is read while another is filled.
             blocks: (ring_mb * MIB / (block_kb * KIB)).max(2),
             block_ms,
+            spin_us,
         })
+    }
+
+    /// Longest wait of a block, if frames come in blocks.
+    fn block_ms(&self) -> Result<Option<u32>, ConfigError> {
+        match (self.hand_over.as_deref(), self.block_ms) {
+            (None | Some("frame"), None) => Ok(None),
+            (Some("block"), typed) => Ok(Some(typed.unwrap_or(DEFAULT_BLOCK_MS))),
+            (None | Some("frame"), Some(found)) => Err(ConfigError::Unknown {
+                key: "live.block_ms".to_owned(),
+                found: found.to_string(),
+                expected: "live.hand_over = \"block\" beside it".to_owned(),
+            }),
+            (Some(found), _) => Err(ConfigError::Unknown {
+                key: "live.hand_over".to_owned(),
+                found: found.to_owned(),
+                expected: "frame, block".to_owned(),
+            }),
+        }
     }
 }
 
