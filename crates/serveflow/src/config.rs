@@ -182,18 +182,11 @@ pub enum ConfigError {
         /// Where and why.
         message: String,
     },
-    /// A key of the input.
-    Input {
+    /// A value that cannot be meant.
+    Wrong {
         /// The key.
         key: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A key of remote models.
-    Remote {
-        /// The key.
-        key: String,
-        /// What is wrong with it.
+        /// What was expected, and what was found.
         message: String,
     },
     /// No such sink, lane or stage.
@@ -221,9 +214,7 @@ impl fmt::Display for ConfigError {
                 "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
             ),
             Self::Library { key, message } => write!(f, "{key}: {message}"),
-            Self::Input { key, message } | Self::Remote { key, message } => {
-                write!(f, "{key}: {message}")
-            }
+            Self::Wrong { key, message } => write!(f, "{key}: {message}"),
             Self::Unknown { key, found, expected } => {
                 write!(f, "{key}: expected one of {expected}, found `{found}`")
             }

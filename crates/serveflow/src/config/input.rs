@@ -58,7 +58,7 @@ impl TypedInput {
         let share = self.share.unwrap_or(1.0);
         if !(share > 0.0 && share <= 1.0) {
             let message = format!("expected a share above 0 and up to 1, found {share}");
-            return Err(ConfigError::Input { key: "input.share".to_owned(), message });
+            return Err(ConfigError::Wrong { key: "input.share".to_owned(), message });
         }
         let spec = SelectionSpec {
             share,
@@ -73,7 +73,7 @@ impl TypedInput {
 impl TypedLists {
     fn check(&self, key: &str) -> Result<Lists, ConfigError> {
         let refused =
-            |list: &str, message| ConfigError::Input { key: format!("{key}.{list}"), message };
+            |list: &str, message| ConfigError::Wrong { key: format!("{key}.{list}"), message };
         let prefix = |text: &String| text.parse::<Prefix>().map_err(|e| e.to_string());
         let prefixes: Result<_, _> = self.prefixes.iter().map(prefix).collect();
         let ports: Result<_, _> = self.ports.iter().map(ports).collect();

@@ -105,9 +105,9 @@ impl TypedLive {
         ];
         limits.into_iter().try_for_each(|(key, found, most)| Config::within(key, found, most))?;
         if block_kb < LEAST_BLOCK || !block_kb.is_power_of_two() {
-            let expected = format!("a power of two of at least {LEAST_BLOCK}");
-            let found = block_kb.to_string();
-            return Err(ConfigError::Unknown { key: "live.block_kb".to_owned(), found, expected });
+            let message =
+                format!("expected a power of two of at least {LEAST_BLOCK}, found {block_kb}");
+            return Err(ConfigError::Wrong { key: "live.block_kb".to_owned(), message });
         }
         // The kernel would cut longer frames without a word.
         let most = block_kb * KIB - HEADERS;
@@ -115,8 +115,8 @@ impl TypedLive {
         let interfaces = self.interfaces.clone().unwrap_or_default();
         let mut seen = interfaces.iter().enumerate();
         if let Some((_, twice)) = seen.find(|(at, name)| interfaces[..*at].contains(name)) {
-            let (key, expected) = ("live.interfaces".to_owned(), "each interface once".to_owned());
-            return Err(ConfigError::Unknown { key, found: twice.clone(), expected });
+            let message = format!("expected each interface once, found `{twice}` again");
+            return Err(ConfigError::Wrong { key: "live.interfaces".to_owned(), message });
         }
         Ok(LiveLimits {
             interfaces,
@@ -137,10 +137,12 @@ impl TypedLive {
         match (self.hand_over.as_deref(), self.block_ms) {
             (None | Some("frame"), None) => Ok(None),
             (Some("block"), typed) => Ok(Some(typed.unwrap_or(DEFAULT_BLOCK_MS))),
-            (None | Some("frame"), Some(found)) => Err(ConfigError::Unknown {
+            (None | Some("frame"), Some(_)) => Err(ConfigError::Wrong {
                 key: "live.block_ms".to_owned(),
-                found: found.to_string(),
-                expected: "live.hand_over = \"block\" beside it".to_owned(),
+                message:
+                    "expected live.hand_over = \"block\" beside it, found frames that are handed \
+                          over one by one"
+                        .to_owned(),
             }),
             (Some(found), _) => Err(ConfigError::Unknown {
                 key: "live.hand_over".to_owned(),
@@ -164,12 +166,12 @@ mod tests {
         assert_eq!(checked("").unwrap(), LiveLimits::default());
         let limits = checked("interfaces = [\"eth0\"]\nring_mb = 8\nblock_kb = 1024").unwrap();
         assert_eq!((limits.blocks, limits.block_bytes), (8, 1 << 20));
+        let limits = checked("hand_over = \"block\"").unwrap();
+        assert_eq!((limits.block_ms, limits.spin_us), (Some(1), 0));
+        assert_eq!(checked("hand_over = \"block\"\nblock_ms = 8").unwrap().block_ms, Some(8));
         for (text, expected) in [
             ("ring_mb = 0", "live.ring_mb: expected at least 1, found 0"),
-            (
-                "block_kb = 100",
-                "live.block_kb: expected one of a power of two of at least 64, found `100`",
-            ),
+            ("block_kb = 100", "live.block_kb: expected a power of two of at least 64, found 100"),
             ("snap_bytes = 999999", "live.snap_bytes: expected at most 262144, found 999999"),
             (
                 "snap_bytes = 65535",
@@ -181,8 +183,14 @@ mod tests {
             ),
             (
                 "interfaces = [\"a\", \"b\", \"a\"]",
-                "live.interfaces: expected one of each interface once, found `a`",
+                "live.interfaces: expected each interface once, found `a` again",
             ),
+            (
+                "block_ms = 8",
+                "live.block_ms: expected live.hand_over = \"block\" beside it, found frames that are handed over one by one",
+            ),
+            ("hand_over = \"bock\"", "live.hand_over: expected one of frame, block, found `bock`"),
+            ("spin_us = 60000", "live.spin_us: expected at most 50000, found 60000"),
         ] {
             assert_eq!(checked(text).unwrap_err(), expected);
         }

@@ -34,9 +34,12 @@ impl TypedRelief {
         let whole = self.lane_high.into_iter().chain(self.lane_low);
         if whole.into_iter().any(|share| !(0.0..=1.0).contains(&share)) || low >= high {
             let expected = "shares from 0 to 1, the lower one below the higher";
-            let found = format!("{} and {}", f64::from(low) / 1e3, f64::from(high) / 1e3);
-            let key = "relief.lane_low and lane_high".to_owned();
-            return Err(ConfigError::Unknown { key, expected: expected.to_owned(), found });
+            let (low, high) = (f64::from(low) / 1e3, f64::from(high) / 1e3);
+            let message = format!("expected {expected}, found {low} and {high}");
+            return Err(ConfigError::Wrong {
+                key: "relief.lane_low and lane_high".into(),
+                message,
+            });
         }
         let ms = |key, typed: Option<usize>, default: u64| {
             let typed = typed.unwrap_or((default / MS) as usize);

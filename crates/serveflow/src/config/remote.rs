@@ -177,7 +177,7 @@ fn is_host(host: &str) -> bool {
 
 /// A key that is refused, and why.
 fn refused(section: &str, key: &str, message: impl Into<String>) -> ConfigError {
-    ConfigError::Remote { key: format!("{section}.{key}"), message: message.into() }
+    ConfigError::Wrong { key: format!("{section}.{key}"), message: message.into() }
 }
 
 impl TypedRemote {

@@ -67,20 +67,22 @@ impl TypedService {
     /// Fills what was not typed, and checks it.
     pub(super) fn check(&self) -> Result<ServiceLimits, ConfigError> {
         let default = ServiceLimits::default();
-        let unknown = |key: &str, expected: &str, found: &str| ConfigError::Unknown {
-            key: key.to_owned(),
-            expected: expected.to_owned(),
-            found: found.to_owned(),
-        };
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let metrics = given(&self.metrics).map(|text| {
-            let expected = "an address and a port, as 127.0.0.1:9464";
-            text.parse().map_err(|_| unknown("service.metrics", expected, &text))
+            text.parse().map_err(|_| ConfigError::Wrong {
+                key: "service.metrics".to_owned(),
+                message: format!(
+                    "expected an address and a port, as 127.0.0.1:9464, found `{text}`"
+                ),
+            })
         });
         let json_log = match self.log.as_deref() {
             None | Some("text") => false,
             Some("json") => true,
-            Some(found) => return Err(unknown("service.log", "text, json", found)),
+            Some(found) => {
+                let (key, expected) = ("service.log".to_owned(), "text, json".to_owned());
+                return Err(ConfigError::Unknown { key, expected, found: found.to_owned() });
+            }
         };
         let stop_ms = self.stop_ms.unwrap_or(default.stop_ms);
         Config::within("service.stop_ms", stop_ms, 600_000)?;
