@@ -214,6 +214,11 @@ fn what_is_behind_labels_and_sessions_is_found() {
         labels.extend([0, 1, 0x21, 64]);
         labels.extend(&ip);
         assert_eq!(plain, run_ether(&program, &frames::ether(&[(0x8100, 5)], 0x8847, &labels)));
+        // As a mirror leaves it that cuts frames: more is announced than is there.
+        let mut cut = labels.clone();
+        let length = labels.len() - ip.len() + if ip[0] >> 4 == 6 { 4 } else { 2 };
+        cut[length] += 3;
+        assert_eq!(plain, run_ether(&program, &frames::ether(&[], 0x8847, &cut)));
         let kind = if ip[0] >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0] };
         let snap = [&[0xaa, 0xaa, 3, 0, 0, 0], kind.as_slice(), &ip].concat();
         assert_eq!(plain, run_ether(&program, &frames::ether(&[], snap.len() as u16, &snap)));

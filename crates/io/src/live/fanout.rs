@@ -195,10 +195,12 @@ fn pppoe(to: &mut Assembler, places: &Places) {
 }
 
 /// RFC 3032: labels of four bytes, up to the one that says it is the last. What stands behind it is to be guessed, and
-/// the parser guesses an Ethernet frame where the lengths of an IP header do not fit: such frames go anywhere.
+/// the parser guesses an Ethernet frame where the lengths of an IP header do not fit and one is there to be seen: such
+/// frames go anywhere. Else lengths do not fit because the frame was cut before it came, and its flow's others were not.
 fn mpls(to: &mut Assembler, places: &Places) {
     to.place(places.mpls);
     let (last, v4, v6, has_total) = (to.label(), to.label(), to.label(), to.label());
+    let unfit = to.label();
     for _ in 0..MOST_LABELS {
         skip(to, 4);
         load(to, code::LOAD_BYTE, 0_u32.wrapping_sub(2));
@@ -228,19 +230,41 @@ fn mpls(to: &mut Assembler, places: &Places) {
         to.put(code::AND, 15);
     };
     header(to);
-    to.jump_unless(code::IF_GREATER, 4, places.anywhere);
+    to.jump_unless(code::IF_GREATER, 4, unfit);
     header(to);
     to.put(code::SHIFT_LEFT, 2);
     to.put(code::STORE, ASIDE);
-    at_most(to, ASIDE, PORT, places.anywhere);
-    at_most(to, PORT, ROOM, places.anywhere);
+    at_most(to, ASIDE, PORT, unfit);
+    at_most(to, PORT, ROOM, unfit);
     to.jump(places.ipv4);
     to.place(v6);
     load(to, code::LOAD_HALF, 4);
     to.put(code::ADD, 40);
     to.put(code::STORE, PORT);
-    at_most(to, PORT, ROOM, places.anywhere);
+    at_most(to, PORT, ROOM, unfit);
     to.jump(places.ipv6);
+    to.place(unfit);
+    frame_or_ip(to, places);
+}
+
+/// Behind X stands an Ethernet frame whose type names what follows it, and which goes anywhere, or an IP packet.
+fn frame_or_ip(to: &mut Assembler, places: &Places) {
+    let kinds = [(0x0800, 4), (0x86dd, 6), (PPPOE_SESSION, 1)].map(|kind| (kind, to.label()));
+    load(to, code::LOAD_HALF, 12);
+    for ((kind, _), named) in kinds {
+        to.jump_if(code::IF_EQUAL, kind, named);
+    }
+    for kind in VLAN_TYPES {
+        to.jump_if(code::IF_EQUAL, kind, places.anywhere);
+    }
+    to.jump(places.by_nibble);
+    for ((_, nibble), named) in kinds {
+        to.place(named);
+        load(to, code::LOAD_BYTE, 14);
+        to.put(code::SHIFT_RIGHT, 4);
+        to.jump_if(code::IF_EQUAL, nibble, places.anywhere);
+        to.jump(places.by_nibble);
+    }
 }
 
 /// Goes elsewhere unless one cell is at most another one; both are far below half of what a cell holds.
