@@ -40,8 +40,11 @@ fn find(user: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
             "expected a user of this system, found none so named",
         )
     };
-    if let Ok(number) = user.parse() {
-        return Ok((number, number));
+    match user.parse() {
+        // To the system this number means: as it is.
+        Ok(libc::uid_t::MAX) => return Err(missing()),
+        Ok(number) => return Ok((number, number)),
+        Err(_) => {}
     }
     let name = CString::new(user).map_err(|_| missing())?;
     let mut text = vec![0; 1 << 16];
@@ -72,6 +75,9 @@ mod tests {
     fn users_are_found_by_name_and_number() {
         assert_eq!(find("root").unwrap(), (0, 0));
         assert_eq!(find("1234").unwrap(), (1234, 1234));
+        for none in ["4294967295", "4294967296", "-1"] {
+            assert_eq!(find(none).unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
         assert_eq!(find("no such user").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

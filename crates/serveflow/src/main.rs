@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         if commands::is_closed_output(&error) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("error: {error:#}");
+        commands::complain(&format!("error: {error:#}\n"));
         ExitCode::FAILURE
     })
 }

@@ -349,6 +349,12 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
+/// A share of something, and not of nothing.
+fn some_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "expected a number above 0 and up to 1".to_owned())
+}
+
 /// All kinds of model, for `--compare`.
 pub(crate) const COMPARED_KINDS: [Kind; 3] = Kind::ALL;
 
@@ -425,8 +431,8 @@ pub(crate) struct ControlArgs {
     /// For reload and shadow: the bundle [default of reload: the present one, read anew]
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) bundle: Option<PathBuf>,
-    /// For shadow: the share of the flows that it sees, 0 to 1
-    #[arg(long, default_value_t = 0.1)]
+    /// For shadow: the share of the flows that it sees, above 0 and up to 1
+    #[arg(long, default_value_t = 0.1, value_parser = some_share)]
     pub(crate) share: f64,
 }
 

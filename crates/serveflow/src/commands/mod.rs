@@ -16,6 +16,7 @@ mod planned;
 mod progress;
 mod replan;
 mod run;
+mod signals;
 mod train;
 
 use anyhow::Context;
@@ -63,9 +64,14 @@ impl Session {
     /// Writes to standard error, unless it should be quiet.
     pub(crate) fn say(&self, text: &str) {
         if !self.quiet {
-            eprint!("{text}");
+            complain(text);
         }
     }
+}
+
+/// Writes to standard error. Where nobody reads it, there is nobody to tell, and the work goes on.
+pub(crate) fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Refuses an output that is one of the captures, before opening it would empty that capture.
@@ -162,7 +168,7 @@ fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
 
 /// Tells of damaged inputs, and how a command ends that met them.
 fn ended(damaged: &[impl std::fmt::Display]) -> ExitCode {
-    damaged.iter().for_each(|error| eprintln!("damaged: {error}"));
+    damaged.iter().for_each(|error| complain(&format!("damaged: {error}\n")));
     if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
 }
 

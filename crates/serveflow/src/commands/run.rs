@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::args::RunArgs;
+use super::signals::Signals;
 use anyhow::Context;
 use serveflow::clock;
 use serveflow::config::{Config, Typed};
@@ -14,8 +15,6 @@ use serveflow_core::FlowConfig;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, SINKS, SharedWriter, Sink, Source, share_out};
 use serveflow_model::bundle::Bundle;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag::{register, register_conditional_shutdown};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -26,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let signals = Signals::catch()?;
     let typed = typed(session, args);
     let path = super::served_bundle(args.bundle.as_deref(), &typed);
     let (bundle, remote) = session.load(&path)?;
@@ -35,7 +35,6 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         // on the seed.
         config.engine.flows.seed = RandomState::new().build_hasher().finish();
     }
-    let signals = Signals::listen()?;
     let Feed { sources, interfaces } = feed(session, args, &mut config, &signals.stop)?;
     let loaded = Loaded::new(bundle, &path, &config)?;
     let sinks = open_sinks(&config, args, &loaded.bundle)?;
@@ -43,9 +42,11 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let posts: Vec<Post> = posts.collect();
     let (is_live, is_quiet) = (interfaces.is_some(), session.quiet);
     let switch = Switch::new(loaded, config.clone(), typed);
-    let service = Service::new(switch, posts.len(), interfaces, Arc::clone(&signals.stop));
+    let stop = Arc::clone(&signals.stop);
+    let service = Service::new(switch, posts.len(), interfaces, Arc::clone(&stop));
     let service = Arc::new(service);
     let guard = serve_beside(&service, &config, is_live, is_quiet, &signals)?;
+    signals.follow()?;
     let started = session.wall_ns();
     let (first, _) = service.switch.serving();
     let crew = Crew {
@@ -53,7 +54,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         config: &config,
         selection: config.selection.clone(),
         wall: clock::now_ns,
-        stop: &signals.stop,
+        stop: &stop,
         is_live,
         service: guard.is_some().then_some(&*service),
         drift: Some(&service.drift),
@@ -69,9 +70,13 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     session.say(&service.drift.summary());
     session.say(&summary::speed(&accounts, took));
     let outcome = match outcome {
-        // The reader of our output has seen enough: nobody is left to tell.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-        outcome => outcome.with_context(|| format!("{}: cannot write verdicts", output(args)))?,
+        // The reader of our output has seen enough of a capture: nobody is left to tell.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !is_live => {
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Not the system's error itself, which would be taken for that.
+        Err(error) => anyhow::bail!("{}: cannot write verdicts: {error}", output(args)),
+        Ok(outcome) => outcome,
     };
     assert!(accounts.balance(), "every packet and every flow stands in one place");
     if outcome.stopped && !is_live {
@@ -116,27 +121,6 @@ fn serve_beside(
     );
     let reload = Arc::clone(&signals.reload);
     Ok(Some(Control::start(service, listeners, limits, reload)?))
-}
-
-/// What signals set.
-struct Signals {
-    /// SIGINT and SIGTERM: the run ends, and every open flow gets its verdict. A second one ends it at once.
-    stop: Arc<AtomicBool>,
-    /// SIGHUP: the bundle is read anew.
-    reload: Arc<AtomicBool>,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let (stop, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        for signal in [SIGINT, SIGTERM] {
-            let set = register_conditional_shutdown(signal, 1, Arc::clone(&stop))
-                .and_then(|_| register(signal, Arc::clone(&stop)));
-            set.context("cannot listen for signals")?;
-        }
-        register(SIGHUP, Arc::clone(&reload)).context("cannot listen for signals")?;
-        Ok(Self { stop, reload })
-    }
 }
 
 /// The configuration, and over it what was typed on the command line.

@@ -1,0 +1,57 @@
+//! What signals do to a run.
+
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::iterator;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Two signals to end that are closer than this are one: some programs send it to a process and to its group.
+const ONE: Duration = Duration::from_millis(500);
+
+/// What signals set.
+pub(crate) struct Signals {
+    /// SIGINT and SIGTERM: the run ends, and every open flow gets its verdict. Another one, later, ends it at once.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// SIGHUP: the bundle is read anew.
+    pub(crate) reload: Arc<AtomicBool>,
+    is_loading: Arc<AtomicBool>,
+    caught: iterator::Signals,
+}
+
+impl Signals {
+    /// Catches signals from now on. Until they are followed, SIGINT and SIGTERM end the process: there are no flows yet.
+    pub(crate) fn catch() -> anyhow::Result<Self> {
+        let is_loading = Arc::new(AtomicBool::new(true));
+        for signal in [SIGINT, SIGTERM] {
+            register_conditional_shutdown(signal, 0, Arc::clone(&is_loading))
+                .context("cannot listen for signals")?;
+        }
+        let caught = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]);
+        let caught = caught.context("cannot listen for signals")?;
+        Ok(Self { stop: Arc::default(), reload: Arc::default(), is_loading, caught })
+    }
+
+    /// Follows signals on a thread, those too that came while the run began. The thread begins with the privileges of
+    /// whoever calls this.
+    pub(crate) fn follow(mut self) -> anyhow::Result<()> {
+        self.is_loading.store(false, Ordering::Relaxed);
+        let follow = move || {
+            let mut ends_since = None;
+            for signal in self.caught.forever() {
+                if signal == SIGHUP {
+                    self.reload.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                self.stop.store(true, Ordering::Relaxed);
+                if ends_since.get_or_insert_with(Instant::now).elapsed() >= ONE {
+                    std::process::exit(1);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        thread.spawn(follow).map(|_| ()).context("cannot listen for signals")
+    }
+}
