@@ -237,6 +237,16 @@ class Cases:
         return (f"ended {ended.took_s * 1000:.0f} ms after SIGTERM, {received} received and seen, {dropped} dropped, "
                 f"{ended.flows} flows with one verdict each")
 
+    def closed_output(self):
+        """A reader of verdicts that goes away: a service says so, and does not end as if all were well."""
+        live = self.tool.live(pipe=True)
+        live.process.stdout.close()
+        sent = send(self.net, self._capture("plain"), f"--pps={RATE}", "--limit=2000")
+        expect("the exit code", 1, live.process.wait(10))
+        said = re.search("error: .*", live.said())
+        expect_that(said is not None and "standard output" in said[0], "the last words", "standard output", live.said())
+        return f"ended {sent} frames later with code 1 and {said[0]!r}"
+
     def overload(self):
         """A reader that stands still behind a small ring."""
         return "; ".join(f"{name}: {self._overload(config)}" for name, config in [
@@ -324,6 +334,10 @@ class Cases:
             other = send(net, self._capture("plain"), f"--pps={RATE}")
             time.sleep(SETTLE_S)
             expect("the exit code while an interface is left", None, live.process.poll())
+            log = [live.said().count(f'{words} interface="vh"')
+                   for words in ("the interface is down", "the interface was removed")]
+            # An interface that is removed goes down first, which may be seen as well.
+            expect_that(log in ([1, 1], [2, 1]), "times that the log has vh down, and removed", "1 and 1", log)
             net.uncable("va")
             ended = live.wait(5)
         net.cable("va", "vb")

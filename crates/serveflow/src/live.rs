@@ -20,6 +20,8 @@ pub struct InterfaceCount {
     pub full: u64,
     /// Times that the interface went down.
     pub downs: u64,
+    /// Whether it is no more.
+    pub is_gone: bool,
     /// Frames that the network card was to stamp with the time and did not.
     pub kernel_stamped: u64,
 }
@@ -28,7 +30,7 @@ pub struct InterfaceCount {
 #[must_use]
 pub fn summary(counted: &[InterfaceCount]) -> String {
     let mut text = String::new();
-    for InterfaceCount { name, received, dropped, full, downs, kernel_stamped } in counted {
+    for InterfaceCount { name, received, dropped, full, downs, kernel_stamped, .. } in counted {
         let _ = write!(text, "kernel:  {name}: {received} received, {dropped} dropped");
         for (count, what) in [
             (full, "times a ring was full"),
@@ -62,10 +64,15 @@ mod linux {
         pub fn read(&self) -> Vec<InterfaceCount> {
             let read = |one: &InterfaceCounters| InterfaceCount {
                 name: one.name.clone(),
-                received: one.received.load(Ordering::Relaxed),
+                // The kernel was asked a moment ago; what has been read since came as well.
+                received: one
+                    .received
+                    .load(Ordering::Relaxed)
+                    .max(one.taken.load(Ordering::Relaxed)),
                 dropped: one.dropped.load(Ordering::Relaxed),
                 full: one.full.load(Ordering::Relaxed),
                 downs: one.downs.load(Ordering::Relaxed),
+                is_gone: one.is_gone.load(Ordering::Relaxed),
                 kernel_stamped: one.kernel_stamped.load(Ordering::Relaxed),
             };
             self.0.iter().map(read).collect()

@@ -7,4 +7,5 @@ mod service {
 
     mod accounts;
     mod changes;
+    mod rough;
 }

@@ -91,14 +91,18 @@ impl std::error::Error for LiveError {}
 pub struct InterfaceCounters {
     /// Name of the interface.
     pub name: String,
-    /// Frames that passed the filter and came into a ring.
+    /// Frames that passed the filter and came into a ring, as the kernel told when it was asked last.
     pub received: AtomicU64,
+    /// Frames that were read from rings.
+    pub taken: AtomicU64,
     /// Frames that passed the filter, and for which no block was free.
     pub dropped: AtomicU64,
     /// Times that all blocks of a ring were full.
     pub full: AtomicU64,
     /// Times that the interface went down.
     pub downs: AtomicU64,
+    /// Whether it is no more.
+    pub is_gone: AtomicBool,
     /// Frames that the network card was to stamp with the time and did not.
     pub kernel_stamped: AtomicU64,
 }
@@ -140,6 +144,8 @@ struct Tap {
     interface: usize,
     /// Looks that are left to find what came before the interface was removed.
     gone: Option<u32>,
+    /// Frames that were read and are not yet counted.
+    taken: u64,
 }
 
 /// How far the end is.
@@ -212,7 +218,7 @@ pub fn open(
             ring.socket().filter(filter).map_err(fail)?;
         }
     }
-    let tap = |(interface, ring)| Tap { ring, interface, gone: None };
+    let tap = |(interface, ring)| Tap { ring, interface, gone: None, taken: 0 };
     let source = |(worker, rings): (usize, Vec<Ring>)| LiveSource {
         heads: vec![Head::default(); rings.len()],
         taps: rings.into_iter().enumerate().map(tap).collect(),
@@ -264,10 +270,12 @@ fn filter_of(config: &LiveConfig, interface: &str) -> Result<Vec<Instruction>, F
 impl LiveSource {
     /// Moves frames that are there into the batch, the earliest first.
     fn take_ready(&mut self, batch: &mut Batch, most: usize) {
-        if let [Tap { ring, .. }] = self.taps.as_mut_slice() {
+        if let [Tap { ring, taken, .. }] = self.taps.as_mut_slice() {
+            let before = batch.len();
             while batch.len() < most && ring.is_ready() {
                 ring.take(batch);
             }
+            *taken += (batch.len() - before) as u64;
             return;
         }
         let looked_at = (self.now)();
@@ -275,8 +283,9 @@ impl LiveSource {
         while batch.len() < most {
             self.look();
             let Some(at) = order::next(&mut self.heads, looked_at, self.lag_ns) else { return };
-            let (ring, head) = (&mut self.taps[at].ring, &mut self.heads[at]);
+            let (Tap { ring, taken, .. }, head) = (&mut self.taps[at], &mut self.heads[at]);
             ring.take(batch);
+            *taken += 1;
             head.ts_ns = ring.has_frame().then(|| ring.next_ns());
         }
     }
@@ -335,6 +344,13 @@ impl LiveSource {
         }
     }
 
+    /// Counts what was read, before anybody looks at it.
+    fn tell_taken(&mut self) {
+        for Tap { interface, taken, .. } in &mut self.taps {
+            self.counters[*interface].taken.fetch_add(std::mem::take(taken), Ordering::Relaxed);
+        }
+    }
+
     /// Adds what the kernel counted, and looks which interfaces are down, which may come up again, or removed.
     fn ask(&mut self) {
         for tap in &mut self.taps {
@@ -348,6 +364,9 @@ impl LiveSource {
             }
             if tap.ring.socket().trouble().is_some() && self.tells {
                 to.downs.fetch_add(1, Ordering::Relaxed);
+            }
+            if tap.gone.is_some() {
+                to.is_gone.store(true, Ordering::Relaxed);
             }
             tap.gone = match tap.gone {
                 None => tap.ring.socket().is_gone().then_some(LAST_LOOKS),
@@ -410,6 +429,13 @@ fn lost(interface: &str, error: io::Error) -> SourceError {
     SourceError::Interface { name: interface.to_owned(), error }
 }
 
+impl Drop for LiveSource {
+    /// A run that ends with an error has its accounts, too.
+    fn drop(&mut self) {
+        self.ask();
+    }
+}
+
 impl Source for LiveSource {
     fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
         batch.clear();
@@ -439,6 +465,7 @@ impl Source for LiveSource {
             self.ask();
         }
         if let Some(last) = batch.len().checked_sub(1) {
+            self.tell_taken();
             self.last = Some((batch.packet(last).ts_ns, now));
             return Ok(batch.len());
         }

@@ -112,6 +112,12 @@ impl Bundle {
         Self::assemble(dir, plan, &files, id)
     }
 
+    /// The id of the bundle that a directory holds, by its hash list alone; `None` where there is no such list.
+    #[must_use]
+    pub fn id_at(dir: &Path) -> Option<String> {
+        std::fs::read(dir.join(SUMS)).ok().map(|list| sha256(&list))
+    }
+
     /// Checks and binds a plan with its files, by name; `dir` is where they are said to stand.
     ///
     /// # Errors

@@ -109,6 +109,8 @@ impl TypedLive {
                 format!("expected a power of two of at least {LEAST_BLOCK}, found {block_kb}");
             return Err(ConfigError::Wrong { key: "live.block_kb".to_owned(), message });
         }
+        // One block is read while another is filled.
+        Config::within("live.block_kb (with live.ring_mb)", block_kb, ring_mb * MIB / KIB / 2)?;
         // The kernel would cut longer frames without a word.
         let most = block_kb * KIB - HEADERS;
         Config::within("live.snap_bytes (with live.block_kb)", snap_bytes as usize, most)?;
@@ -125,8 +127,7 @@ impl TypedLive {
             hardware_time,
             snap_bytes,
             block_bytes: block_kb * KIB,
-            // One block is read while another is filled.
-            blocks: (ring_mb * MIB / (block_kb * KIB)).max(2),
+            blocks: ring_mb * MIB / (block_kb * KIB),
             block_ms,
             spin_us,
         })
@@ -190,6 +191,10 @@ mod tests {
                 "live.block_ms: expected live.hand_over = \"block\" beside it, found frames that are handed over one by one",
             ),
             ("hand_over = \"bock\"", "live.hand_over: expected one of frame, block, found `bock`"),
+            (
+                "ring_mb = 1\nblock_kb = 1024",
+                "live.block_kb (with live.ring_mb): expected at most 512, found 1024",
+            ),
             ("spin_us = 60000", "live.spin_us: expected at most 50000, found 60000"),
         ] {
             assert_eq!(checked(text).unwrap_err(), expected);

@@ -3,13 +3,14 @@
 use super::Service;
 use super::http::{Answer, answer};
 use super::notify::Systemd;
+use super::watch::Watched;
+use super::wires::Wires;
 use crate::config::ServiceLimits;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serveflow_model::bundle::SUMS;
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -19,16 +20,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
-/// Connections that are answered at a time.
-const MOST_CONNECTIONS: usize = 64;
+/// Connections that are answered at a time, by each socket.
+const MOST_CONNECTIONS: usize = 256;
 /// Longest body of a request: a path.
 const MOST_BODY: usize = 1 << 16;
 /// Longest that a request may take to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest that a connection may take altogether, but for the time that a bundle takes to be read.
+const MOST_TIME: Duration = Duration::from_secs(15);
 /// Time between two looks at signals, bundle and workers.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -123,7 +126,8 @@ impl Control {
         let keeper = Keeper {
             service: Arc::clone(service),
             reload,
-            watched: limits.watch_bundle.then(|| Watched::new(service)),
+            watched: limits.watch_bundle.then(Watched::default),
+            wires: Wires::default(),
             patience: Duration::from_millis(limits.stop_ms as u64),
             stopping_since: None,
             systemd: Systemd::new(),
@@ -154,6 +158,7 @@ struct Keeper {
     /// Set by SIGHUP.
     reload: Arc<AtomicBool>,
     watched: Option<Watched>,
+    wires: Wires,
     systemd: Systemd,
     is_over: Arc<AtomicBool>,
     /// How long an end may take, and when it was first seen to be wanted.
@@ -161,39 +166,13 @@ struct Keeper {
     stopping_since: Option<Instant>,
 }
 
-/// When the hash list of the served bundle changed, which is written last.
-struct Watched {
-    path: PathBuf,
-    seen: Option<SystemTime>,
-}
-
-impl Watched {
-    fn new(service: &Service) -> Self {
-        let path = service.switch.serving().0.path.join(SUMS);
-        let seen = changed_at(&path);
-        Self { path, seen }
-    }
-
-    /// Whether the bundle on disk is another one than at the last look.
-    fn has_changed(&mut self, service: &Service) -> bool {
-        let now = Self::new(service);
-        let has_changed = now.path == self.path && now.seen.is_some() && now.seen != self.seen;
-        *self = now;
-        has_changed
-    }
-}
-
-fn changed_at(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|data| data.modified()).ok()
-}
-
 impl Keeper {
     async fn run(mut self, listeners: Listeners) {
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         for door in listeners.doors() {
             match door {
                 Ok(door) => {
-                    tokio::spawn(door.keep(Arc::clone(&self.service), Arc::clone(&room)));
+                    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+                    tokio::spawn(door.keep(Arc::clone(&self.service), room));
                 }
                 Err(error) => tracing::error!(%error, "a socket cannot be used"),
             }
@@ -208,13 +187,14 @@ impl Keeper {
     }
 
     fn look(&mut self) {
-        let asked = self.reload.swap(false, Ordering::Relaxed);
-        let service = &self.service;
-        let changed = self.watched.as_mut().is_some_and(|watched| watched.has_changed(service));
-        if asked || changed {
+        if self.reload.swap(false, Ordering::Relaxed) {
             // Whoever asked reads of it in the log.
             let _ = self.service.reload(None);
         }
+        if let Some(watched) = &mut self.watched {
+            watched.look(&self.service);
+        }
+        self.wires.look(self.service.interfaces());
         self.service.drift.look();
         self.systemd.look(&self.service);
         self.end_in_time();
@@ -284,10 +264,11 @@ async fn serve(stream: Box<dyn Stream>, service: Arc<Service>, may_control: bool
         async move { Ok::<_, Infallible>(respond(request, &service, may_control).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    // A request each: nobody holds a place between two of them.
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
     let connection = http.serve_connection(TokioIo::new(stream), respond);
     // A client that goes away is no matter.
-    let _ = tokio::time::timeout(6 * PATIENCE, connection).await;
+    let _ = tokio::time::timeout(MOST_TIME, connection).await;
 }
 
 async fn respond(

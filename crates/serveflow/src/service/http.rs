@@ -102,7 +102,7 @@ pub fn answer(
 /// Puts a bundle into the shadow: its share of the flows stands on the first line, its path on the second.
 fn begin_shadow(service: &Service, body: &str) -> Answer {
     let (share, path) = body.split_once('\n').unwrap_or(("", body));
-    let share = share.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    let share = share.trim().parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
     let path = path.trim();
     match share {
         Some(share) if !path.is_empty() => match service.begin_shadow(Path::new(path), share) {
@@ -111,7 +111,7 @@ fn begin_shadow(service: &Service, body: &str) -> Answer {
         },
         _ => Answer::text(
             400,
-            "expected a share from 0 to 1 on the first line, and a bundle on the second",
+            "expected a share of the flows, above 0 and up to 1, on the first line, and a bundle on the second",
         ),
     }
 }
@@ -158,7 +158,8 @@ fn status(service: &Service) -> String {
     let accounts = &totals.sum.accounts;
     let interfaces = service.interfaces();
     let interfaces = interfaces.iter().map(|one| {
-        json!({ "name": one.name, "received": one.received, "dropped": one.dropped, "downs": one.downs })
+        json!({ "name": one.name, "received": one.received, "dropped": one.dropped, "downs": one.downs,
+                "removed": one.is_gone })
     });
     let drift = service.drift.stages().into_iter().map(|one| {
         let own = one.standing;

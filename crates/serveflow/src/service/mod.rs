@@ -15,6 +15,8 @@ mod shadow;
 mod switch;
 mod tally;
 mod valve;
+mod watch;
+mod wires;
 
 pub use board::{Board, Totals, WorkerState};
 pub use confine::{Confinement, confine};
@@ -109,10 +111,13 @@ impl Service {
     /// # Errors
     /// When it is refused; the one before serves on.
     pub fn reload(&self, path: Option<&Path>) -> Result<Arc<Loaded>, Refused> {
+        let before = self.switch.version();
         let loaded = self.switch.reload(path);
         match &loaded {
             Ok(loaded) => {
-                tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle served");
+                let is_new = self.switch.version() != before;
+                let what = if is_new { "bundle served" } else { "bundle served as before" };
+                tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "{what}");
             }
             Err(refused) => {
                 self.events.refused.fetch_add(1, Ordering::Relaxed);

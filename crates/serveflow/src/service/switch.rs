@@ -49,6 +49,7 @@ pub struct Switch {
     typed: Typed,
     config: Config,
     version: AtomicU64,
+    roll_backs: AtomicU64,
     bundles: Mutex<Bundles>,
 }
 
@@ -100,7 +101,13 @@ impl Switch {
     #[must_use]
     pub fn new(loaded: Loaded, config: Config, typed: Typed) -> Self {
         let bundles = Bundles { serving: Arc::new(loaded), previous: None };
-        Self { typed, config, version: AtomicU64::new(0), bundles: Mutex::new(bundles) }
+        Self {
+            typed,
+            config,
+            version: AtomicU64::new(0),
+            roll_backs: AtomicU64::new(0),
+            bundles: Mutex::new(bundles),
+        }
     }
 
     fn bundles(&self) -> MutexGuard<'_, Bundles> {
@@ -126,13 +133,17 @@ impl Switch {
         self.bundles().previous.clone()
     }
 
-    /// Reads a bundle and serves it from now on: the one of that directory, or the same directory anew.
+    /// Reads a bundle and serves it from now on: the one of that directory, or the same directory anew. If it is
+    /// the one that is served, nothing changes, and the one before is still the one before.
     ///
     /// # Errors
     /// When it is broken, its flow rules are others, or a model cannot answer. Then nothing changes.
     pub fn reload(&self, path: Option<&Path>) -> Result<Arc<Loaded>, Refused> {
         let path = path.map_or_else(|| self.bundles().serving.path.clone(), Path::to_owned);
-        Ok(self.serve(self.read(&path)?))
+        let loaded = self.read(&path)?;
+        let (serving, _) = self.serving();
+        let is_same = loaded.id == serving.id && loaded.path == serving.path;
+        Ok(if is_same { serving } else { self.serve(loaded) })
     }
 
     /// Reads and checks a bundle.
@@ -158,7 +169,10 @@ impl Switch {
         let loaded = loaded.into();
         let mut bundles = self.bundles();
         let before = std::mem::replace(&mut bundles.serving, Arc::clone(&loaded));
-        bundles.previous = Some(before);
+        // The same one from elsewhere is none to go back to.
+        if before.id != loaded.id {
+            bundles.previous = Some(before);
+        }
         self.version.fetch_add(1, Ordering::Release);
         loaded
     }
@@ -166,6 +180,13 @@ impl Switch {
     /// Serves the bundle before this one again; `None` where there was none.
     pub fn roll_back(&self) -> Option<Arc<Loaded>> {
         let previous = self.bundles().previous.clone()?;
+        self.roll_backs.fetch_add(1, Ordering::Relaxed);
         Some(self.serve(previous))
+    }
+
+    /// How often an earlier bundle was taken back.
+    #[must_use]
+    pub fn roll_backs(&self) -> u64 {
+        self.roll_backs.load(Ordering::Relaxed)
     }
 }

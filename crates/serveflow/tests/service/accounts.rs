@@ -1,6 +1,6 @@
 //! The accounts, from outside and to the unit, while traffic runs.
 
-use super::kit::{Running, bundle, pcap, samples, scratch, sum, traffic};
+use super::kit::{Among, Running, bundle, pcap, samples, scratch, sum, traffic};
 
 /// Holds the metrics of one moment to what must be so at every moment.
 fn balance(page: &str) -> (u64, u64) {
@@ -108,7 +108,8 @@ fn systemd_is_told_of_the_start_of_life_and_of_the_end() {
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(super::kit::LIMIT)).unwrap();
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "800000")];
-    let mut running = Running::start_among(&dir, &bundle(), 2, &environment);
+    let among = Among { environment: &environment, ..Among::default() };
+    let mut running = Running::start_among(&dir, &bundle(), 2, among);
     let next = || {
         let mut text = [0; 256];
         let len = socket.recv(&mut text).unwrap();

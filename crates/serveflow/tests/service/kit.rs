@@ -123,23 +123,29 @@ pub(crate) struct Running {
     pub(crate) metrics: String,
 }
 
+/// What is unusual about a start.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Among<'a> {
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    /// More of its configuration, of the section `[service]` first.
+    pub(crate) config: &'a str,
+    /// Whether nobody reads its log.
+    pub(crate) loses_log: bool,
+}
+
 impl Running {
     /// Starts a service of this bundle that reads its packets from a pipe.
     pub(crate) fn start(dir: &Path, bundle: &Path, workers: usize) -> Self {
-        Self::start_among(dir, bundle, workers, &[])
+        Self::start_among(dir, bundle, workers, Among::default())
     }
 
-    /// The same with these in its environment.
-    pub(crate) fn start_among(
-        dir: &Path,
-        bundle: &Path,
-        workers: usize,
-        environment: &[(&str, &str)],
-    ) -> Self {
+    /// The same under these circumstances.
+    pub(crate) fn start_among(dir: &Path, bundle: &Path, workers: usize, among: Among<'_>) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (socket, metrics) = (dir.join("control"), format!("127.0.0.1:{port}"));
         let text = format!(
-            "[service]\nbundle = {bundle:?}\nmetrics = {metrics:?}\ncontrol = {socket:?}\nlog = \"json\"\n"
+            "[service]\nbundle = {bundle:?}\nmetrics = {metrics:?}\ncontrol = {socket:?}\nlog = \"json\"\n{}",
+            among.config
         );
         let config = dir.join("serveflow.toml");
         std::fs::write(&config, text).unwrap();
@@ -152,7 +158,7 @@ impl Running {
                 "--workers",
                 &workers.to_string(),
             ])
-            .envs(environment.iter().copied())
+            .envs(among.environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -160,13 +166,16 @@ impl Running {
             .unwrap();
         let (stdin, out, err) =
             (child.stdin.take(), child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let loses_log = among.loses_log;
         let verdicts = std::thread::spawn(move || {
             let lines = BufReader::new(out).lines();
             lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
         });
         let log = std::thread::spawn(move || {
             let mut text = String::new();
-            BufReader::new(err).read_to_string(&mut text).unwrap();
+            if !loses_log {
+                BufReader::new(err).read_to_string(&mut text).unwrap();
+            }
             text
         });
         let running = Self { child, stdin, verdicts, log, socket, metrics };
