@@ -440,7 +440,11 @@ mod tests {
                 let hand_over = HandOver::Frames { snap_bytes };
                 let shape = RingShape { block_bytes, blocks: 3, hand_over };
                 let slot = shape.unit_bytes();
-                assert!(slot % 16 == 0 && slot >= snap_bytes + SLOT_HEADERS && slot <= block_bytes);
+                assert!(
+                    slot.is_multiple_of(16)
+                        && slot >= snap_bytes + SLOT_HEADERS
+                        && slot <= block_bytes
+                );
                 assert_eq!(shape.units(), block_bytes / slot * 3);
             }
         }
