@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod fanout;
+mod feed;
 pub mod filter;
 mod order;
 pub mod ring;
@@ -18,6 +19,7 @@ use crate::error::SourceError;
 use crate::source::Source;
 use bpf::Instruction;
 use fanout::{FanoutRules, symmetric};
+use feed::Feed;
 use filter::FilterError;
 use order::Head;
 use ring::{HandOver, Ring, RingShape, wait_for_any};
@@ -136,10 +138,10 @@ pub struct LiveSource {
     name: String,
 }
 
-/// A ring of an interface.
+/// An interface, as a worker reads it.
 #[derive(Debug)]
 struct Tap {
-    ring: Ring,
+    feed: Feed,
     /// Index of the interface.
     interface: usize,
     /// Looks that are left to find what came before the interface was removed.
@@ -218,7 +220,7 @@ pub fn open(
             ring.socket().filter(filter).map_err(fail)?;
         }
     }
-    let tap = |(interface, ring)| Tap { ring, interface, gone: None, taken: 0 };
+    let tap = |(interface, ring)| Tap { feed: Feed::Ring(ring), interface, gone: None, taken: 0 };
     let source = |(worker, rings): (usize, Vec<Ring>)| LiveSource {
         heads: vec![Head::default(); rings.len()],
         taps: rings.into_iter().enumerate().map(tap).collect(),
@@ -270,39 +272,39 @@ fn filter_of(config: &LiveConfig, interface: &str) -> Result<Vec<Instruction>, F
 impl LiveSource {
     /// Moves frames that are there into the batch, the earliest first.
     fn take_ready(&mut self, batch: &mut Batch, most: usize) {
-        if let [Tap { ring, taken, .. }] = self.taps.as_mut_slice() {
+        if let [Tap { feed, taken, .. }] = self.taps.as_mut_slice() {
             let before = batch.len();
-            while batch.len() < most && ring.is_ready() {
-                ring.take(batch);
+            while batch.len() < most && feed.is_ready() {
+                feed.take(batch);
             }
             *taken += (batch.len() - before) as u64;
             return;
         }
         let looked_at = (self.now)();
-        self.taps.iter_mut().for_each(|tap| tap.ring.see_units(self.now));
+        self.taps.iter_mut().for_each(|tap| tap.feed.see_units(self.now));
         while batch.len() < most {
             self.look();
             let Some(at) = order::next(&mut self.heads, looked_at, self.lag_ns) else { return };
-            let (Tap { ring, taken, .. }, head) = (&mut self.taps[at], &mut self.heads[at]);
-            ring.take(batch);
+            let (Tap { feed, taken, .. }, head) = (&mut self.taps[at], &mut self.heads[at]);
+            feed.take(batch);
             *taken += 1;
-            head.ts_ns = ring.has_frame().then(|| ring.next_ns());
+            head.ts_ns = feed.has_frame().then(|| feed.next_ns());
         }
     }
 
     /// Looks for frames in the rings that have none open.
     fn look(&mut self) {
         for (tap, head) in self.taps.iter_mut().zip(&mut self.heads) {
-            if head.ts_ns.is_none() && tap.ring.is_ready() {
-                let seen_at = tap.ring.seen_at().unwrap_or_else(self.now);
-                *head = Head { ts_ns: Some(tap.ring.next_ns()), seen_at, is_settled: false };
+            if head.ts_ns.is_none() && tap.feed.is_ready() {
+                let seen_at = tap.feed.seen_at().unwrap_or_else(self.now);
+                *head = Head { ts_ns: Some(tap.feed.next_ns()), seen_at, is_settled: false };
             }
         }
     }
 
     /// Whether frames are there that wait for earlier ones of other rings.
     fn is_holding(&self) -> bool {
-        self.taps.iter().any(|tap| tap.ring.has_frame())
+        self.taps.iter().any(|tap| tap.feed.has_frame())
     }
 
     /// Waits for a frame, for as long as nothing else is to be done.
@@ -323,9 +325,9 @@ impl LiveSource {
             std::thread::sleep(NAP);
             return;
         }
-        // A ring with a frame would end the wait at once.
-        let empty = self.taps.iter().map(|tap| &tap.ring).filter(|ring| !ring.has_frame());
-        wait_for_any(empty, milliseconds);
+        // One with a frame would end the wait at once.
+        let empty = self.taps.iter().map(|tap| &tap.feed).filter(|feed| !feed.has_frame());
+        wait_for_any(empty.flat_map(Feed::fds), milliseconds);
     }
 
     /// Looks for a frame for a while; whether one came.
@@ -333,7 +335,7 @@ impl LiveSource {
         let began = (self.now)();
         loop {
             for _ in 0..SPINS {
-                if self.taps.iter().any(|tap| tap.ring.may_be_ready()) {
+                if self.taps.iter().any(|tap| tap.feed.may_be_ready()) {
                     return true;
                 }
                 std::hint::spin_loop();
@@ -355,21 +357,21 @@ impl LiveSource {
     fn ask(&mut self) {
         for tap in &mut self.taps {
             let to = &self.counters[tap.interface];
-            to.kernel_stamped.fetch_add(tap.ring.kernel_stamped(), Ordering::Relaxed);
-            if let Ok(counts) = tap.ring.socket().counts() {
+            to.kernel_stamped.fetch_add(tap.feed.kernel_stamped(), Ordering::Relaxed);
+            if let Ok(counts) = tap.feed.counts() {
                 let received = counts.packets.saturating_sub(counts.drops);
                 to.received.fetch_add(received, Ordering::Relaxed);
                 to.dropped.fetch_add(counts.drops, Ordering::Relaxed);
                 to.full.fetch_add(counts.freezes, Ordering::Relaxed);
             }
-            if tap.ring.socket().trouble().is_some() && self.tells {
+            if tap.feed.socket().trouble().is_some() && self.tells {
                 to.downs.fetch_add(1, Ordering::Relaxed);
             }
             if tap.gone.is_some() {
                 to.is_gone.store(true, Ordering::Relaxed);
             }
             tap.gone = match tap.gone {
-                None => tap.ring.socket().is_gone().then_some(LAST_LOOKS),
+                None => tap.feed.socket().is_gone().then_some(LAST_LOOKS),
                 Some(looks_left) => Some(looks_left.saturating_sub(1)),
             };
         }
@@ -377,7 +379,7 @@ impl LiveSource {
 
     /// Lets go of an interface that was removed, once all its frames are read; which one that was.
     fn let_go(&mut self) -> Option<usize> {
-        let is_over = |tap: &mut Tap| tap.gone == Some(0) && !tap.ring.is_ready();
+        let is_over = |tap: &mut Tap| tap.gone == Some(0) && !tap.feed.is_ready();
         let at = self.taps.iter_mut().position(is_over)?;
         self.heads.remove(at);
         if self.taps.len() == 1 {
@@ -389,8 +391,8 @@ impl LiveSource {
     /// Lets no more frames in.
     fn close(&mut self) -> Result<(), SourceError> {
         self.closing = Closing::Draining { looks_left: LAST_LOOKS };
-        for Tap { ring, interface, .. } in &self.taps {
-            let closed = ring.socket().filter(&bpf::nothing());
+        for Tap { feed, interface, .. } in &mut self.taps {
+            let closed = feed.close();
             let name = &self.counters[*interface].name;
             closed.map_err(|error| lost(name, error.error))?;
         }

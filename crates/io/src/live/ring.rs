@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem::offset_of;
+use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -378,13 +379,12 @@ fn ns(seconds: u32, nanoseconds: u32) -> u64 {
     u64::from(seconds) * 1_000_000_000 + u64::from(nanoseconds)
 }
 
-/// Waits until one of the rings may have a frame, or so long.
-pub fn wait_for_any<'a>(rings: impl Iterator<Item = &'a Ring>, milliseconds: i32) {
-    let poll =
-        |ring: &Ring| libc::pollfd { fd: ring.socket.fd(), events: libc::POLLIN, revents: 0 };
-    let mut polls: Vec<libc::pollfd> = rings.map(poll).collect();
-    // SAFETY: the kernel reads and writes as many entries as there are. Whatever it answers, the rings
-    // are looked at next.
+/// Waits until one of the sockets may have a frame, or so long.
+pub(super) fn wait_for_any(sockets: impl Iterator<Item = RawFd>, milliseconds: i32) {
+    let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut polls: Vec<libc::pollfd> = sockets.map(poll).collect();
+    // SAFETY: the kernel reads and writes as many entries as there are. Whatever it answers, the sockets'
+    // rings are looked at next.
     unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, milliseconds) };
 }
 

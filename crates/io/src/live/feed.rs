@@ -1,0 +1,107 @@
+//! What brings a worker the frames of an interface.
+
+use super::bpf;
+use super::ring::Ring;
+use super::socket::{KernelCounts, PacketSocket, RingError};
+use crate::batch::Batch;
+use std::io;
+use std::os::fd::RawFd;
+
+/// The ways in which frames come; each is read alike.
+#[derive(Debug)]
+pub(super) enum Feed {
+    /// A packet socket and its ring.
+    Ring(Ring),
+}
+
+impl Feed {
+    /// Whether a frame is there; looks for new ones if none is left of the last look.
+    pub(super) fn is_ready(&mut self) -> bool {
+        match self {
+            Self::Ring(ring) => ring.is_ready(),
+        }
+    }
+
+    /// Whether a frame is left of the last look.
+    pub(super) fn has_frame(&self) -> bool {
+        match self {
+            Self::Ring(ring) => ring.has_frame(),
+        }
+    }
+
+    /// Whether a look would find something.
+    pub(super) fn may_be_ready(&self) -> bool {
+        match self {
+            Self::Ring(ring) => ring.may_be_ready(),
+        }
+    }
+
+    /// Moves the next frame into a batch; only if there is one.
+    pub(super) fn take(&mut self, batch: &mut Batch) {
+        match self {
+            Self::Ring(ring) => ring.take(batch),
+        }
+    }
+
+    /// When the next frame was captured; only if there is one.
+    pub(super) fn next_ns(&self) -> u64 {
+        match self {
+            Self::Ring(ring) => ring.next_ns(),
+        }
+    }
+
+    /// Notes what the kernel has handed over, and the time.
+    pub(super) fn see_units(&mut self, now: fn() -> u64) {
+        match self {
+            Self::Ring(ring) => ring.see_units(now),
+        }
+    }
+
+    /// When that was first seen which holds the next frame, if it was noted.
+    pub(super) fn seen_at(&self) -> Option<u64> {
+        match self {
+            Self::Ring(ring) => ring.seen_at(),
+        }
+    }
+
+    /// Lets no more frames in.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn close(&mut self) -> Result<(), RingError> {
+        match self {
+            Self::Ring(ring) => ring.socket().filter(&bpf::nothing()),
+        }
+    }
+
+    /// What the kernel counted since the last call.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(super) fn counts(&mut self) -> io::Result<KernelCounts> {
+        match self {
+            Self::Ring(ring) => ring.socket().counts(),
+        }
+    }
+
+    /// Frames since the last call that the network card was to stamp with the time and did not.
+    pub(super) fn kernel_stamped(&mut self) -> u64 {
+        match self {
+            Self::Ring(ring) => ring.kernel_stamped(),
+        }
+    }
+
+    /// The packet socket, which knows what becomes of the interface.
+    pub(super) fn socket(&self) -> &PacketSocket {
+        match self {
+            Self::Ring(ring) => ring.socket(),
+        }
+    }
+
+    /// What to wait for.
+    pub(super) fn fds(&self) -> impl Iterator<Item = RawFd> {
+        match self {
+            Self::Ring(ring) => std::iter::once(ring.socket().fd()),
+        }
+    }
+}
