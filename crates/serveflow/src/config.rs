@@ -28,6 +28,7 @@ use serveflow_core::select::Selection;
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_model::bundle::Bundle;
 use std::fmt;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -331,6 +332,16 @@ impl Config {
         }
     }
 
+    /// Workers that listen to interfaces: one per core if nobody says.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        match self.workers {
+            0 if self.live.xdp => 1,
+            0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+            workers => workers,
+        }
+    }
+
     fn checked(self) -> Result<Self, ConfigError> {
         // Flows and packets grow as they come, and are numbered with 32 bits. Room for jobs is
         // taken at the start.
@@ -344,6 +355,14 @@ impl Config {
             ("limits.workers", self.workers.max(1), 1 << 10),
         ];
         limits.into_iter().try_for_each(|(key, found, most)| Self::within(key, found, most))?;
+        if self.live.xdp && self.workers > 1 {
+            let message = format!(
+                "expected 1 with live.source = \"xdp\", found {}: a network card may give both directions of a flow to \
+                 different queues, and a queue's frames reach no other worker's socket",
+                self.workers
+            );
+            return Err(ConfigError::Wrong { key: "limits.workers".to_owned(), message });
+        }
         let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
         if known.contains(&self.format.as_str()) {
             return Ok(self);
@@ -391,6 +410,11 @@ mod tests {
             let message = huge.check(&bundle).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("9000000000"), "{message}");
         }
+        let two = "[limits]\nworkers = 2\n[live]\nsource = \"xdp\"";
+        let message = toml::from_str::<Typed>(two).unwrap().check(&bundle).unwrap_err().to_string();
+        let named =
+            if cfg!(feature = "xdp") { "limits.workers: expected 1" } else { "live.source" };
+        assert!(message.starts_with(named), "{message}");
         let format: Typed = toml::from_str("[output]\nformat = \"xml\"").unwrap();
         let message = format.check(&bundle).unwrap_err().to_string();
         assert!(message.contains("xml") && message.contains("json"), "{message}");

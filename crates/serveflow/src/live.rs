@@ -92,6 +92,7 @@ mod linux {
         let random = RandomState::new().build_hasher().finish();
         let live = LiveConfig {
             interfaces: limits.interfaces.clone(),
+            xdp: limits.xdp,
             workers: config.workers,
             shape: RingShape {
                 block_bytes: limits.block_bytes,
@@ -109,6 +110,7 @@ mod linux {
             inner_keys: config.engine.flows.key.tunnels == serveflow_core::parse::Tunnels::Inner,
             seed: [random as u32, (random >> 32) as u32],
             now: crate::clock::now_ns,
+            wall: crate::clock::epoch_ns,
         };
         let (sources, counters) = serveflow_io::live::open(&live, stop)
             .map_err(|error| io::Error::other(error.to_string()))?;

@@ -1,8 +1,10 @@
 //! What brings a worker the frames of an interface.
 
-use super::bpf;
+use super::bpf::{self, Instruction};
 use super::ring::Ring;
 use super::socket::{KernelCounts, PacketSocket, RingError};
+#[cfg(feature = "xdp")]
+use super::xdp::Port;
 use crate::batch::Batch;
 use std::io;
 use std::os::fd::RawFd;
@@ -12,6 +14,9 @@ use std::os::fd::RawFd;
 pub(super) enum Feed {
     /// A packet socket and its ring.
     Ring(Ring),
+    /// AF_XDP sockets.
+    #[cfg(feature = "xdp")]
+    Port(Port),
 }
 
 impl Feed {
@@ -19,6 +24,8 @@ impl Feed {
     pub(super) fn is_ready(&mut self) -> bool {
         match self {
             Self::Ring(ring) => ring.is_ready(),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.is_ready(),
         }
     }
 
@@ -26,6 +33,8 @@ impl Feed {
     pub(super) fn has_frame(&self) -> bool {
         match self {
             Self::Ring(ring) => ring.has_frame(),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.has_frame(),
         }
     }
 
@@ -33,6 +42,8 @@ impl Feed {
     pub(super) fn may_be_ready(&self) -> bool {
         match self {
             Self::Ring(ring) => ring.may_be_ready(),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.may_be_ready(),
         }
     }
 
@@ -40,6 +51,8 @@ impl Feed {
     pub(super) fn take(&mut self, batch: &mut Batch) {
         match self {
             Self::Ring(ring) => ring.take(batch),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.take(batch),
         }
     }
 
@@ -47,6 +60,8 @@ impl Feed {
     pub(super) fn next_ns(&self) -> u64 {
         match self {
             Self::Ring(ring) => ring.next_ns(),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.next_ns(),
         }
     }
 
@@ -54,6 +69,8 @@ impl Feed {
     pub(super) fn see_units(&mut self, now: fn() -> u64) {
         match self {
             Self::Ring(ring) => ring.see_units(now),
+            #[cfg(feature = "xdp")]
+            Self::Port(_) => {}
         }
     }
 
@@ -61,6 +78,29 @@ impl Feed {
     pub(super) fn seen_at(&self) -> Option<u64> {
         match self {
             Self::Ring(ring) => ring.seen_at(),
+            #[cfg(feature = "xdp")]
+            Self::Port(_) => None,
+        }
+    }
+
+    /// Lets frames in: those that a program keeps, or all where it needs none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn let_in(&self, filter: &[Instruction]) -> Result<(), RingError> {
+        match self {
+            Self::Ring(ring) => ring.socket().filter(filter),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.let_in(),
+        }
+    }
+
+    /// Whether frames have the time at which they are read, so that what is read first came first.
+    pub(super) fn stamps_as_read(&self) -> bool {
+        match self {
+            Self::Ring(_) => false,
+            #[cfg(feature = "xdp")]
+            Self::Port(_) => true,
         }
     }
 
@@ -71,6 +111,11 @@ impl Feed {
     pub(super) fn close(&mut self) -> Result<(), RingError> {
         match self {
             Self::Ring(ring) => ring.socket().filter(&bpf::nothing()),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => {
+                port.close();
+                Ok(())
+            }
         }
     }
 
@@ -81,6 +126,8 @@ impl Feed {
     pub(super) fn counts(&mut self) -> io::Result<KernelCounts> {
         match self {
             Self::Ring(ring) => ring.socket().counts(),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.counts(),
         }
     }
 
@@ -88,6 +135,8 @@ impl Feed {
     pub(super) fn kernel_stamped(&mut self) -> u64 {
         match self {
             Self::Ring(ring) => ring.kernel_stamped(),
+            #[cfg(feature = "xdp")]
+            Self::Port(_) => 0,
         }
     }
 
@@ -95,13 +144,17 @@ impl Feed {
     pub(super) fn socket(&self) -> &PacketSocket {
         match self {
             Self::Ring(ring) => ring.socket(),
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.socket(),
         }
     }
 
     /// What to wait for.
-    pub(super) fn fds(&self) -> impl Iterator<Item = RawFd> {
+    pub(super) fn fds(&self) -> Vec<RawFd> {
         match self {
-            Self::Ring(ring) => std::iter::once(ring.socket().fd()),
+            Self::Ring(ring) => vec![ring.socket().fd()],
+            #[cfg(feature = "xdp")]
+            Self::Port(port) => port.fds().collect(),
         }
     }
 }

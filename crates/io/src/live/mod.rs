@@ -4,7 +4,10 @@
 //! ([`fanout`]). So workers share nothing, both directions of a flow reach the same worker also where they
 //! come by two interfaces, and a frame is copied once, out of the ring.
 //!
-//! Needs Linux and the capability `CAP_NET_RAW`; nothing after [`open`] needs it.
+//! With the cargo feature `xdp`, frames may also come by AF_XDP, to one worker.
+//!
+//! Needs Linux and the capability `CAP_NET_RAW`, AF_XDP also `CAP_NET_ADMIN` and `CAP_BPF`; nothing after [`open`]
+//! needs them.
 
 pub mod bpf;
 pub mod fanout;
@@ -13,6 +16,8 @@ pub mod filter;
 mod order;
 pub mod ring;
 pub mod socket;
+#[cfg(feature = "xdp")]
+mod xdp;
 
 use crate::batch::Batch;
 use crate::error::SourceError;
@@ -35,6 +40,9 @@ use std::time::Duration;
 pub struct LiveConfig {
     /// Their names.
     pub interfaces: Vec<String>,
+    /// Whether frames come by AF_XDP, for which this must be built with the feature `xdp`. Then there is one worker,
+    /// no filter and no time stamp of the network card, and of the shape the bytes alone count.
+    pub xdp: bool,
     /// Workers that share them.
     pub workers: usize,
     /// The ring of each worker and interface.
@@ -56,6 +64,8 @@ pub struct LiveConfig {
     pub seed: [u32; 2],
     /// Wall time, nanoseconds from any fixed start: by it a source knows how long nothing came.
     pub now: fn() -> u64,
+    /// Nanoseconds since the epoch: what frames are stamped with that come by AF_XDP.
+    pub wall: fn() -> u64,
 }
 
 /// Why an interface cannot be listened to.
@@ -113,6 +123,8 @@ pub struct InterfaceCounters {
 #[derive(Debug)]
 pub struct LiveSource {
     taps: Vec<Tap>,
+    /// The tap that is read next, where the order in which they are read is the order of frames.
+    turn: usize,
     /// What is known of each tap's next frame, where there are several.
     heads: Vec<Head>,
     counters: Arc<Vec<InterfaceCounters>>,
@@ -202,28 +214,29 @@ pub fn open(
         .map(|name| InterfaceCounters { name: name.clone(), ..InterfaceCounters::default() });
     let counters = Arc::new(counters.collect::<Vec<_>>());
     let mut filters = Vec::new();
-    let mut rings: Vec<Vec<Ring>> = (0..config.workers).map(|_| Vec::new()).collect();
+    let mut feeds: Vec<Vec<Feed>> = (0..config.workers).map(|_| Vec::new()).collect();
     for interface in &config.interfaces {
         let fail = |why| LiveError { interface: interface.clone(), why };
         let opened = open_interface(config, interface).map_err(|error| fail(Why::Ring(error)))?;
         filters.push(filter_of(config, interface).map_err(|error| fail(Why::Filter(error)))?);
-        rings.iter_mut().zip(opened).for_each(|(rings, ring)| rings.push(ring));
+        feeds.iter_mut().zip(opened).for_each(|(feeds, feed)| feeds.push(feed));
     }
     let (wait_ms, late_ns) = match config.shape.hand_over {
         HandOver::Blocks { wait_ms } => (wait_ms, BLOCK_LATE_NS),
         HandOver::Frames { .. } => (0, FRAME_LATE_NS),
     };
     // All at once, or what a worker gets would depend on who is there already.
-    for rings in &rings {
-        for ((ring, filter), interface) in rings.iter().zip(&filters).zip(&config.interfaces) {
+    for feeds in &feeds {
+        for ((feed, filter), interface) in feeds.iter().zip(&filters).zip(&config.interfaces) {
             let fail = |error| LiveError { interface: interface.clone(), why: Why::Ring(error) };
-            ring.socket().filter(filter).map_err(fail)?;
+            feed.let_in(filter).map_err(fail)?;
         }
     }
-    let tap = |(interface, ring)| Tap { feed: Feed::Ring(ring), interface, gone: None, taken: 0 };
-    let source = |(worker, rings): (usize, Vec<Ring>)| LiveSource {
-        heads: vec![Head::default(); rings.len()],
-        taps: rings.into_iter().enumerate().map(tap).collect(),
+    let tap = |(interface, feed)| Tap { feed, interface, gone: None, taken: 0 };
+    let source = |(worker, feeds): (usize, Vec<Feed>)| LiveSource {
+        heads: vec![Head::default(); feeds.len()],
+        taps: feeds.into_iter().enumerate().map(tap).collect(),
+        turn: 0,
         counters: Arc::clone(&counters),
         stop: Arc::clone(stop),
         wait_ms,
@@ -240,11 +253,27 @@ pub fn open(
         closing: Closing::Open,
         name: config.interfaces.join(", "),
     };
-    Ok((rings.into_iter().enumerate().map(source).collect(), counters))
+    Ok((feeds.into_iter().enumerate().map(source).collect(), counters))
+}
+
+/// What brings each worker the frames of an interface; none come yet.
+fn open_interface(config: &LiveConfig, interface: &str) -> Result<Vec<Feed>, RingError> {
+    if !config.xdp {
+        return Ok(open_rings(config, interface)?.into_iter().map(Feed::Ring).collect());
+    }
+    let is_plain = config.filter.is_none() && !config.hardware_time;
+    assert!(
+        config.workers == 1 && is_plain,
+        "AF_XDP knows one worker, no filter, no hardware time"
+    );
+    #[cfg(feature = "xdp")]
+    return Ok(vec![Feed::Port(xdp::Port::open(config, interface)?)]);
+    #[cfg(not(feature = "xdp"))]
+    unreachable!("AF_XDP is asked of a program that was built with the feature `xdp`");
 }
 
 /// A ring of an interface for each worker, none of which takes frames yet.
-fn open_interface(config: &LiveConfig, interface: &str) -> Result<Vec<Ring>, RingError> {
+fn open_rings(config: &LiveConfig, interface: &str) -> Result<Vec<Ring>, RingError> {
     let open = |_| Ring::open(interface, config.shape, config.promiscuous, config.hardware_time);
     let rings = (0..config.workers).map(open).collect::<Result<Vec<_>, _>>()?;
     if let [first, rest @ ..] = rings.as_slice()
@@ -269,26 +298,49 @@ fn filter_of(config: &LiveConfig, interface: &str) -> Result<Vec<Instruction>, F
     }
 }
 
+impl Tap {
+    /// Moves the next frame into a batch; only if there is one.
+    fn take(&mut self, batch: &mut Batch) {
+        self.feed.take(batch);
+        self.taken += 1;
+    }
+}
+
 impl LiveSource {
     /// Moves frames that are there into the batch, the earliest first.
     fn take_ready(&mut self, batch: &mut Batch, most: usize) {
-        if let [Tap { feed, taken, .. }] = self.taps.as_mut_slice() {
-            let before = batch.len();
-            while batch.len() < most && feed.is_ready() {
-                feed.take(batch);
+        if let [tap] = self.taps.as_mut_slice() {
+            while batch.len() < most && tap.feed.is_ready() {
+                tap.take(batch);
             }
-            *taken += (batch.len() - before) as u64;
             return;
+        }
+        if self.taps.iter().all(|tap| tap.feed.stamps_as_read()) {
+            return self.take_by_turns(batch, most);
         }
         let looked_at = (self.now)();
         self.taps.iter_mut().for_each(|tap| tap.feed.see_units(self.now));
         while batch.len() < most {
             self.look();
             let Some(at) = order::next(&mut self.heads, looked_at, self.lag_ns) else { return };
-            let (Tap { feed, taken, .. }, head) = (&mut self.taps[at], &mut self.heads[at]);
-            feed.take(batch);
-            *taken += 1;
-            head.ts_ns = feed.has_frame().then(|| feed.next_ns());
+            let (tap, head) = (&mut self.taps[at], &mut self.heads[at]);
+            tap.take(batch);
+            head.ts_ns = tap.feed.has_frame().then(|| tap.feed.next_ns());
+        }
+    }
+
+    /// Moves frames that are there into the batch, of one interface after the other.
+    fn take_by_turns(&mut self, batch: &mut Batch, most: usize) {
+        let mut without = 0;
+        while batch.len() < most && without < self.taps.len() {
+            self.turn %= self.taps.len();
+            let tap = &mut self.taps[self.turn];
+            without = if tap.feed.is_ready() { 0 } else { without + 1 };
+            while batch.len() < most && tap.feed.has_frame() {
+                tap.take(batch);
+            }
+            // What is left of a look has its time, and goes before what is looked for later.
+            self.turn += usize::from(!tap.feed.has_frame());
         }
     }
 

@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use super::socket::{PacketSocket, RingError};
+use super::socket::{CAPTURING, PacketSocket, RingError};
 use crate::batch::Batch;
 use serveflow_core::packet::LinkType;
 use std::collections::VecDeque;
@@ -421,7 +421,8 @@ fn make_ring(socket: &PacketSocket, shape: &RingShape) -> Result<*mut u8, RingEr
     // SAFETY: a fresh mapping of the socket's ring, whose size was agreed on above.
     let map = unsafe { libc::mmap(from, shape.bytes(), access, libc::MAP_SHARED, socket.fd(), 0) };
     if map == libc::MAP_FAILED {
-        return Err(RingError { what: "cannot map the ring", error: io::Error::last_os_error() });
+        let (what, error) = ("cannot map the ring", io::Error::last_os_error());
+        return Err(RingError { what, error, needs: CAPTURING });
     }
     Ok(map.cast())
 }

@@ -18,14 +18,23 @@ pub struct RingError {
     pub what: &'static str,
     /// The system's answer.
     pub error: io::Error,
+    /// What is needed, where the system forbids it.
+    pub needs: &'static str,
 }
+
+/// What packet sockets need.
+pub(super) const CAPTURING: &str = "capturing needs the capability CAP_NET_RAW";
 
 impl fmt::Display for RingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.what, self.error)?;
         match self.error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => {
-                write!(f, " (capturing needs the capability CAP_NET_RAW)")
+            Some(libc::EPERM | libc::EACCES) => write!(f, " ({})", self.needs),
+            Some(libc::EBUSY | libc::EEXIST) => {
+                write!(f, " (another program has taken it; see `ip -d link`)")
+            }
+            Some(libc::ENOBUFS) => {
+                write!(f, " (live.ring_mb is more than this user may lock; see `ulimit -l`)")
             }
             _ => Ok(()),
         }
@@ -59,9 +68,14 @@ pub struct PacketSocket {
 const HARDWARE_TIME: libc::c_int = libc::SOF_TIMESTAMPING_RAW_HARDWARE as libc::c_int;
 /// The kernel finds a number for the group that no other one has (`PACKET_FANOUT_FLAG_UNIQUEID`).
 const FANOUT_UNIQUE_ID: u32 = 0x2000;
+
+fn refused(what: &'static str, error: io::Error) -> RingError {
+    RingError { what, error, needs: CAPTURING }
+}
+
 /// A number as big as the system's answer allows, or its error.
 fn checked(what: &'static str, answer: libc::c_int) -> Result<libc::c_int, RingError> {
-    if answer < 0 { Err(RingError { what, error: io::Error::last_os_error() }) } else { Ok(answer) }
+    if answer < 0 { Err(refused(what, io::Error::last_os_error())) } else { Ok(answer) }
 }
 
 impl PacketSocket {
@@ -128,6 +142,12 @@ impl PacketSocket {
     /// The descriptor, for the ring and to wait for frames.
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// The interface's number.
+    #[cfg(feature = "xdp")]
+    pub(super) fn interface(&self) -> libc::c_int {
+        self.index
     }
 
     /// What a frame's bytes are.
@@ -212,7 +232,7 @@ impl PacketSocket {
         let unique = (libc::PACKET_FANOUT_CBPF | FANOUT_UNIQUE_ID) << 16;
         self.set(what, libc::PACKET_FANOUT, &unique)?;
         let group = self.get(libc::SOL_PACKET, libc::PACKET_FANOUT, 0_u32);
-        group.map(|group| group as u16).map_err(|error| RingError { what, error })
+        group.map(|group| group as u16).map_err(|error| refused(what, error))
     }
 
     /// Joins a group that another socket of the interface began.
@@ -270,21 +290,39 @@ impl PacketSocket {
     }
 }
 
+/// Most bytes of a frame behind its first header, as the interface is set up.
+#[cfg(feature = "xdp")]
+pub(super) fn longest(socket: &PacketSocket, interface: &str) -> Result<usize, RingError> {
+    let mut request = request_for(interface);
+    // SAFETY: the kernel reads and writes a request of this size.
+    let answer = unsafe { libc::ioctl(socket.fd(), libc::SIOCGIFMTU as _, &raw mut request) };
+    checked("cannot ask for the longest frame of the interface", answer)?;
+    // SAFETY: the kernel has written this part of the union.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu } as usize)
+}
+
+/// A request about an interface, whose name is cut where it is too long to be one.
+fn request_for(interface: &str) -> libc::ifreq {
+    // SAFETY: a structure of numbers, for which zeros are values.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let name = interface.bytes().take(libc::IFNAMSIZ - 1);
+    for (to, byte) in request.ifr_name.iter_mut().zip(name) {
+        *to = byte as libc::c_char;
+    }
+    request
+}
+
 /// An interface's number and the kind of its hardware.
 fn look_up(socket: &OwnedFd, interface: &str) -> Result<(libc::c_int, u16), RingError> {
     let what = "no such interface";
-    let missing = || RingError { what, error: io::Error::from_raw_os_error(libc::ENODEV) };
+    let missing = || refused(what, io::Error::from_raw_os_error(libc::ENODEV));
     let name = CString::new(interface).map_err(|_| missing())?;
     // SAFETY: a name that ends in 0.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
     if index == 0 || name.as_bytes_with_nul().len() > libc::IFNAMSIZ {
         return Err(missing());
     }
-    // SAFETY: a structure of numbers, for which zeros are values.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, byte) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
-        *to = *byte as libc::c_char;
-    }
+    let mut request = request_for(interface);
     // SAFETY: the kernel reads and writes a request of this size.
     let answer =
         unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) };
@@ -308,7 +346,7 @@ fn frames_of(kind: u16) -> Result<(LinkType, FirstHeader), RingError> {
         | libc::ARPHRD_RAWHDLC => Ok((LinkType::RawIp, FirstHeader::Ip)),
         _ => {
             let text = format!("its frames begin with neither Ethernet nor IP (ARPHRD {kind})");
-            Err(RingError { what: "cannot read the interface", error: io::Error::other(text) })
+            Err(refused("cannot read the interface", io::Error::other(text)))
         }
     }
 }

@@ -42,7 +42,7 @@ fn resolved(config: &Config) -> String {
         config.engine.batch_rows,
         config.lane_jobs,
         config.batch_frames,
-        workers(config)
+        config.listeners()
     );
     let live = &config.live;
     if live.interfaces.is_empty() {
@@ -50,8 +50,9 @@ fn resolved(config: &Config) -> String {
     } else {
         let _ = writeln!(
             text,
-            "live:     {}; filter {}; {} bytes of a frame; rings of {} blocks of {} KiB, {}; {}, time of the {}",
+            "live:     {}{}; filter {}; {} bytes of a frame; rings of {} blocks of {} KiB, {}; {}, time of the {}",
             live.interfaces.join(", "),
+            if live.xdp { " by AF_XDP" } else { "" },
             live.filter.as_deref().unwrap_or("none"),
             live.snap_bytes,
             live.blocks,
@@ -61,7 +62,11 @@ fn resolved(config: &Config) -> String {
                 None => "frame by frame".to_owned(),
             },
             if live.promiscuous { "promiscuous" } else { "not promiscuous" },
-            if live.hardware_time { "network card" } else { "kernel" }
+            match (live.xdp, live.hardware_time) {
+                (true, _) => "reader",
+                (_, true) => "network card",
+                _ => "kernel",
+            }
         );
     }
     let service = &config.service;
@@ -77,11 +82,6 @@ fn resolved(config: &Config) -> String {
     );
     let _ = writeln!(text, "output:   {}", config.format);
     text
-}
-
-fn workers(config: &Config) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if config.workers == 0 { cores() } else { config.workers }
 }
 
 fn stages(bundle: &Bundle) -> String {
@@ -112,7 +112,7 @@ fn memory(config: &Config) -> String {
     let flows = config.engine.flows.capacity as f64 * BYTES_A_FLOW / MIB;
     let packets = config.engine.record_packets as f64 * BYTES_A_PACKET / MIB;
     let live = &config.live;
-    let rings = live.interfaces.len() * workers(config);
+    let rings = live.interfaces.len() * config.listeners();
     let rings = (rings * live.block_bytes * live.blocks) as f64 / MIB;
     format!(
         "memory:   {:.0} MiB at most: {flows:.0} of flows, {packets:.0} of their packets, {rings:.0} of rings, \

@@ -18,7 +18,6 @@ use serveflow_model::bundle::Bundle;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -165,9 +164,7 @@ fn feed(
                 "expected captures, or interfaces by --interface or live.interfaces, found neither",
             );
         }
-        if config.workers == 0 {
-            config.workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-        }
+        config.workers = config.listeners();
         let (sources, counted) = live::open(config, stop)?;
         let (names, workers) = (config.live.interfaces.join(", "), config.workers);
         let plural = if workers == 1 { "" } else { "s" };

@@ -9,6 +9,8 @@ use serde::Deserialize;
 pub struct TypedLive {
     /// Names of the interfaces.
     pub interfaces: Option<Vec<String>>,
+    /// How frames come: by packet sockets or by AF_XDP.
+    pub source: Option<String>,
     /// A filter as in pcap-filter(7).
     pub filter: Option<String>,
     /// Whether frames are taken that are not addressed to the interface.
@@ -34,6 +36,8 @@ pub struct TypedLive {
 pub struct LiveLimits {
     /// Names of the interfaces.
     pub interfaces: Vec<String>,
+    /// Whether frames come by AF_XDP, and not by packet sockets.
+    pub xdp: bool,
     /// A filter as in pcap-filter(7).
     pub filter: Option<String>,
     /// Whether frames are taken that are not addressed to the interface.
@@ -57,6 +61,7 @@ impl Default for LiveLimits {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
+            xdp: false,
             filter: None,
             promiscuous: true,
             hardware_time: false,
@@ -82,6 +87,7 @@ impl TypedLive {
     /// Fills what was not typed, and checks it.
     pub(super) fn check(&self) -> Result<LiveLimits, ConfigError> {
         let default = LiveLimits::default();
+        let xdp = self.is_xdp()?;
         let hardware_time = match self.timestamps.as_deref() {
             None | Some("kernel") => false,
             Some("hardware") => true,
@@ -122,7 +128,8 @@ impl TypedLive {
         }
         Ok(LiveLimits {
             interfaces,
-            filter: self.filter.clone().filter(|text| !text.trim().is_empty()),
+            xdp,
+            filter: self.filter(),
             promiscuous: self.promiscuous.unwrap_or(default.promiscuous),
             hardware_time,
             snap_bytes,
@@ -131,6 +138,47 @@ impl TypedLive {
             block_ms,
             spin_us,
         })
+    }
+
+    /// The filter, if there is one.
+    fn filter(&self) -> Option<String> {
+        self.filter.clone().filter(|text| !text.trim().is_empty())
+    }
+
+    /// Whether frames come by AF_XDP, which does without much that packet sockets do.
+    fn is_xdp(&self) -> Result<bool, ConfigError> {
+        match self.source.as_deref() {
+            None | Some("packet") => return Ok(false),
+            Some("xdp") => {}
+            Some(found) => {
+                let (key, expected) = ("live.source".to_owned(), "packet, xdp".to_owned());
+                return Err(ConfigError::Unknown { key, found: found.to_owned(), expected });
+            }
+        }
+        let refused = |key: &str, message: &str| {
+            Err(ConfigError::Wrong { key: key.to_owned(), message: message.to_owned() })
+        };
+        if !cfg!(feature = "xdp") {
+            let message = "this program was built without AF_XDP; build it with the cargo feature `xdp`: \
+                           cargo build --release -p serveflow --features xdp";
+            return refused("live.source", message);
+        }
+        if self.timestamps.as_deref() == Some("hardware") {
+            let message = "expected none with live.source = \"xdp\", since frames have the time at which they \
+                           are read there";
+            return refused("live.timestamps", message);
+        }
+        if self.filter().is_some() {
+            let message = "expected none with live.source = \"xdp\", since such frames pass no filter; \
+                           [input] chooses among flows";
+            return refused("live.filter", message);
+        }
+        if self.hand_over.as_deref() == Some("block") {
+            let message =
+                "expected none with live.source = \"xdp\", where each frame is handed over at once";
+            return refused("live.hand_over", message);
+        }
+        Ok(true)
     }
 
     /// Longest wait of a block, if frames come in blocks.
@@ -198,6 +246,33 @@ mod tests {
             ("spin_us = 60000", "live.spin_us: expected at most 50000, found 60000"),
         ] {
             assert_eq!(checked(text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn af_xdp_is_told_from_packet_sockets() {
+        assert!(!checked("source = \"packet\"").unwrap().xdp);
+        let text = "live.source: expected one of packet, xdp, found `dpdk`";
+        assert_eq!(checked("source = \"dpdk\"").unwrap_err(), text);
+    }
+
+    #[cfg(not(feature = "xdp"))]
+    #[test]
+    fn without_the_feature_it_is_told_how_to_build_it() {
+        let refused = checked("source = \"xdp\"").unwrap_err();
+        assert!(refused.starts_with("live.source: this program was built without"), "{refused}");
+        assert!(refused.ends_with("--features xdp"), "{refused}");
+    }
+
+    #[cfg(feature = "xdp")]
+    #[test]
+    fn what_af_xdp_cannot_do_is_refused() {
+        assert!(checked("source = \"xdp\"\nfilter = \" \"").unwrap().xdp);
+        for (key, value) in [("timestamps", "hardware"), ("filter", "tcp"), ("hand_over", "block")]
+        {
+            let refused = checked(&format!("source = \"xdp\"\n{key} = \"{value}\"")).unwrap_err();
+            let start = format!("live.{key}: expected none with live.source = \"xdp\", ");
+            assert!(refused.starts_with(&start), "{refused}");
         }
     }
 }
