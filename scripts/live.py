@@ -29,6 +29,7 @@ import time
 
 import live_net
 import live_soak
+import live_xdp
 from live_net import (ROOT, TASK, Dump, Failed, Net, Tool, as_ipv6, await_, differences, expect, expect_that, fail,
                       sample, send, tagged, write_capture)
 
@@ -392,6 +393,10 @@ class Cases:
     def reload(self):
         """Another bundle every two seconds under load."""
         return live_soak.soak(self.net, self.tool, self.work, self._capture("plain"), seconds=16, every=2)
+
+    def xdp(self):
+        """Frames by AF_XDP."""
+        return live_xdp.case(self)
 
 
 def told(counts):

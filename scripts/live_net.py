@@ -306,9 +306,9 @@ def stay_root(work):
 class Dump:
     """tcpdump beside serveflow on the same interface."""
 
-    def __init__(self, net, path, interface="vb", words=""):
+    def __init__(self, net, path, interface="vb", words="", side="b"):
         self.path = path
-        self.process = net.start("b", "tcpdump", "-i", interface, "-w", path, "-U", "-Z", "root", "-n", "-s", "4096",
+        self.process = net.start(side, "tcpdump", "-i", interface, "-w", path, "-U", "-Z", "root", "-n", "-s", "4096",
                                  "-B", "65536", "--time-stamp-precision=nano", *([words] if words else []),
                                  stderr=subprocess.PIPE, text=True,
                                  env={**os.environ, **stay_root(path.parent)})
