@@ -1,4 +1,4 @@
-//! The one clock of a process: workers, lanes and live sources compare times, so all have the same.
+//! The clocks of a process: workers, lanes and live sources compare times, so all have the same.
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ pub fn now_ns() -> u64 {
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since the epoch, by the system's clock: the time of frames that come without one.
+/// Nanoseconds since the epoch, by the system's clock: what time stamps of live frames are held against.
 #[must_use]
 pub fn epoch_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

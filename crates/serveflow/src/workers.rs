@@ -1,5 +1,6 @@
 //! Workers: each a thread with a source, an engine, lanes and a sink of its own.
 
+use crate::clock;
 use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
 use crate::service::{
@@ -19,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{Builder, ScopedJoinHandle};
-use std::time::SystemTime;
 
 /// What all workers have in common.
 pub struct Crew<'a> {
@@ -219,14 +219,9 @@ fn counted(
     let stages: Vec<String> =
         bundle.cascade.stages().iter().map(|stage| stage.name.clone()).collect();
     let tally = Tally::new(bundle.cascade.labels(), &stages);
-    let (sink, tally) = TallySink::new(inner, tally, is_live.then_some(epoch_ns as fn() -> u64));
+    let (sink, tally) =
+        TallySink::new(inner, tally, is_live.then_some(clock::epoch_ns as fn() -> u64));
     (Box::new(sink), tally)
-}
-
-/// Nanoseconds since the epoch.
-fn epoch_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Where a worker tells of itself, and looks for a new bundle.
