@@ -35,6 +35,11 @@ def case(cases):
     expect_that(code == 1 and "CAP_BPF" in said, "AF_XDP without its capabilities", "exit code 1 and `CAP_BPF`", (code, said))
     if pathlib.Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
         return f"left out, since only root may load programs into the kernel; without: {said!r}"
+    # The second one is refused, if the first is not.
+    code, said = refused(cases, ["--interface", "vb", "--interface", "nosuch"], XDP)
+    if "interface vb" in said and re.search(r"os error (1|38|93|97)\)", said):
+        return f"left out, since this kernel has no AF_XDP, or lets nobody load programs: {said!r}"
+    expect_that(code == 1 and "interface nosuch" in said, "a second interface that is none", "a refusal", (code, said))
     code, said = refused(cases, ["--interface", "vb", "--workers", "2"], XDP)
     expect_that(code == 1 and said.startswith("error: limits.workers: expected 1"), "two workers", "a refusal", (code, said))
     code, said = refused(cases, ["--interface", "vb"], XDP, ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock"])
