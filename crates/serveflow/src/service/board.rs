@@ -105,6 +105,12 @@ impl Board {
         self.state(worker).is_done = true;
     }
 
+    /// Has a worker turn once, without an engine.
+    #[cfg(test)]
+    pub(super) fn turn_for_test(&self, worker: usize) {
+        self.state(worker).turns += 1;
+    }
+
     /// Turns of each worker, and whether it is done.
     #[must_use]
     pub fn turns(&self) -> Vec<(u64, bool)> {

@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::exposition::page;
+use super::readiness::NotReady;
 use super::shadow::Comparison;
 use serde_json::{Value, json};
 use serveflow_model::drift::What;
@@ -138,17 +139,17 @@ fn shadow(service: &Service, comparison: &Comparison) -> Option<Value> {
     }))
 }
 
-/// Whether traffic is served: every worker turns, and none has ended.
+/// Whether traffic is served, or each reason why not on a line of its own.
 fn ready(service: &Service) -> Answer {
-    let turns = service.board.turns();
-    let started = turns.iter().filter(|(turns, is_done)| *turns > 0 && !is_done).count();
-    if service.is_stopping() {
-        return Answer::text(503, "stopping");
+    match &service.readiness()[..] {
+        [] => Answer::text(200, "ready"),
+        reasons => Answer::text(503, lines(reasons).join("\n")),
     }
-    match started == turns.len() {
-        true => Answer::text(200, "ready"),
-        false => Answer::text(503, format!("{started} of {} workers serve", turns.len())),
-    }
+}
+
+/// The reasons as text.
+fn lines(reasons: &[NotReady]) -> Vec<String> {
+    reasons.iter().map(ToString::to_string).collect()
 }
 
 /// What an operator asks first, as JSON.
@@ -182,6 +183,7 @@ fn status(service: &Service) -> String {
         "verdict_age_us": { "p50": micros(0.5), "p99": micros(0.99) },
         "interfaces": interfaces.collect::<Vec<_>>(),
         "drift": drift.collect::<Vec<_>>(),
+        "not_ready": lines(&service.readiness()),
         "stopping": service.is_stopping(),
     });
     format!("{status:#}\n")

@@ -47,6 +47,7 @@ fn accounts_balance_to_the_unit_while_traffic_runs() {
         assert_eq!(running.ask_openly("GET", "/readyz").0, 200);
         let status = running.status();
         assert_eq!(status["packets"]["rejected"], 0);
+        assert_eq!(status["not_ready"], serde_json::json!([]));
         let (verdicts, log) = running.end();
         assert!(log.contains(&format!("packets: {} seen", frames.len())), "{log}");
         assert!(log.contains(&format!("flows:   {} seen = {0} verdicts", verdicts.len())), "{log}");

@@ -1,0 +1,96 @@
+//! Whether traffic is served, and each reason why it is not.
+//!
+//! A part of the service that can fail has a variant here: what `/readyz` and `/status` list is all
+//! that an operator or an orchestrator learns of it without reading the log.
+
+use super::{Board, Service};
+use std::fmt;
+
+/// A reason why the service is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// Some workers have not served their first batch yet.
+    Starting {
+        /// Workers that have.
+        started: usize,
+        /// All workers.
+        workers: usize,
+    },
+    /// It was told to stop.
+    Stopping,
+    /// The input of a worker is at its end.
+    WorkerEnded {
+        /// The worker's number, from 0.
+        worker: usize,
+    },
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting { started, workers } => {
+                write!(f, "starting: {started} of {workers} workers serve")
+            }
+            Self::Stopping => f.write_str("stopping"),
+            Self::WorkerEnded { worker } => write!(f, "worker {worker} ended: no more input"),
+        }
+    }
+}
+
+impl Service {
+    /// Every reason why it is not ready; none while all workers serve.
+    #[must_use]
+    pub fn readiness(&self) -> Vec<NotReady> {
+        let mut reasons = Vec::new();
+        if self.is_stopping() {
+            reasons.push(NotReady::Stopping);
+        }
+        reasons.extend(of_workers(&self.board));
+        reasons
+    }
+}
+
+/// The reasons that lie with workers.
+fn of_workers(board: &Board) -> Vec<NotReady> {
+    let turns = board.turns();
+    let ended = turns.iter().enumerate().filter(|(_, (_, is_done))| *is_done);
+    let mut reasons: Vec<_> = ended.map(|(worker, _)| NotReady::WorkerEnded { worker }).collect();
+    let started = turns.iter().filter(|(turns, is_done)| *turns > 0 || *is_done).count();
+    if started < turns.len() {
+        reasons.insert(0, NotReady::Starting { started, workers: turns.len() });
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_one_line() {
+        let reasons = [
+            NotReady::Starting { started: 1, workers: 2 },
+            NotReady::Stopping,
+            NotReady::WorkerEnded { worker: 3 },
+        ];
+        let lines: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            ["starting: 1 of 2 workers serve", "stopping", "worker 3 ended: no more input"]
+        );
+    }
+
+    #[test]
+    fn a_worker_is_starting_until_its_first_turn_and_then_ready_until_its_end() {
+        let board = Board::new(2);
+        let starting = |started| NotReady::Starting { started, workers: 2 };
+        assert_eq!(of_workers(&board), [starting(0)]);
+        board.turn_for_test(1);
+        assert_eq!(of_workers(&board), [starting(1)]);
+        board.turn_for_test(0);
+        assert_eq!(of_workers(&board), []);
+        board.done(1);
+        assert_eq!(of_workers(&board), [NotReady::WorkerEnded { worker: 1 }]);
+    }
+}
