@@ -14,7 +14,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "crates/core/tests/tunnels"
-NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ospf": 89, "pim": 103, "gre": 47, "esp": 50}
+NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ospf": 89, "pim": 103, "gre": 47, "esp": 50, "sctp": 132,
+           "dccp": 33, "mipv6": 135}
 
 
 def flow(number, v6=False):
@@ -167,11 +168,13 @@ def innermost(packet):
             proto, ports = int(shown(layer, "ip.proto" if name == "ip" else "ipv6.nxt")), (0, 0)
         elif hosts and name in NUMBERS:
             proto = NUMBERS[name]
-            if name in ("tcp", "udp"):
+            if name in ("tcp", "udp", "sctp", "dccp"):
                 ports = (shown(layer, f"{name}.srcport"), shown(layer, f"{name}.dstport"))
             # What an error quotes is no packet.
             if name in ("tcp", "icmp", "icmpv6"):
                 break
+        elif hosts and name == "ah":
+            proto = int(shown(layer, "ah.next_header"))
     return ",".join(map(str, (*hosts, proto, *ports))) if hosts else "-,-,-,-,-"
 
 

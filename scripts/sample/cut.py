@@ -28,6 +28,8 @@ MAGIC_US = 0xA1B2C3D4
 ETHERNET = 1
 FILE_HEADER, RECORD_HEADER, ETHERNET_HEADER = 24, 16, 14
 SYN, ACK = 0x02, 0x10
+# TCP, UDP, DCCP, SCTP, UDP-Lite: their headers begin with ports.
+WITH_PORTS = (6, 17, 33, 132, 136)
 
 
 def address(four_bytes):
@@ -41,7 +43,7 @@ def headers(frame):
     ip = frame[ETHERNET_HEADER:]
     protocol, fragment_offset = ip[9], struct.unpack(">H", ip[6:8])[0] & 0x1FFF
     transport = ip[(ip[0] & 15) * 4 :]
-    if fragment_offset or protocol not in (6, 17) or len(transport) < 8:
+    if fragment_offset or protocol not in WITH_PORTS or len(transport) < 8:
         return None
     source_port, target_port, sequence = struct.unpack(">HHI", transport[:8])
     flags = transport[13] if protocol == 6 and len(transport) > 13 else 0

@@ -6,7 +6,7 @@ mod common;
 use common::entry::fuzz_parse;
 use common::frames::{
     Frame, IPV4, IPV6, LINKS, Rng, Tcp, ether, extensions, framed, icmp, ipv4, ipv4_with,
-    ipv6_with, mutate, random_frame, udp,
+    ipv6_with, known_links, mutate, random_frame, udp,
 };
 use common::words::{column_values, packet_words};
 use etherparse::{
@@ -21,6 +21,9 @@ use std::net::IpAddr;
 /// What the other parser does: it looks into no tunnel, and tells VLANs apart.
 const OUTER: KeyRules = KeyRules { vlan_in_key: true, tunnels: Tunnels::Outer };
 const ALL: [Header; 5] = [Header::Ipv4, Header::Ipv6, Header::Tcp, Header::Udp, Header::Icmp];
+
+/// Protocols whose header begins with ports and is otherwise none that features know: number, bytes.
+const PORTS_ALONE: [(u8, usize); 3] = [(132, 12), (33, 12), (136, 8)];
 
 /// What two parsers can agree on.
 #[derive(Debug, PartialEq)]
@@ -105,7 +108,15 @@ fn their_facts(packet: &SlicedPacket<'_>) -> Option<Facts> {
         Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_)) => facts.transport_len = 8,
         Some(TransportSlice::Igmp(_)) | None => {}
     }
-    facts.payload = facts.payload.saturating_sub(facts.transport_len);
+    // The other parser knows nothing of these, but that they have a number.
+    let mut unknown_len = 0;
+    if let Some(&(_, len)) = PORTS_ALONE.iter().find(|known| known.0 == facts.proto) {
+        let word = |at: usize| u16::from_be_bytes([body.payload[at], body.payload[at + 1]]);
+        unknown_len = len;
+        body.payload.get(..len)?;
+        facts.ports = (word(0), word(2));
+    }
+    facts.payload = facts.payload.saturating_sub(facts.transport_len + unknown_len);
     Some(facts)
 }
 
@@ -132,16 +143,18 @@ fn compare(frame: &Frame) -> Option<()> {
     // The other parser knows frames as long as what was captured, and nothing of offload.
     let whole = frame.orig_len as usize <= frame.data.len();
     let ours = our_facts(frame, &parsed);
-    // It steps over the authentication header in IPv4, which we take for a flow of its own, and
-    // not over mobility, HIP and shim6.
-    let apart = matches!((ours.proto, facts.proto), (51, _) | (_, 135 | 139 | 140));
+    // It does not step over shim6, and takes padding for the payload of an IPv6 packet without one.
+    let (network, data) = (parsed.network, &frame.data);
+    let is_empty = network.header == Header::Ipv6 && data[network.range()][4..6] == [0, 0];
+    let apart = facts.proto == 140 || is_empty;
     if !whole || apart || ours.network_len < facts.network_len {
         return None;
     }
     assert_eq!(ours, facts, "{frame:02x?}");
     let vlan = parsed.key.five_tuple(true).vlan;
     if let Some(LinkSlice::Ethernet2(_)) = theirs.link {
-        let outer = theirs.vlan_ids().first().map(|id| id.value());
+        // VLAN 0 is a priority, and no VLAN.
+        let outer = theirs.vlan_ids().iter().map(|id| id.value()).find(|&id| id != 0);
         assert_eq!(vlan, outer, "{frame:02x?}");
     }
     Some(())
@@ -189,7 +202,10 @@ proptest! {
         let orig_len = if short { orig_len % 200 } else { orig_len };
         let packet = Packet { ts_ns: 0, orig_len, link, data: &data };
         let rules = OUTER.with_tunnels(Tunnels::ALL[usize::from(inner)]);
-        if let Ok(parsed) = parse(&packet, rules) {
+        let found = parse(&packet, rules);
+        let is_unsupported = found == Err(Reject::UnsupportedLink);
+        prop_assert!(is_unsupported == packet.unsupported_link().is_some());
+        if let Ok(parsed) = found {
             let layout = HeaderLayout::new(&ALL);
             column_values(&layout, &packet_words(&layout, &data, &parsed));
             prop_assert!(parsed.payload <= parsed.size);
@@ -213,7 +229,7 @@ fn every_link_type_leads_to_the_same_packet() {
         let v6 = ipv6_with(1, 2, 6, &extensions(&mut rng), &segment);
         for packet in [v4, v6] {
             let plain = parsed(&Frame::new(0, LinkType::RawIp, packet.clone()));
-            for link in &LINKS[..6] {
+            for link in known_links() {
                 let frame = Frame::new(0, *link, framed(*link, &packet));
                 let other = parsed(&frame);
                 assert_eq!((other.key, other.tcp_seq), (plain.key, 7));

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The LINKTYPE numbers that frames can be parsed of, as error messages list them.
-pub const SUPPORTED_LINKS: &str = "0 (BSD loopback), 1 (Ethernet), 12, 14, 101, 228, 229 (raw IP), \
-     108 (OpenBSD loopback), 113 (Linux cooked), 276 (Linux cooked, version 2)";
+pub const SUPPORTED_LINKS: &str = "0 (BSD loopback), 1 (Ethernet), 9, 50 (PPP), 12, 14, 101, 228, 229 \
+     (raw IP), 104 (Cisco HDLC), 107 (Frame Relay), 108 (OpenBSD loopback), 113 (Linux cooked), \
+     149, 258 (PKTAP), 192 (PPI), 239 (NFLOG), 276 (Linux cooked, version 2)";
 
 /// A byte of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,15 +70,7 @@ impl<W: Write> PcapWriter<W> {
 /// The LINKTYPE number that a capture file carries for a link type.
 #[must_use]
 pub fn link_number(link: LinkType) -> u16 {
-    match link {
-        LinkType::Null => 0,
-        LinkType::Ethernet => 1,
-        LinkType::RawIp => 101,
-        LinkType::Loop => 108,
-        LinkType::LinuxSll => 113,
-        LinkType::LinuxSll2 => 276,
-        LinkType::Unsupported(number) => number,
-    }
+    link.number()
 }
 
 #[cfg(test)]

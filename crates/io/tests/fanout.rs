@@ -125,7 +125,11 @@ impl Talk {
             let addr = u128::from(rng.next()) << 64 | u128::from(rng.next());
             (if v6 { addr } else { addr >> 96 }, rng.next() as u16)
         };
-        Self { v6, ends: [end(), end()], proto: rng.pick(&[6, 6, 17, 17, 1, 47, 132]) }
+        Self {
+            v6,
+            ends: [end(), end()],
+            proto: rng.pick(&[6, 6, 17, 17, 1, 33, 47, 132, 135, 136]),
+        }
     }
 
     /// A packet of it, in any direction and with any headers around what matters.
@@ -140,16 +144,20 @@ impl Talk {
                 let flags = rng.next() as u8;
                 frames::Tcp { src, dst, seq: 1, ack: 2, flags, options }.bytes(&rest)
             }
-            17 => frames::udp(src_port, dst_port, &rest),
+            17 | 33 | 132 | 136 => frames::udp(src_port, dst_port, &rest),
             _ => rest,
         };
+        let (mut proto, mut behind) = (self.proto, behind);
+        for _ in 0..rng.below(8).saturating_sub(5) {
+            (proto, behind) = (51, frames::authenticated(proto, &behind));
+        }
         if self.v6 {
             let extensions = if rng.one_in(2) { frames::extensions(rng) } else { Vec::new() };
-            return frames::ipv6_with(src, dst, self.proto, &extensions, &behind);
+            return frames::ipv6_with(src, dst, proto, &extensions, &behind);
         }
         let options = vec![1; 4 * rng.below(11) as usize];
         let fragment = rng.pick(&[0, 0x4000, 0x2000]);
-        frames::ipv4_with(src as u32, dst as u32, self.proto, &options, fragment, &behind)
+        frames::ipv4_with(src as u32, dst as u32, proto, &options, fragment, &behind)
     }
 }
 

@@ -47,14 +47,27 @@ const MOST_STEPS: usize = 32;
 
 pub(super) fn parse(packet: &Packet<'_>, wire: usize) -> Result<Inner, Reject> {
     let data = packet.data;
-    match packet.link {
-        LinkType::Ethernet => down(data, wire, Next::Ethernet, 0),
-        LinkType::LinuxSll => ether_type(data, wire, 14, 16),
+    let (link, at) = packet.named_link().ok_or(Reject::TruncatedLink)?;
+    match link {
+        LinkType::Ethernet => down(data, wire, Next::Ethernet, at),
+        LinkType::LinuxSll => ether_type(data, wire, at + 14, at + 16),
         // The version 2 cooked header starts with the protocol and is 20 bytes long.
-        LinkType::LinuxSll2 => ether_type(data, wire, 0, 20),
-        LinkType::RawIp => Ok(Inner { offset: 0, version: None, vlan: None }),
-        LinkType::Null | LinkType::Loop => loopback(data, packet.link),
-        LinkType::Unsupported(_) => Err(Reject::UnsupportedLink),
+        LinkType::LinuxSll2 => ether_type(data, wire, at, at + 20),
+        LinkType::RawIp => Ok(Inner { offset: at, version: None, vlan: None }),
+        LinkType::Null | LinkType::Loop => loopback(data, link, at),
+        // Cisco's framing on what is else a PPP line.
+        LinkType::Ppp if !matches!(be16(data, at), Some(0x0f00 | 0x8f00)) => {
+            down(data, wire, Next::Ppp, at)
+        }
+        LinkType::Ppp | LinkType::CiscoHdlc => ether_type(data, wire, at + 2, at + 4),
+        LinkType::FrameRelay => {
+            let (next, at) = frame_relay(data, at)?;
+            down(data, wire, next, at)
+        }
+        LinkType::Nflog => nflog(data, wire, at),
+        LinkType::Ppi | LinkType::Pktap(_) | LinkType::Unsupported(_) => {
+            Err(Reject::UnsupportedLink)
+        }
     }
 }
 
@@ -194,15 +207,82 @@ fn is_frame(data: &[u8], wire: usize, at: usize) -> bool {
 
 /// A four-byte address family. LINKTYPE_NULL is in the byte order of the capturing machine; a
 /// family is a small number, so the order that makes it small is the right one.
-fn loopback(data: &[u8], link: LinkType) -> Result<Inner, Reject> {
-    let family = be32(data, 0).ok_or(Reject::TruncatedLink)?;
+fn loopback(data: &[u8], link: LinkType, at: usize) -> Result<Inner, Reject> {
+    let family = be32(data, at).ok_or(Reject::TruncatedLink)?;
     let swapped = link == LinkType::Null && family > 0xffff;
     let family = if swapped { family.swap_bytes() } else { family };
     let version = match family {
         2 => 4,
         // AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
         10 | 24 | 28 | 30 => 6,
-        _ => return Err(Reject::NotIp),
+        // Some write an EtherType into the last two bytes.
+        _ => match be16(data, at + 2) {
+            Some(ETHER_IPV4) => 4,
+            Some(ETHER_IPV6) => 6,
+            _ => return Err(Reject::NotIp),
+        },
     };
-    Ok(Inner { offset: 4, version: Some(version), vlan: None })
+    Ok(Inner { offset: at + 4, version: Some(version), vlan: None })
+}
+
+/// A Frame Relay address (Q.922), whose last byte is odd, then a control byte and a protocol (RFC 2427), or
+/// in Cisco's framing an EtherType.
+fn frame_relay(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
+    const UNNUMBERED: u8 = 3;
+    let byte = |at: usize| data.get(at).copied().ok_or(Reject::TruncatedLink);
+    let mut behind = at + 2;
+    while byte(behind - 1)? & 1 == 0 {
+        behind += 1;
+        if behind > at + 4 {
+            return Err(Reject::NotIp);
+        }
+    }
+    if byte(behind)? != UNNUMBERED {
+        let kind = be16(data, behind).ok_or(Reject::TruncatedLink)?;
+        return Ok((Next::EtherType(kind), behind + 2));
+    }
+    // A byte of padding may stand before the protocol.
+    let at = if byte(behind + 1)? == 0 { behind + 2 } else { behind + 1 };
+    match byte(at)? {
+        0xcc => Ok((IPV4, at + 1)),
+        0x8e => Ok((IPV6, at + 1)),
+        0xcf => Ok((Next::Ppp, at + 1)),
+        0x80 => {
+            let owner = be32(data, at).ok_or(Reject::TruncatedLink)? & 0xff_ffff;
+            let kind = be16(data, at + 4).ok_or(Reject::TruncatedLink)?;
+            match (owner, kind) {
+                (0, kind) => Ok((Next::EtherType(kind), at + 6)),
+                // A bridged Ethernet frame, with its check sequence or without.
+                (0x80c2, 1 | 7) => Ok((Next::Ethernet, at + 6)),
+                _ => Err(Reject::NotIp),
+            }
+        }
+        _ => Err(Reject::NotIp),
+    }
+}
+
+/// A netfilter log: the family, then attributes in the byte order of the machine that wrote them, padded to
+/// words. Kinds are small numbers, so the order that makes the first one small is the right one.
+fn nflog(data: &[u8], wire: usize, at: usize) -> Result<Inner, Reject> {
+    const PAYLOAD: u16 = 9;
+    let version = match data.get(at).ok_or(Reject::TruncatedLink)? {
+        2 => Some(4),
+        10 => Some(6),
+        _ => None,
+    };
+    let mut at = at + 4;
+    let is_big = be16(data, at + 2).is_some_and(|kind| kind < 0x100);
+    let half = |at| be16(data, at).map(|half| if is_big { half } else { half.swap_bytes() });
+    // Each attribute takes four bytes at least.
+    while at < wire {
+        let (len, kind) = half(at).zip(half(at + 2)).ok_or(Reject::TruncatedLink)?;
+        if kind == PAYLOAD {
+            return Ok(Inner { offset: at + 4, version, vlan: None });
+        }
+        if len < 4 {
+            return Err(Reject::NotIp);
+        }
+        at += usize::from(len).next_multiple_of(4);
+    }
+    Err(Reject::NotIp)
 }

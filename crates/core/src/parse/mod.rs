@@ -18,6 +18,7 @@ pub use tunnel::PORTS as TUNNEL_PORTS;
 use crate::key::{Endpoint, FlowKey};
 use crate::packet::Packet;
 use link::Inner;
+use network::Room;
 use transport::Transport;
 
 /// Why a packet could not be put into a flow.
@@ -202,16 +203,20 @@ struct Layer {
     /// Offset of the IP header in the frame.
     at: usize,
     vlan: Option<u16>,
+    /// Offset behind the last byte of the IP packet that was on the wire. Its header may speak of more,
+    /// where it came in the first of several fragments.
+    wire: usize,
     network: Network,
     transport: Transport,
 }
 
 impl Layer {
-    /// Reads the packet to which a link or a tunnel led; `wire` is where that ends.
-    fn read(data: &[u8], ip: &Inner, wire: usize) -> Result<Self, Reject> {
-        let network = network::parse(data, ip.offset, wire, ip.version)?;
-        let transport = transport::parse(data, &network, wire)?;
-        Ok(Self { at: ip.offset, vlan: ip.vlan, network, transport })
+    /// Reads the packet to which a link or a tunnel led, in what room that leaves it.
+    fn read(data: &[u8], ip: &Inner, room: Room) -> Result<Self, Reject> {
+        let network = network::parse(data, ip.offset, room, ip.version)?;
+        let transport = transport::parse(data, &network)?;
+        let wire = room.wire.min(network.end);
+        Ok(Self { at: ip.offset, vlan: ip.vlan, wire, network, transport })
     }
 }
 
@@ -247,7 +252,8 @@ pub(crate) fn parse_into(
 #[inline(never)]
 fn parse_any(packet: &Packet<'_>, rules: KeyRules) -> Result<Parsed, Reject> {
     let wire = (packet.orig_len as usize).max(packet.data.len());
-    let mut layer = Layer::read(packet.data, &link::parse(packet, wire)?, wire)?;
+    let room = Room { wire, limit: wire };
+    let mut layer = Layer::read(packet.data, &link::parse(packet, wire)?, room)?;
     let mut vlan = layer.vlan;
     if rules.tunnels == Tunnels::Inner {
         let mut tunnels = 0;

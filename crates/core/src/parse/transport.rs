@@ -2,13 +2,19 @@
 
 use super::{Header, Network, Reject, Section, be16, be32};
 
-const TCP: u8 = 6;
+pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
 const TCP_MIN: usize = 20;
 const UDP_LEN: usize = 8;
 const ICMP_LEN: usize = 8;
+/// The common header of SCTP (RFC 9260), and the shortest one of DCCP (RFC 4340).
+const SCTP_LEN: usize = 12;
+const DCCP_LEN: usize = 12;
 
 #[derive(Default)]
 pub(super) struct Transport {
@@ -21,21 +27,21 @@ pub(super) struct Transport {
     pub(super) header_len: usize,
 }
 
-pub(super) fn parse(data: &[u8], network: &Network, wire: usize) -> Result<Transport, Reject> {
+pub(super) fn parse(data: &[u8], network: &Network) -> Result<Transport, Reject> {
     // Bytes behind the IP packet are padding, never header.
     let data = &data[..data.len().min(network.end)];
     let at = network.transport_at;
     let room = network.end.saturating_sub(at);
-    // What is missing was either cut by the snaplen or never there.
-    let missing = if data.len() < network.end && wire >= network.end {
-        Reject::TruncatedTransport
-    } else {
-        Reject::BadTransport
-    };
+    // What is missing was either not captured, as by a snaplen, or never there.
+    let is_cut = data.len() < network.end;
+    let missing = if is_cut { Reject::TruncatedTransport } else { Reject::BadTransport };
     match network.proto {
         TCP => tcp(data, at, room, missing),
         UDP => udp(data, at, room, missing),
         ICMP | ICMPV6 => Ok(icmp(data, at, room)),
+        SCTP => ports_alone(data, at, room, SCTP_LEN, missing),
+        DCCP => ports_alone(data, at, room, DCCP_LEN, missing),
+        UDP_LITE => ports_alone(data, at, room, UDP_LEN, missing),
         _ => Ok(Transport::default()),
     }
 }
@@ -83,6 +89,21 @@ fn udp(data: &[u8], at: usize, room: usize, missing: Reject) -> Result<Transport
         header_len: UDP_LEN,
         ..Transport::default()
     })
+}
+
+/// A header that begins with ports and is otherwise none that features know.
+fn ports_alone(
+    data: &[u8],
+    at: usize,
+    room: usize,
+    header_len: usize,
+    missing: Reject,
+) -> Result<Transport, Reject> {
+    if room < header_len {
+        return Err(Reject::BadTransport);
+    }
+    let (src_port, dst_port) = ports(data, at, missing)?;
+    Ok(Transport { src_port, dst_port, header_len, ..Transport::default() })
 }
 
 fn icmp(data: &[u8], at: usize, room: usize) -> Transport {

@@ -11,8 +11,9 @@
 //! header of a UDP tunnel, nothing tells the tunnel from a plain datagram, and so it is taken for one.
 
 use super::link::{self, IPV4, IPV6, Next};
+use super::network::{self, Room};
 use super::transport::UDP;
-use super::{Layer, Reject, be16, be32, network};
+use super::{Layer, Network, Reject, be16, be32};
 
 const IPV4_IN_IP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
@@ -44,9 +45,13 @@ const MOST_GTP_EXTENSIONS: usize = 8;
 struct Carried {
     next: Next,
     offset: usize,
-    /// Offset behind its last byte on the wire.
+    /// Offset behind its last byte, as lengths say: behind what the frame brings of it where the outer packet
+    /// is the first of several fragments, and [`OPEN`] where nothing says.
     end: usize,
 }
+
+/// The end of what is in fragments and has no length of its own.
+const OPEN: usize = usize::MAX;
 
 /// The capture ends inside the tunnel's own header.
 struct Cut;
@@ -90,19 +95,20 @@ pub(super) fn may_be_tunnel(src_port: u16, dst_port: u16) -> bool {
 /// When it carries a packet that belongs to no flow.
 pub(super) fn inside(data: &[u8], outer: &Layer) -> Result<Option<Layer>, Reject> {
     // Bytes behind the IP packet are padding.
-    let data = &data[..data.len().min(outer.network.end)];
+    let data = &data[..data.len().min(outer.wire)];
     let is_udp = outer.network.proto == UDP;
     let carried = match carried(data, outer) {
         Ok(None) => return Ok(None),
         Ok(Some(carried)) => carried,
-        Err(Cut) if !is_udp && data.len() < outer.network.end => {
+        Err(Cut) if !is_udp && data.len() < outer.wire => {
             return Err(Reject::TruncatedNetwork);
         }
         Err(Cut) => return Ok(None),
     };
     let data = &data[..data.len().min(carried.end)];
-    let was_cut = data.len() < carried.end;
-    match read(data, &carried, is_udp && !outer.network.is_fragment) {
+    let room = Room { wire: outer.wire.min(carried.end), limit: carried.end };
+    let was_cut = data.len() < room.wire;
+    match read(data, &carried, room, is_udp) {
         Err(Reject::TruncatedLink | Reject::TruncatedNetwork) if !was_cut => Ok(None),
         Err(Reject::NotIp | Reject::BadIpVersion | Reject::BadIpLength) => Ok(None),
         layer => layer.map(Some),
@@ -110,17 +116,17 @@ pub(super) fn inside(data: &[u8], outer: &Layer) -> Result<Option<Layer>, Reject
 }
 
 /// Reads what a tunnel carries. If it `must_fit`, then by its lengths.
-fn read(data: &[u8], carried: &Carried, must_fit: bool) -> Result<Layer, Reject> {
+fn read(data: &[u8], carried: &Carried, room: Room, must_fit: bool) -> Result<Layer, Reject> {
     let ip = link::down(data, carried.end, carried.next, carried.offset)?;
     if must_fit && network::fits(data, ip.offset, carried.end) == Some(false) {
         return Err(Reject::BadIpLength);
     }
-    Layer::read(data, &ip, carried.end)
+    Layer::read(data, &ip, room)
 }
 
 fn carried(data: &[u8], outer: &Layer) -> Result<Option<Carried>, Cut> {
     let network = &outer.network;
-    let (offset, end) = (network.transport_at, network.end);
+    let (offset, end) = (network.transport_at, end_of(network));
     match network.proto {
         IPV4_IN_IP => Ok(Some(Carried { next: IPV4, offset, end })),
         IPV6_IN_IP => Ok(Some(Carried { next: IPV6, offset, end })),
@@ -128,6 +134,11 @@ fn carried(data: &[u8], outer: &Layer) -> Result<Option<Carried>, Cut> {
         UDP => datagram(data, outer),
         _ => Ok(None),
     }
+}
+
+/// Where what an IP packet carries ends, unless it says so itself.
+fn end_of(network: &Network) -> usize {
+    if network.is_fragment { OPEN } else { network.end }
 }
 
 fn word(data: &[u8], at: usize) -> Result<u32, Cut> {
@@ -154,11 +165,14 @@ fn gre(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
     const KEY: u32 = 0x2000;
     const SEQUENCE: u32 = 0x1000;
     const ACKNOWLEDGED: u32 = 0x0080;
+    /// In version 0 what RFC 1701 made of the first bits: a source route and its like. The bits behind them
+    /// are reserved, and ignored on receipt.
+    const ROUTED: u32 = 0x4c00;
     let head = word(data, at)?;
     let (flags, kind) = (head >> 16, head as u16);
     let fields = |all: u32| (flags & all).count_ones() as usize * 4;
-    match flags & !(CHECKSUM | KEY | SEQUENCE | ACKNOWLEDGED) {
-        0 if flags & ACKNOWLEDGED == 0 => {
+    match flags & 7 {
+        0 if flags & ROUTED == 0 => {
             let offset = at + 4 + fields(CHECKSUM | KEY | SEQUENCE);
             match kind {
                 ERSPAN | ERSPAN_3 => erspan(data, kind, flags & SEQUENCE != 0, offset, end),
@@ -166,7 +180,7 @@ fn gre(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
             }
         }
         // Without a sequence number it is an acknowledgement alone, and carries nothing.
-        1 if flags & (CHECKSUM | KEY | SEQUENCE) == KEY | SEQUENCE && kind == PPP => {
+        1 if flags & !ACKNOWLEDGED == KEY | SEQUENCE | 1 && kind == PPP => {
             let offset = at + 8 + fields(SEQUENCE | ACKNOWLEDGED);
             let end = end.min(offset + usize::from(half(data, at + 4)?));
             Ok(Some(Carried { next: Next::Ppp, offset, end }))
@@ -207,22 +221,21 @@ fn datagram(data: &[u8], outer: &Layer) -> Result<Option<Carried>, Cut> {
     if !may_be_tunnel(src_port, dst_port) {
         return Ok(None);
     }
-    let (start, network) = (outer.network.transport_at, &outer.network);
+    let (start, limit) = (outer.network.transport_at, end_of(&outer.network));
     let at = start + 8;
     // Segmentation offload and jumbograms leave a length of 0.
     let end = match half(data, start + 4)? {
-        0 => network.end,
+        0 => outer.network.end,
         len => start + usize::from(len),
     };
-    if end < at || end > network.end && !network.is_fragment {
+    if end < at || end > limit {
         return Ok(None);
     }
-    let end = end.min(network.end);
     match dst_port {
         VXLAN | VXLAN_EARLY => vxlan(data, at, end),
         VXLAN_GPE => vxlan_gpe(data, at, end),
         GENEVE => geneve(data, at, end),
-        GTP_USER => gtp_user(data, at, end, network.is_fragment),
+        GTP_USER => gtp_user(data, at, end),
         // A label at least, or nothing tells it from any other datagram.
         MPLS_IN_UDP => {
             word(data, at).map(|_| Some(Carried { next: Next::Labels, offset: at, end }))
@@ -232,18 +245,19 @@ fn datagram(data: &[u8], outer: &Layer) -> Result<Option<Carried>, Cut> {
     }
 }
 
-/// RFC 7348: flag I, and nothing else but a group policy, which has a flag of its own.
+/// RFC 7348: flag I. What else there is, is reserved or an extension's, and ignored on receipt.
 fn vxlan(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
-    let (flags, network) = (word(data, at)?, word(data, at + 4)?);
-    let has_policy = flags >> 31 == 1;
-    let reserved = flags & if has_policy { 0x77b7_0000 } else { 0xf7ff_ffff };
-    let is_sound = flags & 0x0800_0000 != 0 && reserved == 0 && network & 0xff == 0;
-    Ok(is_sound.then_some(Carried { next: Next::Ethernet, offset: at + 8, end }))
+    let flags = word(data, at)?;
+    // The network's number means nothing here, but belongs to the header.
+    word(data, at + 4)?;
+    let has_network = flags & 0x0800_0000 != 0;
+    Ok(has_network.then_some(Carried { next: Next::Ethernet, offset: at + 8, end }))
 }
 
 /// The generic protocol extension: flag P, version 0, no flag O, and what the header names.
 fn vxlan_gpe(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
-    let (flags, network) = (word(data, at)?, word(data, at + 4)?);
+    let flags = word(data, at)?;
+    word(data, at + 4)?;
     let next = match flags as u8 {
         1 => IPV4,
         2 => IPV6,
@@ -251,26 +265,28 @@ fn vxlan_gpe(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut>
         5 => Next::Labels,
         _ => return Ok(None),
     };
-    let is_sound = flags & 0xf5ff_ff00 == 0x0400_0000 && network & 0xff == 0;
+    let is_sound = flags & 0x3500_0000 == 0x0400_0000;
     Ok(is_sound.then_some(Carried { next, offset: at + 8, end }))
 }
 
 /// RFC 8926: version 0, no control packet, options stepped over.
 fn geneve(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
-    let (head, network) = (word(data, at)?, word(data, at + 4)?);
+    let head = word(data, at)?;
+    word(data, at + 4)?;
     let offset = at + 8 + (head >> 24 & 0x3f) as usize * 4;
-    let is_sound = head & 0xc0bf_0000 == 0 && network & 0xff == 0 && offset <= end;
+    let is_sound = head & 0xc080_0000 == 0 && offset <= end;
     Ok(named(head as u16).filter(|_| is_sound).map(|next| Carried { next, offset, end }))
 }
 
 /// 3GPP TS 29.281: version 1 of GTP and not GTP', a user's packet, optional fields stepped over.
-fn gtp_user(data: &[u8], at: usize, end: usize, is_fragment: bool) -> Result<Option<Carried>, Cut> {
+fn gtp_user(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
     const USER_PACKET: u32 = 0xff;
     let head = word(data, at)?;
     // The tunnel's number means nothing here, but belongs to the header.
     word(data, at + 4)?;
     let (flags, said) = (head >> 24, at + 8 + (head & 0xffff) as usize);
-    if flags & 0xf8 != 0x30 || head >> 16 & 0xff != USER_PACKET || said > end && !is_fragment {
+    // The fifth bit is spare, and not to be looked at.
+    if flags & 0xf0 != 0x30 || head >> 16 & 0xff != USER_PACKET || said > end {
         return Ok(None);
     }
     let mut offset = at + 8;

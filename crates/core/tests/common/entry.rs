@@ -12,7 +12,7 @@ use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::{FlowConfig, verdict::Verdict};
 use std::sync::Arc;
 
-const LINKS: [u16; 7] = [1, 101, 113, 276, 0, 108, 147];
+const LINKS: [u16; 14] = [1, 101, 113, 276, 0, 108, 9, 104, 107, 192, 239, 258, 149, 147];
 const ALL: [Header; 5] = [Header::Ipv4, Header::Ipv6, Header::Tcp, Header::Udp, Header::Icmp];
 
 /// Two bytes of link type and length on the wire, then a frame.

@@ -61,15 +61,27 @@ impl Frame {
 }
 
 /// All link types that the parser knows, and one that it does not.
-pub const LINKS: [LinkType; 7] = [
+pub const LINKS: [LinkType; 14] = [
     LinkType::Ethernet,
     LinkType::RawIp,
     LinkType::LinuxSll,
     LinkType::LinuxSll2,
     LinkType::Null,
     LinkType::Loop,
+    LinkType::Ppp,
+    LinkType::CiscoHdlc,
+    LinkType::FrameRelay,
+    LinkType::Ppi,
+    LinkType::Nflog,
+    LinkType::Pktap(258),
+    LinkType::Pktap(149),
     LinkType::Unsupported(147),
 ];
+
+/// The link types that the parser knows.
+pub fn known_links() -> &'static [LinkType] {
+    &LINKS[..LINKS.len() - 1]
+}
 
 pub const IPV4: u16 = 0x0800;
 pub const IPV6: u16 = 0x86dd;
@@ -104,6 +116,25 @@ pub fn framed(link: LinkType, ip: &[u8]) -> Vec<u8> {
         }
         LinkType::Null => (if v6 { 30_u32 } else { 2 }).to_le_bytes().to_vec(),
         LinkType::Loop => (if v6 { 24_u32 } else { 2 }).to_be_bytes().to_vec(),
+        LinkType::Ppp => vec![0xff, 3, 0, if v6 { 0x57 } else { 0x21 }],
+        LinkType::CiscoHdlc => [&[0x0f, 0], &kind.to_be_bytes()[..]].concat(),
+        LinkType::FrameRelay => vec![0x18, 0x41, 3, if v6 { 0x8e } else { 0xcc }],
+        // Both name Ethernet, behind a field of their own.
+        LinkType::Ppi => {
+            let head = [0, 0, 12, 0, 1, 0, 0, 0, 1, 0, 0, 0];
+            [head.as_slice(), &ether(&[], kind, &[])].concat()
+        }
+        LinkType::Pktap(_) => {
+            let mut head = vec![0; 108];
+            (head[0], head[4], head[8]) = (108, 1, 1);
+            [head, ether(&[], kind, &[])].concat()
+        }
+        LinkType::Nflog => {
+            let head =
+                [if v6 { 10 } else { 2 }, 0, 0, 0, 8, 0, 1, 0, 8, 0, 0, 0, 5, 0, 10, 0, 0, 0, 0, 0];
+            let len = (ip.len() as u16 + 4).to_le_bytes();
+            [head.as_slice(), &len, &[9, 0]].concat()
+        }
         LinkType::RawIp | LinkType::Unsupported(_) => Vec::new(),
     };
     out.extend(ip);
@@ -220,6 +251,12 @@ pub fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What a header that authenticates stands before.
+pub fn authenticated(proto: u8, behind: &[u8]) -> Vec<u8> {
+    // Length 4: six words of four bytes.
+    [&[proto, 4, 0, 0], &[7; 20][..], behind].concat()
+}
+
 pub fn icmp(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&[kind, 0, 1, 2, 0, 7, 0, 1], payload].concat()
 }
@@ -253,9 +290,14 @@ pub fn random_frame(rng: &mut Rng) -> Frame {
         }
         2 => (17, udp(rng.next() as u16, rng.next() as u16, &payload)),
         3 => (if rng.one_in(2) { 1 } else { 58 }, icmp(8, &payload)),
-        _ => (rng.pick(&[47, 50, 89, 132, 2]), payload),
+        _ => (rng.pick(&[47, 50, 89, 132, 33, 136, 135, 139, 2]), payload),
     };
     let ip = if rng.one_in(2) {
+        // What authenticates is stepped over in either family.
+        let (proto, transport) = match rng.one_in(6) {
+            true => (51, authenticated(proto, &transport)),
+            false => (proto, transport),
+        };
         let options = {
             let len = rng.below(11) as usize * 4;
             vec![1; len]
@@ -267,7 +309,7 @@ pub fn random_frame(rng: &mut Rng) -> Frame {
         let extensions = extensions(rng);
         ipv6_with(src, dst, proto, &extensions, &transport)
     };
-    let link = rng.pick(&LINKS[..6]);
+    let link = rng.pick(known_links());
     let data = if link == LinkType::Ethernet && rng.one_in(2) {
         let kind = if ip[0] >> 4 == 6 { IPV6 } else { IPV4 };
         let all = [(0x88a8, 0x6064), (0x8100, 0x0fff), (0x8100, 1)];

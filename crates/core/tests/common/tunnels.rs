@@ -114,6 +114,12 @@ pub fn wrap(packet: &[u8], steps: &[Step], rng: &mut Rng) -> Wrapped {
     }
 }
 
+/// A header of VXLAN with any bits where they are ignored.
+fn vxlan(mut bits: [u8; 8]) -> [u8; 8] {
+    bits[0] |= 8;
+    bits
+}
+
 impl Onion<'_> {
     fn framed(&self) -> Vec<u8> {
         ether(&[], self.kind, &self.data)
@@ -162,7 +168,7 @@ impl Onion<'_> {
                 let next = if self.kind == 0x0800 { 1 } else { 2 };
                 self.datagram(4790, &[&[0x0c, 0, 0, next, 0, 0, 7, 0], &data]);
             }
-            Step::VxlanEarly => self.datagram(8472, &[&[8, 0, 0, 0, 0, 0, 7, 0], &frame]),
+            Step::VxlanEarly => self.datagram(8472, &[&vxlan(number), &frame]),
             Step::Geneve => self.datagram(6081, &[&[0, 0], &kind, &[0, 0, 7, 0], &data]),
             Step::GeneveBridged => {
                 let words = self.rng.below(4) as u8;
@@ -193,7 +199,7 @@ impl Onion<'_> {
                 self.set(0x8864, [head.concat(), ppp].concat());
             }
             _ => {
-                self.datagram(4789, &[&[8, 0, 0, 0, 0, 0, 7, 0], &frame]);
+                self.datagram(4789, &[&vxlan(number), &frame]);
                 return Step::Vxlan;
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! The kernel's own hash reads no ports from a first fragment, and takes what it finds in some tunnels for
 //! the flow; then the packets of one flow part. So this program reads a frame as the engine's parser does:
-//! it steps over VLAN tags, MPLS labels, PPPoE and the extension headers of IPv6, and hashes both addresses
-//! and, of TCP and UDP, both ports, by sums that do not ask which of the two comes first. Where the key of a
+//! it steps over VLAN tags, MPLS labels, PPPoE, the extension headers of IPv6 and the one that authenticates IPv4,
+//! and hashes both addresses and, of protocols that have them, both ports, by sums that do not ask which of the two comes first. Where the key of a
 //! flow stands inside a tunnel, the ports of the tunnel do not count: they may differ by direction, and the
 //! tunnel's ends do not.
 //!
@@ -46,8 +46,10 @@ const PPP_IP: [u32; 2] = [0x21, 0x57];
 const MOST_TAGS: usize = 5;
 const MOST_LABELS: usize = 32;
 const MOST_EXTENSIONS: usize = 17;
-const TCP: u32 = 6;
 const UDP: u32 = 17;
+/// Protocols other than UDP that have ports: TCP, DCCP, SCTP, UDP-Lite.
+const WITH_PORTS: [u32; 4] = [6, 33, 132, 136];
+const AUTHENTICATION: u32 = 51;
 
 /// Cells: the sum and the difference of the addresses, the protocol, and what is put aside.
 const SUM: u32 = 0;
@@ -313,7 +315,25 @@ fn ipv4(to: &mut Assembler, places: &Places) {
     to.put(code::SHIFT_LEFT, 2);
     to.put(code::ADD_INDEX, 0);
     to.put(code::TO_INDEX, 0);
-    to.jump(places.ports);
+    for _ in 0..MOST_EXTENSIONS {
+        to.put(code::LOAD_CELL, PROTO);
+        to.jump_unless(code::IF_EQUAL, AUTHENTICATION, places.ports);
+        load(to, code::LOAD_BYTE, 1);
+        step_over(to, 2);
+    }
+    to.jump(places.anywhere);
+}
+
+/// Steps over a header whose length A counts in units of two to the power of `shift` bytes behind the first eight.
+fn step_over(to: &mut Assembler, shift: u32) {
+    to.put(code::SHIFT_LEFT, shift);
+    to.put(code::ADD, 8);
+    to.put(code::STORE, ASIDE);
+    load(to, code::LOAD_BYTE, 0);
+    to.put(code::STORE, PROTO);
+    to.put(code::LOAD_CELL, ASIDE);
+    to.put(code::ADD_INDEX, 0);
+    to.put(code::TO_INDEX, 0);
 }
 
 fn ipv6(to: &mut Assembler, places: &Places) {
@@ -328,41 +348,37 @@ fn ipv6(to: &mut Assembler, places: &Places) {
         let (by_eights, by_fours, fragment, next) =
             (to.label(), to.label(), to.label(), to.label());
         to.put(code::LOAD_CELL, PROTO);
-        for kind in [0, 43, 60, 135, 139, 140] {
+        for kind in [0, 43, 60, 140] {
             to.jump_if(code::IF_EQUAL, kind, by_eights);
         }
-        to.jump_if(code::IF_EQUAL, 51, by_fours);
+        to.jump_if(code::IF_EQUAL, AUTHENTICATION, by_fours);
         to.jump_if(code::IF_EQUAL, 44, fragment);
         to.jump(places.ports);
         to.place(fragment);
         load(to, code::LOAD_HALF, 2);
         to.jump_if(code::IF_ANY_BIT, 0xfff8, places.fold);
-        to.put(code::LOAD_CONSTANT, 8);
+        to.put(code::LOAD_CONSTANT, 0);
+        step_over(to, 0);
         to.jump(next);
         for (label, shift) in [(by_eights, 3), (by_fours, 2)] {
             to.place(label);
             load(to, code::LOAD_BYTE, 1);
-            to.put(code::SHIFT_LEFT, shift);
-            to.put(code::ADD, 8);
+            step_over(to, shift);
             to.jump(next);
         }
         to.place(next);
-        to.put(code::STORE, ASIDE);
-        load(to, code::LOAD_BYTE, 0);
-        to.put(code::STORE, PROTO);
-        to.put(code::LOAD_CELL, ASIDE);
-        to.put(code::ADD_INDEX, 0);
-        to.put(code::TO_INDEX, 0);
     }
     to.jump(places.anywhere);
 }
 
-/// The ports of TCP and UDP, at X.
+/// The ports of the protocols that have some, at X.
 fn ports(to: &mut Assembler, places: &Places, rules: &FanoutRules) {
     to.place(places.ports);
     let (has_ports, is_udp) = (to.label(), to.label());
     to.put(code::LOAD_CELL, PROTO);
-    to.jump_if(code::IF_EQUAL, TCP, has_ports);
+    for proto in WITH_PORTS {
+        to.jump_if(code::IF_EQUAL, proto, has_ports);
+    }
     to.jump_if(code::IF_EQUAL, UDP, is_udp);
     to.jump(places.fold);
     to.place(is_udp);

@@ -34,7 +34,7 @@ pub struct TypedLists {
 }
 
 /// The protocols that have a name here. All have a number.
-const PROTOCOLS: [(&str, u8); 12] = [
+const PROTOCOLS: [(&str, u8); 13] = [
     ("icmp", 1),
     ("igmp", 2),
     ("tcp", 6),
@@ -47,6 +47,7 @@ const PROTOCOLS: [(&str, u8); 12] = [
     ("ospf", 89),
     ("pim", 103),
     ("sctp", 132),
+    ("udplite", 136),
 ];
 
 impl TypedInput {
