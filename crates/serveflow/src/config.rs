@@ -8,6 +8,7 @@ mod input;
 mod lanes;
 mod live;
 mod models;
+mod origin;
 mod relief;
 mod remote;
 mod service;
@@ -16,6 +17,7 @@ pub use input::{TypedInput, TypedLists};
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
+pub use origin::Origin;
 pub use relief::TypedRelief;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 pub use service::{ServiceLimits, TypedService};
@@ -61,6 +63,9 @@ pub struct Typed {
     pub service: TypedService,
     /// Where verdicts go.
     pub output: TypedOutput,
+    /// Where all of that stands.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// `[flows]` as it is typed.
@@ -150,12 +155,19 @@ pub enum ConfigError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is not what it should be; the message names line, key and expectation.
+    /// The file is not what it should be.
     Typed {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
+        /// File, line and column.
+        place: String,
+        /// The key, what was expected there, and what was found.
         message: String,
+    },
+    /// An error of a key whose place is known.
+    At {
+        /// File, line and column, or the option of the command line.
+        place: String,
+        /// The error.
+        error: Box<Self>,
     },
     /// A limit of nothing.
     Zero {
@@ -205,7 +217,8 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            Self::Typed { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Typed { place, message } => write!(f, "{place}: {message}"),
+            Self::At { place, error } => write!(f, "{place}: {error}"),
             Self::Zero { key } => write!(f, "{key}: expected at least 1, found 0"),
             Self::TooLarge { key, most, found } => {
                 write!(f, "{key}: expected at most {most}, found {found}")
@@ -225,6 +238,21 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl ConfigError {
+    /// The key that is wrong, if its place is not known yet.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Io { .. } | Self::Typed { .. } | Self::At { .. } => None,
+            Self::Window { .. } => Some("flows.window_ms"),
+            Self::Zero { key } | Self::TooLarge { key, .. } | Self::Library { key, .. } => {
+                Some(key)
+            }
+            Self::Wrong { key, .. } | Self::Unknown { key, .. } => Some(key),
+        }
+    }
+}
+
 impl Typed {
     /// Reads a file.
     ///
@@ -233,11 +261,34 @@ impl Typed {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let io = |source| ConfigError::Io { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(io)?;
-        let typed = |e: toml::de::Error| ConfigError::Typed {
-            path: path.to_owned(),
-            message: e.to_string(),
-        };
-        toml::from_str(&text).map_err(typed)
+        Self::read(path, text)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// When it is not what it should be.
+    pub fn read(path: &Path, text: String) -> Result<Self, ConfigError> {
+        let typed = toml::from_str(&text);
+        let origin = Origin::of_file(path, text);
+        let typed: Self = typed.map_err(|error| origin.refused(&error))?;
+        Ok(Self { origin, ..typed })
+    }
+
+    /// Opens the libraries that score models: see [`TypedModels::open`].
+    ///
+    /// # Errors
+    /// When one of them cannot be opened.
+    pub fn open_models(&self) -> Result<(), ConfigError> {
+        self.models.open().map_err(|error| self.origin.located(error))
+    }
+
+    /// The servers of remote models.
+    ///
+    /// # Errors
+    /// When an address or a limit makes no sense: see [`TypedRemote::check`].
+    pub fn servers(&self) -> Result<RemoteConfig, ConfigError> {
+        self.remote.check().map_err(|error| self.origin.located(error))
     }
 
     /// Fills what was not typed from the bundle's flow rules and the defaults, and checks it.
@@ -245,6 +296,10 @@ impl Typed {
     /// # Errors
     /// When a limit is 0 or absurdly large, a sink or a lane is unknown, or a server is no server.
     pub fn check(&self, bundle: &FlowConfig) -> Result<Config, ConfigError> {
+        self.checked(bundle).map_err(|error| self.origin.located(error))
+    }
+
+    fn checked(&self, bundle: &FlowConfig) -> Result<Config, ConfigError> {
         let limits = &self.limits;
         let engine = EngineConfig::default();
         let engine = EngineConfig {
@@ -276,15 +331,18 @@ impl Typed {
     /// [`Typed::check`] for a bundle whose stages are served.
     ///
     /// # Errors
-    /// Also when a stage wants the window and flows would be left whole.
+    /// Also when a stage wants the window and flows would be left whole, and when a stage is named that the bundle
+    /// does not have.
     pub fn check_for(&self, bundle: &Bundle) -> Result<Config, ConfigError> {
+        let located = |error| self.origin.located(error);
         let config = self.check(&bundle.flow_config())?;
-        match bundle.plan.stages.iter().find(|stage| stage.window) {
-            Some(stage) if config.engine.flows.window_ns == NO_WINDOW => {
-                Err(ConfigError::Window { stage: stage.name.clone() })
-            }
-            _ => Ok(config),
+        if let Some(stage) = bundle.plan.stages.iter().find(|stage| stage.window)
+            && config.engine.flows.window_ns == NO_WINDOW
+        {
+            return Err(located(ConfigError::Window { stage: stage.name.clone() }));
         }
+        config.lanes.places(bundle).map_err(located)?;
+        Ok(config)
     }
 }
 

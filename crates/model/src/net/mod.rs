@@ -79,7 +79,7 @@ pub fn use_onnxruntime(path: &Path) -> Result<(), String> {
     return guarded(|| onnxruntime::use_library(path));
     #[cfg(not(feature = "ort"))]
     Err(format!(
-        "{}: expected a program built with the feature `ort`, which scores nets by ONNX Runtime; this one was built without",
+        "{}: expected a program built with the feature `ort`, which scores nets by ONNX Runtime, found one without",
         path.display()
     ))
 }

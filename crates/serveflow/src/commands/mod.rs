@@ -57,7 +57,7 @@ impl Session {
     /// Reads a bundle that is to be served: its remote models are connected, and refused where no servers
     /// are named for them.
     pub(crate) fn load(&self, dir: &Path) -> anyhow::Result<(Bundle, Remote)> {
-        let remote = Remote::put_in_place(self.typed.remote.check()?);
+        let remote = Remote::put_in_place(self.typed.servers()?);
         Ok((Bundle::load(dir)?, remote))
     }
 
@@ -89,7 +89,7 @@ fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
 /// Does what was typed.
 pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
-    typed.models.open()?;
+    typed.open_models()?;
     let session = Session { typed, quiet: cli.quiet };
     serveflow_model::formats::measure_with(clock::now_ns);
     match cli.command {

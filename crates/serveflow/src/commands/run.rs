@@ -127,18 +127,22 @@ fn typed(session: &Session, args: &RunArgs) -> Typed {
     let mut typed = session.typed.clone();
     if let Some(format) = &args.format {
         typed.output.format = Some(format.clone());
+        typed.origin.put_over("output.format", "--format");
     }
     if args.provisional {
         typed.output.provisional = Some(true);
     }
     if let Some(workers) = args.workers {
         typed.limits.workers = Some(workers);
+        typed.origin.put_over("limits.workers", "--workers");
     }
     if !args.interface.is_empty() {
         typed.live.interfaces = Some(args.interface.clone());
+        typed.origin.put_over("live.interfaces", "--interface");
     }
     if let Some(filter) = &args.filter {
         typed.live.filter = Some(filter.clone());
+        typed.origin.put_over("live.filter", "--filter");
     }
     typed
 }

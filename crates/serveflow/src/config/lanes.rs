@@ -161,7 +161,9 @@ impl LaneConfig {
         let is_known = |name: &String| stages.iter().any(|stage| stage.name == *name);
         if let Some(found) = self.stages.keys().find(|&name| !is_known(name)) {
             let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
-            return Err(unknown("lanes.stages", found, &known.join(", ")));
+            let (key, known) = (format!("lanes.stages.\"{found}\""), known.join(", "));
+            let message = format!("expected a stage of the bundle: {known}, found `{found}`");
+            return Err(ConfigError::Wrong { key, message });
         }
         let planned = |name: &str| LANE_NAMES.iter().position(|&known| known == name);
         let place = |(index, stage): (usize, &serveflow_core::engine::Stage)| {
@@ -229,7 +231,8 @@ mod tests {
         let error = lanes.places(&bundle()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "lanes.stages: expected one of tree@1, boosted@1, boosted@10, found `tree@2`"
+            "lanes.stages.\"tree@2\": expected a stage of the bundle: tree@1, boosted@1, \
+             boosted@10, found `tree@2`"
         );
         assert!(toml::from_str::<TypedLanes>("boosted = \"thread\"").is_err());
     }

@@ -83,6 +83,22 @@ const LEAST_BLOCK: usize = 64;
 /// Bytes of a block that headers take, of the block and of a frame.
 const HEADERS: usize = 512;
 
+/// Longest name of an interface on Linux, bytes.
+const NAME_BYTES: usize = 15;
+
+/// Holds an interface's name to what the kernel takes for one.
+fn is_name(name: &str) -> Result<(), ConfigError> {
+    let is_odd = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace() || byte == 0;
+    let is_path = name == "." || name == "..";
+    if (1..=NAME_BYTES).contains(&name.len()) && !name.bytes().any(is_odd) && !is_path {
+        return Ok(());
+    }
+    let message = format!(
+        "expected names of 1 to {NAME_BYTES} bytes without spaces, `/` and `:`, found {name:?}"
+    );
+    Err(ConfigError::Wrong { key: "live.interfaces".to_owned(), message })
+}
+
 impl TypedLive {
     /// Fills what was not typed, and checks it.
     pub(super) fn check(&self) -> Result<LiveLimits, ConfigError> {
@@ -115,17 +131,25 @@ impl TypedLive {
                 format!("expected a power of two of at least {LEAST_BLOCK}, found {block_kb}");
             return Err(ConfigError::Wrong { key: "live.block_kb".to_owned(), message });
         }
+        let at_most = |key: &str, found: usize, most: usize, beside: String| {
+            let message = format!("expected at most {most} with {beside}, found {found}");
+            let wrong = || ConfigError::Wrong { key: key.to_owned(), message };
+            if found > most { Err(wrong()) } else { Ok(()) }
+        };
         // One block is read while another is filled.
-        Config::within("live.block_kb (with live.ring_mb)", block_kb, ring_mb * MIB / KIB / 2)?;
+        let most = ring_mb * MIB / KIB / 2;
+        at_most("live.block_kb", block_kb, most, format!("live.ring_mb = {ring_mb}"))?;
         // The kernel would cut longer frames without a word.
         let most = block_kb * KIB - HEADERS;
-        Config::within("live.snap_bytes (with live.block_kb)", snap_bytes as usize, most)?;
+        let beside = format!("live.block_kb = {block_kb}");
+        at_most("live.snap_bytes", snap_bytes as usize, most, beside)?;
         let interfaces = self.interfaces.clone().unwrap_or_default();
         let mut seen = interfaces.iter().enumerate();
         if let Some((_, twice)) = seen.find(|(at, name)| interfaces[..*at].contains(name)) {
             let message = format!("expected each interface once, found `{twice}` again");
             return Err(ConfigError::Wrong { key: "live.interfaces".to_owned(), message });
         }
+        interfaces.iter().try_for_each(|name| is_name(name))?;
         Ok(LiveLimits {
             interfaces,
             xdp,
@@ -159,23 +183,23 @@ impl TypedLive {
             Err(ConfigError::Wrong { key: key.to_owned(), message: message.to_owned() })
         };
         if !cfg!(feature = "xdp") {
-            let message = "this program was built without AF_XDP; build it with the cargo feature `xdp`: \
-                           cargo build --release -p serveflow --features xdp";
+            let message = "expected a program that was built with AF_XDP, found one without: build it with the cargo \
+                           feature `xdp`: cargo build --release -p serveflow --features xdp";
             return refused("live.source", message);
         }
         if self.timestamps.as_deref() == Some("hardware") {
-            let message = "expected none with live.source = \"xdp\", since frames have the time at which they \
-                           are read there";
+            let message = "expected `kernel` with live.source = \"xdp\", since frames have the time at which \
+                           they are read there, found `hardware`";
             return refused("live.timestamps", message);
         }
         if self.filter().is_some() {
-            let message = "expected none with live.source = \"xdp\", since such frames pass no filter; \
-                           [input] chooses among flows";
+            let message = "expected none with live.source = \"xdp\", since such frames pass no filter, found \
+                           one; [input] chooses among flows";
             return refused("live.filter", message);
         }
         if self.hand_over.as_deref() == Some("block") {
-            let message =
-                "expected none with live.source = \"xdp\", where each frame is handed over at once";
+            let message = "expected `frame` with live.source = \"xdp\", where each frame is handed over at once, \
+                 found `block`";
             return refused("live.hand_over", message);
         }
         Ok(true)
@@ -224,7 +248,7 @@ mod tests {
             ("snap_bytes = 999999", "live.snap_bytes: expected at most 262144, found 999999"),
             (
                 "snap_bytes = 65535",
-                "live.snap_bytes (with live.block_kb): expected at most 65024, found 65535",
+                "live.snap_bytes: expected at most 65024 with live.block_kb = 64, found 65535",
             ),
             (
                 "timestamps = \"gps\"",
@@ -241,9 +265,14 @@ mod tests {
             ("hand_over = \"bock\"", "live.hand_over: expected one of frame, block, found `bock`"),
             (
                 "ring_mb = 1\nblock_kb = 1024",
-                "live.block_kb (with live.ring_mb): expected at most 512, found 1024",
+                "live.block_kb: expected at most 512 with live.ring_mb = 1, found 1024",
             ),
             ("spin_us = 60000", "live.spin_us: expected at most 50000, found 60000"),
+            (
+                "interfaces = [\"0123456789abcdef\"]",
+                "live.interfaces: expected names of 1 to 15 bytes without spaces, `/` and `:`, \
+                 found \"0123456789abcdef\"",
+            ),
         ] {
             assert_eq!(checked(text).unwrap_err(), expected);
         }
@@ -260,7 +289,10 @@ mod tests {
     #[test]
     fn without_the_feature_it_is_told_how_to_build_it() {
         let refused = checked("source = \"xdp\"").unwrap_err();
-        assert!(refused.starts_with("live.source: this program was built without"), "{refused}");
+        assert!(
+            refused.starts_with("live.source: expected a program that was built with AF_XDP"),
+            "{refused}"
+        );
         assert!(refused.ends_with("--features xdp"), "{refused}");
     }
 
@@ -271,8 +303,8 @@ mod tests {
         for (key, value) in [("timestamps", "hardware"), ("filter", "tcp"), ("hand_over", "block")]
         {
             let refused = checked(&format!("source = \"xdp\"\n{key} = \"{value}\"")).unwrap_err();
-            let start = format!("live.{key}: expected none with live.source = \"xdp\", ");
-            assert!(refused.starts_with(&start), "{refused}");
+            assert!(refused.starts_with(&format!("live.{key}: expected ")), "{refused}");
+            assert!(refused.contains(" with live.source = \"xdp\", "), "{refused}");
         }
     }
 }

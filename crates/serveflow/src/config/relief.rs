@@ -31,15 +31,20 @@ impl TypedRelief {
             typed.map_or(default, |share| (share * 1000.0).round().clamp(-1.0, 1001.0) as u32)
         };
         let (high, low) = (share(self.lane_high, default.high), share(self.lane_low, default.low));
-        let whole = self.lane_high.into_iter().chain(self.lane_low);
-        if whole.into_iter().any(|share| !(0.0..=1.0).contains(&share)) || low >= high {
-            let expected = "shares from 0 to 1, the lower one below the higher";
+        for (key, typed) in [("lane_high", self.lane_high), ("lane_low", self.lane_low)] {
+            if let Some(found) = typed.filter(|share| !(0.0..=1.0).contains(share)) {
+                let message = format!("expected a share from 0 to 1, found {found}");
+                return Err(ConfigError::Wrong { key: format!("relief.{key}"), message });
+            }
+        }
+        if low >= high {
+            // The one that is typed, or else its neighbour is the default.
+            let key = if self.lane_low.is_some() { "lane_low" } else { "lane_high" };
             let (low, high) = (f64::from(low) / 1e3, f64::from(high) / 1e3);
-            let message = format!("expected {expected}, found {low} and {high}");
-            return Err(ConfigError::Wrong {
-                key: "relief.lane_low and lane_high".into(),
-                message,
-            });
+            let message = format!(
+                "expected a lane_low that is below lane_high, found lane_low = {low} and lane_high = {high}"
+            );
+            return Err(ConfigError::Wrong { key: format!("relief.{key}"), message });
         }
         let ms = |key, typed: Option<usize>, default: u64| {
             let typed = typed.unwrap_or((default / MS) as usize);
@@ -71,8 +76,15 @@ mod tests {
             (limits.p99_ns, limits.high, limits.hold_ns),
             (Some(5_000_000), 900, 10_000_000)
         );
-        for text in ["lane_high = 2.0", "lane_low = -0.5", "lane_low = 0.6", "lane_high = nan"] {
-            assert!(checked(text).unwrap_err().contains("relief.lane_low"), "{text}");
+        for (text, key) in [
+            ("lane_high = 2.0", "relief.lane_high"),
+            ("lane_low = -0.5", "relief.lane_low"),
+            ("lane_low = 0.6", "relief.lane_low"),
+            ("lane_high = nan", "relief.lane_high"),
+            ("lane_high = 0.1", "relief.lane_high"),
+        ] {
+            let error = checked(text).unwrap_err();
+            assert!(error.starts_with(key) && error.contains("found"), "{text}: {error}");
         }
         assert!(checked("step_ms = 0").unwrap_err().contains("relief.step_ms"));
     }

@@ -192,7 +192,11 @@ impl TypedRemote {
         for (name, own) in &self.models {
             let section = format!("remote.models.{name}");
             if !own.models.is_empty() {
-                return Err(refused(&section, "models", "expected only below [remote]"));
+                return Err(refused(
+                    &section,
+                    "models",
+                    "expected only below [remote], found it below a model",
+                ));
             }
             let servers = own.over(self).servers(&section)?;
             let none = || refused(&section, "endpoints", "expected at least one, found none");
@@ -200,8 +204,8 @@ impl TypedRemote {
         }
         let is_asked = all.is_some() || !models.is_empty();
         if is_asked && !cfg!(feature = "remote") {
-            let message = "this program was built without remote models; build it with the cargo \
-                           feature `remote`: cargo build --release -p serveflow --features remote";
+            let message = "expected a program that was built with remote models, found one without: build it with \
+                           the cargo feature `remote`: cargo build --release -p serveflow --features remote";
             return Err(refused("remote", "endpoints", message));
         }
         Ok(RemoteConfig { all, models })
@@ -232,13 +236,15 @@ impl TypedRemote {
     fn servers(&self, section: &str) -> Result<Option<Servers>, ConfigError> {
         let times = [("timeout_ms", self.timeout_ms), ("health_ms", self.health_ms)];
         for (key, ms) in times {
-            if ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
-                return Err(refused(section, key, "expected 1 to 3600000"));
+            if let Some(found) = ms.filter(|ms| !(1..=3_600_000).contains(ms)) {
+                let message = format!("expected 1 to 3600000, found {found}");
+                return Err(refused(section, key, message));
             }
         }
         let ratio = self.retry_ratio.unwrap_or(0.1);
         if !(0.0..=1.0).contains(&ratio) {
-            return Err(refused(section, "retry_ratio", "expected 0 to 1"));
+            let message = format!("expected 0 to 1, found {ratio}");
+            return Err(refused(section, "retry_ratio", message));
         }
         let token = self.token(section)?;
         let mut endpoints = Vec::new();

@@ -16,9 +16,17 @@ fn unknown_keys_and_impossible_limits_are_refused_by_name() {
     for (name, toml, words) in [
         ("key", "[flows]\nidle = 5", ["idle", "idle_ms"]),
         ("table", "[flow]\nidle_ms = 5", ["flow", "flows"]),
-        ("type", "[flows]\nidle_ms = \"long\"", ["idle_ms", "u64"]),
-        ("negative", "[flows]\nidle_ms = -1", ["idle_ms", "u64"]),
-        ("toml", "[flows\n", ["serveflow.toml", "line 1"]),
+        (
+            "type",
+            "[flows]\nidle_ms = \"long\"",
+            ["serveflow.toml:2:11: flows.idle_ms: ", "found `\"long\"`"],
+        ),
+        (
+            "negative",
+            "[flows]\nidle_ms = -1",
+            ["flows.idle_ms: expected a whole number from 0", "found `-1`"],
+        ),
+        ("toml", "[flows\n", ["serveflow.toml:1:7: ", "]"]),
         ("zero", "[limits]\nbatch_rows = 0", ["limits.batch_rows", "at least 1"]),
         ("rows", "[limits]\nbatch_rows = 1000000000000", ["limits.batch_rows", "at most"]),
         ("jobs", "[limits]\nlane_jobs = 1000000000000000", ["limits.lane_jobs", "at most"]),
