@@ -37,6 +37,8 @@
 //! found. Frames that stand before the damage always come out first. A frame that is odd in itself
 //! is none of this crate's business: it is passed on, and the engine counts it.
 
+#[cfg(target_os = "linux")]
+pub mod as_user;
 pub mod batch;
 pub mod capture;
 pub mod drive;

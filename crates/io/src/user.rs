@@ -32,8 +32,11 @@ fn checked(answer: libc::c_int) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The numbers of a user and its group.
-fn find(user: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
+/// The numbers of a user and its group, by name or number.
+///
+/// # Errors
+/// When there is no such user, or the system does not say.
+pub fn find(user: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
     let missing = || {
         io::Error::new(
             io::ErrorKind::NotFound,

@@ -150,6 +150,7 @@ impl Common<'_> {
         let (mut source, mut sink) = (post.source, post.sink);
         let mut desk = self.crew.service.map(|service| {
             let (counting, tally) = counted(sink_of(&mut sink), bundle, is_live);
+            service.board.count_by(index, &tally);
             sink = counting;
             Desk::new(index, service, tally, config.relief)
         });
@@ -298,7 +299,8 @@ impl<'a> Desk<'a> {
             self.relieve(common, batch, worker, now);
         }
         let is_due = self.posted_at.is_none_or(|at| now.saturating_sub(at) >= POST_NS);
-        if is_due || batch.quiet_until().is_some() {
+        // The last state before the end holds every packet, and so each flow that is to get a verdict.
+        if is_due || batch.quiet_until().is_some() || batch.is_over() {
             self.posted_at = Some(now);
             self.post(worker.engine);
         }

@@ -7,5 +7,8 @@ mod service {
 
     mod accounts;
     mod changes;
+    mod crowds;
+    mod loading;
     mod rough;
+    mod sockets;
 }

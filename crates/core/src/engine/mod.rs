@@ -264,7 +264,8 @@ impl Engine {
     pub fn start_over(&mut self, before_ns: u64, now_ns: u64) {
         self.accounts.clock_restarts += 1;
         self.clock.follow(now_ns);
-        self.end_all(before_ns);
+        let all = self.table.all();
+        self.end_these(&all, before_ns);
     }
 
     /// Moves time ahead without a packet: a live interface was silent until then. Time never moves back.
@@ -434,14 +435,28 @@ impl Engine {
 
     /// Ends every flow. Submit and collect until nothing is asked to get the last verdicts.
     pub fn finish(&mut self, end: End) {
-        self.end_all(match end {
-            End::Stop => self.clock.now_ns(),
-            End::Silence => u64::MAX,
-        });
+        let all = self.flows_in_table();
+        self.finish_some(&all, end);
     }
 
-    fn end_all(&mut self, now: u64) {
-        for id in self.table.all() {
+    /// Numbers of the flows in the table, oldest first, for [`Self::finish_some`].
+    #[must_use]
+    pub fn flows_in_table(&self) -> Vec<u32> {
+        self.table.all()
+    }
+
+    /// Ends some of the flows of [`Self::flows_in_table`]: a table is ended part by part, so that not all of its rows
+    /// and verdicts are in memory at a time. Between two parts no packet may come and no time may pass.
+    pub fn finish_some(&mut self, flows: &[u32], end: End) {
+        let now = match end {
+            End::Stop => self.clock.now_ns(),
+            End::Silence => u64::MAX,
+        };
+        self.end_these(flows, now);
+    }
+
+    fn end_these(&mut self, flows: &[u32], now: u64) {
+        for &id in flows {
             self.end_flow(id, Reason::Ended, now);
         }
     }

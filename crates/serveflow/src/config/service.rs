@@ -3,7 +3,7 @@
 use super::{Config, ConfigError};
 use serde::Deserialize;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `[service]` as it is typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -15,6 +15,10 @@ pub struct TypedService {
     pub metrics: Option<String>,
     /// Path of the control socket.
     pub control: Option<PathBuf>,
+    /// The group that may use the control socket.
+    pub control_group: Option<String>,
+    /// Who may use the control socket, as chmod(1) writes it.
+    pub control_mode: Option<String>,
     /// Whether a bundle that changed on disk is served at once.
     pub watch_bundle: Option<bool>,
     /// How the log is written: text or json.
@@ -36,6 +40,10 @@ pub struct ServiceLimits {
     pub metrics: Option<SocketAddr>,
     /// Path of the control socket.
     pub control: Option<PathBuf>,
+    /// The group that may use the control socket, by name or number.
+    pub control_group: Option<String>,
+    /// Permissions of the control socket.
+    pub control_mode: u32,
     /// Whether a bundle that changed on disk is served at once.
     pub watch_bundle: bool,
     /// Whether the log is written as JSON.
@@ -54,6 +62,8 @@ impl Default for ServiceLimits {
             bundle: None,
             metrics: None,
             control: None,
+            control_group: None,
+            control_mode: 0o660,
             watch_bundle: false,
             json_log: false,
             user: None,
@@ -88,16 +98,64 @@ impl TypedService {
         Config::within("service.stop_ms", stop_ms, 600_000)?;
         let path =
             |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        // A bare name has no directory, which the socket is to be removed from at the end.
+        let control = path(&self.control).map(|path| std::path::absolute(&path).unwrap_or(path));
+        self.check_control(control.as_deref())?;
         Ok(ServiceLimits {
             bundle: path(&self.bundle),
             metrics: metrics.transpose()?,
-            control: path(&self.control),
+            control,
+            control_group: given(&self.control_group),
+            control_mode: self.mode()?.unwrap_or(default.control_mode),
             watch_bundle: self.watch_bundle.unwrap_or(default.watch_bundle),
             json_log,
             user: given(&self.user),
             confine: self.confine.unwrap_or(default.confine),
             stop_ms,
         })
+    }
+}
+
+/// Longest path of a socket, bytes: what `sun_path` of unix(7) holds, less its end.
+const SOCKET_BYTES: usize = 107;
+
+impl TypedService {
+    /// The permissions of the control socket.
+    fn mode(&self) -> Result<Option<u32>, ConfigError> {
+        let Some(text) = self.control_mode.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let is_octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+        let wrong = || ConfigError::Wrong {
+            key: "service.control_mode".to_owned(),
+            message: format!(
+                "expected an octal mode up to \"777\", such as \"660\", found `{text}`"
+            ),
+        };
+        mode.map(Some).ok_or_else(wrong)
+    }
+
+    /// Holds what is said of the control socket to what a socket can be.
+    fn check_control(&self, control: Option<&Path>) -> Result<(), ConfigError> {
+        let wrong = |key: &str, message: String| {
+            Err(ConfigError::Wrong { key: format!("service.{key}"), message })
+        };
+        let path = control.map_or("", |path| path.to_str().unwrap_or("?"));
+        if path.len() > SOCKET_BYTES {
+            let found = path.len();
+            let message = format!("expected a path of at most {SOCKET_BYTES} bytes, found {found}");
+            return wrong("control", message);
+        }
+        if path.contains('\0') {
+            return wrong("control", format!("expected a path, found a 0 in {path:?}"));
+        }
+        let is_group = self.control_group.as_deref().is_some_and(|group| !group.is_empty());
+        if is_group && path.is_empty() {
+            let message = "expected service.control beside it, found none".to_owned();
+            return wrong("control_group", message);
+        }
+        Ok(())
     }
 }
 
@@ -124,5 +182,17 @@ mod tests {
         );
         assert!(checked("log = \"xml\"").unwrap_err().contains("text, json"));
         assert!(checked("stop_ms = 0").unwrap_err().contains("service.stop_ms"));
+        assert_eq!(checked("control_mode = \"0640\"").unwrap().control_mode, 0o640);
+        for text in [
+            "control_mode = \"999\"",
+            "control_mode = \"1777\"",
+            "control_mode = \"+7\"",
+            "control_group = \"wheel\"",
+        ] {
+            let error = checked(text).unwrap_err();
+            assert!(error.contains("expected") && error.contains("found"), "{error}");
+        }
+        let long = format!("control = \"/{}\"", "x".repeat(SOCKET_BYTES));
+        assert!(checked(&long).unwrap_err().contains("at most 107 bytes, found 108"));
     }
 }

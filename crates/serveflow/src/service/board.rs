@@ -9,7 +9,7 @@ use super::valve::Valve;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A worker's state.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +44,8 @@ pub struct WorkerState {
 #[derive(Debug)]
 pub struct Board {
     workers: Vec<Mutex<WorkerState>>,
+    /// What each worker's sink counts, between two states too.
+    tallies: Vec<OnceLock<Arc<Mutex<Tally>>>>,
 }
 
 /// The states of all workers together.
@@ -62,7 +64,23 @@ impl Board {
     /// A board for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Mutex::default()).collect() }
+        Self {
+            workers: (0..workers).map(|_| Mutex::default()).collect(),
+            tallies: (0..workers).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// Names what a worker's sink counts.
+    pub fn count_by(&self, worker: usize, tally: &Arc<Mutex<Tally>>) {
+        // A second one would be another run's.
+        let _ = self.tallies[worker].set(Arc::clone(tally));
+    }
+
+    /// Final verdicts that were written up to this moment, all workers together.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        let tallies = self.tallies.iter().filter_map(OnceLock::get);
+        tallies.map(|tally| tally.lock().expect("nobody panics who counts").compute.count()).sum()
     }
 
     /// A worker's state.
@@ -103,6 +121,12 @@ impl Board {
     /// A worker is done.
     pub fn done(&self, worker: usize) {
         self.state(worker).is_done = true;
+    }
+
+    /// Has a worker see flows, without an engine.
+    #[cfg(test)]
+    pub(super) fn saw_for_test(&self, worker: usize, flows: u64) {
+        self.state(worker).accounts.flows.seen += flows;
     }
 
     /// Has a worker turn once, without an engine.

@@ -1,9 +1,12 @@
 //! The thread beside the workers, and how it is spoken to.
 
 use super::Service;
-use super::http::{Answer, answer};
+use super::connections::{Connections, Place};
+use super::ending::Ending;
+use super::http::{Answer, Reply, reply};
+use super::loader::{BundleLoad, NotLoaded};
 use super::notify::Systemd;
-use super::watch::Watched;
+use super::watch::watch;
 use super::wires::Wires;
 use crate::config::ServiceLimits;
 use http_body_util::{BodyExt, Full, Limited};
@@ -20,20 +23,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 
-/// Connections that are answered at a time, by each socket.
-const MOST_CONNECTIONS: usize = 256;
 /// Longest body of a request: a path.
 const MOST_BODY: usize = 1 << 16;
 /// Longest that a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest that a connection may take altogether, but for the time that a bundle takes to be read.
 const MOST_TIME: Duration = Duration::from_secs(15);
+/// Time to wait for room where the system gives no descriptor.
+const NO_ROOM: Duration = Duration::from_millis(20);
 /// Time between two looks at signals, bundle and workers.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// Sockets that are open before privileges are given up.
 #[derive(Debug, Default)]
@@ -49,7 +51,7 @@ impl Listeners {
     /// When an address is taken, or a socket cannot be made; the text names it.
     pub fn open(limits: &ServiceLimits) -> io::Result<Self> {
         let metrics = limits.metrics.map(open_tcp).transpose()?;
-        let control = limits.control.as_deref().map(open_unix).transpose()?;
+        let control = limits.control.as_deref().map(|path| open_unix(path, limits)).transpose()?;
         Ok(Self { metrics, control })
     }
 
@@ -82,7 +84,7 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn open_unix(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
+fn open_unix(path: &Path, limits: &ServiceLimits) -> io::Result<(UnixListener, PathBuf)> {
     let what = || format!("service.control = {}", path.display());
     if UnixStream::connect(path).is_ok() {
         let taken = io::Error::new(io::ErrorKind::AddrInUse, "another process answers there");
@@ -97,9 +99,33 @@ fn open_unix(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
         std::fs::remove_file(path).map_err(named(what()))?;
     }
     let listener = UnixListener::bind(path).map_err(named(what()))?;
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o660)).map_err(named(what()))?;
+    give_to_group(path, limits).inspect_err(|_| drop(std::fs::remove_file(path)))?;
     listener.set_nonblocking(true)?;
     Ok((listener, path.to_owned()))
+}
+
+/// The number of a group of the system.
+#[cfg(target_os = "linux")]
+fn group_number(group: &str) -> io::Result<u32> {
+    serveflow_io::as_user::find_group(group)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn group_number(_group: &str) -> io::Result<u32> {
+    Err(io::Error::other("expected Linux"))
+}
+
+/// Lets the group of the configuration use a socket.
+fn give_to_group(path: &Path, limits: &ServiceLimits) -> io::Result<()> {
+    // Nobody else may use it until it is the group's.
+    let permit = |mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode));
+    permit(limits.control_mode & 0o700).map_err(named("service.control_mode"))?;
+    if let Some(group) = &limits.control_group {
+        let number = group_number(group);
+        let given = number.and_then(|group| std::os::unix::fs::chown(path, None, Some(group)));
+        given.map_err(named(format!("service.control_group = {group}")))?;
+    }
+    permit(limits.control_mode).map_err(named("service.control_mode"))
 }
 
 /// The thread; dropping it ends it.
@@ -126,13 +152,14 @@ impl Control {
         let keeper = Keeper {
             service: Arc::clone(service),
             reload,
-            watched: limits.watch_bundle.then(Watched::default),
             wires: Wires::default(),
-            patience: Duration::from_millis(limits.stop_ms as u64),
-            stopping_since: None,
+            ending: Ending::new(Duration::from_millis(limits.stop_ms as u64)),
             systemd: Systemd::new(),
             is_over: Arc::clone(&is_over),
         };
+        if limits.watch_bundle {
+            watch(Arc::clone(service), Arc::clone(&is_over))?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("control".to_owned());
         let thread = thread.spawn(move || runtime.block_on(keeper.run(listeners)))?;
@@ -157,13 +184,10 @@ struct Keeper {
     service: Arc<Service>,
     /// Set by SIGHUP.
     reload: Arc<AtomicBool>,
-    watched: Option<Watched>,
     wires: Wires,
     systemd: Systemd,
     is_over: Arc<AtomicBool>,
-    /// How long an end may take, and when it was first seen to be wanted.
-    patience: Duration,
-    stopping_since: Option<Instant>,
+    ending: Ending,
 }
 
 impl Keeper {
@@ -171,8 +195,7 @@ impl Keeper {
         for door in listeners.doors() {
             match door {
                 Ok(door) => {
-                    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-                    tokio::spawn(door.keep(Arc::clone(&self.service), room));
+                    tokio::spawn(door.keep(Arc::clone(&self.service)));
                 }
                 Err(error) => tracing::error!(%error, "a socket cannot be used"),
             }
@@ -187,32 +210,25 @@ impl Keeper {
     }
 
     fn look(&mut self) {
-        if self.reload.swap(false, Ordering::Relaxed) {
-            // Whoever asked reads of it in the log.
-            let _ = self.service.reload(None);
-        }
-        if let Some(watched) = &mut self.watched {
-            watched.look(&self.service);
-        }
+        self.follow_signal();
         self.wires.look(self.service.interfaces());
         self.service.drift.look();
         self.systemd.look(&self.service);
-        self.end_in_time();
+        if let Some(undone) = self.ending.look(&self.service) {
+            undone.leave();
+        }
     }
-}
 
-impl Keeper {
-    /// Ends the process if it has not ended by itself in time: a model that hangs holds up its worker.
-    fn end_in_time(&mut self) {
-        if !self.service.is_stopping() {
+    /// Reads the bundle anew after SIGHUP, as soon as no other one is being read.
+    fn follow_signal(&self) {
+        if !self.reload.swap(false, Ordering::Relaxed) {
             return;
         }
-        let since = *self.stopping_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= self.patience {
-            let flows = self.service.board.totals().sum.accounts.flows;
-            let open = flows.waiting + flows.asked;
-            tracing::error!(open, "stopped before every open flow had its verdict");
-            std::process::exit(1);
+        // Whoever asked reads of it in the log.
+        match self.service.start_load(BundleLoad::Serve { path: None }) {
+            Ok(_) => {}
+            Err(NotLoaded::Busy { .. }) => self.reload.store(true, Ordering::Relaxed),
+            Err(why) => tracing::error!(%why, "the bundle is not read anew"),
         }
     }
 }
@@ -238,43 +254,53 @@ impl Door {
         })
     }
 
-    /// Takes connections, as many at a time as there is room for, and answers them.
-    async fn keep(self, service: Arc<Service>, room: Arc<Semaphore>) {
+    /// Takes connections and answers them.
+    async fn keep(self, service: Arc<Service>) {
         let may_control = matches!(self, Self::Control(_));
+        let connections = Connections::default();
         loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            // Nothing but a lack of descriptors or memory, which passes.
             let Ok(stream) = self.next().await else {
-                tokio::time::sleep(LOOK).await;
+                // Nothing but a lack of descriptors or memory: the oldest connection gives its own.
+                connections.close_oldest();
+                tokio::time::sleep(NO_ROOM).await;
                 continue;
             };
-            let service = Arc::clone(&service);
-            tokio::spawn(async move {
-                serve(stream, service, may_control).await;
-                drop(place);
-            });
+            let place = connections.enter();
+            let number = place.number();
+            let task = tokio::spawn(serve(stream, Arc::clone(&service), may_control, place));
+            connections.name(number, task.abort_handle());
         }
     }
 }
 
 /// Answers the requests of a connection.
-async fn serve(stream: Box<dyn Stream>, service: Arc<Service>, may_control: bool) {
-    let respond = service_fn(move |request: Request<Incoming>| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(respond(request, &service, may_control).await) }
+async fn serve(stream: Box<dyn Stream>, service: Arc<Service>, may_control: bool, place: Place) {
+    let is_reading = AtomicBool::new(false);
+    let respond = service_fn(|request: Request<Incoming>| {
+        let (service, place, is_reading) = (&service, &place, &is_reading);
+        async move {
+            Ok::<_, Infallible>(respond(request, service, may_control, place, is_reading).await)
+        }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     // A request each: nobody holds a place between two of them.
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
-    let connection = http.serve_connection(TokioIo::new(stream), respond);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), respond));
     // A client that goes away is no matter.
-    let _ = tokio::time::timeout(MOST_TIME, connection).await;
+    while tokio::time::timeout(MOST_TIME, &mut connection).await.is_err() {
+        // A bundle takes as long as it takes to be read.
+        if !is_reading.load(Ordering::Relaxed) {
+            return;
+        }
+    }
 }
 
 async fn respond(
     request: Request<Incoming>,
     service: &Arc<Service>,
     may_control: bool,
+    place: &Place,
+    is_reading: &AtomicBool,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let body = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await;
@@ -284,7 +310,18 @@ async fn respond(
         None => {
             Answer { status: 400, kind: "text/plain", body: "expected a short text\n".to_owned() }
         }
-        Some(body) => answer(service, may_control, head.method.as_str(), head.uri.path(), body),
+        Some(body) => {
+            match reply(service, may_control, head.method.as_str(), head.uri.path(), body) {
+                Reply::Now(answer) => answer,
+                Reply::Later(later) => {
+                    place.keep();
+                    is_reading.store(true, Ordering::Relaxed);
+                    let answer = later.answer().await;
+                    is_reading.store(false, Ordering::Relaxed);
+                    answer
+                }
+            }
+        }
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();

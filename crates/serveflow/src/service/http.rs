@@ -2,11 +2,12 @@
 
 use super::Service;
 use super::exposition::page;
+use super::loader::{BundleLoad, NotLoaded, Pending};
 use super::readiness::NotReady;
 use super::shadow::Comparison;
 use serde_json::{Value, json};
 use serveflow_model::drift::What;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// An answer to a request.
@@ -36,15 +37,80 @@ impl Answer {
     }
 }
 
-/// Answers a request. What changes anything is only done where `may_control`.
+/// What a request comes to: an answer, or one that comes when a bundle is read.
+#[derive(Debug)]
+pub enum Reply {
+    /// The answer.
+    Now(Answer),
+    /// A bundle is being read.
+    Later(Later),
+}
+
+/// An answer that comes when a bundle is read.
+#[derive(Debug)]
+pub struct Later {
+    pending: Pending,
+    is_shadow: bool,
+}
+
+impl Later {
+    /// Waits until the bundle is read.
+    pub async fn answer(self) -> Answer {
+        match (self.pending.await, self.is_shadow) {
+            (Ok(Ok(loaded)), false) => Answer::text(200, format!("bundle {} is served", loaded.id)),
+            (Ok(Ok(loaded)), true) => {
+                Answer::text(200, format!("bundle {} is in the shadow", loaded.id))
+            }
+            (Ok(Err(refused)), false) => {
+                Answer::text(422, format!("refused, and the bundle before is served on: {refused}"))
+            }
+            (Ok(Err(refused)), true) => Answer::text(422, format!("refused: {refused}")),
+            (Err(_), _) => Answer::text(
+                500,
+                "refused: the thread that read the bundle ended without an answer",
+            ),
+        }
+    }
+}
+
+/// Replies to a request. What changes anything is only done where `may_control`.
 #[must_use]
-pub fn answer(
+pub fn reply(
     service: &Arc<Service>,
     may_control: bool,
     method: &str,
     path: &str,
     body: &str,
-) -> Answer {
+) -> Reply {
+    match (method, path) {
+        ("POST", "/reload") if may_control => {
+            let path = Some(body.trim()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            later(service, BundleLoad::Serve { path })
+        }
+        ("POST", "/shadow") if may_control => match shadow_of(body) {
+            Some(load) => later(service, load),
+            None => Reply::Now(Answer::text(
+                400,
+                "expected a share of the flows, above 0 and up to 1, on the first line, and a bundle on the second",
+            )),
+        },
+        _ => Reply::Now(answer(service, may_control, method, path)),
+    }
+}
+
+/// Begins to read a bundle.
+fn later(service: &Arc<Service>, load: BundleLoad) -> Reply {
+    let is_shadow = matches!(load, BundleLoad::Shadow { .. });
+    match service.start_load(load) {
+        Ok(pending) => Reply::Later(Later { pending, is_shadow }),
+        Err(why @ NotLoaded::Busy { .. }) => Reply::Now(Answer::text(409, why.to_string())),
+        Err(why) => Reply::Now(Answer::text(500, why.to_string())),
+    }
+}
+
+/// What is answered at once. HEAD is GET without its body, which whoever writes the answer leaves out.
+fn answer(service: &Arc<Service>, may_control: bool, method: &str, path: &str) -> Answer {
+    let method = if method == "HEAD" { "GET" } else { method };
     match (method, path) {
         ("GET", "/metrics") => match page(service) {
             Ok(body) => Answer { status: 200, kind: METRICS, body },
@@ -57,21 +123,14 @@ pub fn answer(
         ("POST", _) if ORDERS.contains(&path) && !may_control => {
             Answer::text(403, "changes are taken by the control socket alone (service.control)")
         }
-        ("POST", "/reload") => {
-            let path = Some(body.trim()).filter(|path| !path.is_empty());
-            match service.reload(path.map(Path::new)) {
-                Ok(loaded) => Answer::text(200, format!("bundle {} is served", loaded.id)),
-                Err(refused) => Answer::text(
-                    422,
-                    format!("refused, and the bundle before is served on: {refused}"),
-                ),
-            }
-        }
         ("POST", "/rollback") => match service.roll_back() {
             Some(loaded) => Answer::text(200, format!("bundle {} is served again", loaded.id)),
-            None => Answer::text(409, "expected a bundle before this one, found none"),
+            None => Answer::text(
+                409,
+                "expected a bundle before this one, found none: there is one after a reload or \
+                 a promotion, and none after a rollback",
+            ),
         },
-        ("POST", "/shadow") => begin_shadow(service, body),
         ("POST", "/shadow/end") => match service.end_shadow() {
             Some(loaded) => {
                 Answer::text(200, format!("bundle {} is no shadow any more", loaded.id))
@@ -100,21 +159,12 @@ pub fn answer(
     }
 }
 
-/// Puts a bundle into the shadow: its share of the flows stands on the first line, its path on the second.
-fn begin_shadow(service: &Service, body: &str) -> Answer {
-    let (share, path) = body.split_once('\n').unwrap_or(("", body));
-    let share = share.trim().parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+/// The bundle of a shadow: its share of the flows stands on the first line, its path on the second.
+fn shadow_of(body: &str) -> Option<BundleLoad> {
+    let (share, path) = body.split_once('\n')?;
+    let share = share.trim().parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)?;
     let path = path.trim();
-    match share {
-        Some(share) if !path.is_empty() => match service.begin_shadow(Path::new(path), share) {
-            Ok(loaded) => Answer::text(200, format!("bundle {} is in the shadow", loaded.id)),
-            Err(refused) => Answer::text(422, format!("refused: {refused}")),
-        },
-        _ => Answer::text(
-            400,
-            "expected a share of the flows, above 0 and up to 1, on the first line, and a bundle on the second",
-        ),
-    }
+    (!path.is_empty()).then(|| BundleLoad::Shadow { path: PathBuf::from(path), share })
 }
 
 /// How the shadow compares; null without one.
@@ -171,10 +221,14 @@ fn status(service: &Service) -> String {
     let previous = service.switch.previous().map(|previous| previous.id.clone());
     let age = &totals.sum.tally.age;
     let micros = |share| age.quantile_ns(share).map(|ns| ns / 1000);
+    let reading = service
+        .loader
+        .reading()
+        .map(|(path, since)| json!({ "path": path, "seconds": since.as_secs_f64() }));
     let status = json!({
         "shadow": shadow(service, &totals.sum.comparison),
         "bundle": { "id": serving.id, "path": serving.path, "changes": version, "previous": previous,
-                    "pending": service.board.version() < version },
+                    "pending": service.board.version() < version, "reading": reading },
         "packets": { "seen": accounts.packets.seen, "recorded": accounts.packets.recorded,
                      "not_wanted": accounts.packets.not_wanted, "filtered": accounts.packets.filtered, "rejected": accounts.rejected() },
         "flows": { "seen": accounts.flows.seen, "decided": accounts.verdicts(),

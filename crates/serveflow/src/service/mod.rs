@@ -5,10 +5,13 @@
 
 mod board;
 mod confine;
+mod connections;
 mod control;
 mod drift;
+mod ending;
 mod exposition;
 mod http;
+mod loader;
 pub mod log;
 mod notify;
 mod readiness;
@@ -24,7 +27,8 @@ pub use confine::{Confinement, confine};
 pub use control::{Control, Listeners, ask};
 pub use drift::{DriftBoard, StageDrift};
 pub use exposition::page;
-pub use http::{Answer, answer};
+pub use http::{Answer, Later, Reply, reply};
+pub use loader::{BundleLoad, Loader, NotLoaded, Pending};
 pub use readiness::NotReady;
 pub use shadow::{Comparison, Served, Shadow, ShadowPlan, lanes_of};
 pub use switch::{Loaded, Refused, Switch};
@@ -47,6 +51,8 @@ pub struct Service {
     pub drift: DriftBoard,
     /// What happened.
     pub events: Events,
+    /// Reads bundles.
+    pub loader: Loader,
     /// What the kernel counts, where packets come from interfaces.
     counted: Option<Counted>,
     /// The bundle in the shadow of the one that is served.
@@ -84,6 +90,7 @@ impl Service {
             board: Board::new(workers),
             drift: DriftBoard::new(workers),
             events: Events::default(),
+            loader: Loader::default(),
             counted,
             shadow: Mutex::default(),
             shadow_version: AtomicU64::new(0),
@@ -113,24 +120,37 @@ impl Service {
     /// # Errors
     /// When it is refused; the one before serves on.
     pub fn reload(&self, path: Option<&Path>) -> Result<Arc<Loaded>, Refused> {
+        self.reload_while(path, &|| true)
+    }
+
+    /// [`Service::reload`], if it is still wanted when the bundle is read.
+    fn reload_while(
+        &self,
+        path: Option<&Path>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Arc<Loaded>, Refused> {
         let before = self.switch.version();
-        let loaded = self.switch.reload(path);
+        let loaded = self.switch.reload(path, is_wanted);
         match &loaded {
             Ok(loaded) => {
                 let is_new = self.switch.version() != before;
                 let what = if is_new { "bundle served" } else { "bundle served as before" };
                 tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "{what}");
             }
-            Err(refused) => {
-                self.events.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(path = %refused.path.display(), why = refused.why, "bundle refused");
-            }
+            Err(refused) => self.refuse(refused),
         }
         loaded
     }
 
-    /// Serves the bundle before this one again; `None` where there was none.
+    fn refuse(&self, refused: &Refused) {
+        self.events.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(path = %refused.path.display(), why = refused.why, "bundle refused");
+    }
+
+    /// Serves the bundle before this one again; `None` where there was none. A bundle that is being read is then
+    /// not served.
     pub fn roll_back(&self) -> Option<Arc<Loaded>> {
+        self.loader.give_up();
         let loaded = self.switch.roll_back()?;
         tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle rolled back");
         Some(loaded)
@@ -160,7 +180,18 @@ impl Service {
     /// # Errors
     /// When it is refused.
     pub fn begin_shadow(&self, path: &Path, share: f64) -> Result<Arc<Loaded>, Refused> {
-        let loaded = Arc::new(self.switch.read(path)?);
+        self.begin_shadow_while(path, share, &|| true)
+    }
+
+    /// [`Service::begin_shadow`], if it is still wanted when the bundle is read.
+    fn begin_shadow_while(
+        &self,
+        path: &Path,
+        share: f64,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Arc<Loaded>, Refused> {
+        let loaded = self.switch.read_while(path, is_wanted);
+        let loaded = Arc::new(loaded.inspect_err(|refused| self.refuse(refused))?);
         tracing::info!(bundle = loaded.id, path = %loaded.path.display(), share, "bundle in the shadow");
         self.put_shadow(Some(ShadowPlan { loaded: Arc::clone(&loaded), share }));
         Ok(loaded)

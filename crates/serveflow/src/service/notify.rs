@@ -11,12 +11,14 @@ pub(super) struct Systemd {
     every: Option<Duration>,
     told_at: Instant,
     turns: Vec<u64>,
+    /// Whether a worker stood still at the last look, which is logged when it changes.
+    stands: bool,
 }
 
 impl Systemd {
     pub(super) fn new() -> Self {
         let every = watchdog().map(|limit| limit / 2);
-        Self { is_ready: false, every, told_at: Instant::now(), turns: Vec::new() }
+        Self { is_ready: false, every, told_at: Instant::now(), turns: Vec::new(), stands: false }
     }
 
     /// Tells what is new. A sign of life is given only if every worker has turned since the last one, so that
@@ -35,11 +37,15 @@ impl Systemd {
         let all_turn = turns.iter().enumerate().all(|(worker, (turns, is_done))| {
             *is_done || before.get(worker).is_none_or(|before| turns > before)
         });
+        match (all_turn, self.stands) {
+            (false, false) => tracing::error!("a worker makes no progress"),
+            (true, true) => tracing::info!("every worker makes progress again"),
+            _ => {}
+        }
+        self.stands = !all_turn;
         if all_turn {
             self.told_at = Instant::now();
             tell("watchdog");
-        } else {
-            tracing::error!("a worker does not turn");
         }
     }
 

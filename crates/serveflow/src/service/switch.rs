@@ -6,12 +6,15 @@
 use crate::config::{Config, Typed};
 use crate::lanes::BatchCounters;
 use serveflow_core::FlowConfig;
+use serveflow_core::parse::KeyRules;
 use serveflow_core::rows::{Rows, Scores};
-use serveflow_model::bundle::Bundle;
+use serveflow_model::bundle::{Bundle, BundleError};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+const MILLISECOND: u64 = 1_000_000;
 
 /// A bundle, and where it came from.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub struct Switch {
     version: AtomicU64,
     roll_backs: AtomicU64,
     bundles: Mutex<Bundles>,
+    load: ReadBundle,
 }
 
 #[derive(Debug)]
@@ -91,10 +95,44 @@ impl Loaded {
     }
 }
 
-/// The rules that make flows of packets.
-fn rules_of(config: &Config) -> FlowConfig {
-    FlowConfig { capacity: 0, seed: 0, ..config.engine.flows }
+/// Holds the rules that make flows of packets against those that are served; the difference, in words.
+fn same_rules(served: &FlowConfig, found: &FlowConfig) -> Result<(), String> {
+    let ms = |ns: u64| match ns {
+        u64::MAX => "none".to_owned(),
+        ns => (ns / MILLISECOND).to_string(),
+    };
+    // Named one by one, so that a rule that is added must be placed here.
+    let rules = |config: &FlowConfig| {
+        let FlowConfig { capacity: _, idle_ns, active_ns, linger_ns, window_ns, key, seed: _ } =
+            *config;
+        let KeyRules { vlan_in_key, tunnels } = key;
+        [
+            ("idle_ms", ms(idle_ns)),
+            ("active_ms", ms(active_ns)),
+            ("linger_ms", ms(linger_ns)),
+            ("window_ms", ms(window_ns)),
+            ("vlan_in_key", vlan_in_key.to_string()),
+            ("tunnels", tunnels.name().to_owned()),
+        ]
+    };
+    let pairs = rules(served).into_iter().zip(rules(found));
+    let others = pairs.filter(|((_, served), (_, found))| served != found);
+    let others: Vec<String> = others
+        .map(|((key, served), (_, found))| format!("{key} = {served}, found {found}"))
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "expected the flow rules of the bundle that is served: {}. Flows that are under way \
+         cannot change theirs: restart the service to serve this bundle, or set the rule in \
+         [flows] of its configuration",
+        others.join("; ")
+    ))
 }
+
+/// Reads a bundle of a directory.
+type ReadBundle = fn(&Path) -> Result<Bundle, BundleError>;
 
 impl Switch {
     /// Serves a bundle as version 0, by a configuration and what was typed of it.
@@ -107,7 +145,14 @@ impl Switch {
             version: AtomicU64::new(0),
             roll_backs: AtomicU64::new(0),
             bundles: Mutex::new(bundles),
+            load: Bundle::load,
         }
+    }
+
+    /// The same, but later bundles are read by this: by one that is slow, say.
+    #[must_use]
+    pub fn reading_by(self, load: ReadBundle) -> Self {
+        Self { load, ..self }
     }
 
     fn bundles(&self) -> MutexGuard<'_, Bundles> {
@@ -137,10 +182,15 @@ impl Switch {
     /// the one that is served, nothing changes, and the one before is still the one before.
     ///
     /// # Errors
-    /// When it is broken, its flow rules are others, or a model cannot answer. Then nothing changes.
-    pub fn reload(&self, path: Option<&Path>) -> Result<Arc<Loaded>, Refused> {
+    /// When it is broken, its flow rules are others, a model cannot answer, or it is not wanted any more once it is
+    /// read. Then nothing changes.
+    pub fn reload(
+        &self,
+        path: Option<&Path>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Arc<Loaded>, Refused> {
         let path = path.map_or_else(|| self.bundles().serving.path.clone(), Path::to_owned);
-        let loaded = self.read(&path)?;
+        let loaded = self.read_while(&path, is_wanted)?;
         let (serving, _) = self.serving();
         let is_same = loaded.id == serving.id && loaded.path == serving.path;
         Ok(if is_same { serving } else { self.serve(loaded) })
@@ -152,16 +202,24 @@ impl Switch {
     /// Those of [`Switch::reload`].
     pub fn read(&self, path: &Path) -> Result<Loaded, Refused> {
         let refused = |why: String| Refused { path: path.to_owned(), why };
-        let bundle = Bundle::load(path).map_err(|error| refused(error.to_string()))?;
+        let bundle = (self.load)(path).map_err(|error| refused(error.to_string()))?;
         let rules = self.typed.check_for(&bundle).map_err(|error| refused(error.to_string()))?;
-        if rules_of(&rules) != rules_of(&self.config) {
-            return Err(refused(
-                "expected the flow rules (timeouts, window, key) of the bundle that is served, found others: \
-                 flows that are under way cannot change theirs, so it takes a restart"
-                    .to_owned(),
-            ));
-        }
+        let [served, found] = [&self.config, &rules].map(|config| config.engine.flows);
+        same_rules(&served, &found).map_err(refused)?;
         Loaded::new(bundle, path, &self.config)?.tried()
+    }
+
+    /// [`Switch::read`], refused if it is not wanted any more when it is read.
+    ///
+    /// # Errors
+    /// Those of [`Switch::reload`].
+    pub fn read_while(&self, path: &Path, is_wanted: &dyn Fn() -> bool) -> Result<Loaded, Refused> {
+        let loaded = self.read(path)?;
+        if is_wanted() {
+            return Ok(loaded);
+        }
+        let why = "it was given up while it was read".to_owned();
+        Err(Refused { path: path.to_owned(), why })
     }
 
     /// Serves what was read, from now on.
@@ -177,16 +235,55 @@ impl Switch {
         loaded
     }
 
-    /// Serves the bundle before this one again; `None` where there was none.
+    /// Serves the bundle before this one again; `None` where there was none. There is none before it then: a second
+    /// call does not come back to the bundle that was left.
     pub fn roll_back(&self) -> Option<Arc<Loaded>> {
-        let previous = self.bundles().previous.clone()?;
+        let mut bundles = self.bundles();
+        let previous = bundles.previous.take()?;
+        bundles.serving = Arc::clone(&previous);
         self.roll_backs.fetch_add(1, Ordering::Relaxed);
-        Some(self.serve(previous))
+        self.version.fetch_add(1, Ordering::Release);
+        Some(previous)
     }
 
     /// How often an earlier bundle was taken back.
     #[must_use]
     pub fn roll_backs(&self) -> u64 {
         self.roll_backs.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serveflow_core::parse::Tunnels;
+
+    /// Whichever rule differs, it is named with both values, and no other one is.
+    #[test]
+    fn each_flow_rule_that_differs_is_named_with_both_values() {
+        let served = FlowConfig::default();
+        assert_eq!(same_rules(&served, &FlowConfig { capacity: 7, seed: 8, ..served }), Ok(()));
+        let other_tunnels = match served.key.tunnels {
+            Tunnels::Inner => Tunnels::Outer,
+            Tunnels::Outer => Tunnels::Inner,
+        };
+        let tagged = KeyRules { vlan_in_key: !served.key.vlan_in_key, ..served.key };
+        let by_tunnels = KeyRules { tunnels: other_tunnels, ..served.key };
+        let others = [
+            ("idle_ms = 120000, found 7", FlowConfig { idle_ns: 7_000_000, ..served }),
+            ("active_ms = 1800000, found 7", FlowConfig { active_ns: 7_000_000, ..served }),
+            ("linger_ms = 5000, found none", FlowConfig { linger_ns: u64::MAX, ..served }),
+            ("window_ms = none, found 7", FlowConfig { window_ns: 7_000_000, ..served }),
+            ("vlan_in_key = false, found true", FlowConfig { key: tagged, ..served }),
+            ("tunnels = ", FlowConfig { key: by_tunnels, ..served }),
+        ];
+        for (said, other) in others {
+            let error = same_rules(&served, &other).unwrap_err();
+            assert!(error.contains(said), "{error}");
+            assert_eq!(error.matches(", found ").count(), 1, "{error}");
+        }
+        let both = FlowConfig { idle_ns: 7_000_000, active_ns: 7_000_000, ..served };
+        let error = same_rules(&served, &both).unwrap_err();
+        assert!(error.contains("idle_ms") && error.contains("; active_ms"), "{error}");
     }
 }

@@ -1,13 +1,30 @@
 //! Whether the directory of the served bundle holds another one now.
 
 use super::Service;
+use super::control::LOOK;
+use super::loader::{BundleLoad, NotLoaded};
 use serveflow_model::bundle::Bundle;
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Watches on a thread of its own until it is over: reading what a directory holds may hang, too.
+pub(super) fn watch(service: Arc<Service>, is_over: Arc<AtomicBool>) -> io::Result<()> {
+    let look = move || {
+        let mut watched = Watched::default();
+        while !is_over.load(Ordering::Relaxed) {
+            watched.look(&service);
+            std::thread::sleep(LOOK);
+        }
+    };
+    std::thread::Builder::new().name("bundle-watch".to_owned()).spawn(look).map(drop)
+}
 
 /// What was seen of the served bundle's directory.
 #[derive(Debug, Default)]
-pub(super) struct Watched {
+struct Watched {
     /// The ids of the bundles in directories, as they were seen last.
     seen: HashMap<PathBuf, String>,
     /// Bundles taken back so far.
@@ -29,7 +46,7 @@ const MOST_LOOKS: u32 = 300;
 
 impl Watched {
     /// Serves the bundle of the served directory if it is another one than at the last look.
-    pub(super) fn look(&mut self, service: &Service) {
+    fn look(&mut self, service: &Arc<Service>) {
         let (serving, _) = service.switch.serving();
         let Some(id) = Bundle::id_at(&serving.path) else { return };
         let roll_backs = service.switch.roll_backs();
@@ -49,13 +66,22 @@ impl Watched {
         if !is_due {
             return;
         }
+        let pending = match service.start_load(BundleLoad::Serve { path: None }) {
+            Ok(pending) => pending,
+            // Once the other one is read, the next look finds the same.
+            Err(NotLoaded::Busy { .. }) => return,
+            Err(why) => {
+                tracing::error!(%why, "the bundle is not read anew");
+                return;
+            }
+        };
         seen.clone_from(&id);
         let waited = match &self.refused {
             Some(refused) if refused.id == id => refused.waited,
             _ => 0,
         };
         let looks = (waited * 2).max(5);
-        let is_refused = service.reload(None).is_err();
+        let is_refused = !matches!(pending.blocking_recv(), Ok(Ok(_)));
         self.refused = is_refused.then_some(Refused { id, looks, waited: looks });
     }
 }

@@ -67,9 +67,11 @@ fn a_broken_bundle_is_refused_and_the_one_before_serves_on() {
     let bytes = pcap(&traffic(2));
     let expected = alone(&dir, &bundle(), &bytes);
     let mut running = Running::start(&dir, &bundle(), 2);
-    for (path, word) in
-        [(dir.join("nowhere"), "SHA256SUMS"), (broken, "models"), (other_rules, "flow rules")]
-    {
+    for (path, word) in [
+        (dir.join("nowhere"), "SHA256SUMS"),
+        (broken, "models"),
+        (other_rules, "idle_ms = 120000, found 60000"),
+    ] {
         let (status, text) = running.ask("POST", "/reload", path.to_str().unwrap());
         assert_eq!(status, 422, "{text}");
         assert!(text.contains("served on") && text.contains(word), "{text}");
@@ -104,6 +106,10 @@ fn sighup_reads_the_bundle_anew_and_rollback_brings_the_one_before_back() {
     assert_eq!(running.status()["bundle"]["previous"], first);
     let (status, text) = running.ask("POST", "/rollback", "");
     assert_eq!(status, 200, "{text}");
+    assert_eq!(running.status()["bundle"]["id"], first);
+    // Whoever presses it once more does not come back to the bundle that was left.
+    let (status, text) = running.ask("POST", "/rollback", "");
+    assert!(status == 409 && text.contains("found none"), "{text}");
     assert_eq!(running.status()["bundle"]["id"], first);
     running.wait("the rollback", || running.status()["bundle"]["pending"] == false);
     running.feed(&pcap(&traffic(1)));
