@@ -59,9 +59,10 @@ mod linux {
     pub struct Counted(Arc<Vec<InterfaceCounters>>);
 
     impl Counted {
-        /// What it has counted so far.
+        /// What it has counted so far: it is asked now, whatever the workers do.
         #[must_use]
         pub fn read(&self) -> Vec<InterfaceCount> {
+            self.0.iter().for_each(InterfaceCounters::refresh);
             let read = |one: &InterfaceCounters| InterfaceCount {
                 name: one.name.clone(),
                 // The kernel was asked a moment ago; what has been read since came as well.

@@ -2,7 +2,7 @@
 
 use super::bpf::{self, Instruction};
 use super::ring::Ring;
-use super::socket::{KernelCounts, PacketSocket, RingError};
+use super::socket::{KernelCounts, Meter, PacketSocket, RingError};
 #[cfg(feature = "xdp")]
 use super::xdp::Port;
 use crate::batch::Batch;
@@ -128,6 +128,15 @@ impl Feed {
             Self::Ring(ring) => ring.socket().counts(),
             #[cfg(feature = "xdp")]
             Self::Port(port) => port.counts(),
+        }
+    }
+
+    /// Reads the kernel's counts from another thread; none where it counts with the frames that are read.
+    pub(super) fn meter(&self) -> Option<Meter> {
+        match self {
+            Self::Ring(ring) => Some(ring.socket().meter()),
+            #[cfg(feature = "xdp")]
+            Self::Port(_) => None,
         }
     }
 

@@ -28,11 +28,11 @@ use feed::Feed;
 use filter::FilterError;
 use order::Head;
 use ring::{HandOver, Ring, RingShape, wait_for_any};
-use socket::RingError;
+use socket::{KernelCounts, Meter, RingError};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How interfaces are listened to.
@@ -117,6 +117,27 @@ pub struct InterfaceCounters {
     pub is_gone: AtomicBool,
     /// Frames that the network card was to stamp with the time and did not.
     pub kernel_stamped: AtomicU64,
+    /// By which the kernel is asked whatever the workers do.
+    meters: Mutex<Vec<Meter>>,
+}
+
+impl InterfaceCounters {
+    /// Asks the kernel, so that the counts are those of now also while a worker stands still.
+    pub fn refresh(&self) {
+        let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.iter().filter_map(Meter::counts).for_each(|counts| self.add(counts));
+    }
+
+    fn add(&self, counts: KernelCounts) {
+        self.received.fetch_add(counts.packets.saturating_sub(counts.drops), Ordering::Relaxed);
+        self.dropped.fetch_add(counts.drops, Ordering::Relaxed);
+        self.full.fetch_add(counts.freezes, Ordering::Relaxed);
+    }
+
+    fn meter(&self, feeds: &[Feed]) {
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.extend(feeds.iter().filter_map(Feed::meter));
+    }
 }
 
 /// A worker's frames of all interfaces.
@@ -215,9 +236,10 @@ pub fn open(
     let counters = Arc::new(counters.collect::<Vec<_>>());
     let mut filters = Vec::new();
     let mut feeds: Vec<Vec<Feed>> = (0..config.workers).map(|_| Vec::new()).collect();
-    for interface in &config.interfaces {
+    for (interface, counted) in config.interfaces.iter().zip(counters.iter()) {
         let fail = |why| LiveError { interface: interface.clone(), why };
         let opened = open_interface(config, interface).map_err(|error| fail(Why::Ring(error)))?;
+        counted.meter(&opened);
         filters.push(filter_of(config, interface).map_err(|error| fail(Why::Filter(error)))?);
         feeds.iter_mut().zip(opened).for_each(|(feeds, feed)| feeds.push(feed));
     }
@@ -411,10 +433,7 @@ impl LiveSource {
             let to = &self.counters[tap.interface];
             to.kernel_stamped.fetch_add(tap.feed.kernel_stamped(), Ordering::Relaxed);
             if let Ok(counts) = tap.feed.counts() {
-                let received = counts.packets.saturating_sub(counts.drops);
-                to.received.fetch_add(received, Ordering::Relaxed);
-                to.dropped.fetch_add(counts.drops, Ordering::Relaxed);
-                to.full.fetch_add(counts.freezes, Ordering::Relaxed);
+                to.add(counts);
             }
             if tap.feed.socket().trouble().is_some() && self.tells {
                 to.downs.fetch_add(1, Ordering::Relaxed);

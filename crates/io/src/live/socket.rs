@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::{Arc, Weak};
 
 /// A step of opening a socket that failed.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub struct KernelCounts {
 /// A packet socket of one interface.
 #[derive(Debug)]
 pub struct PacketSocket {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     index: libc::c_int,
     link: LinkType,
     first: FirstHeader,
@@ -95,6 +96,7 @@ impl PacketSocket {
         let (link, first) = frames_of(kind)?;
         // Each frame passes the loopback twice, on its way out and in.
         let incoming_only = kind == libc::ARPHRD_LOOPBACK;
+        let socket = Arc::new(socket);
         let opened = Self { socket, index, link, first, incoming_only };
         // It takes frames as soon as it is bound, and others may not have joined yet.
         opened.filter(&nothing())?;
@@ -196,13 +198,8 @@ impl PacketSocket {
     }
 
     /// Gets an option of the socket.
-    fn get<T: Copy>(&self, level: libc::c_int, name: libc::c_int, mut value: T) -> io::Result<T> {
-        let mut len = size_of::<T>() as libc::socklen_t;
-        let (socket, to) = (self.fd(), (&raw mut value).cast());
-        // SAFETY: the kernel writes at most `len` bytes, into a value of that size, which is made of
-        // numbers wherever this is called.
-        let answer = unsafe { libc::getsockopt(socket, level, name, to, &raw mut len) };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+    fn get<T: Copy>(&self, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<T> {
+        get_of(&self.socket, level, name, value)
     }
 
     /// What frames begin with.
@@ -253,20 +250,18 @@ impl PacketSocket {
         self.set_program(libc::SOL_PACKET, what, name, program)
     }
 
-    /// What the kernel counted since the last call.
+    /// What the kernel counted since the last call, here or by a [`Meter`].
     ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn counts(&self) -> io::Result<KernelCounts> {
-        // SAFETY: a structure of numbers, for which zeros are values.
-        let stats: libc::tpacket_stats_v3 = unsafe { std::mem::zeroed() };
-        let libc::tpacket_stats_v3 { tp_packets, tp_drops, tp_freeze_q_cnt } =
-            self.get(libc::SOL_PACKET, libc::PACKET_STATISTICS, stats)?;
-        Ok(KernelCounts {
-            packets: tp_packets.into(),
-            drops: tp_drops.into(),
-            freezes: tp_freeze_q_cnt.into(),
-        })
+        counts_of(&self.socket)
+    }
+
+    /// Reads the kernel's counts from any thread, for as long as the socket is open.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::downgrade(&self.socket))
     }
 
     /// Why the socket stopped, if it did since the last call.
@@ -288,6 +283,47 @@ impl PacketSocket {
         // The kernel takes the number off a socket whose interface is removed.
         answer == 0 && address.sll_ifindex < 0
     }
+}
+
+/// Reads what the kernel counts at a socket, also while the worker that reads its frames stands still.
+#[derive(Debug)]
+pub struct Meter(Weak<OwnedFd>);
+
+impl Meter {
+    /// What the kernel counted since anybody asked last; `None` once the socket is closed.
+    #[must_use]
+    pub fn counts(&self) -> Option<KernelCounts> {
+        self.0.upgrade().and_then(|socket| counts_of(&socket).ok())
+    }
+}
+
+/// Gets an option of a socket, whose value is made of numbers.
+fn get_of<T: Copy>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    mut value: T,
+) -> io::Result<T> {
+    let mut len = size_of::<T>() as libc::socklen_t;
+    let (socket, to) = (socket.as_raw_fd(), (&raw mut value).cast());
+    // SAFETY: the kernel writes at most `len` bytes, into a value of that size, which is made of
+    // numbers wherever this is called.
+    let answer = unsafe { libc::getsockopt(socket, level, name, to, &raw mut len) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+/// What the kernel counted at a packet socket since it was asked last. It forgets what it has told in the same
+/// step, so several threads may ask, and each count is told once.
+fn counts_of(socket: &OwnedFd) -> io::Result<KernelCounts> {
+    // SAFETY: a structure of numbers, for which zeros are values.
+    let stats: libc::tpacket_stats_v3 = unsafe { std::mem::zeroed() };
+    let libc::tpacket_stats_v3 { tp_packets, tp_drops, tp_freeze_q_cnt } =
+        get_of(socket, libc::SOL_PACKET, libc::PACKET_STATISTICS, stats)?;
+    Ok(KernelCounts {
+        packets: tp_packets.into(),
+        drops: tp_drops.into(),
+        freezes: tp_freeze_q_cnt.into(),
+    })
 }
 
 /// Most bytes of a frame behind its first header, as the interface is set up.
