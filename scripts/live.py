@@ -28,6 +28,7 @@ import threading
 import time
 
 import live_net
+import live_output
 import live_soak
 import live_xdp
 from live_net import (ROOT, TASK, Dump, Failed, Net, Tool, as_ipv6, await_, differences, expect, expect_that, fail,
@@ -393,6 +394,10 @@ class Cases:
     def reload(self):
         """Another bundle every two seconds under load."""
         return live_soak.soak(self.net, self.tool, self.work, self._capture("plain"), seconds=16, every=2)
+
+    def output(self):
+        """Outputs that are full, stand still, are rotated and restarted; a log that nobody reads."""
+        return live_output.case(self)
 
     def xdp(self):
         """Frames by AF_XDP."""

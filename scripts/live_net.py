@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASK = ROOT / "data/app_protocol"
 TOOLS = {"ip": "iproute2", "ss": "iproute2", "sysctl": "procps", "ethtool": "ethtool", "tcpreplay": "tcpreplay", "tcpdump": "tcpdump", "curl": "curl",
          "nginx": "nginx", "dig": "bind9-dnsutils", "dnsmasq": "dnsmasq-base", "iperf3": "iperf3",
-         "openssl": "openssl", "unshare": "util-linux", "setpriv": "util-linux"}
+         "logrotate": "logrotate", "openssl": "openssl", "unshare": "util-linux", "setpriv": "util-linux"}
 INSIDE = "SERVEFLOW_LIVE_INSIDE"
 SO_TIMESTAMPNS = 35
 PR_SET_PDEATHSIG = 1

@@ -31,6 +31,8 @@
 //! - `csv`: a header line and one line a verdict, [`Csv`];
 //! - `null`: nothing but a count, [`Null`].
 //!
+//! Behind a sink stands any writer, or an [`output`]: a bounded buffer and a thread that writes.
+//!
 //! # Errors
 //!
 //! A damaged file is a [`SourceError`] with the file, the offset, what was expected and what was
@@ -47,6 +49,7 @@ pub mod files;
 #[cfg(target_os = "linux")]
 pub mod live;
 pub mod memory;
+pub mod output;
 pub mod pages;
 pub mod share;
 pub mod sink;
@@ -61,6 +64,6 @@ pub use error::{Location, SourceError};
 pub use files::{FileSource, expand};
 pub use memory::{MemorySource, OwnedFrame};
 pub use share::{Share, share_out};
-pub use sink::{Csv, JsonLines, Memory, Null, SINKS, SharedWriter, Sink};
+pub use sink::{Csv, JsonLines, Memory, Null, SINKS, Sink};
 pub use source::Source;
 pub use write::PcapWriter;

@@ -4,6 +4,8 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Becomes a user, by name or number, with its own group and no other: user and group of the whole process.
 ///
@@ -26,6 +28,19 @@ pub fn become_user(user: &str) -> io::Result<()> {
 pub fn gain_no_privileges() -> io::Result<()> {
     // SAFETY: a call with numbers.
     checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// Whether this process, as the user that it is now, may make and rename files in a directory.
+///
+/// # Errors
+/// When it may not, or there is no such directory.
+pub fn may_write(directory: &Path) -> io::Result<()> {
+    let name = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: the name ends in 0 and lives for the call.
+    checked(unsafe {
+        let how = libc::W_OK | libc::X_OK;
+        libc::faccessat(libc::AT_FDCWD, name.as_ptr(), how, libc::AT_EACCESS)
+    })
 }
 
 fn checked(answer: libc::c_int) -> io::Result<()> {

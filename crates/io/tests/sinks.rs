@@ -87,13 +87,29 @@ fn verdicts() -> Vec<Verdict> {
 fn output(name: &str) -> String {
     let out = Shared::default();
     let kind = SINKS.iter().find(|kind| kind.name == name).unwrap();
-    let mut sink = (kind.open)(Box::new(out.clone()), &labels(), &stages(), true);
+    let mut sink = (kind.open)(Box::new(out.clone()), &labels(), &stages());
     let verdicts = verdicts();
     sink.write(&verdicts[..1]).unwrap();
     sink.write(&verdicts[1..]).unwrap();
     sink.flush().unwrap();
-    let bytes = out.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    let bytes = [kind.heading, &out.0.lock().unwrap()].concat();
+    let text = String::from_utf8(bytes).unwrap();
+    assert!((kind.is_like)(text.as_bytes()), "{name} does not know its own files");
+    text
+}
+
+#[test]
+fn formats_tell_their_files_apart() {
+    let written =
+        SINKS.iter().filter(|kind| kind.name != "null").map(|kind| (kind, output(kind.name)));
+    let written: Vec<_> = written.collect();
+    for (kind, text) in &written {
+        let others = written.iter().filter(|(other, _)| other.name != kind.name);
+        for (other, _) in others {
+            assert!(!(other.is_like)(text.as_bytes()), "{} is no {}", kind.name, other.name);
+            assert!(kind.endings.iter().all(|ending| !other.endings.contains(ending)));
+        }
+    }
 }
 
 #[test]
@@ -181,7 +197,7 @@ fn many_verdicts_are_whole_lines_however_they_are_split() {
 fn verdicts_of_another_plan_have_its_names() {
     for kind in SINKS.iter().filter(|kind| kind.name != "null") {
         let out = Shared::default();
-        let mut sink = (kind.open)(Box::new(out.clone()), &labels(), &stages(), false);
+        let mut sink = (kind.open)(Box::new(out.clone()), &labels(), &stages());
         sink.name_plan(3, &["other".to_owned()], &["only".to_owned()]);
         let first = Verdict { answer: verdicts()[0].answer, ..verdicts()[0] };
         sink.write(&[Verdict { plan: 3, ..first }, first]).unwrap();

@@ -9,6 +9,7 @@ mod lanes;
 mod live;
 mod models;
 mod origin;
+mod output;
 mod relief;
 mod remote;
 mod service;
@@ -18,6 +19,7 @@ pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
 pub use origin::Origin;
+pub use output::{OutputConfig, TypedOutput};
 pub use relief::TypedRelief;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 pub use service::{ServiceLimits, TypedService};
@@ -108,16 +110,6 @@ pub struct TypedLimits {
     pub prefault: Option<bool>,
 }
 
-/// `[output]` as it is typed.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TypedOutput {
-    /// Name of the sink.
-    pub format: Option<String>,
-    /// Whether provisional verdicts are written.
-    pub provisional: Option<bool>,
-}
-
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -141,8 +133,8 @@ pub struct Config {
     pub service: ServiceLimits,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.
     pub workers: usize,
-    /// Name of the sink.
-    pub format: String,
+    /// Where verdicts go.
+    pub output: OutputConfig,
 }
 
 /// Why a configuration is refused.
@@ -321,7 +313,7 @@ impl Typed {
             relief: self.relief.check()?,
             service: self.service.check()?,
             workers: limits.workers.unwrap_or(0),
-            format: self.output.format.clone().unwrap_or_else(|| "json".to_owned()),
+            output: self.output.check()?,
         };
         config.checked()
     }
@@ -421,12 +413,7 @@ impl Config {
             );
             return Err(ConfigError::Wrong { key: "limits.workers".to_owned(), message });
         }
-        let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
-        if known.contains(&self.format.as_str()) {
-            return Ok(self);
-        }
-        let (key, expected) = ("output.format".to_owned(), known.join(", "));
-        Err(ConfigError::Unknown { key, found: self.format, expected })
+        Ok(self)
     }
 }
 

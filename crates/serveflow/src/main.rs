@@ -12,6 +12,7 @@ use std::process::ExitCode;
 static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
+    let _log = LogEnd;
     let cli = commands::args::Cli::parse();
     commands::execute(cli).unwrap_or_else(|error| {
         if commands::is_closed_output(&error) {
@@ -20,4 +21,13 @@ fn main() -> ExitCode {
         commands::complain(&format!("error: {error:#}\n"));
         ExitCode::FAILURE
     })
+}
+
+/// Writes what is left of the log, however the program ends.
+struct LogEnd;
+
+impl Drop for LogEnd {
+    fn drop(&mut self) {
+        serveflow::service::log::finish();
+    }
 }

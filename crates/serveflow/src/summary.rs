@@ -5,6 +5,7 @@ use crate::remote::NodeStatus;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
+use serveflow_io::output::{LossReason, OutputStatus};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -60,6 +61,16 @@ pub fn batches<'a>(stages: impl Iterator<Item = (&'a str, StageTally)>) -> Strin
         }
         text.push('\n');
     }
+    text
+}
+
+/// What became of the records that were handed to the output.
+#[must_use]
+pub fn records(status: &OutputStatus) -> String {
+    let (made, written, lost) = (status.made(), status.written, status.all_lost());
+    let mut text = format!("records: {made} made = {written} written + {lost} lost\n");
+    let lost = LossReason::ALL.map(LossReason::name).into_iter().zip(status.lost);
+    list(&mut text, "lost", lost);
     text
 }
 

@@ -13,6 +13,7 @@ mod cli {
     mod inputs;
     mod odd_captures;
     mod odd_labels;
+    mod out_files;
     mod outputs;
     mod plans;
     mod selections;

@@ -9,6 +9,7 @@ mod service {
     mod changes;
     mod crowds;
     mod loading;
+    mod outputs;
     mod rough;
     mod sockets;
 }

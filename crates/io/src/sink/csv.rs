@@ -1,9 +1,11 @@
 //! Verdicts as comma-separated values.
 
-use std::io::{self, Write};
+use std::io;
 
 use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::Verdict;
+
+use crate::output::RecordWriter;
 
 use super::Sink;
 use super::fields::{
@@ -12,19 +14,20 @@ use super::fields::{
 };
 
 /// The first line.
-const HEADER: &[u8] = b"flow,src,src_port,dst,dst_port,proto,vlan,label,confidence,stage,packets,\
+pub(super) const HEADER: &[u8] =
+    b"flow,src,src_port,dst,dst_port,proto,vlan,label,confidence,stage,packets,\
     reason,final,first_ts,deciding_ts,collection_us,compute_us,nearest\n";
 
 /// Writes a header line, then each verdict on a line of its own, quoted as RFC 4180 has it.
 ///
 /// The columns are the keys of [`JsonLines`](super::JsonLines), `nearest` last; what is null or left out there
 /// is empty here.
-pub struct Csv<W: Write> {
+pub struct Csv<W: RecordWriter> {
     outbox: Outbox<W>,
     names: Names,
 }
 
-impl<W: Write> Csv<W> {
+impl<W: RecordWriter> Csv<W> {
     /// A sink that writes to `writer` whole lines, many at a time, so that it needs no buffer.
     #[must_use]
     pub fn new(writer: W, labels: &[String], stages: &[String]) -> Self {
@@ -43,7 +46,7 @@ impl<W: Write> Csv<W> {
     }
 }
 
-impl<W: Write + Send> Sink for Csv<W> {
+impl<W: RecordWriter> Sink for Csv<W> {
     fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
         let Self { outbox, names } = self;
         outbox.write(verdicts, |out, verdict| names.push(out, verdict))

@@ -7,48 +7,43 @@ use std::net::IpAddr;
 
 use serveflow_core::verdict::Verdict;
 
+use crate::output::{Lines, RecordWriter};
+
 /// Bytes of text after which it is handed to the writer, in the middle of a batch if need be.
 const HAND_OVER_AT: usize = 64 * 1024;
 
-/// Text on its way to a writer, in memory that is used again and again.
+/// Records on their way to a writer, in memory that is used again and again.
 pub(super) struct Outbox<W> {
     writer: W,
-    text: Vec<u8>,
+    lines: Lines,
 }
 
-impl<W: Write> Outbox<W> {
-    /// An outbox that starts with `head`, which leaves with the first lines or the first flush.
+impl<W: RecordWriter> Outbox<W> {
+    /// An outbox that starts with `head`, which leaves with the first records or the first flush.
     pub(super) fn new(writer: W, head: &[u8]) -> Self {
-        Self { writer, text: head.to_vec() }
+        Self { writer, lines: Lines { bytes: head.to_vec(), ends: Vec::new() } }
     }
 
-    /// Writes one line per verdict, spelled by `push`.
+    /// Writes one record per verdict, spelled by `push`.
     pub(super) fn write(
         &mut self,
         verdicts: &[Verdict],
         push: impl Fn(&mut Vec<u8>, &Verdict),
     ) -> io::Result<()> {
         for verdict in verdicts {
-            push(&mut self.text, verdict);
-            if self.text.len() >= HAND_OVER_AT {
-                self.hand_over()?;
+            push(&mut self.lines.bytes, verdict);
+            self.lines.end_record();
+            if self.lines.bytes.len() >= HAND_OVER_AT {
+                self.writer.take(&mut self.lines)?;
             }
         }
-        self.hand_over()
+        self.writer.take(&mut self.lines)
     }
 
     /// Flushes the writer.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.hand_over()?;
+        self.writer.take(&mut self.lines)?;
         self.writer.flush()
-    }
-
-    fn hand_over(&mut self) -> io::Result<()> {
-        // Forgotten whatever the result is, since part of it may have been written: a line that
-        // is lost can be counted, a line that is written twice cannot be told from a second one.
-        let result = self.writer.write_all(&self.text);
-        self.text.clear();
-        result
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::Verdict;
 
+use crate::output::RecordWriter;
+
 use super::Sink;
 use super::fields::{
     Outbox, Quoted, push_bool, push_float, push_ip, push_micros, push_proto, push_seconds,
@@ -30,12 +32,12 @@ use super::fields::{
 /// | `collection_us`, `compute_us` | microseconds with up to three decimals, exact |
 ///
 /// A label or stage without a name is written as its number in quotes.
-pub struct JsonLines<W: Write> {
+pub struct JsonLines<W: RecordWriter> {
     outbox: Outbox<W>,
     names: Names,
 }
 
-impl<W: Write> JsonLines<W> {
+impl<W: RecordWriter> JsonLines<W> {
     /// A sink that writes to `writer` whole lines, many at a time, so that it needs no buffer.
     #[must_use]
     pub fn new(writer: W, labels: &[String], stages: &[String]) -> Self {
@@ -44,7 +46,7 @@ impl<W: Write> JsonLines<W> {
     }
 }
 
-impl<W: Write + Send> Sink for JsonLines<W> {
+impl<W: RecordWriter> Sink for JsonLines<W> {
     fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
         let Self { outbox, names } = self;
         outbox.write(verdicts, |out, verdict| names.push(out, verdict))

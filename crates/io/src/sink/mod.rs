@@ -3,15 +3,15 @@
 mod csv;
 mod fields;
 mod json;
-mod shared;
 
-use std::io::{self, Write};
+use std::io;
 
 use serveflow_core::verdict::Verdict;
 
+use crate::output::RecordWriter;
+
 pub use csv::Csv;
 pub use json::JsonLines;
-pub use shared::SharedWriter;
 
 /// Takes verdicts, a batch at a time.
 pub trait Sink: Send {
@@ -32,9 +32,8 @@ pub trait Sink: Send {
     fn flush(&mut self) -> io::Result<()>;
 }
 
-/// Makes a sink out of where its text goes, the labels' names and the stages' names, and whether it
-/// writes the heading, if the format has one: of several sinks with one output, one does.
-pub type OpenSink = fn(Box<dyn Write + Send>, &[String], &[String], bool) -> Box<dyn Sink>;
+/// Makes a sink out of where its records go, the labels' names and the stages' names. It writes no heading.
+pub type OpenSink = fn(Box<dyn RecordWriter>, &[String], &[String]) -> Box<dyn Sink>;
 
 /// A sink that an operator may name: one line of [`SINKS`].
 pub struct SinkKind {
@@ -42,6 +41,12 @@ pub struct SinkKind {
     pub name: &'static str,
     /// What it is, in one line.
     pub doc: &'static str,
+    /// What stands above the records of each file; nothing where the format has no heading.
+    pub heading: &'static [u8],
+    /// Whether a file that begins so may be one of the format.
+    pub is_like: fn(&[u8]) -> bool,
+    /// What names of files in this format end in.
+    pub endings: &'static [&'static str],
     /// Makes one.
     pub open: OpenSink,
 }
@@ -51,20 +56,26 @@ pub static SINKS: &[SinkKind] = &[
     SinkKind {
         name: "json",
         doc: "one JSON object a line for each verdict",
-        open: |writer, labels, stages, _| Box::new(JsonLines::new(writer, labels, stages)),
+        heading: b"",
+        is_like: |start| start.starts_with(b"{"),
+        endings: &["json", "jsonl", "ndjson"],
+        open: |writer, labels, stages| Box::new(JsonLines::new(writer, labels, stages)),
     },
     SinkKind {
         name: "csv",
         doc: "a header line, then comma-separated values, one line for each verdict",
-        open: |writer, labels, stages, heading| match heading {
-            true => Box::new(Csv::new(writer, labels, stages)),
-            false => Box::new(Csv::without_heading(writer, labels, stages)),
-        },
+        heading: csv::HEADER,
+        is_like: |start| start.starts_with(csv::HEADER),
+        endings: &["csv"],
+        open: |writer, labels, stages| Box::new(Csv::without_heading(writer, labels, stages)),
     },
     SinkKind {
         name: "null",
         doc: "nothing but a count",
-        open: |_, _, _, _| Box::new(Null::default()),
+        heading: b"",
+        is_like: |_| true,
+        endings: &[],
+        open: |_, _, _| Box::new(Null::default()),
     },
 ];
 

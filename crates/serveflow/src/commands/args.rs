@@ -4,6 +4,7 @@ use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
 use super::bench::packets::BenchPacketsArgs;
 use super::bundle::BundleCommand;
 use super::plan_args::{PoolArgs, WishArgs};
+pub(crate) use super::trainer_args::TrainerArgs;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::FlowConfig;
@@ -11,7 +12,7 @@ use serveflow_core::features::Mask;
 use serveflow_core::gate::Measure;
 use serveflow_core::parse::Header;
 use serveflow_train::labels::Split;
-use serveflow_train::pipeline::{ClassWeights, Kind, Tier, WINDOW_PACKETS};
+use serveflow_train::pipeline::{Kind, Tier, WINDOW_PACKETS};
 use std::path::PathBuf;
 
 /// Names network flows as early as they can be named well.
@@ -33,7 +34,8 @@ Exit codes:
   0  done
   1  it could not be done; standard error says what, where, what was expected and what was found
   2  the command line is wrong
-  3  an input was damaged; everything before the damage was served and written";
+  3  an input was damaged; everything before the damage was served and written
+  4  done, but something was lost on the way, as standard error says: records that the output did not take";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -272,73 +274,6 @@ pub(crate) enum Thresholds {
     PerClass,
 }
 
-/// How models are trained.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Models")]
-pub(crate) struct TrainerArgs {
-    /// Rounds of boosting, at most
-    #[arg(long, default_value_t = 100)]
-    pub(crate) rounds: usize,
-    /// Shrinkage of boosted trees
-    #[arg(long, default_value_t = 0.1)]
-    pub(crate) learning_rate: f64,
-    /// Leaves of a boosted tree, at most
-    #[arg(long, default_value_t = 31)]
-    pub(crate) leaves: usize,
-    /// Flows in a leaf of a boosted tree, at least
-    #[arg(long, default_value_t = 5)]
-    pub(crate) min_leaf: usize,
-    /// L2 penalty on the leaves of boosted trees
-    #[arg(long, default_value_t = 5.0)]
-    pub(crate) l2: f64,
-    /// Share of the columns that each boosted tree sees
-    #[arg(long, default_value_t = 0.3)]
-    pub(crate) column_fraction: f64,
-    /// Share of the flows that each round of boosting sees
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) row_fraction: f64,
-    /// Stop boosting after so many rounds without a better loss on the calibration split; 0 never
-    #[arg(long, default_value_t = 20)]
-    pub(crate) patience: usize,
-    /// Depth of a decision tree, at most
-    #[arg(long, default_value_t = 12)]
-    pub(crate) tree_depth: usize,
-    /// Trees of a random forest
-    #[arg(long, default_value_t = 100)]
-    pub(crate) trees: usize,
-    /// How flows weigh by their class
-    #[arg(long, value_enum, default_value_t = Weights::None)]
-    pub(crate) class_weights: Weights,
-    /// Seed of all random choices; the same seed gives the same models. What a plan rests on is also
-    /// what they were measured to cost
-    #[arg(long, default_value_t = 1, value_parser = plan_number())]
-    pub(crate) seed: u64,
-    /// Threads to train with [default: all cores]; models do not depend on it
-    #[arg(long)]
-    pub(crate) threads: Option<usize>,
-}
-
-/// How flows weigh by their class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Weights {
-    /// All the same
-    None,
-    /// Each class the same in sum
-    Balanced,
-    /// Between the two: the square root of balanced
-    Root,
-}
-
-impl From<Weights> for ClassWeights {
-    fn from(weights: Weights) -> Self {
-        match weights {
-            Weights::None => Self::None,
-            Weights::Balanced => Self::Balanced,
-            Weights::Root => Self::Root,
-        }
-    }
-}
-
 pub(crate) fn measure(name: &str) -> Result<Measure, String> {
     let known = || Measure::ALL.map(Measure::name).join(", ");
     Measure::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
@@ -379,12 +314,19 @@ pub(crate) struct RunArgs {
     /// The bundle [default: service.bundle of the configuration]
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) bundle: Option<PathBuf>,
-    /// json, csv or null [default: json]
+    /// json, csv or null [default: as --out ends (.json, .jsonl, .ndjson, .csv), or json]
     #[arg(long, value_parser = sink)]
     pub(crate) format: Option<String>,
-    /// Where verdicts go [default: standard output]
+    /// Where verdicts go: a file or a named pipe [default: standard output]. A service adds to a file that
+    /// is there; a run over captures refuses one that is not empty, unless told otherwise
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Add to the file of --out
+    #[arg(long, requires = "out")]
+    pub(crate) append: bool,
+    /// Empty the file of --out first
+    #[arg(long, requires = "out", conflicts_with = "append")]
+    pub(crate) overwrite: bool,
     /// Also write the first answers that do not stand, marked "final":false
     #[arg(long)]
     pub(crate) provisional: bool,
@@ -486,18 +428,21 @@ pub(crate) fn split(name: &str) -> Result<Split, String> {
 #[command(after_help = "\
 Examples:
   serveflow features capture.pcap --out features.csv
-  serveflow features capture.pcap --packets 10 --format parquet --out features.parquet
+  serveflow features capture.pcap --packets 10 --out features.parquet
   serveflow features capture.pcap --per packet --features header_bits --mask none --out nprint.csv")]
 pub(crate) struct FeaturesArgs {
     /// Captures: files, directories (sorted), or - for standard input; one flow table for all
     #[arg(required = true, value_name = "CAPTURE")]
     pub(crate) captures: Vec<PathBuf>,
-    /// Format of the table
-    #[arg(long, value_enum, default_value_t = TableFormat::Csv)]
-    pub(crate) format: TableFormat,
-    /// Where the table goes; - is standard output
+    /// Format of the table [default: as --out ends (.csv, .parquet), or csv]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<TableFormat>,
+    /// Where the table goes; - is standard output. A file that is there and not empty is refused
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// Empty the file of --out first
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// A row per flow or per packet
     #[arg(long, value_enum, default_value_t = RowPer::Flow)]
     pub(crate) per: RowPer,

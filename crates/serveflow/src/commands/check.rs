@@ -80,7 +80,25 @@ fn resolved(config: &Config) -> String {
         if service.confine { "confined" } else { "not confined" },
         service.stop_ms
     );
-    let _ = writeln!(text, "output:   {}", config.format);
+    let _ = writeln!(text, "output:   {}", output(config));
+    text
+}
+
+/// Where verdicts go.
+fn output(config: &Config) -> String {
+    let output = &config.output;
+    let mut text = output.format.clone().unwrap_or_else(|| "as --out ends, or json".to_owned());
+    let mebibytes = output.buffer_bytes >> 20;
+    let stall_ms = output.stall_ns / 1_000_000;
+    let _ = write!(text, "; {mebibytes} MiB may wait, stalled after {stall_ms} ms; ");
+    let rotation = output.rotation;
+    let size = rotation.most_bytes.map(|bytes| format!("{} MiB", bytes >> 20));
+    let age = rotation.most_age_ns.map(|ns| format!("{} s", ns / 1_000_000_000));
+    let when: Vec<String> = size.into_iter().chain(age).collect();
+    let _ = match when.is_empty() {
+        true => write!(text, "not rotated"),
+        false => write!(text, "rotated at {}, {} kept", when.join(" or "), rotation.keep),
+    };
     text
 }
 

@@ -39,6 +39,9 @@ struct Told {
 pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
     let captures = serveflow_io::expand(&args.captures)?;
     super::keep_captures(&args.out, &captures)?;
+    // Before the work, which may take long.
+    format(args)?;
+    keep_tables(args)?;
     let told = match (args.per, &args.labels) {
         (RowPer::Packet, None) => per_packet(session, args, captures),
         (RowPer::Packet, Some(_)) => bail!("--labels: labels are of flows, found --per packet"),
@@ -74,6 +77,36 @@ fn spec(args: &FeaturesArgs, encoders: Vec<String>) -> anyhow::Result<FeatureSpe
     })
 }
 
+/// The format that was stated, or else the one that the table's name ends in.
+fn format(args: &FeaturesArgs) -> anyhow::Result<TableFormat> {
+    let ending = args.out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let by_ending = match ending.as_deref() {
+        Some("csv") => Some(TableFormat::Csv),
+        Some("parquet") => Some(TableFormat::Parquet),
+        _ => None,
+    };
+    match (args.format, by_ending) {
+        (Some(stated), Some(other)) if stated != other => {
+            let name = |format| if format == TableFormat::Csv { "csv" } else { "parquet" };
+            let (stated, out) = (name(stated), args.out.display());
+            bail!("--format {stated}: expected a name that ends in .{stated}, found {out}")
+        }
+        (stated, by_ending) => Ok(stated.or(by_ending).unwrap_or(TableFormat::Csv)),
+    }
+}
+
+/// Refuses a table that is there already, unless it may go.
+fn keep_tables(args: &FeaturesArgs) -> anyhow::Result<()> {
+    let metadata = std::fs::metadata(&args.out).ok();
+    let is_there = metadata.is_some_and(|file| file.is_file() && file.len() > 0);
+    anyhow::ensure!(
+        !is_there || args.overwrite || args.out == Path::new("-"),
+        "{}: expected a new or an empty file, found one with something in it; --overwrite empties it",
+        args.out.display()
+    );
+    Ok(())
+}
+
 fn open(
     args: &FeaturesArgs,
     keys: &[KeyColumn],
@@ -86,7 +119,7 @@ fn open(
         Box::new(File::create(&args.out)?)
     };
     let head = Head { keys: keys.to_vec(), columns };
-    Ok(match args.format {
+    Ok(match format(args)? {
         TableFormat::Csv => Box::new(CsvTable::new(writer, head)),
         TableFormat::Parquet => Box::new(ParquetTable::new(writer, head, shape)?),
     })

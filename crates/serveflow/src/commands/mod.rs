@@ -11,6 +11,7 @@ mod evaluate;
 mod features;
 mod inspect;
 mod joined;
+mod output;
 mod plan_args;
 mod planned;
 mod progress;
@@ -18,6 +19,7 @@ mod replan;
 mod run;
 mod signals;
 mod train;
+mod trainer_args;
 
 use anyhow::Context;
 use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
@@ -27,15 +29,22 @@ use serveflow::clock;
 use serveflow::config::Typed;
 use serveflow::plan_page::{Section, html};
 use serveflow::remote::Remote;
+use serveflow::service::log;
+use serveflow_io::output::is_closed_stdout;
 use serveflow_model::bundle::Bundle;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// An input was damaged; everything before the damage was served.
 const DAMAGED: u8 = 3;
+
+/// Something was lost on the way out, and is counted.
+const LOST: u8 = serveflow::service::EXIT_LOST as u8;
 
 /// The sample, from the root of the project.
 const SAMPLE: &str = "data/app_protocol";
@@ -61,16 +70,23 @@ impl Session {
         Ok((Bundle::load(dir)?, remote))
     }
 
-    /// Writes to standard error, unless it should be quiet.
+    /// Writes to standard error, unless it should be quiet; to the log where there is one.
     pub(crate) fn say(&self, text: &str) {
-        if !self.quiet {
-            complain(text);
+        if self.quiet {
+            return;
+        }
+        match log::is_begun() {
+            true => text.lines().for_each(|line| tracing::info!("{line}")),
+            false => complain(text),
         }
     }
 }
 
-/// Writes to standard error. Where nobody reads it, there is nobody to tell, and the work goes on.
+/// Writes to standard error, or to the log where there is one. Where nobody reads it, the work goes on.
 pub(crate) fn complain(text: &str) {
+    if log::is_begun() {
+        return text.lines().for_each(|line| tracing::error!("{line}"));
+    }
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
@@ -91,6 +107,9 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
     typed.open_models()?;
     let session = Session { typed, quiet: cli.quiet };
+    // A file that may grow no more (ulimit -f) is an error of writing, and no end of the process.
+    let is_seen = Arc::<AtomicBool>::default();
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, is_seen)?;
     serveflow_model::formats::measure_with(clock::now_ns);
     match cli.command {
         Command::Demo(args) => demo::demo(&session, &args),
@@ -200,6 +219,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Writes to standard output; unlike `print!`, an output that was closed is an error, no panic.
 fn print(text: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(!is_closed_stdout(), "standard output: it was closed before the program began");
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }

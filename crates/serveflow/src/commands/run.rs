@@ -2,8 +2,8 @@
 
 use super::Session;
 use super::args::RunArgs;
+use super::output::{Outlet, RunKind};
 use super::signals::Signals;
-use anyhow::Context;
 use serveflow::clock;
 use serveflow::config::{Config, Typed};
 use serveflow::live;
@@ -13,15 +13,13 @@ use serveflow::summary;
 use serveflow::workers::{self, Crew, Post, Served};
 use serveflow_core::FlowConfig;
 use serveflow_core::shard::Sharder;
-use serveflow_io::{FileSource, SINKS, SharedWriter, Sink, Source, share_out};
-use serveflow_model::bundle::Bundle;
-use std::fs::File;
+use serveflow_io::{FileSource, Source, share_out};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
@@ -34,81 +32,112 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         // on the seed.
         config.engine.flows.seed = RandomState::new().build_hasher().finish();
     }
+    let run = kind(session, args, &config);
     let Feed { sources, interfaces } = feed(session, args, &mut config, &signals.stop)?;
     let loaded = Loaded::new(bundle, &path, &config)?;
-    let sinks = open_sinks(&config, args, &loaded.bundle)?;
-    let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
-    let posts: Vec<Post> = posts.collect();
-    let (is_live, is_quiet) = (interfaces.is_some(), session.quiet);
     let switch = Switch::new(loaded, config.clone(), typed);
+    let service = Service::new(switch, sources.len(), interfaces, Arc::clone(&signals.stop));
+    let listeners =
+        if run.is_service() { Listeners::open(&config.service)? } else { Listeners::default() };
+    // Last of all that may refuse: a start that fails leaves what is there as it is.
+    let outlet = Outlet::open(&config.output, args, run)?;
+    if run.is_live {
+        give_up_privileges(&config, &outlet)?;
+    }
+    log::follow()?;
+    let verdicts = outlet.begin()?;
+    let service = Arc::new(service.writing_to(verdicts.output()));
     let stop = Arc::clone(&signals.stop);
-    let service = Service::new(switch, posts.len(), interfaces, Arc::clone(&stop));
-    let service = Arc::new(service);
-    let guard = serve_beside(&service, &config, is_live, is_quiet, &signals)?;
-    signals.follow()?;
+    let guard = match run.is_service() {
+        true => Some(serve_beside(&service, &config, listeners, &signals)?),
+        false => None,
+    };
+    signals.follow(verdicts.output())?;
     let started = session.wall_ns();
     let (first, _) = service.switch.serving();
+    let sinks = verdicts.sinks(&config, &first.bundle);
+    let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
     let crew = Crew {
         bundle: &first.bundle,
         config: &config,
         selection: config.selection.clone(),
         wall: clock::now_ns,
         stop: &stop,
-        is_live,
+        is_live: run.is_live,
         service: guard.is_some().then_some(&*service),
         drift: Some(&service.drift),
     };
-    let Served { accounts, batches, outcome } = workers::serve(&crew, posts);
+    let served = workers::serve(&crew, posts.collect());
     drop(guard);
-    let took = std::time::Duration::from_nanos(session.wall_ns() - started);
-    session.say(&summary::accounts(&accounts));
-    session.say(&live::summary(&service.interfaces()));
-    let names = first.bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
-    session.say(&summary::batches(names.zip(batches)));
+    let took = Duration::from_nanos(session.wall_ns() - started);
+    let status =
+        verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
+    tell(session, &service, &served, took);
     session.say(&summary::remote(&remote.status()));
-    session.say(&service.drift.summary());
-    session.say(&summary::speed(&accounts, took));
+    let Served { accounts, outcome, .. } = served;
     let outcome = match outcome {
-        // The reader of our output has seen enough of a capture: nobody is left to tell.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !is_live => {
+        Err(error) => {
+            verdicts.failed(&error, run, &status)?;
             return Ok(ExitCode::SUCCESS);
         }
-        // Not the system's error itself, which would be taken for that.
-        Err(error) => anyhow::bail!("{}: cannot write verdicts: {error}", output(args)),
         Ok(outcome) => outcome,
     };
     assert!(accounts.balance(), "every packet and every flow stands in one place");
-    if outcome.stopped && !is_live {
+    if outcome.stopped && !run.is_live {
         session.say("stopped before the end of the input\n");
     }
-    Ok(super::ended(&outcome.damaged))
+    let ended = super::ended(&outcome.damaged);
+    Ok(if status.all_lost() > 0 { ExitCode::from(super::LOST) } else { ended })
 }
 
-/// Starts what stands beside the workers of live traffic, or where the configuration asks for it, and then
-/// gives up what is not needed any more.
+/// What kind of run it is; that of a service begins its log.
+fn kind(session: &Session, args: &RunArgs, config: &Config) -> RunKind {
+    let limits = &config.service;
+    let run = RunKind {
+        is_live: args.captures.is_empty(),
+        is_watched: limits.metrics.is_some() || limits.control.is_some(),
+    };
+    if run.is_service() {
+        log::begin(limits.json_log, session.quiet);
+    }
+    run
+}
+
+/// The closing accounts.
+fn tell(session: &Session, service: &Service, served: &Served, took: Duration) {
+    session.say(&summary::accounts(&served.accounts));
+    session.say(&live::summary(&service.interfaces()));
+    let (first, _) = service.switch.serving();
+    let names = first.bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
+    session.say(&summary::batches(names.zip(served.batches.iter().copied())));
+    session.say(&service.drift.summary());
+    session.say(&summary::speed(&served.accounts, took));
+}
+
+/// Gives up what is not needed once everything is open. The output's directory may still be written to.
+fn give_up_privileges(config: &Config, outlet: &Outlet) -> anyhow::Result<()> {
+    let limits = &config.service;
+    if let Some(user) = &limits.user {
+        outlet.give_to(user)?;
+    }
+    let control = limits.control.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let confined = confine(&Confinement {
+        user: limits.user.clone(),
+        is_strict: limits.confine,
+        writable: control.into_iter().chain(outlet.directory()).collect(),
+        connects: !config.remote.is_empty(),
+    })?;
+    tracing::info!(confined = confined.join(", "), "privileges");
+    outlet.look_ahead(&config.output)
+}
+
+/// Starts what stands beside the workers of a service.
 fn serve_beside(
     service: &Arc<Service>,
     config: &Config,
-    is_live: bool,
-    is_quiet: bool,
+    listeners: Listeners,
     signals: &Signals,
-) -> anyhow::Result<Option<Control>> {
-    let limits = &config.service;
-    if !is_live && limits.metrics.is_none() && limits.control.is_none() {
-        return Ok(None);
-    }
-    log::begin(limits.json_log, is_quiet);
-    let listeners = Listeners::open(limits)?;
-    if is_live {
-        let writable = limits.control.as_deref().and_then(Path::parent);
-        let confined = confine(&Confinement {
-            user: limits.user.clone(),
-            is_strict: limits.confine,
-            writable: writable.map(Path::to_owned).into_iter().collect(),
-            connects: !config.remote.is_empty(),
-        })?;
-        tracing::info!(confined = confined.join(", "), "privileges");
-    }
+) -> anyhow::Result<Control> {
     let (loaded, _) = service.switch.serving();
     tracing::info!(
         bundle = loaded.id,
@@ -119,7 +148,7 @@ fn serve_beside(
         "serving"
     );
     let reload = Arc::clone(&signals.reload);
-    Ok(Some(Control::start(service, listeners, limits, reload)?))
+    Ok(Control::start(service, listeners, &config.service, reload)?)
 }
 
 /// The configuration, and over it what was typed on the command line.
@@ -204,31 +233,4 @@ fn open_source(paths: Vec<PathBuf>, stop: &Arc<AtomicBool>) -> Box<dyn Source> {
     let never_waits = paths.iter().all(|path| path != Path::new("-") && path.is_file());
     let files = Box::new(FileSource::new(paths));
     if never_waits { files } else { Box::new(PatientSource::new(files, Arc::clone(stop))) }
-}
-
-/// The output, as an error names it.
-fn output(args: &RunArgs) -> String {
-    args.out.as_ref().map_or("standard output".to_owned(), |path| path.display().to_string())
-}
-
-/// A sink for each worker, all with one output.
-fn open_sinks(
-    config: &Config,
-    args: &RunArgs,
-    bundle: &Bundle,
-) -> anyhow::Result<Vec<Box<dyn Sink>>> {
-    let kind = SINKS.iter().find(|kind| kind.name == config.format);
-    let kind = kind.context("the config was checked")?;
-    let writer: Box<dyn Write + Send> = match &args.out {
-        None => Box::new(io::stdout()),
-        Some(path) => {
-            let file = File::create(path);
-            Box::new(file.with_context(|| format!("{}: cannot write", path.display()))?)
-        }
-    };
-    let writer = SharedWriter::new(writer);
-    let stages = bundle.cascade.stages().iter().map(|stage| stage.name.clone());
-    let (labels, stages) = (bundle.cascade.labels(), stages.collect::<Vec<_>>());
-    let open = |worker| (kind.open)(Box::new(writer.clone()), labels, &stages, worker == 0);
-    Ok((0..config.workers).map(open).collect())
 }

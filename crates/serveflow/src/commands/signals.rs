@@ -1,7 +1,9 @@
 //! What signals do to a run.
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use serveflow::service::log;
+use serveflow_io::output::Output;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator;
 use std::sync::Arc;
@@ -10,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Two signals to end that are closer than this are one: some programs send it to a process and to its group.
 const ONE: Duration = Duration::from_millis(500);
+
+/// Longest that SIGUSR2 holds the output, nanoseconds: nobody may have to come back to let it go.
+const HOLD_NS: u64 = 10_000_000_000;
 
 /// What signals set.
 pub(crate) struct Signals {
@@ -29,24 +34,33 @@ impl Signals {
             register_conditional_shutdown(signal, 0, Arc::clone(&is_loading))
                 .context("cannot listen for signals")?;
         }
-        let caught = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]);
+        let caught = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2]);
         let caught = caught.context("cannot listen for signals")?;
         Ok(Self { stop: Arc::default(), reload: Arc::default(), is_loading, caught })
     }
 
-    /// Follows signals on a thread, those too that came while the run began. The thread begins with the privileges of
+    /// Follows signals on a thread, those too that came while the run began: SIGHUP and SIGUSR1 open the output
+    /// anew, SIGUSR2 holds it while another process copies and cuts its file. The thread begins with the privileges of
     /// whoever calls this.
-    pub(crate) fn follow(mut self) -> anyhow::Result<()> {
+    pub(crate) fn follow(mut self, output: Option<Output>) -> anyhow::Result<()> {
         self.is_loading.store(false, Ordering::Relaxed);
         let follow = move || {
             let mut ends_since = None;
             for signal in self.caught.forever() {
+                match (signal, &output) {
+                    (SIGHUP | SIGUSR1, Some(output)) => output.reopen(),
+                    (SIGUSR2, Some(output)) => output.hold(HOLD_NS),
+                    _ => {}
+                }
                 if signal == SIGHUP {
                     self.reload.store(true, Ordering::Relaxed);
+                }
+                if [SIGHUP, SIGUSR1, SIGUSR2].contains(&signal) {
                     continue;
                 }
                 self.stop.store(true, Ordering::Relaxed);
                 if ends_since.get_or_insert_with(Instant::now).elapsed() >= ONE {
+                    log::finish();
                     std::process::exit(1);
                 }
             }

@@ -6,6 +6,7 @@ use super::ending::Ending;
 use super::http::{Answer, Reply, reply};
 use super::loader::{BundleLoad, NotLoaded};
 use super::notify::Systemd;
+use super::output_log::OutputLog;
 use super::watch::watch;
 use super::wires::Wires;
 use crate::config::ServiceLimits;
@@ -154,6 +155,7 @@ impl Control {
             reload,
             wires: Wires::default(),
             ending: Ending::new(Duration::from_millis(limits.stop_ms as u64)),
+            output_log: OutputLog::default(),
             systemd: Systemd::new(),
             is_over: Arc::clone(&is_over),
         };
@@ -185,6 +187,7 @@ struct Keeper {
     /// Set by SIGHUP.
     reload: Arc<AtomicBool>,
     wires: Wires,
+    output_log: OutputLog,
     systemd: Systemd,
     is_over: Arc<AtomicBool>,
     ending: Ending,
@@ -212,6 +215,7 @@ impl Keeper {
     fn look(&mut self) {
         self.follow_signal();
         self.wires.look(self.service.interfaces());
+        self.output_log.look(self.service.output());
         self.service.drift.look();
         self.systemd.look(&self.service);
         if let Some(undone) = self.ending.look(&self.service) {

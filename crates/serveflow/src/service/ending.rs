@@ -1,6 +1,6 @@
 //! The end: how long it may take, and what is lost if it takes longer.
 
-use super::Service;
+use super::{EXIT_LOST, Service, log};
 use std::time::{Duration, Instant};
 
 /// Watches an end that is under way.
@@ -27,6 +27,8 @@ pub(super) struct Undone {
     flows: u64,
     /// Packets that the kernel handed over and no worker has seen.
     packets: u64,
+    /// Records that the output has not taken, or never will.
+    records: u64,
     /// Workers that have not ended.
     workers: usize,
     /// Time without progress.
@@ -75,6 +77,7 @@ fn undone(service: &Service) -> Undone {
         // Not the difference to the state, which is as old as its worker's last turn.
         flows: accounts.flows.seen.saturating_sub(service.board.written()),
         packets: received.saturating_sub(accounts.packets.seen),
+        records: service.output().made() - service.output().written,
         workers: service.board.turns().len() - totals.done,
         idle: Duration::ZERO,
     }
@@ -83,15 +86,17 @@ fn undone(service: &Service) -> Undone {
 impl Undone {
     /// Ends the process, and says what it has left undone.
     pub(super) fn leave(self) -> ! {
-        let Self { flows, packets, workers, idle } = self;
+        let Self { flows, packets, records, workers, idle } = self;
         let idle_ms = idle.as_millis() as u64;
         if workers == 0 {
             // What is left to do is to free memory.
             tracing::warn!(
                 idle_ms,
-                "every verdict is written, and the process does not end by itself"
+                records_not_written = records,
+                "every flow has its verdict, and the process does not end by itself"
             );
-            std::process::exit(0);
+            log::finish();
+            std::process::exit(if records > 0 { EXIT_LOST } else { 0 });
         }
         tracing::error!(
             flows_without_verdict = flows,
@@ -100,6 +105,7 @@ impl Undone {
             idle_ms,
             "stopped before every open flow had its verdict: the end made no progress"
         );
+        log::finish();
         std::process::exit(1);
     }
 }

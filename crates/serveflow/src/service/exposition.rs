@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::board::Totals;
+use super::log;
 use super::tally::{BOUNDS, Histogram};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -10,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
+use serveflow_io::output::LossReason;
 use serveflow_model::drift::Standing;
 use std::fmt;
 use std::sync::Arc;
@@ -58,6 +60,7 @@ impl Collector for Scrape {
         ] {
             histogram(&mut encoder, name, help, times)?;
         }
+        output(&mut encoder, service)?;
         drift(&mut encoder, service)?;
         bundle(&mut encoder, service, &totals)
     }
@@ -169,7 +172,7 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
     counters(
         encoder,
         "verdicts",
-        "Final verdicts written, by stage, label and reason; no model was asked where stage and label are empty",
+        "Final verdicts made, by stage, label and reason; no model was asked where stage and label are empty",
         verdicts,
     )
 }
@@ -240,6 +243,26 @@ fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals)
         "Times that a stage's circuit breaker opened",
         of(|tally| tally.opened),
     )
+}
+
+fn output(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {
+    let status = service.output();
+    let written = "Records that the output took, provisional ones included";
+    counter(encoder, "records_written", written, status.written)?;
+    let lost = LossReason::ALL.map(|why| [("reason", why.name())]).into_iter().zip(status.lost);
+    counters(encoder, "records_lost", "Records that never reached the output, by reason", lost)?;
+    let buffered = "Records that wait for the output";
+    gauge(encoder, "output_buffered_records", buffered, status.buffered as f64)?;
+    let bytes = "Bytes of the records that wait for the output";
+    gauge(encoder, "output_buffered_bytes", bytes, status.buffered_bytes as f64)?;
+    let stalled = "1 while the output has taken nothing for output.stall_ms although records wait";
+    gauge(encoder, "output_stalled", stalled, f64::from(u8::from(status.is_stalled)))?;
+    let reopened = "Times that the output's file was opened anew";
+    counter(encoder, "output_reopened", reopened, status.reopened)?;
+    let rotated = "Times that this process set the output's file aside";
+    counter(encoder, "output_rotated", rotated, status.rotated)?;
+    let lines = "Lines of the log that were dropped because nobody took them";
+    counter(encoder, "log_lines_dropped", lines, log::dropped())
 }
 
 fn drift(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {

@@ -3,9 +3,11 @@
 use super::Service;
 use super::exposition::page;
 use super::loader::{BundleLoad, NotLoaded, Pending};
+use super::log;
 use super::readiness::NotReady;
 use super::shadow::Comparison;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use serveflow_io::output::LossReason;
 use serveflow_model::drift::What;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -202,6 +204,17 @@ fn lines(reasons: &[NotReady]) -> Vec<String> {
     reasons.iter().map(ToString::to_string).collect()
 }
 
+/// What became of the records that were handed to the output.
+fn output(service: &Service) -> Value {
+    let status = service.output();
+    let lost = LossReason::ALL.into_iter().zip(status.lost);
+    let lost = lost.map(|(why, count)| (why.name().to_owned(), count.into()));
+    json!({ "written": status.written, "buffered": status.buffered,
+            "buffered_bytes": status.buffered_bytes, "lost": lost.collect::<Map<_, _>>(),
+            "stalled": status.is_stalled, "trouble": status.trouble, "reopened": status.reopened,
+            "rotated": status.rotated, "log_lines_dropped": log::dropped() })
+}
+
 /// What an operator asks first, as JSON.
 fn status(service: &Service) -> String {
     let totals = service.board.totals();
@@ -238,6 +251,7 @@ fn status(service: &Service) -> String {
         "interfaces": interfaces.collect::<Vec<_>>(),
         "drift": drift.collect::<Vec<_>>(),
         "not_ready": lines(&service.readiness()),
+        "output": output(service),
         "stopping": service.is_stopping(),
     });
     format!("{status:#}\n")

@@ -14,6 +14,7 @@ mod http;
 mod loader;
 pub mod log;
 mod notify;
+mod output_log;
 mod readiness;
 mod shadow;
 mod switch;
@@ -36,9 +37,13 @@ pub use tally::{BOUNDS, Histogram, Said, Tally, TallySink};
 pub use valve::{Load, Valve, ValveLimits};
 
 use crate::live::{Counted, InterfaceCount};
+use serveflow_io::output::{Output, OutputStatus};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// The exit code of a run that did its work and lost something on the way, which is counted.
+pub const EXIT_LOST: i32 = 4;
 
 /// All that is told and changed while workers serve.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub struct Service {
     pub loader: Loader,
     /// What the kernel counts, where packets come from interfaces.
     counted: Option<Counted>,
+    /// Where verdicts go, if anywhere.
+    output: Option<Output>,
     /// The bundle in the shadow of the one that is served.
     shadow: Mutex<Option<ShadowPlan>>,
     /// How often that was changed.
@@ -92,10 +99,23 @@ impl Service {
             events: Events::default(),
             loader: Loader::default(),
             counted,
+            output: None,
             shadow: Mutex::default(),
             shadow_version: AtomicU64::new(0),
             stop,
         }
+    }
+
+    /// The same, with verdicts going to this output.
+    #[must_use]
+    pub fn writing_to(self, output: Option<Output>) -> Self {
+        Self { output, ..self }
+    }
+
+    /// How the output is.
+    #[must_use]
+    pub fn output(&self) -> OutputStatus {
+        self.output.as_ref().map(Output::status).unwrap_or_default()
     }
 
     /// What the kernel counted so far.

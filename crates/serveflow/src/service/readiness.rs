@@ -24,6 +24,11 @@ pub enum NotReady {
         /// The worker's number, from 0.
         worker: usize,
     },
+    /// Records wait, and the output has taken none of them for `output.stall_ms`.
+    OutputStalled {
+        /// The error that keeps it from writing, if there is one.
+        trouble: Option<String>,
+    },
 }
 
 impl fmt::Display for NotReady {
@@ -34,6 +39,8 @@ impl fmt::Display for NotReady {
             }
             Self::Stopping => f.write_str("stopping"),
             Self::WorkerEnded { worker } => write!(f, "worker {worker} ended: no more input"),
+            Self::OutputStalled { trouble: None } => f.write_str("output stalled"),
+            Self::OutputStalled { trouble: Some(why) } => write!(f, "output stalled: {why}"),
         }
     }
 }
@@ -47,6 +54,10 @@ impl Service {
             reasons.push(NotReady::Stopping);
         }
         reasons.extend(of_workers(&self.board));
+        let output = self.output();
+        if output.is_stalled {
+            reasons.push(NotReady::OutputStalled { trouble: output.trouble });
+        }
         reasons
     }
 }

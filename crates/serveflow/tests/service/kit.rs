@@ -131,6 +131,10 @@ pub(crate) struct Among<'a> {
     pub(crate) config: &'a str,
     /// Whether nobody reads its log.
     pub(crate) loses_log: bool,
+    /// Whether its log is a pipe that nobody reads, and nobody closes.
+    pub(crate) stalls_log: bool,
+    /// More of its command line.
+    pub(crate) args: &'a [&'a str],
 }
 
 impl Running {
@@ -158,6 +162,7 @@ impl Running {
                 "--workers",
                 &workers.to_string(),
             ])
+            .args(among.args)
             .envs(among.environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -166,14 +171,17 @@ impl Running {
             .unwrap();
         let (stdin, out, err) =
             (child.stdin.take(), child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let loses_log = among.loses_log;
+        let (loses_log, stalls_log) = (among.loses_log, among.stalls_log);
         let verdicts = std::thread::spawn(move || {
             let lines = BufReader::new(out).lines();
             lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
         });
         let log = std::thread::spawn(move || {
             let mut text = String::new();
-            if !loses_log {
+            if stalls_log {
+                // Its other end stays open until this process is over.
+                std::mem::forget(err);
+            } else if !loses_log {
                 BufReader::new(err).read_to_string(&mut text).unwrap();
             }
             text
@@ -220,6 +228,12 @@ impl Running {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(bytes).unwrap();
         stdin.flush().unwrap();
+    }
+
+    /// Ends the process at once, as nobody should.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -4,7 +4,7 @@ use super::kit::{Among, Running, alone, bundle, copy, other_bundle, pcap, scratc
 use std::path::Path;
 use std::process::Command;
 
-fn send(running: &Running, signals: &[&str]) {
+pub(crate) fn send(running: &Running, signals: &[&str]) {
     let pid = running.pid().to_string();
     let line: Vec<String> = signals.iter().map(|signal| format!("kill {signal} {pid}")).collect();
     assert!(Command::new("sh").args(["-c", &line.join("; ")]).status().unwrap().success());

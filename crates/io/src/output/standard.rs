@@ -1,0 +1,123 @@
+//! Records to standard output or standard error, without the locks and buffers of the standard library: whoever
+//! else writes there never waits for them.
+
+use super::delivery::Transport;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+
+/// Bytes that go into a pipe at once or not at all (`PIPE_BUF`).
+pub(super) const MOST_PIPE_BYTES: usize = 4096;
+const MOST_FILE_BYTES: usize = 64 * 1024;
+
+/// Standard output or standard error.
+#[derive(Debug)]
+pub struct StandardStream {
+    file: File,
+    is_regular: bool,
+    /// What is still to stand above the first record.
+    heading: &'static [u8],
+    is_gone: bool,
+}
+
+impl StandardStream {
+    /// Standard output, which begins with a heading unless it is a file that has something already and is
+    /// added to (`>>`).
+    ///
+    /// # Errors
+    /// When it was closed before the program began.
+    pub fn output(heading: &'static [u8]) -> io::Result<Self> {
+        if is_closed_stdout() {
+            return Err(io::Error::other("it was closed before the program began"));
+        }
+        Self::new(io::stdout().as_fd(), heading)
+    }
+
+    /// Standard error.
+    ///
+    /// # Errors
+    /// When the system gives no other number for it.
+    pub fn error() -> io::Result<Self> {
+        Self::new(io::stderr().as_fd(), b"")
+    }
+
+    fn new(fd: std::os::fd::BorrowedFd<'_>, heading: &'static [u8]) -> io::Result<Self> {
+        let mut file = File::from(fd.try_clone_to_owned()?);
+        let metadata = file.metadata()?;
+        let is_regular = metadata.is_file();
+        let is_added_to = is_regular && metadata.len() > 0 && file.stream_position()? == 0;
+        let heading = if is_added_to { b"" } else { heading };
+        Ok(Self { file, is_regular, heading, is_gone: false })
+    }
+}
+
+impl Transport for StandardStream {
+    fn most_bytes(&self) -> usize {
+        if self.is_regular { MOST_FILE_BYTES } else { MOST_PIPE_BYTES }
+    }
+
+    fn prepare(&mut self, _bytes: usize, _reopen: bool) -> io::Result<bool> {
+        while !self.heading.is_empty() {
+            let heading = self.heading;
+            let count = self.write(heading)?;
+            self.heading = &heading[count..];
+        }
+        Ok(false)
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(text);
+        // Nobody can open the other end of it again.
+        self.is_gone |= matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        written
+    }
+
+    fn take_back(&mut self, bytes: usize) -> bool {
+        if !self.is_regular {
+            return false;
+        }
+        let (Ok(metadata), Ok(at)) = (self.file.metadata(), self.file.stream_position()) else {
+            return false;
+        };
+        // Somebody else wrote there meanwhile.
+        if metadata.len() != at {
+            return false;
+        }
+        let to = at.saturating_sub(bytes as u64);
+        self.file.set_len(to).and_then(|()| self.file.seek(SeekFrom::Start(to))).is_ok()
+    }
+
+    fn can_recover(&self) -> bool {
+        !self.is_gone
+    }
+}
+
+/// Whether the program began without standard output. The standard library then opens `/dev/null` in its place, where
+/// everything is lost without a word; so this looks before the library does.
+#[must_use]
+pub fn is_closed_stdout() -> bool {
+    #[cfg(target_os = "linux")]
+    return early::WAS_CLOSED.load(std::sync::atomic::Ordering::Relaxed);
+    #[cfg(not(target_os = "linux"))]
+    return false;
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod early {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    pub(super) static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn look() {
+        // SAFETY: a call with numbers, which changes nothing.
+        let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
+        WAS_CLOSED.store(flags < 0, Ordering::Relaxed);
+    }
+
+    /// The system calls what stands in this section before `main`, and before the library's own start.
+    // SAFETY: the section holds pointers to functions of this kind, and this one needs nothing of the library.
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static LOOK: extern "C" fn() = look;
+}
