@@ -89,10 +89,11 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 /// For each column of a model, in its order, what it reads from a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Binding {
     shape: RowShape,
     inputs: Vec<Input>,
+    missing: Option<f32>,
 }
 
 impl Binding {
@@ -107,13 +108,13 @@ impl Binding {
         let bit =
             |at: usize| Input::Bit(BitAt { word: (at / 32) as u32, bit: (31 - at % 32) as u8 });
         let shape = RowShape { words: columns.div_ceil(32), numbers: 0 };
-        Ok(Self { shape, inputs: (0..columns).map(bit).collect() })
+        Ok(Self { shape, inputs: (0..columns).map(bit).collect(), missing: None })
     }
 
     /// All columns of rows of this shape, in their order.
     #[must_use]
     pub fn all(columns: &[Column], shape: RowShape) -> Self {
-        Self { shape, inputs: columns.iter().map(input).collect() }
+        Self { shape, inputs: columns.iter().map(input).collect(), missing: None }
     }
 
     /// The columns of these names, in the order of the names.
@@ -137,7 +138,19 @@ impl Binding {
             }
             inputs.push(input(column));
         }
-        Ok(Self { shape, inputs })
+        Ok(Self { shape, inputs, missing: None })
+    }
+
+    /// The same columns of a model to which this value is missing, beside what is not-a-number.
+    #[must_use]
+    pub fn with_missing(self, missing: Option<f32>) -> Self {
+        Self { missing, ..self }
+    }
+
+    /// The value that is missing to the model, if it was trained with one.
+    #[must_use]
+    pub fn missing(&self) -> Option<f32> {
+        self.missing
     }
 
     /// The shape of the rows.

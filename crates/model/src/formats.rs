@@ -3,9 +3,8 @@
 use crate::binding::Binding;
 use crate::forest::import::{self, Foreign};
 use crate::forest::{BoundForest, Forest};
-use crate::net;
-
-use crate::remote;
+use crate::missing::with_missing;
+use crate::{net, remote};
 use serveflow_core::lane::Model;
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -60,43 +59,47 @@ pub const FORMATS: &[FormatEntry] = &[
     FormatEntry {
         name: FOREST,
         doc: "this project's own forests: decision trees, random forests and boosted trees on bits",
-        load: |bytes, _| bind(Forest::from_json(bytes)),
+        load: own_forest,
         head: |_| Ok(Head::default()),
     },
     FormatEntry {
         name: "lightgbm",
         doc: "LightGBM text models",
-        load: |bytes, columns| bind(import::lightgbm(bytes).and_then(|m| m.bind(columns))),
+        load: |bytes, columns| bind(import::lightgbm(bytes).and_then(|m| m.bind(columns)), columns),
         head: |bytes| head(import::lightgbm(bytes)),
     },
     FormatEntry {
         name: "lightgbm-json",
         doc: "LightGBM JSON dumps",
-        load: |bytes, columns| bind(import::lightgbm_json(bytes).and_then(|m| m.bind(columns))),
+        load: |bytes, columns| {
+            bind(import::lightgbm_json(bytes).and_then(|m| m.bind(columns)), columns)
+        },
         head: |bytes| head(import::lightgbm_json(bytes)),
     },
     FormatEntry {
         name: "xgboost",
         doc: "XGBoost JSON models",
-        load: |bytes, columns| bind(import::xgboost(bytes).and_then(|m| m.bind(columns))),
+        load: |bytes, columns| bind(import::xgboost(bytes).and_then(|m| m.bind(columns)), columns),
         head: |bytes| head(import::xgboost(bytes)),
     },
     FormatEntry {
         name: "xgboost-ubj",
         doc: "XGBoost UBJSON models",
-        load: |bytes, columns| bind(import::xgboost_ubjson(bytes).and_then(|m| m.bind(columns))),
+        load: |bytes, columns| {
+            bind(import::xgboost_ubjson(bytes).and_then(|m| m.bind(columns)), columns)
+        },
         head: |bytes| head(import::xgboost_ubjson(bytes)),
     },
     FormatEntry {
         name: "catboost",
         doc: "CatBoost JSON models on numbers",
-        load: |bytes, columns| bind(import::catboost(bytes).and_then(|m| m.bind(columns))),
+        load: |bytes, columns| bind(import::catboost(bytes).and_then(|m| m.bind(columns)), columns),
         head: |bytes| head(import::catboost(bytes)),
     },
     FormatEntry {
         name: "sklearn-tree",
         doc: "one scikit-learn decision tree as JSON",
-        load: |bytes, columns| bind(import::sklearn(bytes).and_then(|m| m.bind(columns))),
+        load: |bytes, columns| bind(import::sklearn(bytes).and_then(|m| m.bind(columns)), columns),
         head: |bytes| head(import::sklearn(bytes)),
     },
     FormatEntry {
@@ -104,7 +107,8 @@ pub const FORMATS: &[FormatEntry] = &[
         doc: "ONNX: tree ensembles as scikit-learn's are exported, and neural networks of one input of floats \
               [N, columns] and one output [N, classes]",
         load: |bytes, columns| match import::onnx_is_forest(bytes) {
-            true => bind(import::onnx(bytes).and_then(|m| m.bind(columns))),
+            true => bind(import::onnx(bytes).and_then(|m| m.bind(columns)), columns),
+            false if columns.missing().is_some() => Err(NO_MISSING.to_owned()),
             false => net::load(bytes, columns),
         },
         head: |bytes| match import::onnx_is_forest(bytes) {
@@ -115,7 +119,10 @@ pub const FORMATS: &[FormatEntry] = &[
     FormatEntry {
         name: REMOTE,
         doc: "a model on a server that speaks the Open Inference Protocol; the file says which",
-        load: remote::load,
+        load: |bytes, columns| match columns.missing() {
+            Some(_) => Err(NO_MISSING.to_owned()),
+            None => remote::load(bytes, columns),
+        },
         head: |_| Ok(Head::default()),
     },
 ];
@@ -156,11 +163,35 @@ fn head<E: Display>(model: Result<Foreign, E>) -> Result<Head, String> {
     model.map(|model| model.head().clone()).map_err(|error| error.to_string())
 }
 
-fn bind<E: Display>(forest: Result<Forest, E>) -> Loaded {
+/// Rows of a stage are as wide as they are, and a forest that names another width is refused before anything is laid
+/// out for it.
+fn own_forest(bytes: &[u8], columns: &Binding) -> Loaded {
+    let forest = Forest::from_json(bytes).map_err(|error| error.to_string())?;
+    if columns.missing().is_some() {
+        return Err(NO_MISSING.to_owned());
+    }
+    let (expected, found) = (columns.shape(), forest.shape());
+    if expected != found {
+        return Err(format!(
+            "expected rows of {} words and {} numbers, as the stage encodes them, found {} words and {} numbers",
+            expected.words, expected.numbers, found.words, found.numbers
+        ));
+    }
+    bind(Ok::<_, String>(forest), columns)
+}
+
+/// Why a value cannot be missing to some models.
+const NO_MISSING: &str = "`missing`: expected trees of another library, which know missing values, found a model that does not";
+
+fn bind<E: Display>(forest: Result<Forest, E>, columns: &Binding) -> Loaded {
     let forest = forest.map_err(|error| error.to_string())?;
     let mut bound = BoundForest::new(&forest);
     if let Some(clock) = CLOCK.get() {
         bound.tune(&mut || clock());
     }
-    Ok(Arc::new(bound))
+    let bound: Arc<dyn Model> = Arc::new(bound);
+    Ok(match columns.missing() {
+        Some(missing) => with_missing(bound, missing),
+        None => bound,
+    })
 }

@@ -8,5 +8,6 @@ pub mod drift;
 pub mod forest;
 pub mod formats;
 pub mod logits;
+pub mod missing;
 pub mod net;
 pub mod remote;

@@ -105,7 +105,7 @@ fn edited(file: &str, from: &str, to: &str) -> Result<Bundle, String> {
 }
 
 /// What is replaced in a valid plan, by what, and the words of the refusal.
-const MISFITS: [(&str, &str, &[&str]); 32] = [
+const MISFITS: [(&str, &str, &[&str]); 37] = [
     (
         "serveflow-plan/1",
         "serveflow-plan/2",
@@ -148,6 +148,15 @@ const MISFITS: [(&str, &str, &[&str]); 32] = [
         &["stage `fast`", "`z`"],
     ),
     ("threshold = 0.25\n", "threshold = \"low\"\n", &["plan.toml", "threshold"]),
+    ("threshold = 0.25", "threshold = nan", &["plan.toml", "stage `fast`", "threshold", "NaN"]),
+    ("threshold = 0.25", "threshold = -inf", &["plan.toml", "stage `fast`", "threshold", "-inf"]),
+    ("threshold = 0.25", "threshold = 1e300", &["plan.toml", "stage `fast`", "finite", "inf"]),
+    (
+        "threshold = 0.25\n",
+        "[stages.gate.thresholds]\na = 0.1\nb = inf\nc = 0.1\n",
+        &["plan.toml", "stage `fast`", "thresholds.b", "inf"],
+    ),
+    ("packets = 2", "packets = 65535", &["plan.toml", "stage `slow`", "packets", "65535"]),
     (
         "[stages.gate]\nmeasure = \"margin\"\nthreshold = 0.25\n",
         "",
@@ -186,12 +195,15 @@ fn relief_has_a_number_for_each_gate() {
     };
     let bundle = relief("[[0.5]]").unwrap();
     assert_eq!((bundle.cascade.relief_levels(), bundle.plan.relief.len()), (1, 1));
-    for gates in ["[]", "[[]]", "[[0.5, 0.6]]"] {
+    for (gates, word) in [
+        ("[]", "level of relief"),
+        ("[[]]", "level of relief"),
+        ("[[0.5, 0.6]]", "level of relief"),
+        ("[[nan]]", "finite"),
+        ("[[1e300]]", "finite"),
+    ] {
         let Err(message) = relief(gates) else { panic!("{gates} is refused") };
-        assert!(
-            message.contains("stage `fast`") && message.contains("level of relief"),
-            "{message}"
-        );
+        assert!(message.contains("stage `fast`") && message.contains(word), "{message}");
     }
 }
 
@@ -304,6 +316,67 @@ fn hash_lists_that_do_not_fit_are_refused_with_a_sentence() {
         assert!(missing.is_none(), "{name}: no {missing:?} in: {message}");
     }
     assert!(with_sums("sums-order", |lines| lines.reverse()).is_ok());
+}
+
+/// Puts something else in the place of a file of a bundle, and loads.
+#[cfg(unix)]
+fn replaced(test: &str, name: &str, put: impl Fn(&Path)) -> Result<Bundle, String> {
+    let dir = scratch(&format!("replaced-{test}"));
+    bundles::put(&dir, &valid());
+    let path = dir.join(name);
+    let _ = std::fs::rename(&path, dir.join("before"));
+    put(&path);
+    let read = bundle::read_unsigned(&dir).map(drop).map_err(|error| error.to_string());
+    let loaded = load(&dir);
+    // Whoever writes a bundle anew reads it by the same rules, but for the hash list.
+    assert!(name == "SHA256SUMS" || loaded.is_ok() == read.is_ok(), "{read:?}");
+    loaded
+}
+
+#[test]
+#[cfg(unix)]
+fn only_regular_files_inside_of_the_bundle_are_read() {
+    use std::os::unix::fs::symlink;
+    let outside = scratch("replaced-outside");
+    bundles::put(&outside, &valid());
+    let fifo = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    let device = |path: &Path| symlink("/dev/zero", path).unwrap();
+    let long = |path: &Path| {
+        let most = if path.ends_with("SHA256SUMS") { bundle::MOST_SUMS_BYTES } else { 1 << 40 };
+        std::fs::File::create(path).unwrap().set_len(most + 1).unwrap();
+    };
+    for name in ["SHA256SUMS", "plan.toml", "models/a.json"] {
+        let link = |path: &Path| symlink(outside.join(name), path).unwrap();
+        let turning = |path: &Path| symlink(path.file_name().unwrap(), path).unwrap();
+        let hidden = |path: &Path| {
+            fifo(&path.with_extension("fifo"));
+            symlink(path.with_extension("fifo"), path).unwrap();
+        };
+        let folder = |path: &Path| std::fs::create_dir(path).unwrap();
+        type Put<'a> = &'a dyn Fn(&Path);
+        let cases: [(&str, Put<'_>, &str); 7] = [
+            ("link", &link, "found a link to"),
+            ("device", &device, "found a link to /dev/zero"),
+            ("fifo", &fifo, "expected a regular file, found a FIFO"),
+            ("hidden", &hidden, "expected a regular file, found a FIFO"),
+            ("folder", &folder, "expected a regular file, found a directory"),
+            ("long", &long, "expected at most"),
+            ("turning", &turning, "symbolic links"),
+        ];
+        for (case, put, word) in cases {
+            let message = replaced(case, name, put).unwrap_err();
+            assert!(message.contains(name) && message.contains(word), "{case}: {message}");
+        }
+        // A link within the bundle is a file of the bundle, as where bundles are mounted by their version.
+        let inner = |path: &Path| {
+            let up = path.ancestors().nth(1 + name.matches('/').count()).unwrap();
+            symlink(up.join("before"), path).unwrap();
+        };
+        replaced("inner", name, inner).unwrap();
+    }
+    let linked = scratch("replaced-linked").join("bundle");
+    symlink(&outside, &linked).unwrap();
+    load(&linked).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::classes::ClassError;
 use serveflow_core::engine::CascadeError;
 use serveflow_core::rows::RowShape;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a bundle is refused.
 #[derive(Debug)]
@@ -36,6 +36,22 @@ pub enum BundleError {
         path: PathBuf,
         /// Who names it.
         named_by: String,
+    },
+    /// A file of the bundle is none that is read: it leads out of the directory, is no regular file, or is too long.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What may stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// What the plan says of a stage is refused.
+    InPlan {
+        /// The plan.
+        path: PathBuf,
+        /// Why.
+        source: Box<BundleError>,
     },
     /// A file is not listed in `SHA256SUMS`.
     NotListed {
@@ -153,6 +169,10 @@ impl fmt::Display for BundleError {
             Self::Missing { path, named_by } => {
                 write!(f, "{}: no such file, named by {named_by}", path.display())
             }
+            Self::File { path, expected, found } => {
+                write!(f, "{}: expected {expected}, found {found}", path.display())
+            }
+            Self::InPlan { path, source } => write!(f, "{}: {source}", path.display()),
             Self::NotListed { bundle, file } => {
                 write!(f, "{}: SHA256SUMS does not list `{file}`", bundle.display())
             }
@@ -199,6 +219,36 @@ impl fmt::Display for BundleError {
             ),
             Self::Cascade { path, source } => write!(f, "{}: {source}", path.display()),
         }
+    }
+}
+
+impl BundleError {
+    /// The same error with the plan's path before it, where it names a stage of the plan and no file.
+    #[must_use]
+    pub(super) fn in_plan(self, plan: &Path) -> Self {
+        match self {
+            Self::Unknown { .. } | Self::Confidence { .. } | Self::Gate { .. } => {
+                Self::InPlan { path: plan.to_owned(), source: Box::new(self) }
+            }
+            other => other,
+        }
+    }
+
+    /// The same error, told of another file: whoever makes a bundle knows the file that its own was made from.
+    #[must_use]
+    pub fn told_of(mut self, file: &Path, instead: &Path) -> Self {
+        let path = match &mut self {
+            Self::Model { path, .. }
+            | Self::Columns { path, .. }
+            | Self::Label { path, .. }
+            | Self::Width { path, .. }
+            | Self::Classes { path, .. } => path,
+            _ => return self,
+        };
+        if path == file {
+            instead.clone_into(path);
+        }
+        self
     }
 }
 

@@ -28,6 +28,14 @@ fn refused(stage: &StagePlan, message: &str) -> BundleError {
     BundleError::Gate { stage: stage.name.clone(), message: message.to_owned() }
 }
 
+/// A threshold that is no number holds back every flow, and one without end holds back none.
+fn finite(stage: &StagePlan, key: &str, found: f32) -> Result<f32, BundleError> {
+    if found.is_finite() {
+        return Ok(found);
+    }
+    Err(refused(stage, &format!("{key}: expected a finite number, found {found}")))
+}
+
 fn learned(
     plan: &Plan,
     index: usize,
@@ -64,7 +72,9 @@ fn learned(
             ));
         }
         if !head.price.is_finite() {
-            return Err(refused(stage, &format!("the price of `{}` is no number", head.to)));
+            let (to, found) = (&head.to, head.price);
+            let message = format!("price of `{to}`: expected a finite number, found {found}");
+            return Err(refused(stage, &message));
         }
         heads.push(Head { to, model, price: head.price });
     }
@@ -80,16 +90,19 @@ fn doubt(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, Bundle
     let measure = Measure::from_name(&gate.measure)
         .ok_or_else(|| unknown(stage, "gate.measure", &gate.measure, &known))?;
     let threshold = match (gate.threshold, &gate.thresholds) {
-        (Some(threshold), None) => Threshold::Universal(threshold),
+        (Some(threshold), None) => Threshold::Universal(finite(stage, "threshold", threshold)?),
         (None, Some(by_label)) => {
             if let Some(label) = by_label.keys().find(|label| !plan.labels.contains(label)) {
                 let message = format!("threshold for `{label}`, which is no label");
                 return Err(refused(stage, &message));
             }
-            let of = |label: &String| by_label.get(label).copied();
             let missing =
                 |label: &String| refused(stage, &format!("no threshold for label `{label}`"));
-            let all = plan.labels.iter().map(|label| of(label).ok_or_else(|| missing(label)));
+            let of = |label: &String| {
+                let threshold = by_label.get(label).ok_or_else(|| missing(label))?;
+                finite(stage, &format!("thresholds.{label}"), *threshold)
+            };
+            let all = plan.labels.iter().map(of);
             Threshold::PerClass(all.collect::<Result<_, _>>()?)
         }
         _ => return Err(refused(stage, "expected either `threshold` or `thresholds`")),
@@ -112,6 +125,9 @@ pub(super) fn relieved(plan: &Plan, index: usize, gate: &Gate) -> Result<Vec<Gat
             );
             refused(stage, &message)
         };
+        for &number in numbers {
+            finite(stage, "relief", number)?;
+        }
         match gate {
             Gate::Doubt { measure, .. } => match *numbers {
                 [threshold] => Ok(Gate::Doubt {

@@ -13,6 +13,7 @@
 mod error;
 mod gate;
 mod plan;
+mod read;
 mod sums;
 
 pub use error::BundleError;
@@ -20,14 +21,16 @@ pub use plan::{
     CalibrationPlan, CostPlan, DriftPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan,
     ModelPlan, PLAN_FORMAT, Plan, PromisePlan, Provenance, ReliefPlan, StagePlan, UnknownPlan,
 };
+pub use read::{MOST_BUNDLE_BYTES, MOST_PLAN_BYTES, MOST_SUMS_BYTES};
 pub use sums::{SUMS, sha256};
 
-use crate::binding::Binding;
+use crate::binding::{Binding, MAX_COLUMNS};
 use crate::classes::as_labels;
 use crate::drift::Watch;
 use crate::formats;
 use crate::logits::{as_probabilities, checked};
 use gate::{checked_gate, relieved};
+use serveflow_core::deferral::facts_shape;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
@@ -35,7 +38,6 @@ use serveflow_core::gate::{Gate, Measure};
 use serveflow_core::lane::Model;
 use serveflow_core::open_set::{OpenSet, UNKNOWN};
 use serveflow_core::parse::{Header, KeyRules};
-use serveflow_core::rows::RowShape;
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -63,14 +65,20 @@ fn not_listed(dir: &Path, name: &str) -> BundleError {
 /// When a file is missing, or the plan does not read.
 pub fn read_unsigned(dir: &Path) -> Result<(Plan, Files), BundleError> {
     let path = dir.join(PLAN);
-    let plan = read_plan(&path, &read_file(&path, "every bundle")?)?;
+    let plan = read_plan(&path, &read::file(dir, PLAN, MOST_PLAN_BYTES, "every bundle")?)?;
     let mut files = Files::new();
+    let mut left = MOST_BUNDLE_BYTES;
     for name in names(&plan) {
         if !sums::is_inside(name) {
             let message = format!("expected files inside of the bundle, found `{name}`");
             return Err(BundleError::Plan { path, message });
         }
-        files.insert(name.clone(), read_file(&dir.join(name), PLAN)?);
+        if files.contains_key(name) {
+            continue;
+        }
+        let bytes = read::file(dir, name, left, PLAN)?;
+        left -= bytes.len() as u64;
+        files.insert(name.clone(), bytes);
     }
     Ok((plan, files))
 }
@@ -115,7 +123,8 @@ impl Bundle {
     /// The id of the bundle that a directory holds, by its hash list alone; `None` where there is no such list.
     #[must_use]
     pub fn id_at(dir: &Path) -> Option<String> {
-        std::fs::read(dir.join(SUMS)).ok().map(|list| sha256(&list))
+        let list = read::file(dir, SUMS, MOST_SUMS_BYTES, "every bundle");
+        list.ok().map(|list| sha256(&list))
     }
 
     /// Checks and binds a plan with its files, by name; `dir` is where they are said to stand.
@@ -136,18 +145,22 @@ impl Bundle {
         let mut models = Vec::new();
         let mut stages = Vec::new();
         // Heads are forests of this project, whose columns nobody binds.
-        let nothing = Binding::all(&[], RowShape::default());
+        let facts = Binding::all(&[], facts_shape(plan.labels.len()));
         let head = |stage: &StagePlan, model: &ModelPlan| {
-            load_model(&dir.join(&model.file), stage, model, listed(&model.file)?, &nothing)
+            load_model(&dir.join(&model.file), stage, model, listed(&model.file)?, &facts)
         };
-        for (index, written) in plan.stages.iter().enumerate() {
+        let stage_of = |index: usize, written: &StagePlan| {
             let gate = checked_gate(&plan, index, &head)?;
             let relief = relieved(&plan, index, &gate)?;
-            let stage = Stage { relief, ..checked_stage(written, gate)? };
+            Ok(Stage { relief, ..checked_stage(written, gate)? })
+        };
+        for (index, written) in plan.stages.iter().enumerate() {
+            let stage = stage_of(index, written).map_err(|e: BundleError| e.in_plan(&path))?;
             let names = written.model.columns.as_deref();
             let names = names.map(|name| Ok((dir.join(name), listed(name)?))).transpose()?;
-            let model =
-                own_model(dir, &plan, written, &stage, names, listed(&written.model.file)?)?;
+            let bytes = listed(&written.model.file)?;
+            let model = own_model(dir, &plan, written, &stage, names, bytes);
+            let model = model.map_err(|error| error.in_plan(&path))?;
             fits(&plan, written, dir, &stage, model.as_ref())?;
             models.push(model);
             stages.push(stage);
@@ -273,15 +286,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
     std::fs::write(path, bytes).map_err(io)
 }
 
-fn read_file(path: &Path, named_by: &str) -> Result<Vec<u8>, BundleError> {
-    std::fs::read(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => {
-            BundleError::Missing { path: path.to_owned(), named_by: named_by.to_owned() }
-        }
-        _ => BundleError::Io { path: path.to_owned(), source },
-    })
-}
-
 fn read_plan(path: &Path, bytes: &[u8]) -> Result<Plan, BundleError> {
     let refused = |message: String| BundleError::Plan { path: path.to_owned(), message };
     let text = std::str::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
@@ -373,6 +377,7 @@ fn own_model(
             bound.map_err(|message| BundleError::Columns { stage, path, message })?
         }
     };
+    let binding = binding.with_missing(checked_missing(written)?);
     let mut model = load_model(&path, written, &written.model, bytes, &binding)?;
     if written.model.logits {
         model = as_probabilities(model);
@@ -385,6 +390,16 @@ fn own_model(
     let labelled = as_labels(model, &written.model.classes, &plan.labels);
     let stage = written.name.clone();
     labelled.map_err(|source| BundleError::Label { stage, path, source })
+}
+
+/// The value that is missing to a stage's model.
+fn checked_missing(written: &StagePlan) -> Result<Option<f32>, BundleError> {
+    match written.model.missing {
+        Some(value) if !value.is_finite() => {
+            Err(unknown(written, "model.missing", &value.to_string(), &["the finite numbers"]))
+        }
+        missing => Ok(missing),
+    }
 }
 
 /// Names of columns, one a line.
@@ -405,8 +420,10 @@ fn load_model(
         let known: Vec<&str> = formats::FORMATS.iter().map(|entry| entry.name).collect();
         return Err(unknown(stage, "model.format", &model.format, &known));
     };
-    (entry.load)(bytes, columns)
-        .map_err(|message| BundleError::Model { path: path.to_owned(), message })
+    (entry.load)(bytes, columns).map_err(|message| {
+        let message = format!("stage `{}`: {message}", stage.name);
+        BundleError::Model { path: path.to_owned(), message }
+    })
 }
 
 fn fits(
@@ -440,6 +457,14 @@ fn unknown(stage: &StagePlan, key: &'static str, found: &str, known: &[&str]) ->
 
 fn checked_stage(written: &StagePlan, gate: Gate) -> Result<Stage, BundleError> {
     let features = features(written)?;
+    let shape = features.shape();
+    // Each word of a row is 32 columns.
+    let columns = shape.words.saturating_mul(32).saturating_add(shape.numbers);
+    if columns > MAX_COLUMNS {
+        let found = format!("{} (rows of {columns} columns)", written.packets);
+        let expected = format!("so few that a row has at most {MAX_COLUMNS} columns");
+        return Err(unknown(written, "packets", &found, &[&expected]));
+    }
     let lane = LANE_NAMES.iter().position(|&name| name == written.lane);
     let lane = lane.ok_or_else(|| unknown(written, "lane", &written.lane, &LANE_NAMES))?;
     let wait_ns = written.wait_ms.saturating_mul(MILLISECOND);

@@ -143,7 +143,7 @@ fn default_lane() -> String {
 }
 
 /// A stage's model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPlan {
     /// File, relative to the bundle.
@@ -163,6 +163,9 @@ pub struct ModelPlan {
     /// Whether the model's outputs are logits, whose softmax are the probabilities.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub logits: bool,
+    /// The value that was missing to the library that trained the model; none where every value was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<f32>,
 }
 
 impl ModelPlan {
@@ -170,7 +173,15 @@ impl ModelPlan {
     #[must_use]
     pub fn forest(file: String, kind: &str) -> Self {
         let (format, kind) = (crate::formats::FOREST.to_owned(), kind.to_owned());
-        Self { file, format, kind, columns: None, classes: Vec::new(), logits: false }
+        Self {
+            file,
+            format,
+            kind,
+            columns: None,
+            classes: Vec::new(),
+            logits: false,
+            missing: None,
+        }
     }
 }
 

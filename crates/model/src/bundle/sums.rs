@@ -1,6 +1,7 @@
 //! `SHA256SUMS`: the bundle's hash list, in the form that `sha256sum -c` reads.
 
-use super::BundleError;
+use super::read::{self, MOST_BUNDLE_BYTES, MOST_PLAN_BYTES, MOST_SUMS_BYTES};
+use super::{BundleError, PLAN};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +28,8 @@ pub(super) fn write(files: &BTreeMap<String, Vec<u8>>) -> String {
 /// hash of the list itself.
 pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), BundleError> {
     let path = dir.join(SUMS);
-    let list = super::read_file(&path, "every bundle")?;
+    let list = read::file(dir, SUMS, MOST_SUMS_BYTES, "every bundle")?;
+    let mut left = MOST_BUNDLE_BYTES;
     let text = String::from_utf8_lossy(&list);
     let mut files = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
@@ -35,11 +37,16 @@ pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), Bu
         let Some((hash, name)) = parts else {
             return Err(BundleError::BadSums { path, line: index + 1 });
         };
-        let file = dir.join(name);
-        let bytes = super::read_file(&file, SUMS)?;
+        let most = if name == PLAN { MOST_PLAN_BYTES.min(left) } else { left };
+        let bytes = read::file(dir, name, most, SUMS)?;
+        left -= bytes.len() as u64;
         let found = sha256(&bytes);
         if found != hash {
-            return Err(BundleError::WrongHash { path: file, expected: hash.to_owned(), found });
+            return Err(BundleError::WrongHash {
+                path: dir.join(name),
+                expected: hash.to_owned(),
+                found,
+            });
         }
         files.insert(name.to_owned(), bytes);
     }
@@ -48,7 +55,8 @@ pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), Bu
 
 /// Names of a list that is there, as far as it reads.
 pub(super) fn listed(dir: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(dir.join(SUMS)).unwrap_or_default();
+    let list = read::file(dir, SUMS, MOST_SUMS_BYTES, "every bundle").unwrap_or_default();
+    let text = String::from_utf8_lossy(&list);
     let names = text.lines().filter_map(|line| line.split_once("  "));
     names.map(|(_, name)| name.to_owned()).filter(|name| is_inside(name)).collect()
 }

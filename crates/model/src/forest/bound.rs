@@ -27,6 +27,9 @@ pub struct BoundForest {
     costs: Costs,
 }
 
+/// Rows are made up to measure on as long as they take no more memory; wider ones go by the estimate.
+const MOST_MADE_UP_BYTES: usize = 64 << 20;
+
 /// Memory that a thread keeps between calls.
 #[derive(Default)]
 struct Scratch {
@@ -82,6 +85,10 @@ impl BoundForest {
     /// Measures on made-up rows which way to score is the cheapest for each number of rows. `clock`
     /// counts nanoseconds. This takes as long as scoring a few thousand rows.
     pub fn tune(&mut self, clock: &mut dyn FnMut() -> u64) {
+        let row_bytes = (self.shape.words + self.shape.numbers) * size_of::<u32>();
+        if row_bytes > MOST_MADE_UP_BYTES / (WORD * slice::WIDE) {
+            return;
+        }
         let rows = super::choose::made_up(self.shape, WORD * slice::WIDE);
         let mut scores = Scores::default();
         scores.reset(rows.len(), self.classes);

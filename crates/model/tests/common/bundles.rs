@@ -63,7 +63,7 @@ format = "forest"
 "#;
 
 /// The shape of a stage's rows.
-fn shape(packets: u16) -> RowShape {
+pub fn shape(packets: u16) -> RowShape {
     let encoders = ["header_bits", "packet_series"].map(str::to_owned).to_vec();
     let masks = MaskSet::default();
     let spec = FeatureSpec { encoders, packets, masks, layout: HeaderLayout::default() };

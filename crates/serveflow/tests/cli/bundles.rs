@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 /// A LightGBM model of two classes: the second where `column` is above `threshold`.
 fn model(columns: &str, column: usize, threshold: &str) -> String {
     let count = columns.split(' ').count();
+    let tree = format!(
+        "Tree=0\nnum_leaves=2\nnum_cat=0\nsplit_feature={column}\nthreshold={threshold}\n\
+         decision_type=2\nleft_child=-1\nright_child=-2\nleaf_value=-3 3\nis_linear=0\n\n\n"
+    );
     format!(
         "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx={}\nobjective=binary sigmoid:1\n\
-         feature_names={columns}\n\nTree=0\nnum_leaves=2\nnum_cat=0\nsplit_feature={column}\nthreshold={threshold}\n\
-         decision_type=2\nleft_child=-1\nright_child=-2\nleaf_value=-3 3\nis_linear=0\n\n\nend of trees\n",
-        count - 1
+         feature_names={columns}\ntree_sizes={}\n\n{tree}end of trees\n",
+        count - 1,
+        tree.len()
     )
 }
 

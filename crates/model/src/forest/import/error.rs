@@ -65,6 +65,15 @@ pub enum ImportError {
         /// What is supported.
         expected: &'static str,
     },
+    /// The file does not add up: it was cut or changed.
+    Damaged {
+        /// Where.
+        place: String,
+        /// What should stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
     /// The model takes another number of columns than are bound.
     Columns {
         /// Columns that are bound.
@@ -108,6 +117,12 @@ impl fmt::Display for ImportError {
             }
             Self::Unsupported { tree, key, found, expected } => {
                 write!(f, "{}`{key}`: expected {expected}, found {found:?}", whose(tree))
+            }
+            Self::Damaged { place, expected, found } => {
+                write!(
+                    f,
+                    "{place}: expected {expected}, found {found}: the file was cut or changed"
+                )
             }
             Self::Columns { expected, found } => {
                 write!(f, "the model takes {found} columns, the stage gives it {expected}")

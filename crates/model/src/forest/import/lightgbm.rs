@@ -1,5 +1,6 @@
 //! LightGBM's text model.
 
+use super::lightgbm_parts::{Parts, parts};
 use super::plant::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, Sum, zeros};
@@ -8,6 +9,49 @@ use crate::formats::Head;
 use std::collections::HashMap;
 use std::str::FromStr;
 
+/// The keys of the head, as versions 3 and 4 of the text write them.
+const HEAD_KEYS: &[&str] = &[
+    "tree",
+    "version",
+    "num_class",
+    "num_tree_per_iteration",
+    "label_index",
+    "max_feature_idx",
+    "objective",
+    "average_output",
+    "feature_names",
+    "monotone_constraints",
+    "feature_infos",
+    "tree_sizes",
+];
+
+/// The keys of a tree.
+const TREE_KEYS: &[&str] = &[
+    "Tree",
+    "num_leaves",
+    "num_cat",
+    "split_feature",
+    "split_gain",
+    "threshold",
+    "decision_type",
+    "left_child",
+    "right_child",
+    "leaf_value",
+    "leaf_weight",
+    "leaf_count",
+    "internal_value",
+    "internal_weight",
+    "internal_count",
+    "cat_boundaries",
+    "cat_threshold",
+    "is_linear",
+    "leaf_const",
+    "num_features",
+    "leaf_features",
+    "leaf_coeff",
+    "shrinkage",
+];
+
 /// A section of the file: lines `key=value` up to an empty line.
 struct Section<'a> {
     tree: Option<usize>,
@@ -15,11 +59,21 @@ struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn read(lines: &mut impl Iterator<Item = &'a str>, tree: Option<usize>) -> Self {
-        let filled = lines.by_ref().skip_while(|line| line.trim().is_empty());
-        let lines = filled.take_while(|line| !line.trim().is_empty());
-        let values = lines.map(|line| line.trim().split_once('=').unwrap_or((line.trim(), "")));
-        Self { tree, values: values.collect() }
+    /// Reads the lines of a section, all of whose keys are known: of a line that is not understood nobody knows what
+    /// it changes.
+    fn read(text: &'a str, tree: Option<usize>) -> Result<Self, ImportError> {
+        let known = if tree.is_none() { HEAD_KEYS } else { TREE_KEYS };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let mut values = HashMap::new();
+        for (key, value) in lines.map(|line| line.split_once('=').unwrap_or((line, ""))) {
+            if !known.contains(&key) || values.insert(key, value).is_some() {
+                let place = tree.map_or("the head".to_owned(), |tree| format!("tree {tree}"));
+                let found: String = key.chars().take(60).collect();
+                let (expected, found) = ("a known key, once".to_owned(), format!("`{found}`"));
+                return Err(ImportError::Damaged { place, expected, found });
+            }
+        }
+        Ok(Self { tree, values })
     }
 
     fn text(&self, key: &'static str) -> Result<&'a str, ImportError> {
@@ -61,9 +115,13 @@ impl<'a> Section<'a> {
 /// When the bytes are not such a model, or ask for what is not supported; see [`ImportError`].
 pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
     let text = std::str::from_utf8(bytes).map_err(|_| ImportError::Text)?;
-    let mut lines = text.lines().take_while(|line| line.trim() != "end of trees");
-    let head = Section::read(&mut lines, None);
-    head.expect("tree", "a LightGBM text model", |_| head.values.contains_key("tree"))?;
+    let first = text.lines().next().unwrap_or_default();
+    if first.trim() != "tree" {
+        let found: String = first.chars().take(60).collect();
+        return Err(ImportError::unsupported("tree", &found, "a LightGBM text model"));
+    }
+    let Parts { head, trees: texts, pandas } = parts(text)?;
+    let head = Section::read(head, None)?;
     head.expect("version", "v3 or v4", |v| ["v3", "v4"].contains(&v))?;
     let objective = head.values.get("objective").copied().unwrap_or_default();
     let per_round: usize = head.one("num_tree_per_iteration")?;
@@ -75,23 +133,27 @@ pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
     if !names.is_empty() && names.len() != columns {
         return Err(ImportError::key("feature_names"));
     }
-    let pandas = text.lines().rev().find_map(|line| line.strip_prefix("pandas_categorical:"));
-    no_pandas(pandas.unwrap_or_default())?;
-    let mut trees = Vec::new();
-    loop {
-        let section = Section::read(&mut lines, Some(trees.len()));
-        if section.values.is_empty() {
-            break;
+    no_pandas(pandas.unwrap_or("null"))?;
+    let mut trees = Vec::with_capacity(texts.len());
+    for (number, text) in texts.into_iter().enumerate() {
+        let section = Section::read(text, Some(number))?;
+        // By them Python tells which of a data frame's categories a number stands for.
+        if pandas.is_none() && section.values.get("num_cat").is_some_and(|count| *count != "0") {
+            let (place, expected) = ("the last line".to_owned(), EXPECT_PANDAS.to_owned());
+            return Err(ImportError::Damaged { place, expected, found: "none".to_owned() });
         }
-        trees.push(read_tree(&section, trees.len())?);
+        trees.push(read_tree(&section, number)?);
     }
     let averaged = head.values.contains_key("average_output");
     finish(objective, per_round, averaged, trees, Names { columns, names })
 }
 
+/// What a model with categorical splits must say of data frames, since a cut would hide it.
+const EXPECT_PANDAS: &str = "`pandas_categorical:null` of a model that splits by categories";
+
 /// Categories of a data frame are numbered by the order in which they are listed, and features are not.
 pub(super) fn no_pandas(listed: &str) -> Result<(), ImportError> {
-    if ["", "null", "[]"].contains(&listed.trim()) {
+    if ["null", "[]"].contains(&listed.trim()) {
         return Ok(());
     }
     const EXPECTED: &str = "columns of numbers, without categories of pandas";
@@ -116,7 +178,11 @@ pub(super) fn finish(
     let mut words = objective.split_ascii_whitespace();
     let name = words.next().unwrap_or_default();
     let mut values: HashMap<&str, f64> = HashMap::new();
-    for (key, value) in words.filter_map(|word| word.split_once(':')) {
+    for word in words {
+        let known = |(key, _): &(&str, &str)| ["num_class", "sigmoid"].contains(key);
+        let (key, value) = word.split_once(':').filter(known).ok_or_else(|| {
+            ImportError::unsupported("objective", objective, "`num_class:` and `sigmoid:` alone")
+        })?;
         values.insert(key, value.parse().map_err(|_| ImportError::key("objective"))?);
     }
     let classes = match name {
@@ -132,7 +198,7 @@ pub(super) fn finish(
     if per_round != expected {
         return Err(ImportError::key("num_tree_per_iteration"));
     }
-    if !trees.len().is_multiple_of(per_round) {
+    if trees.is_empty() || !trees.len().is_multiple_of(per_round) {
         let (trees, classes) = (trees.len(), per_round);
         return Err(crate::forest::ForestError::Rounds { trees, classes }.into());
     }

@@ -9,6 +9,7 @@ mod catboost;
 mod error;
 mod lightgbm;
 mod lightgbm_json;
+mod lightgbm_parts;
 mod onnx;
 mod plant;
 mod rule;
@@ -66,6 +67,9 @@ impl Foreign {
     pub fn bind(&self, columns: &Binding) -> Result<Forest, ImportError> {
         if let Some(found) = self.head.columns.filter(|&found| found != columns.len()) {
             return Err(ImportError::Columns { expected: columns.len(), found });
+        }
+        if self.trees.is_empty() {
+            return Err(ImportError::unsupported("trees", "none", "at least one tree"));
         }
         let classes = self.head.classes;
         let width = if self.sum == Sum::Mean { classes.max(1) } else { 1 };

@@ -87,7 +87,7 @@ pub(super) fn plant(
                 let input = usize::try_from(*column).ok().and_then(|c| columns.inputs().get(c));
                 let input = *input.ok_or_else(|| fault(place, SplitFault::Column(*column)))?;
                 let to = |answer: bool| if answer { *yes } else { *no };
-                match question.decide(input) {
+                match question.decide(input, columns.missing()) {
                     Decision::Always(answer) => {
                         // The other side is never reached; the child takes this place's slot.
                         queue.push((to(answer), slot));

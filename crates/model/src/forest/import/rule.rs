@@ -101,10 +101,12 @@ impl Question {
         }
     }
 
-    /// How it is answered for a column that reads this.
-    pub(super) fn decide(&self, input: Input) -> Decision {
+    /// How it is answered for a column that reads this. A bit of the value `absent` is missing; of a number that is
+    /// looked at when it is scored.
+    pub(super) fn decide(&self, input: Input, absent: Option<f32>) -> Decision {
         let step = |test, fails, passes| Step { test, fails, passes };
-        let answer = |value| Next::Answer(self.answer(value));
+        let seen = |value: f32| if absent == Some(value) { f64::NAN } else { f64::from(value) };
+        let answer = |value| Next::Answer(self.answer(seen(value)));
         match input {
             Input::Bit(at) => one(step(Test::Bit(at), answer(0.0), answer(1.0))),
             Input::Ternary { value, presence } => {
@@ -262,7 +264,7 @@ mod tests {
             any in any::<f32>(),
             small in -80i32..80,
         ) {
-            let decision = question.decide(Input::Number(0));
+            let decision = question.decide(Input::Number(0), None);
             let near = small as f32 / 2.0;
             let all = [
                 any, near, near.next_up(), near.next_down(), -0.0, 0.0, 1e-35, 1.1e-35, -1e-35, -2e-35,
@@ -275,15 +277,19 @@ mod tests {
         }
 
         #[test]
-        fn bits_are_asked_as_numbers_are(question in question()) {
+        fn bits_are_asked_as_numbers_are(
+            question in question(),
+            absent in prop_oneof![Just(None), (-1i8..2).prop_map(|value| Some(f32::from(value)))],
+        ) {
+            let seen = |value: f32| if absent == Some(value) { f64::NAN } else { value.into() };
             let (value, presence) = (BitAt { word: 0, bit: 3 }, BitAt { word: 1, bit: 0 });
             let ternary = Input::Ternary { value, presence };
             for words in [[0, 0], [0, 1], [8, 1]] {
-                let expected = question.answer(ternary.value(&words, &[]).into());
-                prop_assert_eq!(run(&question.decide(ternary), &words, &[]), expected);
+                let expected = question.answer(seen(ternary.value(&words, &[])));
+                prop_assert_eq!(run(&question.decide(ternary, absent), &words, &[]), expected);
                 let bit = Input::Bit(value);
-                let expected = question.answer(bit.value(&words, &[]).into());
-                prop_assert_eq!(run(&question.decide(bit), &words, &[]), expected);
+                let expected = question.answer(seen(bit.value(&words, &[])));
+                prop_assert_eq!(run(&question.decide(bit, absent), &words, &[]), expected);
             }
         }
     }

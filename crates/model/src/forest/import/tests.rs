@@ -7,7 +7,7 @@ use serveflow_core::rows::{Rows, Scores};
 const LIGHTGBM: &str = "tree\nversion=v4\nnum_class=2\nnum_tree_per_iteration=2\nmax_feature_idx=40\n\
 objective=multiclass num_class:2\n\nTree=0\nnum_leaves=3\nnum_cat=0\nsplit_feature=40 1\nthreshold=0.5 1e-35\n\
 decision_type=2 8\nleft_child=1 -1\nright_child=-3 -2\nleaf_value=1 2 4\nis_linear=0\n\n\n\
-Tree=1\nnum_leaves=1\nnum_cat=0\nleaf_value=0.25\n\n\nend of trees\n\nfeature_importances:\n";
+Tree=1\nnum_leaves=1\nnum_cat=0\nleaf_value=0.25\n\n\nend of trees\n";
 
 const XGBOOST: &str = r#"{"learner":{"gradient_booster":{"name":"gbtree","model":{"tree_info":[0,1],"trees":[
 {"left_children":[1,-1,3,-1,-1],"right_children":[2,-1,4,-1,-1],"split_conditions":[1.0,4.0,0.5,1.0,2.0],
@@ -30,6 +30,19 @@ fn scores(forest: &Forest, rows: &[&[usize]]) -> Vec<f32> {
     (0..rows.len()).map(|row| scores.row(row)[0]).collect()
 }
 
+/// A LightGBM text with the sizes of its trees in its head.
+fn sized(text: &str) -> Vec<u8> {
+    let end = text.find("end of trees").unwrap_or(text.len());
+    let starts: Vec<usize> = text.match_indices("Tree=").map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([end]);
+    let sizes: Vec<String> = starts.iter().zip(ends).map(|(a, b)| (b - a).to_string()).collect();
+    text.replacen("\n\n", &format!("\ntree_sizes={}\n\n", sizes.join(" ")), 1).into_bytes()
+}
+
+fn lightgbm_text(bytes: &[u8]) -> Result<Foreign, ImportError> {
+    lightgbm(&sized(std::str::from_utf8(bytes).unwrap()))
+}
+
 type Read = fn(&[u8]) -> Result<Foreign, ImportError>;
 
 /// A model on so many columns of bits.
@@ -50,7 +63,7 @@ fn close(found: &[f32], expected: &[f32]) {
 
 #[test]
 fn lightgbm_trees_are_read() {
-    let forest = bound(lightgbm, LIGHTGBM, 41).unwrap();
+    let forest = bound(lightgbm_text, LIGHTGBM, 41).unwrap();
     assert_eq!((forest.shape().words, forest.shape().numbers), (2, 0));
     let found = scores(&forest, &[&[], &[1], &[40], &[1, 40, 7]]);
     close(&found, &[1.0, 2.0, 4.0, 4.0].map(|first| softmax(first, 0.25)));
@@ -101,7 +114,7 @@ fn binary_trees_are_halved_without_loss() {
 #[test]
 fn a_split_that_a_column_cannot_tell_is_left_out() {
     // Of bits, all are at most 1.5: the tree has one split less.
-    let forest = bound(lightgbm, &LIGHTGBM.replacen("0.5 1e-35", "0.5 1.5", 1), 41).unwrap();
+    let forest = bound(lightgbm_text, &LIGHTGBM.replacen("0.5 1e-35", "0.5 1.5", 1), 41).unwrap();
     assert_eq!(forest.trees()[0].nodes.len(), 1);
     let found = scores(&forest, &[&[], &[1], &[40]]);
     close(&found, &[1.0, 1.0, 4.0].map(|first| softmax(first, 0.25)));
@@ -111,7 +124,7 @@ fn a_split_that_a_column_cannot_tell_is_left_out() {
 fn what_is_not_supported_is_named() {
     let lightgbm = |from: &str, to: &str| {
         assert!(LIGHTGBM.contains(from), "{from}");
-        bound(lightgbm, &LIGHTGBM.replacen(from, to, 1), 41).unwrap_err()
+        bound(lightgbm_text, &LIGHTGBM.replacen(from, to, 1), 41).unwrap_err()
     };
     let at = |fault: &str| format!("tree 0, node 1: {fault}");
     assert!(lightgbm("=2 8", "=2 1").contains("cat_threshold"));
@@ -144,7 +157,7 @@ fn what_is_not_supported_is_named() {
     let pandas = lightgbm("end of trees", "end of trees\n\npandas_categorical:[[\"a\", \"b\"]]");
     assert!(pandas.contains("pandas_categorical"), "{pandas}");
     let none = LIGHTGBM.replace("end of trees", "end of trees\n\npandas_categorical:[]");
-    assert!(bound(super::lightgbm, &none, 41).is_ok());
+    assert!(bound(lightgbm_text, &none, 41).is_ok());
     let sklearn = SKLEARN.replace("[1.0,0.0]", "[1.0]");
     assert!(bound(super::sklearn, &sklearn, 34).unwrap_err().contains("value"));
 }
