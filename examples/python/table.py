@@ -1,10 +1,22 @@
 """Reads a table that `serveflow features --labels` wrote: what all the trainers here begin with."""
 
+import decimal
+import re
+
 import numpy as np
 import pyarrow.parquet
 
 # The leading columns tell of the flow; behind them stand the features, in the order in which they are served.
 KEYS = ["src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "file", "label", "split"]
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def in_order(labels):
+    """The order of classes that ServeFlow has: as numbers if all labels are numbers, else as text."""
+    if all(NUMBER.fullmatch(label) for label in labels):
+        return sorted(labels, key=lambda label: (decimal.Decimal(label), label))
+    return sorted(labels)
 
 
 class Table:
@@ -22,7 +34,7 @@ class Table:
             self.x[:, at] = column.to_numpy()
         text = np.array(table["label"].to_pylist())
         self.split = np.array(table["split"].to_pylist())
-        self.labels = sorted(set(text[text != ""]))
+        self.labels = in_order(set(text[text != ""]))
         numbers = {label: at for at, label in enumerate(self.labels)}
         self.y = np.array([numbers.get(label, -1) for label in text])
 

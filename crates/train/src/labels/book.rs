@@ -1,6 +1,6 @@
 //! The label book: captures, and what their flows are.
 
-use super::{LabelError, Split};
+use super::{LabelError, Split, sort_labels};
 use serveflow_core::key::FlowKey;
 use serveflow_core::verdict::FiveTuple;
 use std::collections::{BTreeMap, HashMap};
@@ -92,7 +92,7 @@ impl FileLabels {
 /// Captures, in order, with the labels of their flows.
 #[derive(Clone, Debug, Default)]
 pub struct LabelBook {
-    /// Names of the labels, sorted.
+    /// Names of the labels, in order: as numbers if all of them are, else as text.
     pub labels: Vec<String>,
     /// Captures by path.
     pub files: BTreeMap<PathBuf, FileLabels>,
@@ -100,7 +100,7 @@ pub struct LabelBook {
     pub sha256: String,
 }
 
-/// Collects a book; labels get their indices at the end, in sorted order.
+/// Collects a book; labels get their indices at the end, in order.
 #[derive(Default)]
 pub(super) struct Writer {
     names: BTreeMap<String, u16>,
@@ -165,9 +165,11 @@ impl Writer {
             let (path, found) = (path.to_owned(), self.names.len());
             return Err(LabelError::TooMany { path, most: MAX_LABELS, found });
         }
-        let mut sorted = vec![0; self.names.len()];
-        for (index, &provisional) in self.names.values().enumerate() {
-            sorted[usize::from(provisional)] = index as u16;
+        let mut labels: Vec<String> = self.names.keys().cloned().collect();
+        sort_labels(&mut labels);
+        let mut sorted = vec![0; labels.len()];
+        for (index, label) in labels.iter().enumerate() {
+            sorted[usize::from(self.names[label])] = index as u16;
         }
         let renumber =
             |labelled: &mut Labelled| labelled.label = sorted[usize::from(labelled.label)];
@@ -179,6 +181,6 @@ impl Writer {
                 }
             }
         }
-        Ok(LabelBook { labels: self.names.into_keys().collect(), files: self.files, sha256 })
+        Ok(LabelBook { labels, files: self.files, sha256 })
     }
 }

@@ -6,12 +6,14 @@
 mod book;
 mod error;
 mod folders;
+mod order;
 mod pcapml;
 mod table;
 
 pub use book::{Capture, FileLabels, LabelBook, Labelled};
 pub use error::LabelError;
 pub use folders::by_path;
+pub use order::{other_order, sort_labels};
 pub use pcapml::from_comments;
 pub use table::read_table;
 
