@@ -144,7 +144,8 @@ fn the_corpus_is_read_or_refused() {
     };
     assert_eq!(count("forest", fuzz_forest), 4);
     assert_eq!(count("import", fuzz_import), corpus("import").len());
-    assert_eq!(count("bundle", fuzz_bundle), 4);
+    // One has a threshold that is no number.
+    assert_eq!(count("bundle", fuzz_bundle), 3);
     assert_eq!(count("net", fuzz_net), 3);
     assert_eq!(count("labels", |bytes| fuzz_labels(bytes).is_some()), 3);
 }
