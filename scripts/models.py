@@ -103,6 +103,7 @@ def lightgbm_models(kind, x, y, folder):
 
 
 def xgboost_models(kind, x, y, folder):
+    import scipy.sparse
     import xgboost
 
     common = {"max_depth": LEVELS - 2, "nthread": 1, "seed": 1, "learning_rate": 0.3}
@@ -127,6 +128,24 @@ def xgboost_models(kind, x, y, folder):
             path = folder / f"xgb-{name}{suffix}"
             model.save_model(path)
             yield f"xgboost {name}{suffix}", form, path, answers
+    # What was missing does not stand in the file, and zeros of a sparse matrix are.
+    for name, value, sparse in (("zero", 0, False), ("minus one", -1, False), ("sparse", 0, True)):
+        def matrix(rows, value=value, sparse=sparse):
+            if not sparse:
+                return xgboost.DMatrix(rows, missing=value)
+            return xgboost.DMatrix(scipy.sparse.csr_matrix(rows))
+
+        train = matrix(np.nan_to_num(x, nan=value))
+        train.set_label(y)
+        model = xgboost.train({**common, "objective": "multi:softprob", "num_class": CLASSES}, train, num_boost_round=ROUNDS - 2)
+        path = folder / f"xgb-missing-{name.replace(' ', '-')}.json"
+        model.save_model(path)
+
+        def answers(rows, model=model, matrix=matrix, value=value):
+            return model.predict(matrix(np.nan_to_num(rows, nan=value)))
+
+        answers.missing = value
+        yield f"xgboost missing {name}", "xgboost", path, answers
     early = xgboost.XGBClassifier(n_estimators=60, early_stopping_rounds=2, n_jobs=1, learning_rate=1.0)
     half = len(x) // 2
     early.fit(x[:half], y[:half], eval_set=[(x[half:], y[half:])], verbose=False)
@@ -188,8 +207,8 @@ def catboost_models(kind, x, y, folder):
         yield f"catboost {name}", "catboost", path, model.predict_proba
 
 
-def scored(score, form, path, kind, rows):
-    command = [score, form, path, kind, str(rows.shape[1])]
+def scored(score, form, path, kind, rows, missing=None):
+    command = [score, form, path, kind, str(rows.shape[1])] + ([] if missing is None else [str(missing)])
     done = subprocess.run(command, input=np.ascontiguousarray(rows, "<f4").tobytes(), capture_output=True)
     if done.returncode:
         raise SystemExit(f"models.py: {path.name}: {done.stderr.decode()}")
@@ -198,7 +217,8 @@ def scored(score, form, path, kind, rows):
 
 def compare(score, name, form, path, kind, rows, answers):
     """The largest difference; prints it, and is false when it is too large."""
-    found, expected = scored(score, form, path, kind, rows), np.asarray(answers(rows))
+    missing = getattr(answers, "missing", None)
+    found, expected = scored(score, form, path, kind, rows, missing), np.asarray(answers(rows))
     if found.shape != expected.shape:
         print(f"  {name:<34} {found.shape} answers instead of {expected.shape}")
         return False

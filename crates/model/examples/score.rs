@@ -1,8 +1,8 @@
-//! Scores a table of numbers with a model file: `score FORMAT MODEL KIND COLUMNS < rows > probabilities`.
+//! Scores a table of numbers with a model file: `score FORMAT MODEL KIND COLUMNS [MISSING] < rows > probabilities`.
 //!
 //! Rows are `f32` in little-endian bytes, as many to a row as there are columns; so are the probabilities.
 //! KIND says how columns stand in our rows: `numbers` as they are, `bits` as bits of value 0 or 1, `ternary` as
-//! header bits of value -1, 0 or 1. The Python side of the tests holds the readers of foreign models with it
+//! header bits of value -1, 0 or 1. MISSING is the value that was missing to the library. The Python side of the tests holds the readers of foreign models with it
 //! against the libraries that wrote them.
 
 use serveflow_core::rows::{BitAt, Column, Place, RowShape, Rows, Scores};
@@ -34,11 +34,12 @@ fn binding(kind: &str, columns: usize) -> Result<Binding, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [format, model, kind, columns] = &args[..] else {
-        return Err("expected FORMAT MODEL KIND COLUMNS".into());
+    let [format, model, kind, columns, missing @ ..] = &args[..] else {
+        return Err("expected FORMAT MODEL KIND COLUMNS [MISSING]".into());
     };
     let columns: usize = columns.parse()?;
-    let binding = binding(kind, columns)?;
+    let missing = missing.first().map(|value| value.parse()).transpose()?;
+    let binding = binding(kind, columns)?.with_missing(missing);
     let entry = FORMATS.iter().find(|entry| entry.name == format);
     let entry = entry.ok_or_else(|| format!("no format {format}"))?;
     let model = (entry.load)(&std::fs::read(model)?, &binding)?;

@@ -237,7 +237,7 @@ fn read_tree(section: &Section<'_>, tree: usize) -> Result<FileTree, ImportError
     let categories = Categories::read(section)?;
     // Nodes are 0 to `nodes - 1`, leaf `l` stands behind them at `nodes + l`.
     let child = |node, child: i64| {
-        let place = if child < 0 { nodes as i64 + !child } else { child };
+        let place = if child < 0 { (!child).saturating_add(nodes as i64) } else { child };
         let inside = child < nodes as i64 && place < (nodes + leaves) as i64;
         let fault = super::SplitFault::Child(child);
         inside.then_some(place as usize).ok_or(ImportError::Split { tree, node, fault })

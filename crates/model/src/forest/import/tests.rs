@@ -186,3 +186,61 @@ fn a_forest_that_would_grow_without_bound_is_refused() {
     let error = foreign.bind(&Binding::all(&[column], shape)).unwrap_err().to_string();
     assert!(error.contains("too many tests"), "{error}");
 }
+
+/// A value that was missing to the library is as good as not-a-number, in numbers and in header bits.
+#[test]
+fn a_value_that_was_missing_goes_where_missing_values_go() {
+    use crate::formats::FORMATS;
+    use serveflow_core::rows::{BitAt, Column, Place, RowShape};
+    // What is missing goes left at the root and right below it.
+    let file = XGBOOST.replacen("\"default_left\":[0,0,0,0,0]", "\"default_left\":[1,0,0,0,0]", 1);
+    let load = FORMATS.iter().find(|entry| entry.name == "xgboost").unwrap().load;
+    let bit =
+        |word: usize, at: usize| BitAt { word: (word + at / 32) as u32, bit: (at % 32) as u8 };
+    let numbers = |at: usize| Place::Number(at as u32);
+    let ternary = |at: usize| Place::Bit { value: bit(0, at), presence: bit(2, at) };
+    let columns = |place: &dyn Fn(usize) -> Place| -> Vec<Column> {
+        (0..41).map(|at| Column { name: format!("f{at}"), place: place(at) }).collect()
+    };
+    let plain = Binding::all(&columns(&numbers), RowShape { words: 0, numbers: 41 });
+    let bits = Binding::all(&columns(&ternary), RowShape { words: 4, numbers: 0 });
+    let answer = |binding: &Binding, values: [f32; 2]| {
+        let model = load(file.as_bytes(), binding).unwrap();
+        let mut rows = Rows::with_capacity(binding.shape(), 1);
+        let (words, numbers) = rows.push();
+        for (at, value) in [(1, values[0]), (40, values[1])] {
+            if let Some(number) = numbers.get_mut(at) {
+                *number = value;
+            } else {
+                let (one, there) = (bit(0, at), bit(2, at));
+                words[one.word as usize] |= u32::from(value == 1.0) << (31 - one.bit);
+                words[there.word as usize] |= u32::from(value != -1.0) << (31 - there.bit);
+            }
+        }
+        // Nothing else is asked, and it is there.
+        let mut scores = Scores::default();
+        model.score(&rows, &mut scores).unwrap();
+        scores.row(0)[0]
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for missing in [-1.0, 0.0, 1.0] {
+        for first in [-1.0, 0.0, 1.0] {
+            for second in [-1.0, 0.0, 1.0] {
+                let hole = |value: f32| if value == missing { f32::NAN } else { value };
+                let expected = answer(&plain, [hole(first), hole(second)]);
+                for binding in [&plain, &bits] {
+                    let found =
+                        answer(&binding.clone().with_missing(Some(missing)), [first, second]);
+                    assert_eq!(found, expected, "{missing}: {first} {second}");
+                }
+                seen.insert(expected.to_bits());
+            }
+        }
+    }
+    assert!(seen.len() > 2, "the splits part the rows");
+    for format in ["forest", "remote"] {
+        let load = FORMATS.iter().find(|entry| entry.name == format).unwrap().load;
+        let refused = load(b"{}", &plain.clone().with_missing(Some(0.0)));
+        assert!(refused.is_err(), "{format}");
+    }
+}
