@@ -9,6 +9,7 @@ For LightGBM, XGBoost, scikit-learn and a CNN of PyTorch it must hold that
    the table: the columns that are served are those that were trained on.
 2. The CNN goes behind the shipped bundle's fast stages, and joins the candidates of the planner.
 3. A model whose columns are not the stage's is refused with a sentence that names the column.
+4. Each import holds to the library's own probabilities (`--expect`), and one in another order of classes does not.
 """
 
 import argparse
@@ -76,8 +77,15 @@ def evaluated(serveflow, bundle, work):
 def one(serveflow, name, python, ending, table, work):
     """Trains a model, makes a bundle of it, and holds its figures to Python's."""
     model, bundle = work / f"{name}.{ending}", work / f"bundle-{name}"
-    run(python, EXAMPLES / f"train_{name}.py", table, model)
-    run(serveflow, "bundle", "add", bundle, "--stage", f"{name}@10", "--model", model, "--packets", 10, *LABELLED)
+    expected = work / f"{name}.expected.parquet"
+    run(python, EXAMPLES / f"train_{name}.py", table, model, expected)
+    add = ["bundle", "add", bundle, "--stage", f"{name}@10", "--model", model, "--packets", 10, "--expect", expected, *LABELLED]
+    turned = ",".join(reversed(Table(table).labels))
+    said = run(serveflow, *add, "--classes", turned, "--accept", fails=True)
+    if "more than --tolerance" not in said:
+        sys.exit(f"recipe.py: {name}: expected a refusal of other classes by --expect, found {said}")
+    said = run(serveflow, *add)
+    print("  " + next(line for line in said.splitlines() if line.startswith("held to")))
     run(serveflow, "bundle", "check", bundle)
     told = evaluated(serveflow, bundle, work)
     data = Table(table)

@@ -4,6 +4,7 @@ import decimal
 import re
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 
 # The leading columns tell of the flow; behind them stand the features, in the order in which they are served.
@@ -28,6 +29,7 @@ class Table:
     def __init__(self, path):
         table = pyarrow.parquet.read_table(path)
         self.names = [name for name in table.column_names if name not in KEYS]
+        self.keys = table.select([name for name in table.column_names if name in KEYS])
         features = table.select(self.names)
         self.x = np.empty((table.num_rows, len(self.names)), np.float32)
         for at, column in enumerate(features.columns):
@@ -42,6 +44,17 @@ class Table:
         """Features and class numbers of the labelled flows of `train`, `val` or `test`."""
         own = (self.split == split) & (self.y >= 0)
         return self.x[own], self.y[own]
+
+    def write_expected(self, path, probabilities):
+        """The model's own probabilities of all rows, to which `serveflow bundle add --expect` holds its import.
+
+        `probabilities` has a column for each label, in their order.
+        """
+        table = self.keys
+        for at, label in enumerate(self.labels):
+            column = np.ascontiguousarray(probabilities[:, at], np.float64)
+            table = table.append_column(f"p_{label}", pyarrow.array(column))
+        pyarrow.parquet.write_table(table, path)
 
 
 def macro_f1(truth, answers, classes):

@@ -1,4 +1,4 @@
-"""A small CNN of PyTorch on a feature table, written as ONNX: train_cnn.py TABLE.parquet MODEL.onnx
+"""A small CNN of PyTorch on a feature table, written as ONNX: train_cnn.py TABLE.parquet MODEL.onnx [EXPECTED.parquet]
 
 The table holds the header bits of each packet and, behind them, its series of sizes and gaps (`serveflow features
 --features header_bits,packet_series`). The network looks at three neighbouring packets at a time.
@@ -37,7 +37,7 @@ class Cnn(nn.Module):
         return self.last(torch.cat([x.amax(dim=2), x.mean(dim=2)], dim=1))
 
 
-def main(table, path):
+def main(table, path, expected=None):
     torch.manual_seed(1)
     torch.set_num_threads(2)
     table = Table(table)
@@ -72,6 +72,10 @@ def main(table, path):
     torch.onnx.export(served, (x[:2],), path, input_names=["X"], output_names=["probabilities"],
                       dynamic_axes={"X": {0: "flows"}, "probabilities": {0: "flows"}}, opset_version=17, dynamo=False)
     print(f"macro-F1 on val {best:.4f}")
+    if expected:
+        with torch.no_grad():
+            parts = [served(rows).numpy() for rows in torch.from_numpy(table.x).split(512)]
+        table.write_expected(expected, np.concatenate(parts))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""LightGBM on a feature table: train_lightgbm.py TABLE.parquet MODEL.txt"""
+"""LightGBM on a feature table: train_lightgbm.py TABLE.parquet MODEL.txt [EXPECTED.parquet]"""
 
 import sys
 
@@ -13,3 +13,5 @@ data = lightgbm.Dataset(x, y, feature_name=table.names)
 model = lightgbm.train(parameters, data, num_boost_round=30, valid_sets=[data.create_valid(val_x, val_y)],
                        callbacks=[lightgbm.early_stopping(10, verbose=False)])
 model.save_model(sys.argv[2])
+if len(sys.argv) > 3:
+    table.write_expected(sys.argv[3], model.predict(table.x))

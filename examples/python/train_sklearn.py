@@ -1,4 +1,4 @@
-"""A random forest of scikit-learn on a feature table, written as ONNX: train_sklearn.py TABLE.parquet MODEL.onnx"""
+"""A random forest of scikit-learn on a feature table, written as ONNX: train_sklearn.py TABLE.parquet MODEL.onnx [EXPECTED.parquet]"""
 
 import sys
 
@@ -17,3 +17,6 @@ onnx = skl2onnx.to_onnx(model, initial_types=[("X", FloatTensorType([None, x.sha
                         options={id(model): {"zipmap": False}})
 with open(sys.argv[2], "wb") as file:
     file.write(onnx.SerializeToString())
+if len(sys.argv) > 3:
+    order = [list(model.classes_).index(label) for label in table.labels]
+    table.write_expected(sys.argv[3], model.predict_proba(table.x)[:, order])

@@ -1,4 +1,4 @@
-"""XGBoost on a feature table: train_xgboost.py TABLE.parquet MODEL.ubj"""
+"""XGBoost on a feature table: train_xgboost.py TABLE.parquet MODEL.ubj [EXPECTED.parquet]"""
 
 import sys
 
@@ -14,3 +14,8 @@ parameters = {"objective": "multi:softprob", "num_class": len(table.labels), "ma
 model = xgboost.train(parameters, train, num_boost_round=30, evals=[(val, "val")], early_stopping_rounds=10,
                       verbose_eval=False)
 model.save_model(sys.argv[2])
+if len(sys.argv) > 3:
+    # Of a model that was stopped early, the best trees count.
+    best = (0, model.best_iteration + 1)
+    rows = xgboost.DMatrix(table.x, feature_names=table.names)
+    table.write_expected(sys.argv[3], model.predict(rows, iteration_range=best))

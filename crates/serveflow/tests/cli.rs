@@ -10,6 +10,7 @@ mod cli {
     mod drifts;
     mod evaluations;
     mod exits;
+    mod imports;
     mod inputs;
     mod odd_captures;
     mod odd_labels;

@@ -4,6 +4,7 @@
 pub mod calibrate;
 pub mod drift;
 pub mod evaluate;
+pub mod fit;
 pub mod honest;
 pub mod labels;
 pub mod metrics;

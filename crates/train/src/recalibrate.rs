@@ -3,7 +3,7 @@
 use crate::calibrate::{Calibrated, Granularity, StageAnswers, Target, calibrate};
 use crate::labels::{LabelBook, Split};
 use crate::pipeline::{PipelineError, cost, filled, gate_plan};
-use crate::record::{Dataset, RecordPlan, record};
+use crate::record::{Dataset, FlowInfo, RecordPlan, record};
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::Stage;
 use serveflow_core::gate::Measure;
@@ -32,8 +32,6 @@ pub struct Recalibrated {
     pub costs: Vec<CostPlan>,
     /// Calibration flows.
     pub flows: u64,
-    /// Damaged captures.
-    pub damaged: Vec<SourceError>,
 }
 
 /// Why a bundle cannot be calibrated.
@@ -70,55 +68,103 @@ impl std::fmt::Display for RecalibrateError {
 
 impl std::error::Error for RecalibrateError {}
 
-/// Scores the calibration flows with each stage's model, and finds the thresholds of all gates but the last.
+/// The calibration flows of a bundle: what each stage sees of them, and what they are.
+#[derive(Debug)]
+pub struct CalibrationFlows {
+    /// A row for each flow, by stage.
+    pub rows: Vec<Rows>,
+    /// Their labels, by the bundle's order.
+    pub truth: Vec<u16>,
+    /// All flows of the captures at the stage that was asked for, beside those that calibrate.
+    pub all: Option<AllFlows>,
+    /// Damaged captures.
+    pub damaged: Vec<SourceError>,
+}
+
+/// All flows of the captures, as a stage sees them.
+#[derive(Debug)]
+pub struct AllFlows {
+    /// The flows, in the order in which a table of features has them; labels are in the bundle's order.
+    pub flows: Vec<FlowInfo>,
+    /// A row for each.
+    pub rows: Rows,
+}
+
+/// Records the calibration flows for each stage of a bundle, and all flows for one stage if that is wanted.
 ///
 /// # Errors
-/// When there are no calibration flows, or a model fails.
-pub fn recalibrate(
+/// When there are no calibration flows, or one has a label that the bundle does not know.
+pub fn calibration_flows(
     book: &LabelBook,
     bundle: &Bundle,
-    wanted: Wanted,
-    wall: &mut dyn FnMut() -> u64,
-) -> Result<Recalibrated, RecalibrateError> {
+    all_of: Option<usize>,
+) -> Result<CalibrationFlows, RecalibrateError> {
     let labels = &bundle.plan.labels;
     if let Some(found) = book.labels.iter().find(|label| !labels.contains(label)) {
         return Err(RecalibrateError::Label { found: found.clone() });
     }
     let stages = bundle.cascade.stages();
     let flows = bundle.flow_config();
-    let (mut answers, mut costs) = (Vec::new(), Vec::new());
+    let (mut rows, mut all) = (Vec::new(), None);
     let (mut truth, mut damaged) = (Vec::new(), Vec::new());
     // Stages that wait as long see their packets in one recording.
     for (first, group) in groups(stages) {
-        let dataset = recorded(book, group, flows).map_err(RecalibrateError::Pipeline)?;
+        let mut dataset = recorded(book, group, flows).map_err(RecalibrateError::Pipeline)?;
         let val = filled(&dataset, Split::Val).map_err(RecalibrateError::Pipeline)?;
-        for (at, stage) in group.iter().enumerate() {
-            let rows = dataset.rows_of(at, &val);
-            let model = bundle.models[first + at].as_ref();
-            let failed = |error: ScoreError| RecalibrateError::Score {
-                stage: stage.name.clone(),
-                message: error.message,
-            };
-            let scores = score_all(model, &rows).map_err(failed)?;
-            answers.push(StageAnswers::new(stage.packets(), wanted.measure, &scores, val.len()));
-            costs.push(cost(model, &rows, wall).map_err(failed)?);
-        }
+        rows.extend((0..group.len()).map(|at| dataset.rows_of(at, &val)));
         let own = dataset.labels_of(&val);
         let name = |label: &u16| &dataset.labels[usize::from(*label)];
         let at =
             |label: &u16| labels.iter().position(|known| known == name(label)).unwrap_or(0) as u16;
         truth = own.iter().map(at).collect();
+        if let Some(stage) = all_of.and_then(|all_of| all_of.checked_sub(first))
+            && stage < group.len()
+        {
+            let names = std::mem::take(&mut dataset.labels);
+            let known = |name: &String| labels.iter().position(|known| known == name);
+            let known: Vec<Option<usize>> = names.iter().map(known).collect();
+            let own = |label: u16| known[usize::from(label)].map(|at| at as u16);
+            dataset.flows.iter_mut().for_each(|flow| flow.label = flow.label.and_then(own));
+            let rows = std::mem::take(&mut dataset.rows[stage]);
+            all = Some(AllFlows { flows: std::mem::take(&mut dataset.flows), rows });
+        }
         damaged = dataset.damaged;
     }
-    let calibrated = calibrate(&answers, &truth, labels.len(), wanted.target, wanted.granularity);
-    Ok(Recalibrated { calibrated, costs, flows: truth.len() as u64, damaged })
+    Ok(CalibrationFlows { rows, truth, all, damaged })
+}
+
+/// Scores the calibration flows with each stage's model, and finds the thresholds of all gates but the last.
+///
+/// # Errors
+/// When a model fails.
+pub fn recalibrate(
+    flows: &CalibrationFlows,
+    bundle: &Bundle,
+    wanted: Wanted,
+    wall: &mut dyn FnMut() -> u64,
+) -> Result<Recalibrated, RecalibrateError> {
+    let (mut answers, mut costs) = (Vec::new(), Vec::new());
+    for (at, stage) in bundle.cascade.stages().iter().enumerate() {
+        let (model, rows) = (bundle.models[at].as_ref(), &flows.rows[at]);
+        let failed = |error: ScoreError| RecalibrateError::Score {
+            stage: stage.name.clone(),
+            message: error.message,
+        };
+        let scores = score_all(model, rows).map_err(failed)?;
+        answers.push(StageAnswers::new(stage.packets(), wanted.measure, &scores, rows.len()));
+        costs.push(cost(model, rows, wall).map_err(failed)?);
+    }
+    let labels = bundle.plan.labels.len();
+    let (target, granularity) = (wanted.target, wanted.granularity);
+    let calibrated = calibrate(&answers, &flows.truth, labels, target, granularity);
+    Ok(Recalibrated { calibrated, costs, flows: flows.truth.len() as u64 })
 }
 
 /// Scores of all rows, however many.
 ///
 /// # Errors
 /// When the model fails.
-pub(crate) fn score_all(model: &dyn Model, rows: &Rows) -> Result<Scores, ScoreError> {
+pub fn score_all(model: &dyn Model, rows: &Rows) -> Result<Scores, ScoreError> {
     let mut scores = Scores::default();
     scores.reset(0, model.classes());
     for chunk in chunks(rows) {

@@ -101,6 +101,9 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
     let mut text = format!("\n  stage {} `{}`\n", index + 1, stage.name);
     let model = &stage.model;
     let _ = writeln!(text, "    model    {} ({}, {})", model.kind, model.format, model.file);
+    if let Some(value) = model.missing {
+        let _ = writeln!(text, "    missing  is what has the value {value}");
+    }
     let waits = match stage.window {
         true => "waits for the end of the window".to_owned(),
         false => format!("waits at most {} ms", stage.wait_ms),

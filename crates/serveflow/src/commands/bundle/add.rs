@@ -1,10 +1,11 @@
 //! `serveflow bundle add`: a model file into a stage, its columns bound, the gates calibrated.
 
 use super::args::BundleAddArgs;
-use super::{names, told};
+use super::classes::Classes;
+use super::{expect, names, reading, told};
 use crate::commands::args::{Labelled, Thresholds};
 use crate::commands::{Session, label_book};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
 use serveflow_core::parse::Header;
@@ -15,7 +16,11 @@ use serveflow_model::bundle::{
 use serveflow_model::formats::{FORMATS, Head, guess, is_forest};
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::labels::LabelBook;
-use serveflow_train::recalibrate::{Wanted, recalibrate};
+use serveflow_train::recalibrate::{
+    CalibrationFlows, Wanted, calibration_flows, recalibrate, score_all,
+};
+use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Lane of models whose cost nobody knows beforehand.
@@ -60,31 +65,29 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
             bundle::read_unsigned(&args.bundle)?
         }
     };
-    let bytes = std::fs::read(&args.model).with_context(|| args.model.display().to_string())?;
+    let bytes = model_bytes(args)?;
     let (format, head) = head(args, &bytes)?;
     if plan.labels.is_empty() {
         plan.labels = first_labels(args, book.as_ref(), &head)?;
     }
     let at = place(args, &mut plan)?;
-    put_model(args, &mut plan, &mut files, at, (format, head, bytes))?;
+    let classes = Classes::find(args, &head, &plan.labels)?;
+    let columns =
+        put_model(args, &mut plan, &mut files, at, (format, head, bytes), &classes.names)?;
+    session.say(&classes.text(&args.stage));
+    let file = args.model.display().to_string();
+    let taken = Taken { plan: &plan, files: &files, at, dir: &args.bundle, file, columns };
     let mut damaged = Vec::new();
     match &book {
         Some(book) => {
-            let wanted = Wanted {
-                target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
-                measure: args.measure,
-                granularity: match args.thresholds {
-                    Thresholds::Universal => Granularity::Universal,
-                    Thresholds::PerClass => Granularity::PerClass,
-                },
-            };
+            let (trial, flows) = held(session, args, book, &taken)?;
+            let wanted = wanted(args);
             let learned =
                 |stage: &StagePlan| stage.gate.as_ref().is_some_and(|gate| gate.measure == LEARNED);
             if plan.stages.iter().any(learned) {
                 session.say("gates that were learned give way to thresholds; `train --join` learns them anew\n");
             }
-            let trial = Bundle::assemble(&args.bundle, unsettled(&plan), &files, String::new())?;
-            let found = recalibrate(book, &trial, wanted, &mut || session.wall_ns())?;
+            let found = recalibrate(&flows, &trial, wanted, &mut || session.wall_ns())?;
             let rule = LanePlan {
                 budget_ns: args.inline_budget_us.saturating_mul(1_000),
                 ..plan.lane_rule.unwrap_or_default()
@@ -100,15 +103,108 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
                 "macro-F1 on {} calibration flows: cascade {:.4}, last stage alone {:.4}\n",
                 found.flows, found.calibrated.cascade_macro_f1, found.calibrated.slow_macro_f1
             ));
-            damaged = found.damaged;
+            damaged = flows.damaged;
         }
-        None => gates_stand(&plan, at)?,
+        None => {
+            assembled(args, &taken)?;
+            gates_stand(&plan, at)?;
+            session.say(
+                "without --captures, nothing tells whether classes and columns are in order\n",
+            );
+        }
     }
     files.retain(|name, _| bundle::names(&plan).any(|named| named == name));
     let written = bundle::write(&args.bundle, &plan, files)?;
     session.say(&told(&written));
     session.say(&format!("bundle {} written to {}\n", &written.id[..16], args.bundle.display()));
     Ok(crate::commands::ended(&damaged))
+}
+
+/// How gates are to be calibrated.
+fn wanted(args: &BundleAddArgs) -> Wanted {
+    Wanted {
+        target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
+        measure: args.measure,
+        granularity: match args.thresholds {
+            Thresholds::Universal => Granularity::Universal,
+            Thresholds::PerClass => Granularity::PerClass,
+        },
+    }
+}
+
+/// What was made of a model file.
+pub(super) struct Taken<'a> {
+    /// The plan with the stage.
+    pub(super) plan: &'a Plan,
+    /// The files that it names.
+    pub(super) files: &'a Files,
+    /// Where the stage stands.
+    pub(super) at: usize,
+    /// The bundle.
+    pub(super) dir: &'a Path,
+    /// The model file, as it was typed.
+    pub(super) file: String,
+    /// The model's columns in its order.
+    pub(super) columns: Vec<String>,
+}
+
+/// The bundle that is to be written, its gates aside. Refusals name the files that were typed.
+fn assembled(args: &BundleAddArgs, taken: &Taken<'_>) -> anyhow::Result<Bundle> {
+    let dir = &args.bundle;
+    let model = &taken.plan.stages[taken.at].model;
+    let plan = unsettled(taken.plan);
+    let bundle = Bundle::assemble(dir, plan, taken.files, String::new()).map_err(|error| {
+        let error = error.told_of(&dir.join(&model.file), &args.model);
+        match &model.columns {
+            Some(columns) => {
+                let typed = args.columns.as_ref().unwrap_or(&args.model);
+                error.told_of(&dir.join(columns), typed)
+            }
+            None => error,
+        }
+    });
+    Ok(bundle?)
+}
+
+/// The bundle and its calibration flows, to which the model was held.
+fn held(
+    session: &Session,
+    args: &BundleAddArgs,
+    book: &LabelBook,
+    taken: &Taken<'_>,
+) -> anyhow::Result<(Bundle, CalibrationFlows)> {
+    let trial = assembled(args, taken)?;
+    let flows = calibration_flows(book, &trial, Some(taken.at))?;
+    if let (Some(path), Some(all)) = (&args.expect, &flows.all) {
+        let stage = &taken.plan.stages[taken.at];
+        let scores = score_all(trial.models[taken.at].as_ref(), &all.rows);
+        let scores = scores.map_err(|error| anyhow!("{}: {}", taken.file, error.message))?;
+        let labels = &taken.plan.labels;
+        let classes = if stage.model.classes.is_empty() { labels } else { &stage.model.classes };
+        let files = book.files.keys().collect();
+        let answers =
+            expect::Answers { flows: &all.flows, files, scores: &scores, labels, classes };
+        session.say(&expect::hold(&answers, path, args.tolerance)?);
+    }
+    let found = reading::hold(taken, &trial, &flows)?;
+    session.say(&found.text);
+    match found.refusal {
+        Some(refusal) if !args.accept => bail!(refusal),
+        Some(refusal) => session.say(&format!("accepted: {refusal}\n")),
+        None => {}
+    }
+    Ok((trial, flows))
+}
+
+/// The model file, which is no longer than a bundle may hold.
+fn model_bytes(args: &BundleAddArgs) -> anyhow::Result<Vec<u8>> {
+    let place = || args.model.display().to_string();
+    let most = bundle::MOST_BUNDLE_BYTES;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(&args.model).with_context(place)?;
+    file.take(most + 1).read_to_end(&mut bytes).with_context(place)?;
+    ensure!(bytes.len() as u64 <= most, "{}: expected at most {most} bytes, found more", place());
+    Ok(bytes)
 }
 
 fn labels(args: &BundleAddArgs) -> anyhow::Result<Option<LabelBook>> {
@@ -216,14 +312,15 @@ fn place(args: &BundleAddArgs, plan: &mut Plan) -> anyhow::Result<usize> {
     Ok(at)
 }
 
-/// Puts the model and its names into the plan and among the files.
+/// Puts the model and its names into the plan and among the files; the names of the model's columns in its order.
 fn put_model(
     args: &BundleAddArgs,
     plan: &mut Plan,
     files: &mut Files,
     at: usize,
     (format, head, bytes): (&'static str, Head, Vec<u8>),
-) -> anyhow::Result<()> {
+    classes: &[String],
+) -> anyhow::Result<Vec<String>> {
     let labels = plan.labels.clone();
     let is_tree = is_forest(format, &bytes);
     ensure!(
@@ -241,22 +338,22 @@ fn put_model(
     let features = columns(stage)?;
     let names = column_names(args, &head, &features)?;
     if let Some(found) = head.columns {
-        as_many(found, if names.is_empty() { &features } else { &names }, &args.stage)?;
+        as_many(args, found, if names.is_empty() { &features } else { &names })?;
     }
     let names = if names == features { Vec::new() } else { names };
+    let in_order = if names.is_empty() { features } else { names.clone() };
     let columns = (!names.is_empty()).then(|| format!("models/{stem}.columns.txt"));
     if let Some(columns) = &columns {
         files.insert(columns.clone(), (names.join("\n") + "\n").into_bytes());
     }
-    let classes =
-        if args.classes.is_empty() { own_classes(&head, &labels) } else { args.classes.clone() };
-    let classes = if classes == labels { Vec::new() } else { classes };
+    let classes = if classes == labels { Vec::new() } else { classes.to_vec() };
     files.insert(file.clone(), bytes);
     stage.model = ModelPlan {
         columns,
         classes,
         format: format.to_owned(),
         logits: args.logits,
+        missing: args.missing,
         ..ModelPlan::forest(file, format)
     };
     stage.confidence.clear();
@@ -270,7 +367,7 @@ fn put_model(
         None if is_tree => "inline".to_owned(),
         None => SLOW_LANE.to_owned(),
     };
-    Ok(())
+    Ok(in_order)
 }
 
 /// The start of a stage's file names, which no other stage has: names may differ in what no file name holds.
@@ -317,27 +414,21 @@ fn columns(stage: &StagePlan) -> anyhow::Result<Vec<String>> {
 }
 
 /// A model that takes more or fewer columns than there are is refused by the first that is not matched.
-fn as_many(found: usize, columns: &[String], stage: &str) -> anyhow::Result<()> {
-    let expected = columns.len();
+fn as_many(args: &BundleAddArgs, found: usize, columns: &[String]) -> anyhow::Result<()> {
+    let (expected, stage, model) = (columns.len(), &args.stage, args.model.display());
     if let Some(extra) = columns.get(found) {
         bail!(
-            "stage `{stage}`: the model takes {found} columns, the stage has {expected}: `{extra}` and those \
+            "{model}: stage `{stage}`: the model takes {found} columns, the stage has {expected}: `{extra}` and those \
              behind it are not taken; --columns names the columns that the model was trained on"
         );
     }
     let last = columns.last().map_or("", String::as_str);
     ensure!(
         found == expected,
-        "stage `{stage}`: the model takes {found} columns, the stage has {expected}: behind the last, `{last}`, \
+        "{model}: stage `{stage}`: the model takes {found} columns, the stage has {expected}: behind the last, `{last}`, \
          there is none for column {expected} of the model; --columns names the columns that it was trained on"
     );
     Ok(())
-}
-
-/// The classes that a model file names. Numbers from 0 on are those of the labels.
-fn own_classes(head: &Head, labels: &[String]) -> Vec<String> {
-    let counted = head.labels.iter().enumerate().all(|(n, label)| *label == n.to_string());
-    if counted && !labels.contains(&"0".to_owned()) { labels.to_vec() } else { head.labels.clone() }
 }
 
 /// The plan with gates that accept nothing, so that its models can be asked before the gates are known.

@@ -28,7 +28,9 @@ Examples:
   serveflow bundle add mine --stage lgb@10 --model better.txt --captures ... --labels ...
 
 The columns of a model are those of the stage in the order in which `serveflow features` writes them, unless the
-model or --columns names them. Where the bundle has several stages, the thresholds of all gates are calibrated on
+model or --columns names them. The classes are the bundle's labels in their order, unless the model or --classes
+names them. Labelled captures tell whether both fit: a model that would be right far more often with another order
+is refused, and so is one whose answers are not those of --expect. Where the bundle has several stages, the thresholds of all gates are calibrated on
 the split `val` of the labelled captures.")]
 pub(crate) struct BundleAddArgs {
     /// The bundle: a directory, made if need be
@@ -50,6 +52,20 @@ pub(crate) struct BundleAddArgs {
     /// The model's classes in its order, as labels [default: those in the model file, or the bundle's labels]
     #[arg(long, value_delimiter = ',', value_name = "LABEL")]
     pub(crate) classes: Vec<String>,
+    /// The value that was missing to the library that trained the model, as the zeros of a sparse matrix are
+    /// [default: none; what the file itself says of zeros holds]
+    #[arg(long, value_name = "zero|VALUE", value_parser = missing, allow_hyphen_values = true)]
+    pub(crate) missing: Option<f32>,
+    /// A table of the library's own probabilities for flows of the captures (CSV or Parquet, columns `p_LABEL`), to
+    /// which the model's answers are held: row by row as `serveflow features` writes them, or by its leading columns
+    #[arg(long, value_name = "FILE", requires = "captures")]
+    pub(crate) expect: Option<PathBuf>,
+    /// How far probabilities may be from those of --expect
+    #[arg(long, value_name = "DIFFERENCE", default_value_t = 1e-4, value_parser = share)]
+    pub(crate) tolerance: f64,
+    /// Take the model although the calibration flows fit another order of its classes or columns far better
+    #[arg(long)]
+    pub(crate) accept: bool,
     /// The model ends in logits, which a softmax makes probabilities of
     #[arg(long)]
     pub(crate) logits: bool,
@@ -111,6 +127,12 @@ pub(crate) struct BundleCheckArgs {
     /// The id that it must have: SHA-256 of its hash list, or the first digits of it
     #[arg(long, value_name = "HEX")]
     pub(crate) id: Option<String>,
+}
+
+fn missing(text: &str) -> Result<f32, String> {
+    let value = if text == "zero" { Some(0.0) } else { text.parse().ok() };
+    let finite = value.filter(|value: &f32| value.is_finite());
+    finite.ok_or_else(|| format!("expected `zero` or a finite number, found `{text}`"))
 }
 
 fn format() -> clap::builder::PossibleValuesParser {

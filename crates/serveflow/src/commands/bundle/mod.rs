@@ -2,7 +2,11 @@
 
 mod add;
 pub(crate) mod args;
+mod classes;
+mod expect;
 mod names;
+mod probabilities;
+mod reading;
 
 pub(crate) use add::add;
 pub(crate) use args::BundleCommand;

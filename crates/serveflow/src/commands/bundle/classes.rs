@@ -1,0 +1,77 @@
+//! Which label each class of a model is, and where that was taken from.
+
+use super::args::BundleAddArgs;
+use anyhow::bail;
+use serveflow_model::formats::Head;
+use serveflow_train::labels::other_order;
+
+/// Who says which labels the classes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// `--classes`.
+    Typed,
+    /// The model file.
+    File,
+    /// Nobody: they are the labels in their order.
+    Order,
+}
+
+/// The classes of a model, as labels.
+#[derive(Debug)]
+pub(super) struct Classes {
+    /// The labels in the order of the classes.
+    pub(super) names: Vec<String>,
+    source: Source,
+}
+
+impl Classes {
+    /// The classes of a model whose file says this of itself.
+    ///
+    /// # Errors
+    /// When nobody names them and their order could be another one.
+    pub(super) fn find(
+        args: &BundleAddArgs,
+        head: &Head,
+        labels: &[String],
+    ) -> anyhow::Result<Self> {
+        // Numbers from 0 on are those of the labels.
+        let is_counted = head.labels.iter().enumerate().all(|(n, label)| *label == n.to_string());
+        let (names, source) = if !args.classes.is_empty() {
+            (args.classes.clone(), Source::Typed)
+        } else if is_counted && !labels.contains(&"0".to_owned()) || head.labels.is_empty() {
+            (labels.to_vec(), Source::Order)
+        } else {
+            (head.labels.clone(), Source::File)
+        };
+        let other = other_order(&names).filter(|_| source == Source::Order);
+        if let Some(text) = other {
+            bail!(
+                "{}: expected classes with names, found a file without, and labels that are numbers, whose order as \
+                 numbers and as text differ: say which was trained on, --classes {} or --classes {}",
+                args.model.display(),
+                numbers_of(&names).join(","),
+                text.join(",")
+            );
+        }
+        Ok(Self { names, source })
+    }
+
+    /// The classes and their labels, for people.
+    pub(super) fn text(&self, stage: &str) -> String {
+        let pairs =
+            self.names.iter().enumerate().map(|(class, label)| format!("{class} = {label}"));
+        let source = match self.source {
+            Source::Typed => "as --classes says",
+            Source::File => "as the model file names them",
+            Source::Order => "the labels in their order, since the model file names none",
+        };
+        format!("classes of `{stage}`: {} ({source})\n", pairs.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The labels as numbers have them.
+fn numbers_of(labels: &[String]) -> Vec<String> {
+    let mut sorted = labels.to_vec();
+    serveflow_train::labels::sort_labels(&mut sorted);
+    sorted
+}
