@@ -122,7 +122,8 @@ fn gates_are_calibrated_when_a_second_stage_joins() {
     let deeper = ["--packets", "2", "--features", "packet_series"];
     bench.add("slow@2", &slow, &deeper).exits(1).says(&["`fast@1`", "gate", "--captures"]);
     let data = data();
-    let labelled = ["--captures", text(&data), "--labels", text(&bench.labels)];
+    // The models are no good ones, whatever the order of their classes.
+    let labelled = ["--captures", text(&data), "--labels", text(&bench.labels), "--accept"];
     let names = put(bench.dir.join("names.txt"), "pkt2_payload\npkt1_size\npkt1_payload\n");
     let columns = ["--columns", text(&names)];
     let ran = bench.add("slow@2", &slow, &[&deeper[..], &labelled, &columns].concat());
@@ -135,7 +136,7 @@ fn gates_are_calibrated_when_a_second_stage_joins() {
     assert!(stages[0]["gate"]["calibration"]["flows"].as_integer().unwrap() > 50);
     assert!(stages[1].get("gate").is_none() && stages[1].get("cost").is_some());
     let args = ["evaluate", "--bundle", text(&bundle), "--split", "val"];
-    serveflow(&[&args[..], &labelled].concat()).exits(0);
+    serveflow(&[&args[..], &labelled[..4]].concat()).exits(0);
     // The fast model is replaced: its gate knew the old one.
     bench.add("fast@1", &slow, &columns).exits(1).says(&["`fast@1`", "gate", "replaced"]);
 }
@@ -146,7 +147,8 @@ fn stages_whose_names_are_alike_keep_their_files() {
     let fast = bench.model("fast.txt", model(COLUMNS, 2, "70"));
     let other = bench.model("other.txt", model(COLUMNS, 2, "1000"));
     let data = data();
-    let labelled = ["--captures", text(&data), "--labels", text(&bench.labels)];
+    // The models are no good ones, whatever the order of their classes.
+    let labelled = ["--captures", text(&data), "--labels", text(&bench.labels), "--accept"];
     bench.add("a@1", &fast, &[&SERIES[..], &["--classes", "dns,http"]].concat()).exits(0);
     bench.add("a_1", &other, &[&SERIES[..], &labelled].concat()).exits(0);
     let file = |at: usize| {
