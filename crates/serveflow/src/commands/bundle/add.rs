@@ -188,6 +188,13 @@ fn held(
     }
     let found = reading::hold(taken, &trial, &flows)?;
     session.say(&found.text);
+    let is_open = args.expect.is_none() && args.missing.is_none();
+    if is_open && taken.plan.stages[taken.at].model.format.starts_with(reading::XGBOOST) {
+        session.say(
+            "note: an XGBoost file does not say what was missing (missing=, zeros of a sparse matrix): --missing says \
+             it, and --expect tells whether it is right\n",
+        );
+    }
     match found.refusal {
         Some(refusal) if !args.accept => bail!(refusal),
         Some(refusal) => session.say(&format!("accepted: {refusal}\n")),

@@ -50,7 +50,7 @@ pub(crate) struct BundleAddArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) columns: Option<PathBuf>,
     /// The model's classes in its order, as labels [default: those in the model file, or the bundle's labels]
-    #[arg(long, value_delimiter = ',', value_name = "LABEL")]
+    #[arg(long, value_delimiter = ',', value_name = "LABEL", allow_hyphen_values = true)]
     pub(crate) classes: Vec<String>,
     /// The value that was missing to the library that trained the model, as the zeros of a sparse matrix are
     /// [default: none; what the file itself says of zeros holds]

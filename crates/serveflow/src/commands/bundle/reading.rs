@@ -24,7 +24,7 @@ const LEAST_TRAINED: usize = 50;
 /// Values that may have been missing to a library: zeros of a sparse matrix, and what nPrint writes for absent.
 const MISSING: [(&str, f32); 2] = [("zero", 0.0), ("-1", -1.0)];
 /// How the names of the formats begin whose files do not say what is missing.
-const XGBOOST: &str = "xgboost";
+pub(super) const XGBOOST: &str = "xgboost";
 /// Where the names of columns stand while they are tried.
 const TRIED: &str = "models/tried.columns.txt";
 
