@@ -1,5 +1,6 @@
 //! What can go wrong with a source, as facts.
 
+use crate::links;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,12 +79,35 @@ pub enum SourceError {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// No frame of the capture could be parsed, for its link type.
+    /// Packets of the capture could not be parsed, for their link type. They were passed on all the same.
     UnsupportedLink {
-        /// Where the link type stands.
+        /// Where the first of them stands.
         at: Location,
-        /// The link type, without the flags that share its field.
-        found: u32,
+        /// The link type.
+        found: u16,
+        /// How many there are.
+        packets: u64,
+    },
+    /// Packets have time stamps that cannot be stated, and were given the nearest that can.
+    TimeOutOfRange {
+        /// Where the first of them stands.
+        at: Location,
+        /// How many there are.
+        packets: u64,
+    },
+    /// Behind a compressed stream, which was read whole, stands something that is no part of it.
+    Leftover {
+        /// The end of the stream.
+        at: Location,
+        /// Bytes behind it, without the zeros that they begin with.
+        bytes: u64,
+    },
+    /// Where a record should be stands the header of another capture.
+    SecondHeader {
+        /// Where it stands.
+        at: Location,
+        /// The format of the other capture.
+        format: &'static str,
     },
     /// The input ends inside a header, a record or a block.
     Truncated {
@@ -105,7 +129,58 @@ pub enum SourceError {
     },
 }
 
+/// What an error means for its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// All of it was served.
+    Warning,
+    /// Packets of it are of a kind that cannot be served, and were counted.
+    Unsupported,
+    /// What stands behind the damage was not read.
+    Damage,
+}
+
+impl Severity {
+    /// All, from the least.
+    pub const ALL: [Self; 3] = [Self::Warning, Self::Unsupported, Self::Damage];
+
+    /// The words before a sentence about it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Unsupported => "not supported",
+            Self::Damage => "damaged",
+        }
+    }
+
+    /// That of a line as [`SourceError::line`] writes it.
+    #[must_use]
+    pub fn of_line(line: &str) -> Self {
+        let begins = |severity: &Self| {
+            line.strip_prefix(severity.words()).is_some_and(|rest| rest.starts_with(':'))
+        };
+        Self::ALL.into_iter().find(begins).unwrap_or(Self::Damage)
+    }
+}
+
 impl SourceError {
+    /// What it means for the input.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::TimeOutOfRange { .. } | Self::Leftover { .. } => Severity::Warning,
+            Self::UnsupportedLink { .. } => Severity::Unsupported,
+            _ => Severity::Damage,
+        }
+    }
+
+    /// The sentence, behind words that say what it means.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{}: {self}", self.severity().words())
+    }
+
     /// The file that the error is about, or the interface; `-` is standard input.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -126,6 +201,9 @@ impl SourceError {
             | Self::Empty { at }
             | Self::UnknownFormat { at, .. }
             | Self::UnsupportedLink { at, .. }
+            | Self::TimeOutOfRange { at, .. }
+            | Self::Leftover { at, .. }
+            | Self::SecondHeader { at, .. }
             | Self::Truncated { at, .. }
             | Self::Damaged { at, .. } => Some(at),
         }
@@ -155,9 +233,30 @@ impl fmt::Display for SourceError {
                 "no known capture format at {at}: expected pcap or pcapng, plain or in gzip or \
                  zstd, found the bytes {a:02x} {b:02x} {c:02x} {d:02x}"
             ),
-            Self::UnsupportedLink { at, found } => write!(
+            Self::UnsupportedLink { at, found, packets } => write!(
                 f,
-                "unsupported link type at {at}: expected one of {SUPPORTED_LINKS}, found {found}"
+                "link type {found} ({}) of {}, the first at {at}: expected one of {SUPPORTED_LINKS}",
+                links::name(*found),
+                Counted(*packets, "packet")
+            ),
+            Self::TimeOutOfRange { at, packets } => write!(
+                f,
+                "{}, the first at {at}, stamped before 1970 or after 2262-04-11: expected a time between, \
+                 found none, and took the nearest",
+                Counted(*packets, "packet")
+            ),
+            Self::Leftover { at, bytes } => write!(
+                f,
+                "{}: expected nothing behind the {} stream, found {} that begin no part of it; they were \
+                 left alone",
+                PathName(&at.path),
+                at.codec.unwrap_or("compressed"),
+                Counted(*bytes, "byte")
+            ),
+            Self::SecondHeader { at, format } => write!(
+                f,
+                "another capture begins at {at}: expected a record, found a {format} file header, as `cat` \
+                 leaves it; join captures with `mergecap -a`, or name each of them"
             ),
             Self::Truncated { at, expected, found } => {
                 write!(
@@ -174,6 +273,15 @@ impl fmt::Display for SourceError {
 
 // The system's answer is part of the sentence, so it is no `source`: a chain would say it twice.
 impl std::error::Error for SourceError {}
+
+/// A count of something.
+struct Counted(u64, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
 
 /// A path as messages spell it.
 struct PathName<'a>(&'a Path);
@@ -217,9 +325,12 @@ mod tests {
              compression: expected 16 bytes, found 3"
         );
         let at = Location { path: "a.pcap".into(), offset: 20, codec: None };
-        let text = SourceError::UnsupportedLink { at, found: 105 }.to_string();
-        assert!(text.starts_with("unsupported link type at a.pcap, byte 20: expected one of 0 ("));
-        assert!(text.ends_with("found 105"));
+        let text = SourceError::UnsupportedLink { at, found: 105, packets: 1 }.line();
+        let expected = "not supported: link type 105 (IEEE802_11) of 1 packet, the first at a.pcap, byte \
+                        20: expected one of 0 (";
+        assert!(text.starts_with(expected), "{text}");
+        assert_eq!(Severity::of_line(&text), Severity::Unsupported);
+        assert_eq!(Severity::of_line("warning signs"), Severity::Damage);
     }
 
     #[test]

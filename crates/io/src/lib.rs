@@ -37,7 +37,8 @@
 //!
 //! A damaged file is a [`SourceError`] with the file, the offset, what was expected and what was
 //! found. Frames that stand before the damage always come out first. A frame that is odd in itself
-//! is none of this crate's business: it is passed on, and the engine counts it.
+//! is none of this crate's business: it is passed on, and the engine counts it. What is no damage, but to be
+//! told, comes as an error of another [`Severity`] behind the last frame.
 
 #[cfg(target_os = "linux")]
 pub mod as_user;
@@ -46,6 +47,7 @@ pub mod capture;
 pub mod drive;
 pub mod error;
 pub mod files;
+mod links;
 #[cfg(target_os = "linux")]
 pub mod live;
 pub mod memory;
@@ -60,7 +62,7 @@ pub mod write;
 
 pub use batch::{Batch, Restart};
 pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
-pub use error::{Location, SourceError};
+pub use error::{Location, Severity, SourceError};
 pub use files::{FileSource, expand};
 pub use memory::{MemorySource, OwnedFrame};
 pub use share::{Share, share_out};

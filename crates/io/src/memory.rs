@@ -3,7 +3,7 @@
 use serveflow_core::packet::{LinkType, Packet};
 
 use crate::batch::Batch;
-use crate::error::SourceError;
+use crate::error::{Severity, SourceError};
 use crate::source::Source;
 
 /// A frame that owns its bytes.
@@ -56,14 +56,19 @@ impl MemorySource {
     /// Reads another source to its end.
     ///
     /// # Errors
-    /// The first error of that source.
+    /// The first damage of that source.
     pub fn read(source: &mut dyn Source) -> Result<Self, SourceError> {
         let (mut batch, mut frames) = (Batch::new(), Vec::new());
-        while source.fill(&mut batch, 1024)? > 0 {
+        loop {
+            match source.fill(&mut batch, 1024) {
+                Ok(0) => return Ok(Self::new(frames)),
+                Ok(_) => {}
+                Err(error) if error.severity() == Severity::Damage => return Err(error),
+                Err(_) => continue,
+            }
             let copies = batch.iter().enumerate();
             frames.extend(copies.map(|(i, packet)| OwnedFrame::new(&packet, batch.note(i))));
         }
-        Ok(Self::new(frames))
     }
 
     /// Limits each batch to `frames` frames (0 is taken as 1), whatever the caller asks for.

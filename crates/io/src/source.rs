@@ -13,8 +13,9 @@ use crate::error::SourceError;
 /// - `Ok(0)`: the end of everything. Every later fill says so again. Two exceptions: a share of a source
 ///   may have nothing to bring but that time starts over ([`Batch::restart`]), and a live source that nothing
 ///   came for a while ([`Batch::quiet_until`]); neither is at its end then ([`Batch::is_over`]).
-/// - `Err`: the batch is empty and the input that the error names is over. Call again: a source
-///   over several inputs goes on with the next one, any other answers `Ok(0)`.
+/// - `Err`: the batch is empty and no frame of the input that the error names is left, but there may be
+///   another error about it. Call again: a source over several inputs goes on with the next one, any other
+///   answers `Ok(0)`.
 /// - Frames that stand before damage come first: the fill that meets the damage returns them, and
 ///   only the next fill returns the error.
 /// - How frames fall into batches carries no meaning and never changes a verdict.

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Bytes, ORDERS, Order, fixtures, gzip, open, read, zstd};
 use proptest::prelude::*;
-use serveflow_io::{Batch, Source, SourceError, read_all};
+use serveflow_io::{Batch, Severity, Source, SourceError, read_all};
 
 /// A pcap of frames of these lengths.
 fn pcap(order: Order, lengths: &[usize]) -> Vec<u8> {
@@ -158,6 +158,77 @@ fn a_compressed_capture_with_a_bad_checksum_gives_all_and_an_error() {
     assert_eq!(frames.len(), 90);
     let Some(SourceError::Compression { at, .. }) = error else { panic!("{error:?}") };
     assert_eq!(at.offset, whole.len() as u64);
+}
+
+/// Bytes that begin no member of either compression, nor are zeros.
+fn garbage(len: usize) -> Vec<u8> {
+    (0..len).map(|at| b'A' + (at % 26) as u8).collect()
+}
+
+#[test]
+fn what_stands_behind_a_compressed_stream_costs_no_frame() {
+    let whole = pcap(Order::Little, &[700; 900]);
+    let expected = read(&whole).0;
+    let skippable = [&[0x53, 0x2a, 0x4d, 0x18, 5, 0, 0, 0], &b"index"[..]].concat();
+    for packed in [gzip(&whole), zstd(&whole)] {
+        for zeros in [0, 1, 3, 512, 200_000] {
+            for rest in [0, 1, 2, 7, 300_000] {
+                let bytes = [packed.clone(), vec![0; zeros], garbage(rest)].concat();
+                let (frames, error) = read(&bytes);
+                assert_eq!(frames, expected, "{zeros} zeros, {rest} bytes");
+                match error {
+                    None => assert_eq!(rest, 0),
+                    Some(error @ SourceError::Leftover { .. }) => {
+                        assert_eq!(error.severity(), Severity::Warning);
+                        let SourceError::Leftover { at, bytes } = error else { panic!() };
+                        assert_eq!((at.offset, bytes), (whole.len() as u64, rest as u64));
+                    }
+                    Some(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+    let padded = [zstd(&whole[..5000]), skippable, zstd(&whole[5000..])].concat();
+    let (frames, error) = read(&padded);
+    assert!(frames == expected && error.is_none(), "{error:?}");
+    // Members may be padded, as on tapes.
+    for pack in [gzip, zstd] {
+        let padded = [pack(&whole[..5000]), vec![0; 70_000], pack(&whole[5000..])].concat();
+        let (frames, error) = read(&padded);
+        assert!(frames == expected && error.is_none(), "{error:?}");
+    }
+}
+
+/// What begins as a member must be one.
+#[test]
+fn a_later_member_that_was_cut_is_damage() {
+    let whole = pcap(Order::Little, &[70; 40]);
+    for pack in [gzip, zstd] {
+        let (first, second) = (pack(&whole[..1000]), pack(&whole[1000..]));
+        for cut in 1..second.len() {
+            let (_, error) = read(&[first.as_slice(), &second[..cut]].concat());
+            let is_told = matches!(error, Some(SourceError::Compression { .. }));
+            assert!(is_told, "cut at {cut}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn captures_that_were_joined_end_to_end_are_named_as_such() {
+    let of = |order, is_blocks: bool| match is_blocks {
+        true => pcapng(order).0,
+        false => pcap(order, &[4, 0, 4]),
+    };
+    for (first, second) in ORDERS.into_iter().flat_map(|one| ORDERS.map(|other| (one, other))) {
+        for (is_blocks, joins) in [(false, false), (false, true), (true, false)] {
+            let (first, second) = (of(first, is_blocks), of(second, joins));
+            let (frames, error) = read(&[first.clone(), second].concat());
+            assert_eq!(frames, read(&first).0);
+            let Some(SourceError::SecondHeader { at, format }) = error else { panic!("{error:?}") };
+            assert_eq!(at.offset, first.len() as u64);
+            assert_eq!(format, if joins { "pcapng" } else { "pcap" });
+        }
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@
 mod common;
 
 use common::{Bytes, ORDERS, Order, gzip, open, read, read_whole, zstd};
-use serveflow_core::packet::LinkType;
-use serveflow_io::{CODECS, FORMATS, OwnedFrame, SourceError};
+use serveflow_core::packet::{LAST_NS, LinkType, Packet};
+use serveflow_core::parse::{KeyRules, Reject, parse};
+use serveflow_io::{CODECS, FORMATS, OwnedFrame, Severity, SourceError};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -48,10 +49,78 @@ fn pcap_with_longer_record_headers() {
 }
 
 #[test]
-fn pcap_of_an_unsupported_link_type_is_refused_when_opened() {
-    let bytes = Bytes::new(Order::Big).pcap_header(0xa1b2_c3d4, 0x0400_0069).out.clone();
-    let Err(SourceError::UnsupportedLink { at, found }) = open(&bytes) else { panic!() };
-    assert_eq!((at.offset, at.codec, found), (20, None, 105));
+fn packets_of_an_unsupported_link_type_are_passed_on_and_named_at_the_end() {
+    let mut bytes = Bytes::new(Order::Big);
+    bytes.pcap_header(0xa1b2_c3d4, 0x0400_0069).record(7, 0, 3, b"one").record(8, 0, 3, b"two");
+    let (frames, error) = read(&bytes.out);
+    assert_eq!(frames[1], frame(8 * SECOND, 3, LinkType::Unsupported(105), b"two"));
+    let Some(error @ SourceError::UnsupportedLink { .. }) = error else { panic!("{error:?}") };
+    assert_eq!(error.severity(), Severity::Unsupported);
+    let line = error.line();
+    let expected =
+        "not supported: link type 105 (IEEE802_11) of 2 packets, the first at test.pcap, byte 24";
+    assert!(line.starts_with(expected), "{line}");
+}
+
+/// Nothing of what is told depends on the container, whatever the link type.
+#[test]
+fn the_container_changes_nothing_for_any_link_type() {
+    let ppi_of_80211 = [&[0, 0, 8, 0, 105, 0, 0, 0], &[7; 40][..]].concat();
+    let packets = [vec![0x45; 50], ppi_of_80211, vec![], vec![9; 3]];
+    for number in 0..=300_u16 {
+        let (mut plain, mut blocks) = (Bytes::new(Order::Little), Bytes::new(Order::Big));
+        plain.pcap_header(0xa1b2_c3d4, number.into());
+        blocks.section().interface(number, 0, |_| {});
+        for (at, data) in packets.iter().enumerate() {
+            plain.record(7, at as u32, 60, data);
+            blocks.enhanced(0, 7_000_000 + at as u64, 60, data, |_| {});
+        }
+        let all = |bytes: &[u8]| common::drain(&mut open(bytes).unwrap(), 3);
+        let ((one, errors), (other, twins)) = (all(&plain.out), all(&blocks.out));
+        assert_eq!(one, other, "link type {number}");
+        let told = |errors: &[SourceError]| -> Vec<(u16, u64)> {
+            let each = errors.iter().map(|error| match error {
+                SourceError::UnsupportedLink { found, packets, .. } => (*found, *packets),
+                error => panic!("{number}: {error}"),
+            });
+            each.collect()
+        };
+        assert_eq!(told(&errors), told(&twins), "link type {number}");
+        // And it is what the parser says of the packets.
+        let rejected = one.iter().filter(|frame| {
+            let OwnedFrame { ts_ns, orig_len, link, ref data, .. } = **frame;
+            let found = parse(&Packet { ts_ns, orig_len, link, data }, KeyRules::default());
+            found == Err(Reject::UnsupportedLink)
+        });
+        let counted: u64 = told(&errors).iter().map(|told| told.1).sum();
+        assert_eq!(counted, rejected.count() as u64, "{number}");
+    }
+    // Without packets there is nothing to tell.
+    let empty = Bytes::new(Order::Little).pcap_header(0xa1b2_c3d4, 127).out.clone();
+    assert!(read_whole(&empty).is_empty());
+}
+
+#[test]
+fn times_that_cannot_be_stated_are_counted_and_the_nearest_that_can() {
+    let mut bytes = Bytes::new(Order::Little);
+    bytes.section().interface(1, 0, |b| {
+        b.option(9, &[0]);
+    });
+    let starts: Vec<u64> = [5, 9_223_372_036, 9_223_372_037, u64::MAX]
+        .map(|ticks| {
+            let start = bytes.out.len() as u64;
+            bytes.enhanced(0, ticks, 1, b"a", |_| {});
+            start
+        })
+        .into();
+    let (frames, error) = read(&bytes.out);
+    let times: Vec<u64> = frames.iter().map(|frame| frame.ts_ns).collect();
+    assert_eq!(times, [5 * SECOND, 9_223_372_036 * SECOND, LAST_NS, LAST_NS]);
+    let Some(error @ SourceError::TimeOutOfRange { packets: 2, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(error.severity(), Severity::Warning);
+    assert_eq!(error.location().unwrap().offset, starts[2]);
 }
 
 #[test]
@@ -151,7 +220,9 @@ fn pcapng_obsolete_packets() {
 fn pcapng_frames_of_unsupported_interfaces_are_passed_on() {
     let mut bytes = Bytes::new(Order::Little);
     bytes.section().interface(105, 0, |_| {}).enhanced(0, 0, 1, b"a", |_| {});
-    assert_eq!(read_whole(&bytes.out), [frame(0, 1, LinkType::Unsupported(105), b"a")]);
+    let (frames, error) = read(&bytes.out);
+    assert_eq!(frames, [frame(0, 1, LinkType::Unsupported(105), b"a")]);
+    assert!(matches!(error, Some(SourceError::UnsupportedLink { found: 105, packets: 1, .. })));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! it needs to go on, so that the same code serves files, pipes and tests at any cut.
 
 use crate::batch::Batch;
+use serveflow_core::packet::{LinkType, Packet};
 
 /// Longest frame that is believed, bytes. The longest that a network brings are a few hundred KiB,
 /// so a longer one is a damaged length field, which must not be waited for or allocated.
@@ -19,6 +20,59 @@ pub(crate) trait Decode: Send {
     /// `bytes` go on where the last call's used ones ended, which is at offset `at` of the capture. They
     /// are lent to the batch: frames may be spans of them.
     fn decode(&mut self, bytes: &[u8], at: u64, batch: &mut Batch, max_frames: usize) -> Step;
+
+    /// What was met until now that is no damage.
+    fn tally(&self) -> &Tally;
+}
+
+/// What is no damage, but to be told at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Packets that cannot be parsed for their link type, by its number.
+    pub(crate) links: Vec<(u16, Met)>,
+    /// Packets whose time cannot be stated, and that have the nearest one that can.
+    pub(crate) times: Option<Met>,
+}
+
+/// Packets of a kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Met {
+    /// How many.
+    pub(crate) packets: u64,
+    /// Offset of the first in the capture.
+    pub(crate) offset: u64,
+}
+
+impl Met {
+    fn first(offset: u64) -> Self {
+        Self { packets: 0, offset }
+    }
+}
+
+/// Whether packets of this link type can be parsed whatever their bytes are.
+pub(crate) fn is_plain(link: LinkType) -> bool {
+    link.is_supported() && !link.is_wrapper()
+}
+
+impl Tally {
+    /// Counts a packet, whose link type is not plain, if that cannot be parsed.
+    #[cold]
+    pub(crate) fn see(&mut self, link: LinkType, data: &[u8], offset: u64) {
+        let packet = Packet { link, data, ..Packet::default() };
+        let Some(number) = packet.unsupported_link() else { return };
+        let at = self.links.iter().position(|&(other, _)| other == number);
+        let at = at.unwrap_or_else(|| {
+            self.links.push((number, Met::first(offset)));
+            self.links.len() - 1
+        });
+        self.links[at].1.packets += 1;
+    }
+
+    /// Counts a packet whose time cannot be stated.
+    #[cold]
+    pub(crate) fn see_time(&mut self, offset: u64) {
+        self.times.get_or_insert(Met::first(offset)).packets += 1;
+    }
 }
 
 /// How far a decoder came.
@@ -71,12 +125,12 @@ pub(crate) enum Flaw {
         /// What stands there.
         found: u64,
     },
-    /// The link type of a whole capture is not supported.
-    Link {
-        /// Offset of the link type.
+    /// The header of another capture.
+    SecondHeader {
+        /// Its offset.
         offset: u64,
-        /// The link type.
-        found: u32,
+        /// The format of the other capture.
+        format: &'static str,
     },
 }
 

@@ -1,8 +1,10 @@
 //! The explicit lists of capture formats and compressions, known by their first bytes.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
 use super::decode::{Decode, Flaw};
+use super::members::{self, Leftover};
+use super::order::Order;
 use super::pcap::{self, Pcap};
 use super::pcapng::{self, Pcapng};
 
@@ -62,12 +64,9 @@ pub struct Codec {
     pub doc: &'static str,
     /// The first bytes of a compressed file.
     pub magic: &'static [u8],
-    /// Wraps the compressed stream in a decompressor.
-    pub(crate) open: fn(Bytes) -> io::Result<Bytes>,
+    /// Wraps the compressed stream in a decompressor, which counts what is left over behind it.
+    pub(crate) open: fn(Bytes, Leftover) -> io::Result<Bytes>,
 }
-
-/// Compressed bytes that a decompressor is handed at once.
-const COMPRESSED_BLOCK: usize = 64 * 1024;
 
 /// The compressions that are undone.
 pub static CODECS: &[Codec] = &[
@@ -75,25 +74,35 @@ pub static CODECS: &[Codec] = &[
         name: "gzip",
         doc: "gzip, one or several members",
         magic: &[0x1f, 0x8b],
-        open: |input| {
-            let input = BufReader::with_capacity(COMPRESSED_BLOCK, input);
-            Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
-        },
+        open: members::gzip,
     },
     Codec {
         name: "zstd",
         doc: "Zstandard, one or several frames",
         magic: &[0x28, 0xb5, 0x2f, 0xfd],
-        open: |input| {
-            let input = BufReader::with_capacity(COMPRESSED_BLOCK, input);
-            Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input)?))
-        },
+        open: members::zstd,
     },
 ];
 
 /// The format whose magic number these bytes are.
 pub(crate) fn format_of(magic: [u8; MAGIC_LEN]) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.magics.contains(&magic))
+}
+
+/// The format of the capture whose header stands where a record should; eight bytes tell a pcap's,
+/// and twelve a pcapng's.
+pub(crate) fn header_in_mid_file(bytes: &[u8]) -> Option<&'static str> {
+    let format = format_of(*bytes.first_chunk()?)?;
+    let orders = [Order::Little, Order::Big];
+    let is_header = match format.name {
+        "pcap" => orders.iter().any(|order| {
+            pcap::MAGICS.contains(&order.u32(bytes, 0))
+                && bytes.len() >= 8
+                && order.u16(bytes, 4) == pcap::VERSION
+        }),
+        _ => bytes.len() >= 12 && orders.iter().any(|order| pcapng::tells_order(*order, bytes)),
+    };
+    is_header.then_some(format.name)
 }
 
 /// The compression that a file with these first bytes is in.

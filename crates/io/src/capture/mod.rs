@@ -3,6 +3,7 @@
 mod clock;
 mod decode;
 mod formats;
+mod members;
 mod options;
 mod order;
 mod pcap;
@@ -10,6 +11,7 @@ mod pcapng;
 mod section;
 mod window;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -19,8 +21,9 @@ pub use formats::{CODECS, Codec, FORMATS, Format};
 use crate::batch::Batch;
 use crate::error::{Location, SourceError};
 use crate::source::Source;
-use decode::{Decode, Flaw, Part, Stop};
+use decode::{Decode, Flaw, Met, Part, Stop};
 use formats::{Bytes, MAGIC_LEN, codec_of, format_of};
+use members::Leftover;
 pub(crate) use pcap::NANOSECONDS;
 use window::Window;
 
@@ -35,8 +38,10 @@ pub struct CaptureReader {
     codec: Option<&'static Codec>,
     path: PathBuf,
     name: String,
-    /// Damage that was met after frames that had to be returned first.
-    pending: Option<SourceError>,
+    /// What stands behind the compressed stream.
+    leftover: Leftover,
+    /// What is to be told behind the last frames: damage first.
+    pending: VecDeque<SourceError>,
     finished: bool,
 }
 
@@ -44,8 +49,7 @@ impl CaptureReader {
     /// Opens a capture file; `-` is standard input.
     ///
     /// # Errors
-    /// When the file cannot be opened, is empty, is no capture, or has a header that makes no sense
-    /// or names an unsupported link type.
+    /// When the file cannot be opened, is empty, is no capture, or has a header that makes no sense.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         Self::open_reusing(path.as_ref(), Vec::new())
     }
@@ -93,8 +97,9 @@ impl CaptureReader {
         let mut file = Input { path, codec: None };
         let mut window = Window::new(input, buffer);
         window.ensure(MAGIC_LEN).map_err(|error| file.failed(&window, error))?;
+        let leftover = Leftover::default();
         if let Some(codec) = codec_of(window.bytes()) {
-            let opened = window.rewrap(codec.open);
+            let opened = window.rewrap(|input| (codec.open)(input, leftover.clone()));
             let path = file.path.clone();
             window = opened.map_err(|error| SourceError::Open { path, error })?;
             file.codec = Some(codec);
@@ -109,11 +114,29 @@ impl CaptureReader {
         window.consume(used);
         let Input { path, codec } = file;
         let name = path.to_string_lossy().into_owned();
-        Ok(Self { window, decoder, format, codec, path, name, pending: None, finished: false })
+        let (pending, finished) = (VecDeque::new(), false);
+        Ok(Self { window, decoder, format, codec, path, name, leftover, pending, finished })
     }
 
     fn input(&self) -> Input {
         Input { path: self.path.clone(), codec: self.codec }
+    }
+
+    /// Ends the capture, here if there is no damage: what was met on the way is told next.
+    fn end(&mut self, damage: Option<SourceError>) {
+        self.finished = true;
+        let (input, tally) = (self.input(), self.decoder.tally());
+        self.pending.extend(damage);
+        self.pending.extend(tally.links.iter().map(|&(found, Met { packets, offset })| {
+            SourceError::UnsupportedLink { at: input.at(offset), found, packets }
+        }));
+        self.pending.extend(tally.times.map(|Met { packets, offset }| {
+            SourceError::TimeOutOfRange { at: input.at(offset), packets }
+        }));
+        if self.leftover.bytes() > 0 {
+            let (at, bytes) = (input.at(self.window.read_to()), self.leftover.bytes());
+            self.pending.push_back(SourceError::Leftover { at, bytes });
+        }
     }
 
     /// Reads on for a part that is not there in full: `None` when it came, else how it ended.
@@ -135,9 +158,6 @@ impl CaptureReader {
 impl Source for CaptureReader {
     fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
         batch.clear();
-        if let Some(error) = self.pending.take() {
-            return Err(error);
-        }
         while !self.finished {
             // Reading on needs the block back, and comes here again with an empty batch.
             batch.clear();
@@ -151,19 +171,16 @@ impl Source for CaptureReader {
                 Stop::Starved(part) => {
                     batch.clear();
                     if let Some(end) = self.read_on(part) {
-                        self.finished = true;
-                        end?;
+                        self.end(end.err());
                     }
                 }
-                Stop::Damage(flaw) => {
-                    self.finished = true;
-                    let error = self.input().flawed(flaw);
-                    if batch.is_empty() {
-                        return Err(error);
-                    }
-                    self.pending = Some(error);
-                }
+                Stop::Damage(flaw) => self.end(Some(self.input().flawed(flaw))),
             }
+        }
+        if batch.is_empty()
+            && let Some(error) = self.pending.pop_front()
+        {
+            return Err(error);
         }
         Ok(batch.len())
     }
@@ -212,8 +229,8 @@ impl Input {
             Flaw::Field { offset, expected, found } => {
                 SourceError::Damaged { at: self.at(offset), expected, found }
             }
-            Flaw::Link { offset, found } => {
-                SourceError::UnsupportedLink { at: self.at(offset), found }
+            Flaw::SecondHeader { offset, format } => {
+                SourceError::SecondHeader { at: self.at(offset), format }
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use serveflow_core::packet::LinkType;
 
-use super::decode::{Decode, Flaw, MAX_BATCH_BYTES, MAX_FRAME, Part, Step, Stop};
+use super::decode::{Decode, Flaw, MAX_BATCH_BYTES, MAX_FRAME, Part, Step, Stop, Tally, is_plain};
+use super::formats::header_in_mid_file;
 use super::order::Order;
 use crate::batch::Batch;
 
@@ -16,6 +17,11 @@ pub(crate) const NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// Magic number of captures in microseconds whose record headers carry 8 more bytes (interface,
 /// protocol, packet type), as a patched libpcap of the 1990s wrote them.
 pub(crate) const PATCHED: u32 = 0xa1b2_cd34;
+
+/// All of them.
+pub(crate) const MAGICS: [u32; 3] = [MICROSECONDS, NANOSECONDS, PATCHED];
+/// The version, before the point.
+pub(crate) const VERSION: u16 = 2;
 
 /// Offset of the link type in the file header.
 const LINK_AT: usize = 20;
@@ -32,6 +38,7 @@ pub(crate) struct Pcap {
     record_header: usize,
     /// Before version 2.4 the two lengths stood in either order.
     old_lengths: bool,
+    tally: Tally,
 }
 
 impl Pcap {
@@ -40,24 +47,23 @@ impl Pcap {
     /// # Panics
     /// When the header is not one of this format: the caller has seen its magic number.
     pub(crate) fn new(header: &[u8]) -> Result<Self, Flaw> {
-        let magics = [MICROSECONDS, NANOSECONDS, PATCHED];
         let order = [Order::Little, Order::Big]
             .into_iter()
-            .find(|order| magics.contains(&order.u32(header, 0)))
+            .find(|order| MAGICS.contains(&order.u32(header, 0)))
             .expect("the format was chosen by this magic number");
         let magic = order.u32(header, 0);
         let (major, minor) = (order.u16(header, 4), order.u16(header, 6));
-        if major != 2 {
+        if major != VERSION {
             return Err(Flaw::field(4, "version 2 of the pcap format", major));
         }
         let link = order.u32(header, LINK_AT) & LINK_BITS;
-        let known = u16::try_from(link).ok().map(LinkType::from_number);
-        let Some(link) = known.filter(|link| link.is_supported()) else {
-            return Err(Flaw::Link { offset: LINK_AT as u64, found: link });
+        let Ok(number) = u16::try_from(link) else {
+            return Err(Flaw::field(LINK_AT as u64, "a link type of at most 65535", link));
         };
         Ok(Self {
             order,
-            link,
+            link: LinkType::from_number(number),
+            tally: Tally::default(),
             ns_per_unit: if magic == NANOSECONDS { 1 } else { 1000 },
             record_header: if magic == PATCHED { 24 } else { 16 },
             old_lengths: minor < 4,
@@ -90,6 +96,12 @@ impl Decode for Pcap {
                 break Stop::Starved(Part::whole(start, self.record_header));
             };
             let (ts_ns, captured, wire) = self.record(header);
+            // As a record, a file header has no bytes or far too many.
+            if (captured == 0 || captured > MAX_FRAME)
+                && let Some(format) = header_in_mid_file(rest)
+            {
+                break Stop::Damage(Flaw::SecondHeader { offset: start, format });
+            }
             if captured > MAX_FRAME {
                 let expected = "a captured length of at most 16777216";
                 break Stop::Damage(Flaw::field(start, expected, captured));
@@ -98,10 +110,17 @@ impl Decode for Pcap {
             if body.len() < captured as usize {
                 break Stop::Starved(Part::whole(start, len));
             }
+            if !is_plain(self.link) {
+                self.tally.see(self.link, &body[..captured as usize], start);
+            }
             batch.push_span(ts_ns, wire, self.link, used + self.record_header, captured);
             used += len;
         };
         Step { used, stop }
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -126,7 +145,7 @@ mod tests {
     #[test]
     fn a_link_type_beyond_sixteen_bits_is_not_cut_down_to_a_known_one() {
         let flaw = Pcap::new(&header(MICROSECONDS.to_le_bytes(), 4, [1, 0, 1, 0])).err();
-        assert!(matches!(flaw, Some(Flaw::Link { offset: 20, found: 0x1_0001 })));
+        assert!(matches!(flaw, Some(Flaw::Field { offset: 20, found: 0x1_0001, .. })));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! This file cuts a capture into blocks; [`Section`] knows what they mean. Blocks that bring no
 //! frames and describe none are skipped without being held in memory.
 
-use super::decode::{Decode, Flaw, MAX_BATCH_BYTES, MAX_FRAME, Part, Step, Stop};
+use super::decode::{Decode, Flaw, MAX_BATCH_BYTES, MAX_FRAME, Part, Step, Stop, Tally};
+use super::formats::header_in_mid_file;
 use super::order::Order;
 use super::section::{Block, Section, is_known};
 use crate::batch::Batch;
@@ -61,6 +62,11 @@ impl Pcapng {
             self.order = section_order(bytes, start).map_err(Stop::Damage)?;
         }
         let len = self.order.u32(bytes, 4);
+        if !is_known(kind)
+            && let Some(format) = header_in_mid_file(bytes)
+        {
+            return Err(Stop::Damage(Flaw::SecondHeader { offset: start, format }));
+        }
         if len < FRAMING || !len.is_multiple_of(4) {
             let expected = "a block length that is a multiple of 4 and at least 12";
             return Err(Stop::Damage(Flaw::field(start, expected, len)));
@@ -137,13 +143,22 @@ impl Decode for Pcapng {
             used += block.len();
         }
     }
+
+    fn tally(&self) -> &Tally {
+        self.section.tally()
+    }
+}
+
+/// Whether the section that starts here is in this byte order.
+pub(crate) fn tells_order(order: Order, bytes: &[u8]) -> bool {
+    order.u32(bytes, 8) == BYTE_ORDER
 }
 
 /// The byte order of the section that starts here.
 fn section_order(bytes: &[u8], start: u64) -> Result<Order, Flaw> {
-    let mark = |order: Order| order.u32(bytes, 8);
+    let found = Order::Little.u32(bytes, 8);
     [Order::Little, Order::Big]
         .into_iter()
-        .find(|&order| mark(order) == BYTE_ORDER)
-        .ok_or_else(|| Flaw::field(start, "the byte-order mark 0x1a2b3c4d", mark(Order::Little)))
+        .find(|&order| tells_order(order, bytes))
+        .ok_or_else(|| Flaw::field(start, "the byte-order mark 0x1a2b3c4d", found))
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serveflow_core::packet::LinkType;
 
 use super::clock::Clock;
-use super::decode::Flaw;
+use super::decode::{Flaw, Tally, is_plain};
 use super::options::find;
 use super::order::Order;
 use super::pcapng::SECTION;
@@ -85,9 +85,16 @@ pub(super) struct Section {
     interfaces: Vec<Interface>,
     /// Time of the packet before, nanoseconds since the epoch.
     last_ns: u64,
+    /// Of all sections so far.
+    tally: Tally,
 }
 
 impl Section {
+    /// What was met until now that is no damage.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Takes a known block in: a frame goes to the batch.
     #[inline]
     pub(super) fn take(&mut self, block: &Block<'_>, batch: &mut Batch) -> Result<(), Flaw> {
@@ -119,8 +126,14 @@ impl Section {
         let Some(data) = body[20..].get(..captured as usize) else {
             return Err(block.flaw(CAPTURED_LENGTH, captured));
         };
-        let (ts_ns, wire) = (interface.clock.ns(ticks), order.u32(body, 16));
+        let ((ts_ns, is_meant), wire) = (interface.clock.ns(ticks), order.u32(body, 16));
         self.last_ns = ts_ns;
+        if !is_meant {
+            self.tally.see_time(block.start);
+        }
+        if !is_plain(interface.link) {
+            self.tally.see(interface.link, data, block.start);
+        }
         batch.push_span(ts_ns, wire, interface.link, block.at + 20, captured);
         if let Some(note) = comment(order, &body[20..], data.len()) {
             batch.note_last(&note);
@@ -131,7 +144,7 @@ impl Section {
     /// A packet of the first interface without a time of its own.
     ///
     /// It takes the time of the packet before it, so that time does not fall back to 1970.
-    fn simple_packet(&self, block: &Block<'_>, batch: &mut Batch) -> Result<(), Flaw> {
+    fn simple_packet(&mut self, block: &Block<'_>, batch: &mut Batch) -> Result<(), Flaw> {
         block.require(4, "a simple packet block of at least 16 bytes")?;
         let Some(interface) = self.interfaces.first() else {
             return Err(block.flaw("an interface before a simple packet", 0u32));
@@ -139,8 +152,11 @@ impl Section {
         let wire = block.order.u32(block.body, 0);
         let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
         let captured = wire.min(limit);
-        if block.body.len() - 4 < captured as usize {
+        let Some(data) = block.body[4..].get(..captured as usize) else {
             return Err(block.flaw(CAPTURED_LENGTH, captured));
+        };
+        if !is_plain(interface.link) {
+            self.tally.see(interface.link, data, block.start);
         }
         batch.push_span(self.last_ns, wire, interface.link, block.at + 4, captured);
         Ok(())

@@ -5,6 +5,7 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use serveflow_core::packet::LAST_NS;
 use serveflow_core::verdict::Verdict;
 
 use crate::output::{Lines, RecordWriter};
@@ -114,8 +115,9 @@ fn push_padded(out: &mut Vec<u8>, mut value: u64, width: usize) {
     }
 }
 
-/// Appends nanoseconds as seconds with nine decimals.
+/// Appends a time in nanoseconds as seconds with nine decimals; none is later than [`LAST_NS`].
 pub(super) fn push_seconds(out: &mut Vec<u8>, ns: u64) {
+    let ns = ns.min(LAST_NS);
     push_uint(out, ns / 1_000_000_000);
     out.push(b'.');
     push_padded(out, ns % 1_000_000_000, 9);
@@ -192,7 +194,7 @@ mod tests {
             assert_eq!(text(|out| push_uint(out, value)), value.to_string());
         }
         assert_eq!(text(|out| push_seconds(out, 1)), "0.000000001");
-        assert_eq!(text(|out| push_seconds(out, u64::MAX)), "18446744073.709551615");
+        assert_eq!(text(|out| push_seconds(out, u64::MAX)), "9223372036.854775807");
         for (ns, expected) in
             [(0, "0"), (1000, "1"), (1500, "1.5"), (1_234_567, "1234.567"), (20, "0.02")]
         {

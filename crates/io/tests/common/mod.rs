@@ -157,7 +157,7 @@ pub(crate) fn read(bytes: &[u8]) -> (Vec<OwnedFrame>, Option<SourceError>) {
     match open(bytes) {
         Ok(mut reader) => {
             let (frames, mut errors) = drain(&mut reader, 64);
-            assert!(errors.len() <= 1, "one capture has one error at most");
+            assert!(errors.len() <= 1, "these captures have one error at most");
             (frames, errors.pop())
         }
         Err(error) => (Vec::new(), Some(error)),

@@ -16,7 +16,7 @@ use serveflow_core::gate::Gate;
 use serveflow_core::lane::{Constant, InlineLane, Lane};
 use serveflow_core::parse::KeyRules;
 use serveflow_core::shard::Sharder;
-use serveflow_io::{Batch, FileSource, Source, SourceError};
+use serveflow_io::{Batch, FileSource, Severity, Source, SourceError};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -192,10 +192,14 @@ fn survey(captures: &[PathBuf]) -> Result<(u64, u64, u64), SourceError> {
 fn each_batch(captures: &[PathBuf], mut serve: impl FnMut(&mut Batch)) -> Result<(), SourceError> {
     let mut source = FileSource::new(captures.to_vec());
     let mut batch = Batch::new();
-    while source.fill(&mut batch, BATCH_FRAMES)? > 0 {
-        serve(&mut batch);
+    loop {
+        match source.fill(&mut batch, BATCH_FRAMES) {
+            Ok(0) => return Ok(()),
+            Ok(_) => serve(&mut batch),
+            Err(error) if error.severity() == Severity::Damage => return Err(error),
+            Err(_) => {}
+        }
     }
-    Ok(())
 }
 
 /// Measures the packet path over captures; `None` when there is no packet in them.

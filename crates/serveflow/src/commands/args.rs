@@ -34,7 +34,8 @@ Exit codes:
   0  done
   1  it could not be done; standard error says what, where, what was expected and what was found
   2  the command line is wrong
-  3  an input was damaged; everything before the damage was served and written
+  3  an input was damaged, or has packets of a link type that is not supported; all else was served and
+     written
   4  done, but something was lost on the way, as standard error says: records that the output did not take";
 
 /// What to do.

@@ -31,6 +31,7 @@ use serveflow::plan_page::{Section, html};
 use serveflow::remote::Remote;
 use serveflow::service::log;
 use serveflow_io::output::is_closed_stdout;
+use serveflow_io::{Severity, SourceError};
 use serveflow_model::bundle::Bundle;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use serveflow_train::planner::report::PlanReport;
@@ -40,8 +41,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// An input was damaged; everything before the damage was served.
-const DAMAGED: u8 = 3;
+/// Not all of the input was served: some was damaged, or of a link type that is not supported.
+const NOT_ALL_SERVED: u8 = 3;
 
 /// Something was lost on the way out, and is counted.
 const LOST: u8 = serveflow::service::EXIT_LOST as u8;
@@ -185,10 +186,41 @@ fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
     Ok(book)
 }
 
-/// Tells of damaged inputs, and how a command ends that met them.
-fn ended(damaged: &[impl std::fmt::Display]) -> ExitCode {
-    damaged.iter().for_each(|error| complain(&format!("damaged: {error}\n")));
-    if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
+/// Something about an input, as it is written to standard error.
+trait Notice {
+    /// The line.
+    fn line(&self) -> String;
+
+    /// What it means for the input.
+    fn severity(&self) -> Severity;
+}
+
+impl Notice for SourceError {
+    fn line(&self) -> String {
+        self.line()
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity()
+    }
+}
+
+/// The line, as reports keep it.
+impl Notice for String {
+    fn line(&self) -> String {
+        self.clone()
+    }
+
+    fn severity(&self) -> Severity {
+        Severity::of_line(self)
+    }
+}
+
+/// Writes what there is to say about the inputs; how a command ends that met it.
+fn ended(notices: &[impl Notice]) -> ExitCode {
+    notices.iter().for_each(|notice| complain(&format!("{}\n", notice.line())));
+    let is_served = notices.iter().all(|notice| notice.severity() == Severity::Warning);
+    if is_served { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL_SERVED) }
 }
 
 /// Writes a plan's report beside the bundle, and tells of it.

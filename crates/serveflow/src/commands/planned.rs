@@ -9,6 +9,7 @@ use anyhow::Context;
 use serveflow::clock;
 use serveflow_core::NO_WINDOW;
 use serveflow_core::engine::EngineConfig;
+use serveflow_io::SourceError;
 use serveflow_model::bundle::{self, Bundle, DriftPlan};
 use serveflow_train::drift;
 use serveflow_train::evaluate::{Report, evaluate};
@@ -225,7 +226,7 @@ pub(crate) fn train(
             told.honest = Some(honest);
         }
     }
-    let damaged = built.dataset.damaged.iter().map(ToString::to_string).collect();
+    let damaged = built.dataset.damaged.iter().map(SourceError::line).collect();
     Ok((damaged, told))
 }
 

@@ -1,6 +1,7 @@
 //! Comma-separated values: a header line, then a line per row.
 
 use super::{Head, Key, Table};
+use serveflow_core::packet::LAST_NS;
 use serveflow_core::rows::{Column, Place, Rows};
 use std::io::{self, Write};
 
@@ -73,7 +74,10 @@ fn push_key(text: &mut Vec<u8>, key: &Key<'_>) {
         }
         Key::Text(words) => write!(text, "{words}"),
         Key::Integer(number) => write!(text, "{number}"),
-        Key::Time(ns) => write!(text, "{}.{:09}", ns / NS_PER_S, ns % NS_PER_S),
+        Key::Time(ns) => {
+            let ns = ns.min(&LAST_NS);
+            write!(text, "{}.{:09}", ns / NS_PER_S, ns % NS_PER_S)
+        }
     };
     written.expect("writing to memory does not fail");
 }
@@ -90,7 +94,7 @@ mod tests {
             (Key::Text("say \"hi\"".into()), "\"say \"\"hi\"\"\""),
             (Key::Integer(443), "443"),
             (Key::Time(1), "0.000000001"),
-            (Key::Time(u64::MAX), "18446744073.709551615"),
+            (Key::Time(u64::MAX), "9223372036.854775807"),
         ] {
             let mut text = Vec::new();
             push_key(&mut text, &key);

@@ -11,6 +11,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::Type;
+use serveflow_core::packet::LAST_NS;
 use serveflow_core::rows::{Column, Place, RowShape, Rows};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -115,10 +116,8 @@ impl KeyCells {
         match (self, key) {
             (Self::Text(cells), Key::Text(words)) => cells.push(words.as_ref().into()),
             (Self::Integer(cells), Key::Integer(number)) => cells.push(i32::from(*number)),
-            // Captures that claim to be later than the year 2262 are beyond the format.
-            (Self::Time(cells), Key::Time(ns)) => {
-                cells.push(i64::try_from(*ns).unwrap_or(i64::MAX));
-            }
+            // As everywhere, no time is later than the format can state.
+            (Self::Time(cells), Key::Time(ns)) => cells.push((*ns).min(LAST_NS).cast_signed()),
             _ => panic!("the cells of a column are of its kind"),
         }
     }

@@ -6,7 +6,7 @@ use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_core::verdict::{FiveTuple, Verdict};
 use serveflow_io::drive::{WhenFull, Worker};
-use serveflow_io::{FileSource, Memory};
+use serveflow_io::{FileSource, Memory, SourceError};
 use serveflow_model::bundle::Bundle;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -139,7 +139,7 @@ impl<'a> Replay<'a> {
             let mut source = FileSource::new(vec![path.clone()]);
             let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));
             let outcome = outcome.expect("a sink in memory never fails");
-            tally.damaged.extend(outcome.damaged.iter().map(ToString::to_string));
+            tally.damaged.extend(outcome.damaged.iter().map(SourceError::line));
             tally.accounts.add(engine.accounts());
             self.sort(sink.verdicts, labels, &mut tally);
         }

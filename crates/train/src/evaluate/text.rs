@@ -165,7 +165,7 @@ impl Report {
             "speed: {:.0} flows/s, {:.0} packets/s on one thread, reading the captures included",
             self.flows_per_s, self.packets_per_s
         )?;
-        self.damaged.iter().try_for_each(|sentence| writeln!(f, "damaged: {sentence}"))
+        self.damaged.iter().try_for_each(|sentence| writeln!(f, "{sentence}"))
     }
 }
 

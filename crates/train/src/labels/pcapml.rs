@@ -4,7 +4,7 @@
 use super::book::Writer;
 use super::{LabelBook, LabelError, Labelled};
 use serveflow_core::parse::{KeyRules, Tunnels, parse};
-use serveflow_io::{Batch, FileSource, Source};
+use serveflow_io::{Batch, FileSource, Severity, Source};
 use std::path::{Path, PathBuf};
 
 const BATCH: usize = 4096;
@@ -18,8 +18,14 @@ pub fn from_comments(files: &[PathBuf]) -> Result<LabelBook, LabelError> {
     let mut batch = Batch::new();
     for file in files {
         let mut source = FileSource::new(vec![file.clone()]);
-        while source.fill(&mut batch, BATCH)? > 0 {
-            note_labels(&batch, file, &mut book);
+        loop {
+            match source.fill(&mut batch, BATCH) {
+                Ok(0) => break,
+                Ok(_) => note_labels(&batch, file, &mut book),
+                Err(error) if error.severity() == Severity::Damage => return Err(error.into()),
+                // What else there is to say is said when the capture is recorded.
+                Err(_) => {}
+            }
         }
     }
     let path = files.first().cloned().unwrap_or_default();

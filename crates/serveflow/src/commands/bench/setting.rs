@@ -5,6 +5,7 @@ use crate::commands::args::Labelled;
 use crate::commands::{Session, find_sample, label_book};
 use anyhow::{Context, ensure};
 use serveflow::bench::contender::Contender;
+use serveflow_io::SourceError;
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::label_map;
 use serveflow_train::traffic::captured::labelled;
@@ -78,7 +79,7 @@ pub(crate) fn cloned(setting: &Setting, args: &ClonedArgs) -> anyhow::Result<Clo
     );
     Ok(Cloned {
         templates: captured.templates.with_gaps_scaled(args.gaps),
-        damaged: captured.damaged.iter().map(ToString::to_string).collect(),
+        damaged: captured.damaged.iter().map(SourceError::line).collect(),
         from: format!("from {captures}, split {split}"),
     })
 }

@@ -12,6 +12,7 @@ use serveflow::bench::figures::{
 use serveflow::bench::load::{Load, Mode, Traffic, run};
 use serveflow::bench::{page, text};
 use serveflow::clock;
+use serveflow_io::SourceError;
 use serveflow_train::traffic::captured::replay;
 use serveflow_train::traffic::synthetic::{SyntheticSpec, synthetic};
 use std::process::ExitCode;
@@ -98,7 +99,7 @@ fn replayed_flows(args: &BenchTrafficArgs) -> anyhow::Result<Flows> {
         keep_captures(out, &paths)?;
     }
     let captured = replay(&paths, args.cloned.snap_bytes);
-    let damaged: Vec<String> = captured.damaged.iter().map(ToString::to_string).collect();
+    let damaged: Vec<String> = captured.damaged.iter().map(SourceError::line).collect();
     ensure!(captured.templates.packets() > 0, "--replay: expected packets, found none");
     let templates = captured.templates.with_gaps_scaled(args.cloned.gaps);
     let replayed_s = templates.longest_ns() as f64 / 1e9;
