@@ -152,7 +152,7 @@ def main():
         work = args.keep or pathlib.Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
         table = work / "table.parquet"
-        run(serveflow, "features", "-q", "--format", "parquet", "--packets", 10, "--labels", TASK / "labels.csv", "--out",
+        run(serveflow, "features", "-q", "--overwrite", "--packets", 10, "--labels", TASK / "labels.csv", "--out",
             table, TASK)
         made = {}
         for name, python, ending in (("lightgbm", sys.executable, "txt"), ("xgboost", sys.executable, "ubj"),

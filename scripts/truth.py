@@ -116,7 +116,7 @@ def parity(tool, task, bits, work):
     worst, flows = 0.0, 0
     for stage in ["forest@1", "boosted@10"]:
         kind, depth = stage.split("@")
-        bundle, table, verdicts = work / f"one-{stage}", work / "one.parquet", work / "one.csv"
+        bundle, table, verdicts = (work / f"one-{stage}{ending}" for ending in ("", ".parquet", ".csv"))
         tool("train", "--captures", task, "--labels", task / "labels.csv", "--out", bundle, "--stages", stage,
              "--measure", "least_confidence")
         tool("features", *files, "--packets", depth, "--format", "parquet", "--out", table)

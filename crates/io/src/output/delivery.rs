@@ -37,6 +37,8 @@ pub trait Transport: Send {
 /// A text of whole records, how much of it a transport has taken, and the transport.
 pub(super) struct Delivery<T> {
     pub(super) transport: T,
+    /// Bytes that may always be written at once, whatever the transport says.
+    least_bytes: usize,
     /// What is being written.
     pub(super) lines: Lines,
     /// Bytes written.
@@ -47,7 +49,13 @@ pub(super) struct Delivery<T> {
 
 impl<T: Transport> Delivery<T> {
     pub(super) fn new(transport: T) -> Self {
-        Self { transport, lines: Lines::default(), at: 0, records: 0 }
+        Self { transport, least_bytes: 0, lines: Lines::default(), at: 0, records: 0 }
+    }
+
+    /// The same for an output that is written to its end: a write that waits in the middle of a record does no
+    /// harm, so that more go at once.
+    pub(super) fn to_the_end(self) -> Self {
+        Self { least_bytes: 64 * 1024, ..self }
     }
 
     /// Bytes and records that are left.
@@ -106,7 +114,7 @@ impl<T: Transport> Delivery<T> {
 
     /// Where the next write ends: behind as many whole records as it may hold, and at least one.
     fn next_end(&self) -> usize {
-        let most = self.whole() + self.transport.most_bytes();
+        let most = self.whole() + self.transport.most_bytes().max(self.least_bytes);
         let ends = &self.lines.ends[self.records..];
         let whole = ends.partition_point(|&end| end <= most).max(1);
         ends.get(whole - 1).copied().unwrap_or(self.lines.bytes.len())

@@ -121,8 +121,10 @@ impl Output {
     pub fn write_to(&self, transport: impl Transport + 'static, name: &str) -> io::Result<()> {
         let shared = Arc::clone(&self.0);
         let spawned = Builder::new().name(name.to_owned()).spawn(move || {
-            let thread = Thread { shared, delivery: Delivery::new(transport) };
-            thread.run();
+            let delivery = Delivery::new(transport);
+            let is_lossless = shared.limits.is_lossless;
+            let delivery = if is_lossless { delivery.to_the_end() } else { delivery };
+            Thread { shared, delivery }.run();
         });
         spawned.map(|_| ())
     }

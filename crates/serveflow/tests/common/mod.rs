@@ -49,7 +49,10 @@ pub(crate) fn golden() -> Vec<PathBuf> {
 
 /// A path to write to, which nothing else does.
 pub(crate) fn scratch(test: &str, extension: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.{extension}"))
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.{extension}"));
+    // What an earlier run of the test left is not written over without a word.
+    let _ = std::fs::remove_file(&path);
+    path
 }
 
 /// A table as text; no field of these tests holds a comma.
