@@ -38,8 +38,10 @@ pub struct Accounts {
     pub packets: PacketAccounts,
     /// Flows.
     pub flows: FlowAccounts,
-    /// Table entries, decided or not, that gave way to new flows because the table was full.
-    pub evictions: u64,
+    /// Decided flows that left the full table for new ones; they lost nothing.
+    pub evicted_decided: u64,
+    /// Undecided flows that left the full table for new ones: they were asked with what they had.
+    pub evicted_undecided: u64,
     /// Jobs that a full lane handed back.
     pub jobs_shed: u64,
     /// Jobs whose model failed or was too late.
@@ -53,6 +55,12 @@ impl Accounts {
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.packets.rejected.iter().sum()
+    }
+
+    /// Flows, decided or not, that left the full table for new ones.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evicted_decided + self.evicted_undecided
     }
 
     /// Final verdicts of all reasons.
@@ -84,7 +92,8 @@ impl Accounts {
         mine.waiting += theirs.waiting;
         mine.asked += theirs.asked;
         add_all(&mut mine.verdicts, &theirs.verdicts);
-        self.evictions += other.evictions;
+        self.evicted_decided += other.evicted_decided;
+        self.evicted_undecided += other.evicted_undecided;
         self.jobs_shed += other.jobs_shed;
         self.jobs_failed += other.jobs_failed;
         self.clock_restarts += other.clock_restarts;

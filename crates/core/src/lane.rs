@@ -4,6 +4,7 @@ use crate::deferral::FlowFacts;
 use crate::rows::{RowShape, Rows, Scores};
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Why a model gave no scores.
@@ -97,6 +98,34 @@ pub trait Lane {
     fn submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>>;
     /// A scored job, if one is done.
     fn poll(&mut self) -> Option<Box<Job>>;
+    /// Whether its jobs are to be waited for no longer. Asked only by who waits: a lane that gives jobs up
+    /// by itself, or whose models always answer, need not say so.
+    fn is_given_up(&self) -> bool {
+        false
+    }
+}
+
+/// A lane that takes nothing: in the place of one that no stage uses, or that was given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLane;
+
+impl Lane for NoLane {
+    fn submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>> {
+        Err(job)
+    }
+
+    fn poll(&mut self) -> Option<Box<Job>> {
+        None
+    }
+}
+
+/// Whether a call of a model went well. A model that panics fails like any other: its job must come
+/// back, or its flows would be waited for without end. Every lane calls its models through this.
+///
+/// To catch is sound here: a model is only borrowed, and must itself be fit to be called again; the
+/// scores of a job that failed are never read.
+pub fn went_well(call: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(false)
 }
 
 /// Scores on the caller's thread, as soon as a job is submitted.
@@ -116,8 +145,8 @@ impl InlineLane {
 
 impl Lane for InlineLane {
     fn submit(&mut self, mut job: Box<Job>) -> Result<(), Box<Job>> {
-        let model = &self.models[job.stage];
-        job.failed = model.score(&job.rows, &mut job.scores).is_err();
+        let (model, own) = (&self.models[job.stage], &mut *job);
+        own.failed = !went_well(|| model.score(&own.rows, &mut own.scores).is_ok());
         self.done.push_back(job);
         Ok(())
     }

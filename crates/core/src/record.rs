@@ -7,7 +7,7 @@
 
 use crate::features::layout::HeaderLayout;
 use crate::parse::{Header, Parsed, Section};
-use crate::reserve::{bytes_used, room_for, touch_room};
+use crate::reserve::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 use std::hint::black_box;
 
 /// No cell.
@@ -134,6 +134,13 @@ impl PacketPool {
         }
     }
 
+    /// Sets memory aside for as many cells as it may hold. What does not fit into a cell stands elsewhere,
+    /// and is asked for as it comes: few packets have so many options.
+    pub(crate) fn reserve(&mut self) -> Result<(), Shortage> {
+        reserve(&mut self.cells, self.limit, "packets of undecided flows")?;
+        reserve(&mut self.free, self.limit, "free places of packets")
+    }
+
     /// Touches the memory for as many cells as it may hold.
     pub(crate) fn prefault(&mut self) {
         touch_room(&mut self.cells, self.limit, EMPTY);
@@ -155,7 +162,7 @@ impl PacketPool {
     }
 
     /// Keeps a packet in a cell of its own, behind the flow's cell `previous`; `None` when the limit is
-    /// reached.
+    /// reached, or the memory.
     #[inline]
     pub(crate) fn keep(
         &mut self,
@@ -177,7 +184,12 @@ impl PacketPool {
                 Some(bytes) => cell.bytes = *bytes,
                 None => cell.bytes[..run.len()].copy_from_slice(run),
             },
-            None => self.keep_parts(id, frame, sections),
+            None => {
+                if !self.keep_parts(id, frame, sections) {
+                    self.free.push(id);
+                    return None;
+                }
+            }
         }
         self.used += 1;
         Some(id)
@@ -189,15 +201,21 @@ impl PacketPool {
         if let Some(id) = self.free.pop() {
             return Some(id);
         }
-        if self.cells.len() >= self.limit {
+        let more = self.cells.len() + 1;
+        let has_memory = more <= self.limit
+            && has_room(&mut self.cells)
+            // Whatever is kept must be given back.
+            && (self.free.capacity() >= more || self.free.try_reserve(more).is_ok());
+        if !has_memory {
             return None;
         }
         self.cells.push(EMPTY);
         Some((self.cells.len() - 1) as u32)
     }
 
-    /// Copies header by header, wherever they stand and however long they are.
-    fn keep_parts(&mut self, id: u32, frame: &[u8], sections: [Option<Section>; 2]) {
+    /// Copies header by header, wherever they stand and however long they are; false where there is no
+    /// memory for them.
+    fn keep_parts(&mut self, id: u32, frame: &[u8], sections: [Option<Section>; 2]) -> bool {
         let cell = &mut self.cells[id as usize];
         let mut whole = [0; INLINE + SPILL];
         let mut at = 0;
@@ -209,19 +227,23 @@ impl PacketPool {
         }
         cell.bytes.copy_from_slice(&whole[..INLINE]);
         if at > INLINE {
-            let spill = self.spill_of(id);
+            let Some(spill) = self.spill_of(id) else { return false };
             self.spills[spill as usize].copy_from_slice(&whole[INLINE..]);
         }
+        true
     }
 
-    /// The place beside a cell, a new one if it has none.
-    fn spill_of(&mut self, id: u32) -> u32 {
+    /// The place beside a cell, a new one if it has none; `None` where there is no memory for it.
+    fn spill_of(&mut self, id: u32) -> Option<u32> {
         let cell = &mut self.cells[id as usize];
         if cell.spill == NONE {
+            if !has_room(&mut self.spills) {
+                return None;
+            }
             cell.spill = self.spills.len() as u32;
             self.spills.push([0; SPILL]);
         }
-        cell.spill
+        Some(cell.spill)
     }
 
     /// Reads both cache lines of a cell; the cell before it.

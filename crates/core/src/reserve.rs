@@ -5,6 +5,8 @@
 //! all that they may ever need. Where there is no such plenty, they grow as they fill: an address range
 //! set aside for flows that may never come must not be what a model or a batch then lacks.
 
+use std::fmt;
+
 /// There is plenty when as much as is asked for could be had so many times, and this much more: the
 /// system's allocator sets 128 MiB aside for each thread.
 const PLENTY: usize = 4;
@@ -24,6 +26,43 @@ pub(crate) fn room_for<T>(most: usize) -> Vec<T> {
 fn is_plenty(bytes: usize) -> bool {
     let much = bytes.saturating_mul(PLENTY).saturating_add(PLENTY_BYTES);
     Vec::<u8>::new().try_reserve_exact(much).is_ok()
+}
+
+/// Memory that is not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// What it was for.
+    pub what: &'static str,
+    /// Bytes that were asked for.
+    pub bytes: usize,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = self.bytes.div_ceil(1 << 20);
+        write!(f, "expected {mib} MiB of address space for {}, found less", self.what)
+    }
+}
+
+impl std::error::Error for Shortage {}
+
+/// Sets memory aside for `most` elements in all, touched or not. What a vector has room for it never
+/// asks the system for again.
+pub(crate) fn reserve<T>(
+    room: &mut Vec<T>,
+    most: usize,
+    what: &'static str,
+) -> Result<(), Shortage> {
+    let bytes = most.saturating_mul(size_of::<T>());
+    let more = most.saturating_sub(room.len());
+    room.try_reserve_exact(more).map_err(|_| Shortage { what, bytes })
+}
+
+/// Makes room for one more element: that there is, or more of it, as a push would; false where the
+/// system gives no more.
+#[inline]
+pub(crate) fn has_room<T>(room: &mut Vec<T>) -> bool {
+    room.len() < room.capacity() || room.try_reserve(1).is_ok()
 }
 
 /// Touches memory for `most` elements of a vector that is still empty, so that the system gives it now

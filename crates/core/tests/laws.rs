@@ -4,14 +4,16 @@
 mod common;
 
 use common::drive::{Drive, EDGES, Run, Told, config};
-use common::frames::{Frame, Rng};
+use common::frames::{Frame, Rng, framed, ip, udp};
 use common::models::{StageSpec, cascade, delay_lanes, inline_lanes, models, stage};
-use common::traffic::{MS, Shape, traffic};
+use common::traffic::{MS, START, Shape, traffic};
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Job, Lane};
+use serveflow_core::packet::LinkType;
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::verdict::{FiveTuple, Reason, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 fn specs() -> Vec<StageSpec> {
@@ -51,21 +53,16 @@ fn batches_never_change_a_verdict() {
     let cascade = cascade(&specs());
     for seed in 0..30 {
         let frames = traffic(&shape(seed));
-        for capacity in [1 << 16, 7] {
-            let mut config = config();
-            config.flows.capacity = capacity;
-            for end in [End::Silence, End::Stop] {
-                let run = |batch| {
-                    let lanes = inline_lanes(&cascade);
-                    Drive { config, lanes, batch, seed, end }.run(&cascade, &frames)
-                };
-                let alone = run(1);
-                for batch in [3, 50, 1 << 20] {
-                    let other = run(batch);
-                    let what = format!("seed {seed}, capacity {capacity}, {end:?}, {batch}");
-                    same(&alone.told(), &other.told(), &what);
-                    assert_eq!(alone.accounts.evictions, other.accounts.evictions, "{what}");
-                }
+        for end in [End::Silence, End::Stop] {
+            let run = |batch| {
+                let (config, lanes) = (config(), inline_lanes(&cascade));
+                Drive { config, lanes, batch, seed, end }.run(&cascade, &frames)
+            };
+            let alone = run(1);
+            for batch in [3, 50, 1 << 20] {
+                let other = run(batch);
+                let what = format!("seed {seed}, {end:?}, {batch}");
+                same(&alone.told(), &other.told(), &what);
             }
         }
     }
@@ -77,7 +74,6 @@ fn lanes_never_change_a_verdict() {
     for seed in 0..60 {
         let frames = traffic(&shape(100 + seed));
         let mut config = config();
-        config.flows.capacity = if seed % 2 == 0 { 1 << 16 } else { 9 };
         config.batch_rows = 1 + (seed % 5) as usize;
         let at_once = inline(&cascade, config, 20, seed, &frames);
         let lanes = delay_lanes(&cascade, seed, usize::MAX, 0);
@@ -85,6 +81,67 @@ fn lanes_never_change_a_verdict() {
         let late = late.run(&cascade, &frames);
         same(&at_once.told(), &late.told(), &format!("seed {seed}"));
     }
+}
+
+/// In a full table a decided flow gives way first, and an undecided one only where no flow is known to
+/// be decided.
+#[test]
+fn no_undecided_flow_gives_way_while_a_decided_one_is_in_the_table() {
+    let cascade = cascade(&specs());
+    let (mut decided, mut undecided) = (0, 0);
+    for seed in 0..60 {
+        let mut config = config();
+        config.flows.capacity = 2 + (seed % 11) as usize;
+        let mut engine = Engine::new(cascade.clone(), config);
+        let mut lanes = inline_lanes(&cascade);
+        for frame in traffic(&shape(seed)) {
+            let before = *engine.accounts();
+            // All is answered, so whoever is still open is in the table.
+            assert_eq!(before.flows.asked, 0);
+            let decided_in_table = engine.table_len() as u64 - before.flows.waiting;
+            engine.push(&frame.packet());
+            let after = *engine.accounts();
+            let left = after.evicted_undecided - before.evicted_undecided;
+            assert!(left == 0 || decided_in_table == 0, "seed {seed}: {decided_in_table} stay");
+            undecided += left;
+            decided += after.evicted_decided - before.evicted_decided;
+            engine.advance();
+            while engine.has_work() {
+                engine.submit(&mut lanes);
+                engine.collect(&mut lanes);
+            }
+        }
+    }
+    assert!(decided > 500 && undecided > 500, "{decided} decided, {undecided} undecided");
+}
+
+/// A flow of a single datagram.
+fn datagram(number: u32) -> Frame {
+    let hosts = [0x0a00_0000 | number, 0x0909_0909].map(|host| IpAddr::V4(Ipv4Addr::from(host)));
+    let packet = ip(hosts[0], hosts[1], 17, &udp(20_000, 53, &[9; 20]));
+    let ts_ns = START + u64::from(number) * 100_000;
+    Frame::new(ts_ns, LinkType::Ethernet, framed(LinkType::Ethernet, &packet))
+}
+
+/// A flood of flows that are decided at once does not cost a flow that waits its place, however many
+/// come: as long as there is room for those that wait, the others give way to each other.
+#[test]
+fn a_flood_of_easy_flows_leaves_those_that_wait_alone() {
+    let cascade = cascade(&[stage(1, 0, 0.5), stage(5, 60_000 * MS, 1.0)]);
+    let frames: Vec<Frame> = (0..6_000).map(datagram).collect();
+    let with_room = |capacity| {
+        let mut config = config();
+        (config.flows.capacity, config.flows.idle_ns) = (capacity, 60_000 * MS);
+        inline(&cascade, config, 1, 9, &frames)
+    };
+    let whole = with_room(1 << 16).told();
+    let waiting = whole.iter().filter(|told| told.answer.is_some_and(|answer| answer.2 == 1));
+    let waiting = waiting.count();
+    assert!((100..5_000).contains(&waiting), "{waiting} of 6,000 flows wait");
+    let tight = with_room(waiting + 1);
+    same(&whole, &tight.told(), "a flood");
+    assert_eq!(tight.accounts.evicted_undecided, 0);
+    assert_eq!(tight.accounts.evicted_decided as usize, 6_000 - waiting - 1);
 }
 
 /// Which of `n` engines has a flow: a hash that both directions share.

@@ -146,7 +146,7 @@ fn a_warm_engine_allocates_nothing() {
             assert_eq!(calls, 0, "capacity {capacity}, round {number}: {change:?}");
         }
         assert_eq!(engine.bytes(), bytes);
-        assert_eq!(engine.accounts().evictions > 0, capacity == 100);
+        assert_eq!(engine.accounts().evictions() > 0, capacity == 100);
         assert!(engine.accounts().flows.seen >= u64::from(FLOWS) * 20);
         engine.finish(End::Stop);
     }

@@ -58,7 +58,7 @@ fn a_flow_that_is_over_is_not_evicted() {
         arp.data[12..14].copy_from_slice(&[8, 6]);
         let frames = [datagram(1, at), arp, datagram(2, at + 105)];
         let run = run(&cascade, config(1, 100), 10, End::Silence, &frames);
-        assert_eq!(run.accounts.evictions, 0, "at {at}");
+        assert_eq!(run.accounts.evictions(), 0, "at {at}");
         assert_eq!(run.accounts.flows.verdicts[Reason::Ended as usize], 2);
         assert!(run.verdicts.iter().all(|verdict| verdict.collection_ns == 100 * MS));
     }

@@ -33,7 +33,8 @@ pub fn accounts(accounts: &Accounts) -> String {
     );
     list(&mut text, "verdicts", Reason::ALL.map(Reason::name).into_iter().zip(flows.verdicts));
     let extra = [
-        ("entries_evicted", accounts.evictions),
+        ("flows_evicted_decided", accounts.evicted_decided),
+        ("flows_evicted_undecided", accounts.evicted_undecided),
         ("jobs_shed", accounts.jobs_shed),
         ("jobs_failed", accounts.jobs_failed),
         ("clock_restarts", accounts.clock_restarts),

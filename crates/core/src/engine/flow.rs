@@ -304,11 +304,26 @@ impl Engine {
     /// their first question.
     fn give_up(&mut self, job: Box<Job>, reason: Reason) {
         for &ticket in &job.tickets {
-            self.unask(ticket);
-            let at = self.room[ticket].asked_at;
-            self.decide(ticket, reason, at);
+            self.give_up_flow(ticket, reason);
         }
         self.plans[job.plan].desk.give_back(job);
+    }
+
+    /// Gives up on every question that is with a lane or on its way to one: the best answer so far stands,
+    /// for the reason [`Reason::Failed`]. For models that do not answer, at the very end: what lanes still
+    /// give back must not be handed in any more.
+    pub fn abandon(&mut self) {
+        for ticket in self.room.asked() {
+            self.give_up_flow(ticket, Reason::Failed);
+        }
+        self.plans.forget_jobs();
+    }
+
+    /// Gives up on a flow's question.
+    pub(super) fn give_up_flow(&mut self, ticket: u32, reason: Reason) {
+        self.unask(ticket);
+        let at = self.room[ticket].asked_at;
+        self.decide(ticket, reason, at);
     }
 
     /// Moves a flow from asked back to waiting.
@@ -363,7 +378,7 @@ impl Engine {
         self.plans[pending.plan].undecided -= 1;
         self.pool.give_back(pending.tail, usize::from(pending.count));
         self.room.remove(ticket);
-        self.table[pending.entry].pending = DECIDED;
+        self.table.set_decided(pending.entry);
         if self.table[pending.entry].is_detached() {
             self.table.free(pending.entry);
         }

@@ -4,14 +4,19 @@
 //! when the engine was called: a stage gets the flow's first packets, up to its depth, that came
 //! before its deadline and before the flow ended. So batches, lanes and shards change no verdict.
 
+mod admit;
 mod cascade;
+mod config;
 mod desk;
 mod flow;
 mod plans;
 mod room;
 
 pub use cascade::{Cascade, CascadeError, Stage};
+pub use config::EngineConfig;
 pub use plans::MOST_PLANS;
+
+pub use crate::reserve::Shortage;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
@@ -21,63 +26,14 @@ use crate::lane::{Job, Lane};
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
 use crate::record::{PacketMeta, PacketPool};
+use crate::reserve::reserve;
 use crate::select::Selection;
-use crate::table::{DECIDED, FlowConfig, FlowTable, NO_WINDOW, Tag};
+use crate::table::{DECIDED, FlowTable, NO_WINDOW, Tag};
 use crate::verdict::{Reason, Verdict};
 use plans::Plans;
 use room::{Cut, WaitingRoom};
 use std::hint::black_box;
 use std::sync::Arc;
-
-/// Limits of an engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// The flow table.
-    pub flows: FlowConfig,
-    /// Most packets kept of all undecided flows together.
-    pub record_packets: usize,
-    /// Rows after which a job is handed to its lane at once.
-    pub batch_rows: usize,
-    /// Whether [`Engine::prefault`] takes the memory for all of these limits. Else the system gives it
-    /// as flows come, and packets wait while it does.
-    pub prefault: bool,
-    /// Whether a first answer that does not stand is told at once, as provisional.
-    pub provisional: bool,
-    /// Number of the first flow.
-    pub first_flow: u64,
-    /// From a flow's number to the next one's.
-    pub flow_step: u64,
-}
-
-impl EngineConfig {
-    /// The limits of one of several engines that share the traffic: its part of the flows and of the
-    /// packets, and flow numbers that no other one gives.
-    #[must_use]
-    pub fn of_shard(self, shard: usize, shards: usize) -> Self {
-        let flows = FlowConfig { capacity: self.flows.capacity.div_ceil(shards), ..self.flows };
-        Self {
-            flows,
-            record_packets: self.record_packets.div_ceil(shards),
-            first_flow: self.first_flow + shard as u64 * self.flow_step,
-            flow_step: self.flow_step * shards as u64,
-            ..self
-        }
-    }
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            flows: FlowConfig::default(),
-            record_packets: 4 << 20,
-            batch_rows: 256,
-            prefault: false,
-            provisional: false,
-            first_flow: 0,
-            flow_step: 1,
-        }
-    }
-}
 
 /// How the input ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +95,20 @@ impl Engine {
     #[must_use]
     pub fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
         Self { selection, ..self }
+    }
+
+    /// Sets the memory aside that flows and their packets may ever need by the limits, untouched: the system
+    /// is asked for no more of it while packets wait. Without this it grows as flows come, and where there
+    /// is no more, flows give way before the table is full, or find no room ([`Reject::NoMemory`]).
+    ///
+    /// # Errors
+    /// When the system does not have so much.
+    pub fn reserve(&mut self) -> Result<(), Shortage> {
+        let flows = self.config.flows.capacity;
+        self.table.reserve()?;
+        self.room.reserve(flows)?;
+        self.pool.reserve()?;
+        reserve(&mut self.taken, flows, "the order in which flows end")
     }
 
     /// Takes the memory for all limits now, if the limits say so: on the thread that will serve, and
@@ -464,7 +434,10 @@ impl Engine {
     /// Puts a parsed packet into its flow.
     fn accept(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) {
         let parsed = &sighting.parsed;
-        let (id, at) = self.flow_for(packet, sighting, now);
+        let Some((id, at)) = self.flow_for(packet, sighting, now) else {
+            self.accounts.packets.rejected[Reject::NoMemory as usize] += 1;
+            return;
+        };
         let entry = &mut self.table[id];
         let (was_closed, pending) = (entry.is_closed(), entry.pending);
         let closes = entry.note(parsed, at);
@@ -489,8 +462,14 @@ impl Engine {
         }
     }
 
-    /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock.
-    fn flow_for(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) -> (u32, u64) {
+    /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock; `None`
+    /// where there is no memory for a new one.
+    fn flow_for(
+        &mut self,
+        packet: &Packet<'_>,
+        sighting: &Sighting,
+        now: u64,
+    ) -> Option<(u32, u64)> {
         let parsed = &sighting.parsed;
         let mut at = packet.ts_ns.max(now);
         if let Some(id) = self.table.find(&parsed.key, sighting.tag, sighting.guess) {
@@ -499,29 +478,13 @@ impl Engine {
             let is_over = entry.leaves_at(&self.config.flows) < at;
             if !is_over && !entry.is_new_connection(parsed) {
                 if self.config.flows.window_ns != NO_WINDOW {
-                    return (self.in_window(id, at), at);
+                    return Some((self.in_window(id, at), at));
                 }
-                return (id, at);
+                return Some((id, at));
             }
             self.end_flow(id, Reason::Ended, at);
         }
-        (self.begin_flow(parsed, sighting.tag, at), at)
-    }
-
-    fn begin_flow(&mut self, parsed: &Parsed, tag: Tag, at: u64) -> u32 {
-        if self.table.is_full() {
-            self.advance();
-        }
-        while self.table.is_full() {
-            let Some(oldest) = self.table.next_to_leave() else { break };
-            let cut = self.end_flow(oldest, Reason::Evicted, self.clock.now_ns());
-            self.accounts.evictions += u64::from(cut.reason == Reason::Evicted);
-        }
-        // The grid of windows begins here; no window is as good as one that never ends.
-        let ticket = self.begin_sample(at, at.saturating_add(self.config.flows.window_ns));
-        let id = self.table.add(parsed, tag, at, self.clock.now_ns(), ticket);
-        self.room[ticket].entry = id;
-        id
+        self.begin_flow(parsed, sighting.tag, at).map(|id| (id, at))
     }
 
     /// Keeps a packet if the flow still wants packets; false when it does not or cannot.

@@ -87,6 +87,14 @@ impl Plans {
         self.all.iter().map(|plan| plan.desk.jobs_out()).sum()
     }
 
+    /// Forgets every job, those with a lane included.
+    pub(super) fn forget_jobs(&mut self) {
+        let batch = self.batch;
+        for (plan, number) in self.all.iter_mut().zip(0..) {
+            plan.desk = Desk::new(&plan.cascade, batch, number);
+        }
+    }
+
     /// Whether any job waits to be submitted.
     pub(super) fn has_work(&self) -> bool {
         self.all.iter().any(|plan| plan.desk.has_work())

@@ -2,7 +2,7 @@
 
 use super::cascade::Want;
 use crate::record::NONE;
-use crate::reserve::{bytes_used, room_for, touch_room};
+use crate::reserve::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 use crate::table::Wheel;
 use crate::verdict::{Answer, Reason};
 use std::ops::{Index, IndexMut};
@@ -152,6 +152,29 @@ impl WaitingRoom {
     /// A room that may hold this many flows, and grows beyond.
     pub(super) fn new(flows: usize) -> Self {
         Self { slots: room_for(flows), free: Vec::new(), wheel: Wheel::new(WAIT_SHIFT, flows) }
+    }
+
+    /// Sets memory aside for so many flows.
+    pub(super) fn reserve(&mut self, flows: usize) -> Result<(), Shortage> {
+        reserve(&mut self.slots, flows, "undecided flows")?;
+        reserve(&mut self.free, flows, "free places of undecided flows")?;
+        self.wheel.reserve(flows)
+    }
+
+    /// Whether there is memory for another flow.
+    #[inline]
+    pub(super) fn has_memory(&mut self) -> bool {
+        let ticket = self.slots.len();
+        !self.free.is_empty()
+            || has_room(&mut self.slots)
+                && self.wheel.has_room(ticket)
+                && (self.free.capacity() > ticket || self.free.try_reserve(ticket + 1).is_ok())
+    }
+
+    /// Tickets of the flows whose features are with a model.
+    pub(super) fn asked(&self) -> Vec<u32> {
+        let asked = self.slots.iter().zip(0..).filter(|(pending, _)| pending.is_asked());
+        asked.map(|(_, ticket)| ticket).collect()
     }
 
     /// Touches the memory for so many flows.

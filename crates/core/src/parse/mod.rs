@@ -45,11 +45,13 @@ pub enum Reject {
     TruncatedTransport,
     /// The packet itself is too short for its transport header, or the header length is impossible.
     BadTransport,
+    /// The packet begins a flow for which the engine has no memory. The parser never says so.
+    NoMemory,
 }
 
 impl Reject {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UnsupportedLink,
         Self::TruncatedLink,
         Self::NotIp,
@@ -60,6 +62,7 @@ impl Reject {
         Self::LaterFragment,
         Self::TruncatedTransport,
         Self::BadTransport,
+        Self::NoMemory,
     ];
 
     /// The reason as outputs spell it.
@@ -76,6 +79,7 @@ impl Reject {
             Self::LaterFragment => "later_fragment",
             Self::TruncatedTransport => "truncated_transport",
             Self::BadTransport => "bad_transport",
+            Self::NoMemory => "no_memory",
         }
     }
 }

@@ -9,6 +9,8 @@
 /// A table this large is never too full: longer chains cost more than the memory.
 const MOST_LOAD: (usize, usize) = (7, 10);
 const LEAST_SLOTS: usize = 1 << 10;
+/// As many as a tag reaches.
+const MOST_SLOTS: usize = 1 << 32;
 const EMPTY: u64 = 0;
 
 /// The part of a hash that a slot keeps.
@@ -69,7 +71,7 @@ impl Index {
     pub(super) fn prefault(&mut self, entries: usize) {
         assert!(self.len == 0, "nothing is lost");
         let slots = (entries * MOST_LOAD.1).div_ceil(MOST_LOAD.0).next_power_of_two();
-        let slots = slots.clamp(LEAST_SLOTS, 1 << 32);
+        let slots = slots.clamp(LEAST_SLOTS, MOST_SLOTS);
         let mut room = Vec::new();
         if room.try_reserve_exact(slots).is_ok() {
             room.resize(slots, Slot(EMPTY));
@@ -94,7 +96,7 @@ impl Index {
     /// Goes on with these slots, all of them empty.
     fn adopt(&mut self, slots: Vec<Slot>) {
         let count = slots.len();
-        assert!(count.is_power_of_two() && count <= 1 << 32, "a tag reaches every slot");
+        assert!(count.is_power_of_two() && count <= MOST_SLOTS, "a tag reaches every slot");
         self.slots = slots;
         self.shift = 32 - count.trailing_zeros();
     }
@@ -147,15 +149,33 @@ impl Index {
         }
     }
 
-    /// Adds an entry that is not in.
+    /// Whether another entry finds a slot, and a look-up behind it an end of its chain.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        // Growth comes long before this, and is refused where there is no memory.
+        self.len + 2 <= self.slots.len()
+    }
+
+    /// Adds an entry that is not in; there must be room.
     pub(super) fn insert(&mut self, tag: Tag, id: u32) {
         if (self.len + 1) * MOST_LOAD.1 > self.slots.len() * MOST_LOAD.0 {
-            let old = std::mem::take(&mut self.slots);
-            self.resize(old.len() * 2);
-            old.into_iter().filter(|slot| slot.0 != EMPTY).for_each(|slot| self.put(slot));
+            self.grow();
         }
         self.put(Slot::new(tag, id));
         self.len += 1;
+    }
+
+    /// Takes twice as many slots; where the system does not give them, chains get longer.
+    fn grow(&mut self) {
+        let slots = self.slots.len() * 2;
+        let mut room = Vec::new();
+        if slots > MOST_SLOTS || room.try_reserve_exact(slots).is_err() {
+            return;
+        }
+        room.resize(slots, Slot(EMPTY));
+        let old = std::mem::take(&mut self.slots);
+        self.adopt(room);
+        old.into_iter().filter(|slot| slot.0 != EMPTY).for_each(|slot| self.put(slot));
     }
 
     fn put(&mut self, slot: Slot) {

@@ -11,7 +11,7 @@ mod wheel;
 
 use crate::key::{FlowHasher, FlowKey};
 use crate::parse::{KeyRules, Parsed};
-use crate::reserve::{bytes_used, room_for, touch_room};
+use crate::reserve::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 pub(crate) use entry::{DECIDED, Entry};
 use index::Index;
 pub(crate) use index::Tag;
@@ -25,7 +25,8 @@ pub const NO_WINDOW: u64 = u64::MAX;
 /// Limits and timeouts of the flow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowConfig {
-    /// Most flows in the table; the next to leave gives way when it is full.
+    /// Most flows in the table. When it is full, a flow gives way: the next to leave of those that are
+    /// decided, or of all where none is.
     pub capacity: usize,
     /// A flow ends after this long without a packet, nanoseconds.
     pub idle_ns: u64,
@@ -70,9 +71,15 @@ pub(crate) struct FlowTable {
     entries: Vec<Entry>,
     free: Vec<u32>,
     wheel: Wheel,
+    /// Decided flows that leave first, while the table is full, and those of all flows.
+    decided: LeaveQueue,
     queue: LeaveQueue,
     candidates: Vec<u32>,
 }
+
+/// Decided flows that are put in order at once, at least: the wheel's slots are walked for them, past
+/// the undecided ones.
+const DECIDED_AT_ONCE: usize = 4096;
 
 impl ops::Index<u32> for FlowTable {
     type Output = Entry;
@@ -96,6 +103,7 @@ impl FlowTable {
             entries: room_for(config.capacity),
             free: Vec::new(),
             wheel: Wheel::new(LEAVE_SHIFT, config.capacity),
+            decided: LeaveQueue::default(),
             queue: LeaveQueue::default(),
             candidates: Vec::new(),
         }
@@ -107,6 +115,27 @@ impl FlowTable {
         touch_room(&mut self.entries, self.config.capacity, entry);
         self.wheel.prefault(self.config.capacity);
         self.index.prefault(self.config.capacity);
+    }
+
+    /// Sets memory aside for as many flows as it may hold.
+    pub(crate) fn reserve(&mut self) -> Result<(), Shortage> {
+        let most = self.config.capacity;
+        reserve(&mut self.entries, most, "the flow table")?;
+        reserve(&mut self.free, most, "free places of the flow table")?;
+        reserve(&mut self.candidates, most, "the order in which flows end")?;
+        self.wheel.reserve(most)
+    }
+
+    /// Whether there is memory for another flow.
+    #[inline]
+    pub(crate) fn has_memory(&mut self) -> bool {
+        let id = self.entries.len();
+        self.index.has_room()
+            && (!self.free.is_empty()
+                || has_room(&mut self.entries)
+                    && self.wheel.has_room(id)
+                    // Whoever is added must be able to leave.
+                    && (self.free.capacity() > id || self.free.try_reserve(id + 1).is_ok()))
     }
 
     /// Flows that packets can find.
@@ -124,6 +153,7 @@ impl FlowTable {
             + self.free.capacity() * 4
             + self.index.bytes()
             + self.wheel.bytes()
+            + self.decided.bytes()
             + self.queue.bytes()
             + self.candidates.capacity() * 4
     }
@@ -203,11 +233,6 @@ impl FlowTable {
         next.fold(0, |all, &id| all | self[id].last_at | self.wheel.touch(id))
     }
 
-    fn file(&mut self, id: u32, now_ns: u64) {
-        let entry = self[id];
-        self.file_entry(id, &entry, now_ns);
-    }
-
     fn file_entry(&mut self, id: u32, entry: &Entry, now_ns: u64) {
         self.wheel.file(id, entry.leaves_at(&self.config), now_ns);
         if self.queue.is_used() {
@@ -217,7 +242,11 @@ impl FlowTable {
 
     /// Files an entry anew whose leave time moved earlier.
     pub(crate) fn leaves_earlier(&mut self, id: u32, now_ns: u64) {
-        self.file(id, now_ns);
+        let entry = self[id];
+        self.file_entry(id, &entry, now_ns);
+        if self.decided.is_used() && entry.pending == DECIDED {
+            self.decided.note(entry.place(&self.config), id, self.index.len());
+        }
     }
 
     /// Hides an entry from packets; its slot stays until [`Self::free`].
@@ -257,17 +286,55 @@ impl FlowTable {
         ids.iter().map(touch).fold(0, |all, slot| all | slot)
     }
 
-    /// The entry that would leave next if no further packet came: the oldest idle one, as a rule.
-    /// Ties go by age and key, so that the choice depends on traffic alone.
-    pub(crate) fn next_to_leave(&mut self) -> Option<u32> {
+    /// Notes that a flow is decided.
+    #[inline]
+    pub(crate) fn set_decided(&mut self, id: u32) {
+        let entry = &mut self.entries[id as usize];
+        entry.pending = DECIDED;
+        if self.decided.is_used() && !entry.is_detached() {
+            let place = entry.place(&self.config);
+            self.decided.note(place, id, self.index.len());
+        }
+    }
+
+    /// The entry that gives way to a new flow: the decided one that would leave next if no further
+    /// packet came, or where none is decided, of all entries. Ties go by age and key.
+    pub(crate) fn next_to_evict(&mut self) -> Option<u32> {
+        self.next_decided().or_else(|| self.next_to_leave())
+    }
+
+    /// The decided entry that would leave next. It needs nothing more, and a flow that is still to be
+    /// decided does.
+    pub(crate) fn next_decided(&mut self) -> Option<u32> {
+        let (entries, config) = (&self.entries, &self.config);
+        let place = |id: u32| entries[id as usize].place(config);
+        let is_one = |id: u32| {
+            let entry = &entries[id as usize];
+            entry.pending == DECIDED && !entry.is_detached()
+        };
+        let still = |id: u32| is_one(id).then(|| place(id));
+        if let Some(id) = self.decided.first(still) {
+            return Some(id);
+        }
+        if self.decided.is_whole() {
+            return None;
+        }
+        let due = |id| place(id).0;
+        let is_whole = self.wheel.next_due(due, is_one, DECIDED_AT_ONCE, &mut self.candidates);
+        self.decided.fill(self.candidates.iter().map(|&id| (place(id), id)), is_whole);
+        self.decided.first(still)
+    }
+
+    /// The entry that would leave next: the oldest idle one, as a rule.
+    fn next_to_leave(&mut self) -> Option<u32> {
         let (entries, config) = (&self.entries, &self.config);
         let place = |id: u32| entries[id as usize].place(config);
         let still = |id: u32| (!entries[id as usize].is_detached()).then(|| place(id));
         if let Some(id) = self.queue.first(still) {
             return Some(id);
         }
-        self.wheel.next_due(|id| place(id).0, &mut self.candidates);
-        self.queue.fill(self.candidates.iter().map(|&id| (place(id), id)));
+        let is_whole = self.wheel.next_due(|id| place(id).0, |_| true, 1, &mut self.candidates);
+        self.queue.fill(self.candidates.iter().map(|&id| (place(id), id)), is_whole);
         self.queue.first(still)
     }
 

@@ -5,7 +5,7 @@
 //! due time asked for, and the entry filed again or handed out. Due times that move earlier are
 //! filed anew at once. A due time beyond the wheel's span waits in its last slot.
 
-use crate::reserve::{bytes_used, room_for};
+use crate::reserve::{Shortage, bytes_used, reserve, room_for};
 
 const SLOTS: usize = 4096;
 const NONE: u32 = u32::MAX;
@@ -42,6 +42,18 @@ impl Wheel {
         let _ = self.links.try_reserve_exact(more);
         let unfiled = Link { previous: NONE, next: NONE, slot: UNFILED };
         self.links.resize(self.links.capacity(), unfiled);
+    }
+
+    /// Sets memory aside for numbers below `entries`.
+    pub(crate) fn reserve(&mut self, entries: usize) -> Result<(), Shortage> {
+        reserve(&mut self.links, entries, "the times at which flows end")
+    }
+
+    /// Whether an entry can be filed under this number: there is room for it, or more to be had.
+    #[inline]
+    pub(crate) fn has_room(&mut self, id: usize) -> bool {
+        let more = (id + 1).saturating_sub(self.links.len());
+        more <= self.links.capacity() - self.links.len() || self.links.try_reserve(more).is_ok()
     }
 
     /// Bytes taken from the allocator.
@@ -136,9 +148,16 @@ impl Wheel {
         self.tick(due_ns) < self.tick(now_ns)
     }
 
-    /// The entries of the first slot with a true due time in it: the next to leave. Entries found
-    /// on the way are filed under their true due times.
-    pub(crate) fn next_due(&mut self, due: impl Fn(u32) -> u64, found: &mut Vec<u32>) {
+    /// The entries that are due next, of those that `keep` has: slot by slot, until at least `least` are
+    /// found. Entries found on the way are filed under their true due times. Whether all slots were
+    /// looked at, so that there are no others.
+    pub(crate) fn next_due(
+        &mut self,
+        due: impl Fn(u32) -> u64,
+        keep: impl Fn(u32) -> bool,
+        least: usize,
+        found: &mut Vec<u32>,
+    ) -> bool {
         found.clear();
         let start = self.cursor;
         for step in 0..SLOTS as u64 {
@@ -149,15 +168,16 @@ impl Wheel {
                 if self.tick(due(id)) > start + step && step + 1 < SLOTS as u64 {
                     self.unfile(id);
                     self.place(id, due(id));
-                } else {
+                } else if keep(id) {
                     found.push(id);
                 }
                 id = next;
             }
-            if !found.is_empty() {
-                return;
+            if found.len() >= least {
+                return false;
             }
         }
+        true
     }
 }
 
@@ -225,8 +245,13 @@ mod tests {
             wheel.file(*id, 100, 50);
         }
         let mut found = Vec::new();
-        wheel.next_due(|id| due[&id], &mut found);
+        assert!(!wheel.next_due(|id| due[&id], |_| true, 1, &mut found));
         found.sort_unstable();
         assert_eq!(found, [0, 2]);
+        assert!(!wheel.next_due(|id| due[&id], |id| id != 0, 2, &mut found));
+        found.sort_unstable();
+        assert_eq!(found, [2, 3], "slot by slot, until there are enough");
+        assert!(wheel.next_due(|id| due[&id], |id| id == 1, 2, &mut found));
+        assert_eq!(found, [1], "there are no more");
     }
 }

@@ -42,7 +42,24 @@ struct Flow {
     end: Option<(Reason, u64)>,
     /// Whether that was the end of a window.
     window_over: bool,
+    /// How far the engine is with it.
+    progress: Progress,
 }
+
+/// How far a flow has come after a packet, any flow's, all questions of which were answered.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    stage: usize,
+    asked_at: u64,
+    /// The tick of the stages' wheel at which it began to wait for its stage.
+    since_tick: u64,
+    decided: bool,
+}
+
+/// The engine finds that a flow leaves, and that a stage's wait is over, a tick late: nanoseconds
+/// shifted by so much. No verdict depends on it, but who is in a full table does.
+const LEAVE_SHIFT: u32 = 26;
+const WAIT_SHIFT: u32 = 23;
 
 impl Flow {
     fn leaves_at(&self, config: &EngineConfig) -> u64 {
@@ -85,21 +102,34 @@ pub struct Twin<'a> {
     previous: Option<u64>,
     live: BTreeMap<FlowKey, Flow>,
     told: Vec<Told>,
-    pub evictions: u64,
+    /// Undecided and decided flows that gave way.
+    evictions: [u64; 2],
 }
 
 impl<'a> Twin<'a> {
-    /// The final verdicts for traffic, sorted, and the number of evictions.
+    /// The final verdicts for traffic, sorted, and how many undecided and decided flows gave way. Which
+    /// they are depends on when answers come: it is for batches of one packet.
     pub fn run(
         cascade: &'a Cascade,
         config: EngineConfig,
         frames: &[Frame],
         end: End,
-    ) -> (Vec<Told>, u64) {
+    ) -> (Vec<Told>, [u64; 2]) {
         let (live, told) = (BTreeMap::new(), Vec::new());
-        let mut twin = Self { cascade, config, now: 0, previous: None, live, told, evictions: 0 };
+        let evictions = [0; 2];
+        let mut twin = Self { cascade, config, now: 0, previous: None, live, told, evictions };
         for frame in frames {
             twin.push(frame);
+            // Who is decided matters where somebody may have to give way.
+            if config.flows.capacity < frames.len() {
+                twin.advance();
+                let open = twin.live.iter().filter(|(_, flow)| !flow.progress.decided);
+                let moved: Vec<(FlowKey, Progress)> =
+                    open.map(|(key, flow)| (*key, twin.progress(*key, flow))).collect();
+                for (key, progress) in moved {
+                    twin.live.get_mut(&key).unwrap().progress = progress;
+                }
+            }
         }
         for key in twin.live.keys().copied().collect::<Vec<_>>() {
             let leaves_at = twin.live[&key].leaves_at(&config);
@@ -154,22 +184,84 @@ impl<'a> Twin<'a> {
         self.now = later;
     }
 
-    /// When the table is full, what is over leaves; then, one by one, what would leave first.
+    /// When the table is full, what is over leaves; then, one by one, what would leave first: of the
+    /// decided flows, and of all only where none is decided.
     fn make_room(&mut self) {
         let capacity = self.config.flows.capacity.max(1);
+        if self.live.len() < capacity {
+            return;
+        }
+        self.advance();
         while self.live.len() >= capacity {
             let leaving = |(key, flow): (&FlowKey, &Flow)| {
-                (flow.leaves_at(&self.config), flow.first_at, *key)
+                let Flow { progress: Progress { decided, .. }, first_at, .. } = *flow;
+                (!decided, flow.leaves_at(&self.config), first_at, *key)
             };
-            let (leaves_at, _, key) = self.live.iter().map(leaving).min().unwrap();
+            let (undecided, leaves_at, _, key) = self.live.iter().map(leaving).min().unwrap();
             if leaves_at < self.now {
                 self.end(key, Reason::Ended, leaves_at);
             } else {
-                self.evictions += 1;
+                self.evictions[usize::from(!undecided)] += 1;
                 let at = self.now.max(self.live[&key].last_at);
                 self.end(key, Reason::Evicted, at);
             }
         }
+    }
+
+    /// Ends the flows of which the engine finds that they are over: a tick late, or when the wait for a
+    /// stage is found to be over.
+    fn advance(&mut self) {
+        for key in self.live.keys().copied().collect::<Vec<_>>() {
+            let flow = &self.live[&key];
+            let leaves_at = flow.leaves_at(&self.config);
+            let is_old = leaves_at >> LEAVE_SHIFT < self.now >> LEAVE_SHIFT;
+            let is_found = !flow.progress.decided && self.finds(flow, &flow.progress);
+            if is_old || is_found && leaves_at < self.now {
+                self.end(key, Reason::Ended, leaves_at);
+            }
+        }
+    }
+
+    /// Whether the engine finds that a flow's wait for its stage is over.
+    fn finds(&self, flow: &Flow, progress: &Progress) -> bool {
+        let stage = &self.cascade.stages()[progress.stage];
+        let deadline = flow.began_at.saturating_add(stage.wait_ns);
+        let until = deadline.min(self.window_end(flow).unwrap_or(u64::MAX));
+        let since = (until >> WAIT_SHIFT).max(progress.since_tick);
+        until < u64::MAX && self.now >> WAIT_SHIFT > since
+    }
+
+    /// How far the engine is with a flow, once everything is answered that can be asked by now.
+    fn progress(&self, key: FlowKey, flow: &Flow) -> Progress {
+        let mut progress = flow.progress;
+        let tick = self.now >> WAIT_SHIFT;
+        let window_end = self.window_end(flow).unwrap_or(u64::MAX);
+        while !progress.decided {
+            let stage = &self.cascade.stages()[progress.stage];
+            let deadline = flow.began_at.saturating_add(stage.wait_ns);
+            let wanted = usize::from(stage.packets());
+            let in_time = flow.packets.iter().filter(|packet| packet.at <= deadline).count();
+            let until = deadline.min(window_end);
+            let is_found = self.finds(flow, &progress);
+            let is_late = progress.asked_at > deadline
+                || flow.packets.iter().any(|packet| packet.at > deadline);
+            let end = flow
+                .end
+                .or((is_found && window_end == until).then_some((Reason::Ended, window_end)));
+            if in_time < wanted && end.is_none() && !is_late && !is_found {
+                break;
+            }
+            let seen = &flow.packets[..in_time.min(wanted)];
+            let is_window = flow.end.is_none() && end.is_some();
+            let (short, at) = self.question(progress.stage, flow, seen, (end, is_window));
+            progress.asked_at = progress.asked_at.max(at);
+            progress.since_tick = tick;
+            match self.ask(progress.stage, key, flow, seen, (short.is_some(), at)).1 {
+                Some(next) => progress.stage = next,
+                None => progress.decided = true,
+            }
+        }
+        progress
     }
 
     fn begin(&mut self, parsed: &Parsed, at: u64) {
@@ -185,6 +277,7 @@ impl<'a> Twin<'a> {
             packets: Vec::new(),
             end: None,
             window_over: false,
+            progress: Progress::default(),
         };
         self.live.insert(parsed.key, flow);
     }
@@ -215,10 +308,49 @@ impl<'a> Twin<'a> {
     fn next_window(&mut self, key: FlowKey, at: u64) {
         let Some(flow) = self.live.get(&key).filter(|flow| !flow.closed) else { return };
         let Some(over) = self.window_end(flow).filter(|&over| at >= over) else { return };
-        let rest =
-            Flow { began_at: at, packets: Vec::new(), end: None, window_over: false, ..*flow };
+        let (packets, progress) = (Vec::new(), Progress::default());
+        let rest = Flow { began_at: at, packets, end: None, window_over: false, progress, ..*flow };
         self.end(key, Reason::Ended, over);
         self.live.insert(key, rest);
+    }
+
+    /// Why a stage is asked about fewer packets than it wants, and when; `end` is the end of the record,
+    /// if there is one, and whether it is that of a window.
+    fn question(
+        &self,
+        stage: usize,
+        flow: &Flow,
+        seen: &[Kept],
+        end: (Option<(Reason, u64)>, bool),
+    ) -> (Option<Reason>, u64) {
+        let stage = &self.cascade.stages()[stage];
+        let deadline = flow.began_at.saturating_add(stage.wait_ns);
+        if seen.len() == usize::from(stage.packets()) {
+            return (None, seen[seen.len() - 1].at);
+        }
+        match end {
+            (Some((_, at)), true) if at <= deadline && stage.wants_window => (None, at),
+            (Some((reason, at)), _) if at <= deadline => (Some(reason), at),
+            _ => (Some(Reason::TimedOut), deadline),
+        }
+    }
+
+    /// What a stage answers, and which stage is asked next, if the answer does not stand.
+    fn ask(
+        &self,
+        index: usize,
+        key: FlowKey,
+        flow: &Flow,
+        seen: &[Kept],
+        (is_short, asked_at): (bool, u64),
+    ) -> ([f32; 4], Option<usize>) {
+        let stage = &self.cascade.stages()[index];
+        let (words, numbers) = row(flow, seen, usize::from(stage.packets()));
+        let scores = hash_scores(index as u64, &words, &numbers);
+        let facts = facts(key.proto(), flow, seen, is_short, asked_at);
+        let is_last = index + 1 == self.cascade.stages().len();
+        let next = if is_last { None } else { next(&stage.gate, index, &scores, &facts) };
+        (scores, next)
     }
 
     /// The verdict of a flow that is over.
@@ -228,27 +360,15 @@ impl<'a> Twin<'a> {
         loop {
             let stage = &stages[index];
             let deadline = flow.began_at.saturating_add(stage.wait_ns);
-            let wanted = usize::from(stage.packets());
             let in_time = flow.packets.iter().filter(|packet| packet.at <= deadline).count();
-            let seen = &flow.packets[..in_time.min(wanted)];
-            let (short, at) = if seen.len() == wanted {
-                (None, seen[wanted - 1].at)
-            } else if end.1 <= deadline && flow.window_over && stage.wants_window {
-                (None, end.1)
-            } else if end.1 <= deadline {
-                (Some(end.0), end.1)
-            } else {
-                (Some(Reason::TimedOut), deadline)
-            };
+            let seen = &flow.packets[..in_time.min(usize::from(stage.packets()))];
+            let (short, at) = self.question(index, flow, seen, (Some(end), flow.window_over));
             asked_at = asked_at.max(at);
-            let (words, numbers) = row(flow, seen, wanted);
-            let scores = hash_scores(index as u64, &words, &numbers);
-            let (label, confidence) = best_class(&scores);
-            let confidence = stage.confidence.at(confidence);
-            let is_last = index + 1 == stages.len();
-            let facts = facts(key.proto(), flow, seen, short.is_some(), at);
-            let next = if is_last { None } else { next(&stage.gate, index, &scores, &facts) };
+            let (scores, next) = self.ask(index, key, flow, seen, (short.is_some(), at));
             let Some(next) = next else {
+                let (label, confidence) = best_class(&scores);
+                let confidence = stage.confidence.at(confidence);
+                let is_last = index + 1 == stages.len();
                 let full = if is_last { Reason::Final } else { Reason::Accepted };
                 let unknown = stage
                     .unknown

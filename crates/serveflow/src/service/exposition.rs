@@ -180,11 +180,13 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
 fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals) -> fmt::Result {
     let sum = &totals.sum;
     let accounts = &sum.accounts;
-    counter(
+    let evictions =
+        [("decided", accounts.evicted_decided), ("undecided", accounts.evicted_undecided)];
+    counters(
         encoder,
-        "evictions",
-        "Flows that gave way because the table was full",
-        accounts.evictions,
+        "flow_evictions",
+        "Flows that left the full table for new ones; those that were decided lost nothing",
+        evictions.map(|(state, count)| ([("state", state)], count)),
     )?;
     counter(encoder, "jobs_shed", "Jobs that a full lane handed back", accounts.jobs_shed)?;
     counter(
