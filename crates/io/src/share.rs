@@ -11,7 +11,8 @@ use crate::source::Source;
 use serveflow_core::clock::Clock;
 use serveflow_core::shard::Sharder;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Frames that are read at once: as many as a block holds.
@@ -132,17 +133,42 @@ impl Board {
 }
 
 impl Shared {
+    /// The board. Between two of its states nothing can panic, so that of a poisoned lock is whole.
     fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().expect("nobody panics at the board")
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reader, if nobody is reading.
+    /// The reader, if nobody is reading. One whose source panicked is never asked again: the board says
+    /// that all is over ([`Reading`]) before the lock is given back.
     fn reader(&self) -> Option<MutexGuard<'_, Reader>> {
-        match self.reader.try_lock() {
-            Ok(reader) => Some(reader),
-            Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Poisoned(_)) => panic!("the source panicked under another worker"),
+        self.reader.try_lock().ok()
+    }
+}
+
+/// A block on its way from the source to its workers. A panic on the way, of the source or in parting,
+/// must not have the others wait for parts that never come.
+struct Reading<'a> {
+    shared: &'a Shared,
+    /// Its pieces, once they have numbers; without, a panic is the source's.
+    pieces: Option<Range<u64>>,
+    is_done: bool,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
         }
+        let mut board = self.shared.board();
+        match self.pieces.take() {
+            // The frames of this block are lost; reading goes on behind it.
+            Some(pieces) => pieces.for_each(|block| {
+                board.queues.iter_mut().for_each(|queue| queue.put(block, Batch::new()));
+            }),
+            None => board.is_over = true,
+        }
+        drop(board);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -150,6 +176,7 @@ impl Share {
     /// Reads a block and leaves each worker its part.
     fn read(&mut self, mut reader: MutexGuard<'_, Reader>) -> Result<(), SourceError> {
         let shared = Arc::clone(&self.shared);
+        let mut reading = Reading { shared: &shared, pieces: None, is_done: false };
         let filled = reader.source.fill(&mut self.whole, BLOCK_FRAMES);
         reader.source.name().clone_into(&mut self.name);
         let block = reader.blocks;
@@ -160,6 +187,7 @@ impl Share {
             pieces = self.restarts.len() + 1;
         }
         reader.blocks += pieces as u64;
+        reading.pieces = Some(block..reader.blocks);
         {
             // The next block's number must not be given out before this one's.
             let mut board = shared.board();
@@ -183,6 +211,7 @@ impl Share {
             drop(board);
             shared.changed.notify_all();
         }
+        reading.is_done = true;
         filled.map(|_| ())
     }
 
@@ -243,12 +272,13 @@ impl Source for Share {
                 board = shared.board();
             } else if board.may_be_quiet {
                 let waited = shared.changed.wait_timeout(board, QUIET);
-                board = waited.expect("nobody panics at the board").0;
+                board = waited.unwrap_or_else(PoisonError::into_inner).0;
                 if board.queues[self.index].parts.is_empty() && !board.is_over {
                     return Ok(quiet(batch));
                 }
             } else {
-                board = shared.changed.wait(board).expect("nobody panics at the board");
+                let waited = shared.changed.wait(board);
+                board = waited.unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -261,11 +291,37 @@ impl Source for Share {
 impl Drop for Share {
     fn drop(&mut self) {
         // A worker that ended early must not hold up the others, even when it panicked.
-        if let Ok(mut board) = self.shared.board.lock() {
-            let queue = &mut board.queues[self.index];
-            queue.is_gone = true;
-            queue.parts.clear();
-        }
+        let mut board = self.shared.board();
+        let queue = &mut board.queues[self.index];
+        queue.is_gone = true;
+        queue.parts.clear();
+        drop(board);
         self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemorySource;
+    use serveflow_core::parse::KeyRules;
+
+    /// A panic between reading a block and leaving its parts: nobody waits for these parts, and what was
+    /// read before and behind them comes.
+    #[test]
+    fn a_block_that_is_lost_in_parting_is_passed_by() {
+        let sharder = Sharder::new(2, KeyRules::default(), 1);
+        let shares = share_out(Box::new(MemorySource::new(Vec::new())), sharder, 1);
+        let shared = &shares[0].shared;
+        shared.board().blocks = 3;
+        drop(Reading { shared, pieces: Some(0..2), is_done: false });
+        drop(Reading { shared, pieces: Some(2..3), is_done: true });
+        for queue in &mut shared.board().queues {
+            assert!(!queue.take(&mut Batch::new()));
+            assert_eq!(queue.next, 2, "the third is on its way");
+        }
+        assert!(!shared.board().is_over);
+        drop(Reading { shared, pieces: None, is_done: false });
+        assert!(shared.board().is_over, "a source that panics is asked no more");
     }
 }

@@ -124,6 +124,43 @@ fn a_worker_that_leaves_holds_nobody_up() {
     assert_eq!(of_flows, expected);
 }
 
+/// Gives some batches and then panics.
+struct Panics {
+    inner: MemorySource,
+    fills: u32,
+}
+
+impl Source for Panics {
+    fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
+        self.fills -= 1;
+        assert!(self.fills > 0, "on purpose");
+        self.inner.fill(batch, max_frames)
+    }
+
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+}
+
+/// A source that panics ends the worker that read it; the others get what came before, and the end.
+#[test]
+fn a_source_that_panics_ends_one_worker_and_holds_nobody_up() {
+    let all = frames(20_000);
+    for (shards, fills) in [(2, 1), (2, 2), (3, 3), (4, 5)] {
+        let inner = MemorySource::new(all.clone()).with_batch_size(500);
+        let shares = share_out(Box::new(Panics { inner, fills }), sharder(shards), IDLE_NS);
+        let drain = |mut share: Share| std::thread::spawn(move || drain(&mut share, usize::MAX));
+        let threads: Vec<_> = shares.into_iter().map(drain).collect();
+        let ended: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
+        assert_eq!(ended.iter().filter(|ended| ended.is_err()).count(), 1, "{shards}, {fills}");
+        let (frames, errors): (Vec<_>, Vec<_>) = ended.into_iter().flatten().unzip();
+        assert!(errors.iter().all(Vec::is_empty));
+        let seen: usize = frames.iter().map(Vec::len).sum();
+        assert!(seen <= 500 * (fills as usize - 1), "{seen} frames");
+        assert!(fills == 1 || seen > 0, "what came before is served");
+    }
+}
+
 #[test]
 fn an_empty_source_is_over_for_all() {
     let shares = share_out(Box::new(MemorySource::new(Vec::new())), sharder(4), IDLE_NS);
