@@ -5,7 +5,7 @@ use crate::error::SourceError;
 use crate::sink::Sink;
 use crate::source::Source;
 use serveflow_core::engine::{Cascade, End, Engine};
-use serveflow_core::lane::Lane;
+use serveflow_core::lane::{Lane, NoLane};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -170,6 +170,7 @@ impl Worker<'_> {
         let mut turns = 0;
         while self.engine.is_asking() {
             rest(&mut turns);
+            self.give_up_lanes();
             self.pump();
             self.write()?;
         }
@@ -192,7 +193,18 @@ impl Worker<'_> {
                 turns = 0;
             } else {
                 rest(&mut turns);
+                self.give_up_lanes();
             }
+        }
+    }
+
+    /// Where a lane says that its jobs need not be waited for any longer, all lanes are left, and the best
+    /// answer so far stands for every flow that is asked.
+    fn give_up_lanes(&mut self) {
+        if self.lanes.iter().any(|lane| lane.is_given_up()) {
+            self.engine.abandon();
+            // What they still give back means nothing to the engine.
+            self.lanes.iter_mut().for_each(|lane| *lane = Box::new(NoLane));
         }
     }
 

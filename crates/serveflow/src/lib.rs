@@ -10,6 +10,7 @@ pub mod config;
 pub mod lanes;
 pub mod live;
 mod page;
+pub mod panics;
 pub mod patient;
 pub mod plan_page;
 pub mod plan_text;

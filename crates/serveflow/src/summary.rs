@@ -2,10 +2,12 @@
 
 use crate::lanes::StageTally;
 use crate::remote::NodeStatus;
+use crate::workers::Failure;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
 use serveflow_io::output::{LossReason, OutputStatus};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -43,11 +45,42 @@ pub fn accounts(accounts: &Accounts) -> String {
     text
 }
 
+/// Verdicts of flows that a model should have answered for and did not: its lane had no room, or it failed.
+#[must_use]
+pub fn lost(accounts: &Accounts) -> u64 {
+    LOST.iter().map(|&reason| accounts.flows.verdicts[reason as usize]).sum()
+}
+
+/// Reasons of verdicts that rest on less than they should.
+const LOST: [Reason; 2] = [Reason::Shed, Reason::Failed];
+
+/// The same in words.
+#[must_use]
+pub fn lost_answers(accounts: &Accounts) -> String {
+    let counts = LOST.map(|reason| (reason.name(), accounts.flows.verdicts[reason as usize]));
+    let mut text = format!("lost: {} flows kept an earlier answer, or none\n", lost(accounts));
+    list(&mut text, "verdicts", counts.into_iter());
+    text
+}
+
+/// Workers that failed, a line each.
+#[must_use]
+pub fn failures(failures: &[Failure]) -> String {
+    let line = |Failure { worker, why, open_flows }: &Failure| {
+        let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!(
+            "error: worker {worker} failed: {why}\n  its counts end with its last whole batch, what came \
+             to it since then is unknown; {open_flows} open flows have no verdict\n"
+        )
+    };
+    failures.iter().map(line).collect()
+}
+
 /// What batch lanes did, a line for each stage that came to one; nothing where none did.
 #[must_use]
-pub fn batches<'a>(stages: impl Iterator<Item = (&'a str, StageTally)>) -> String {
+pub fn batches(stages: &BTreeMap<String, StageTally>) -> String {
     let mut text = String::new();
-    for (name, tally) in stages.filter(|(_, tally)| tally.was_used()) {
+    for (name, tally) in stages.iter().filter(|(_, tally)| tally.was_used()) {
         let StageTally { batches, rows, largest, .. } = tally;
         let _ =
             write!(text, "batch:   {name}: {rows} rows in {batches} batches, largest {largest}");
@@ -123,10 +156,11 @@ mod tests {
         let plain = StageTally { batches: 2, rows: 9, largest: 8, ..StageTally::default() };
         let broken = StageTally { late: 1, failed: 2, opened: 3, turned_away: 4, ..plain };
         let told = [("tree@1", StageTally::default()), ("net@5", plain), ("far@9", broken)];
-        let expected = "batch:   net@5: 9 rows in 2 batches, largest 8\n\
-            batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, jobs_failed 2, \
-            breaker_opened 3, jobs_turned_away 4\n";
-        assert_eq!(batches(told.into_iter()), expected);
+        let expected = "batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, jobs_failed 2, \
+            breaker_opened 3, jobs_turned_away 4\n\
+            batch:   net@5: 9 rows in 2 batches, largest 8\n";
+        let told = told.map(|(stage, tally)| (stage.to_owned(), tally));
+        assert_eq!(batches(&BTreeMap::from(told)), expected);
     }
 
     #[test]

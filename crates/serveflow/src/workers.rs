@@ -2,10 +2,11 @@
 
 use crate::clock;
 use crate::config::Config;
-use crate::lanes::{self, BatchCounters, LaneParts, StageTally};
+use crate::lanes::{self, BatchCounters, LaneMaker, Lanes, StageTally};
+use crate::panics;
 use crate::service::{
-    Comparison, DriftBoard, Histogram, Load, Served as Verdicted, Service, Shadow, ShadowPlan,
-    Tally, TallySink, Valve, ValveLimits, lanes_of,
+    Comparison, DriftBoard, Histogram, Load, Loaded, Served as Verdicted, Service, Shadow,
+    ShadowPlan, Tally, TallySink, Valve, ValveLimits, locked,
 };
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
@@ -14,8 +15,11 @@ use serveflow_core::select::Selection;
 use serveflow_io::drive::{Outcome, Worker};
 use serveflow_io::{Batch, Null, Sink, Source};
 use serveflow_model::bundle::Bundle;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,7 +36,7 @@ pub struct Crew<'a> {
     /// Wall time, nanoseconds from any fixed start.
     pub wall: fn() -> u64,
     /// Set from outside to end the run: every open flow then gets its verdict.
-    pub stop: &'a AtomicBool,
+    pub stop: &'a Arc<AtomicBool>,
     /// Whether packets come by themselves: then they do not wait, sources end by themselves when they are
     /// stopped, and verdicts are written soon.
     pub is_live: bool,
@@ -58,64 +62,151 @@ pub struct Post {
 pub struct Served {
     /// Where packets and flows went, all workers together.
     pub accounts: Accounts,
-    /// What batch lanes did, by stage index, all workers together.
-    pub batches: Vec<StageTally>,
-    /// How it ended; an error when a sink failed, which ends all workers.
-    pub outcome: io::Result<Outcome>,
+    /// What batch lanes did, by stage, all workers and bundles together.
+    pub batches: BTreeMap<String, StageTally>,
+    /// Workers that panicked; the others served on.
+    pub failures: Vec<Failure>,
+    /// How it ended.
+    pub outcome: Result<Outcome, ServeError>,
 }
 
 impl Served {
     /// What came of a worker: what its lanes counted is told for all workers together.
-    fn new(accounts: Accounts, outcome: io::Result<Outcome>) -> Self {
-        Self { accounts, batches: Vec::new(), outcome }
+    fn new(accounts: Accounts, outcome: Result<Outcome, ServeError>) -> Self {
+        Self { accounts, batches: BTreeMap::new(), failures: Vec::new(), outcome }
     }
 }
 
+/// Why workers could not serve to the end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The system does not have what they need, and none of them has taken a packet.
+    Start(io::Error),
+    /// A sink failed, which ends all workers.
+    Output(io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(error) => write!(f, "cannot start: {error}"),
+            Self::Output(error) => write!(f, "cannot write verdicts: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// A worker that panicked. Its part of the accounts ends with its last whole batch; what became of the
+/// packets that came to it since then is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its number, from 0.
+    pub worker: usize,
+    /// What the panic said.
+    pub why: String,
+    /// Flows that were open at its last whole batch, and have no verdict.
+    pub open_flows: u64,
+}
+
 /// Serves each source to its end on a thread of its own; a single one on the caller's.
-///
-/// # Panics
-/// When a worker does.
 #[must_use]
 pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     let count = posts.len();
     // A heading stands before the lines of all workers, whoever writes first.
     if let Some(Err(error)) = posts.first_mut().map(|post| post.sink.flush()) {
-        return Served::new(Accounts::default(), Err(error));
+        return Served::new(Accounts::default(), Err(ServeError::Output(error)));
     }
     let failed = AtomicBool::new(false);
     let counters = match crew.service {
         Some(service) => Arc::clone(&service.switch.serving().0.counters),
         None => Arc::new(BatchCounters::new(crew.bundle.models.len())),
     };
-    let common = Common { crew, failed: &failed, counters: &counters };
-    let work = |index, engine, post| common.work(index, post, engine);
-    let mut all = Vec::new();
-    // All engines before any thread: each looks for how much memory there is to set aside, and must
-    // not find what another is about to use.
-    let engine = |(index, post)| {
-        let limits = crew.config.engine.of_shard(index, count);
-        let engine = Engine::new(Arc::clone(&crew.bundle.cascade), limits);
-        (index, engine.selecting(crew.selection.clone()), post)
+    let maker = LaneMaker::new(crew.config, count, crew.is_live, crew.wall, crew.stop);
+    let workers = match equip(crew, &maker, &counters, posts) {
+        Ok(workers) => workers,
+        Err(error) => return Served::new(Accounts::default(), Err(ServeError::Start(error))),
     };
-    let mut posts = posts.into_iter().enumerate().map(engine).collect::<Vec<_>>().into_iter();
-    let own = posts.next();
+    let common = Common { crew, failed: &failed, maker: &maker };
+    let mut all = Vec::new();
+    let mut workers = workers.into_iter();
+    let own = workers.next();
     std::thread::scope(|scope| {
-        let start = |(index, engine, post)| {
-            let thread = Builder::new().spawn_scoped(scope, move || work(index, engine, post));
-            thread.inspect_err(|_| failed.store(true, Ordering::Relaxed))
+        let start = |equipped: Equipped| {
+            let index = equipped.index;
+            let builder = Builder::new().name(format!("worker {index}"));
+            let thread = builder.spawn_scoped(scope, move || common.work(equipped));
+            (index, thread.inspect_err(|_| failed.store(true, Ordering::Relaxed)))
         };
-        let threads: Vec<_> = posts.map(start).collect();
-        all.extend(own.map(|(index, engine, post)| work(index, engine, post)));
-        let end = |thread: io::Result<ScopedJoinHandle<'_, Served>>| match thread {
-            Ok(thread) => thread.join().expect("no worker panics"),
+        let threads: Vec<_> = workers.map(start).collect();
+        all.extend(own.map(|equipped| common.work(equipped)));
+        let end = |(index, thread): (usize, io::Result<ScopedJoinHandle<'_, Served>>)| match thread
+        {
+            Ok(thread) => thread.join().unwrap_or_else(|payload| {
+                // All that a worker does is caught; this is the end of the catching.
+                common.fail(index, &panics::message(&*payload), Accounts::default())
+            }),
             Err(error) => {
-                let outcome = Err(io::Error::new(error.kind(), format!("a worker: {error}")));
-                Served::new(Accounts::default(), outcome)
+                let why = format!("worker {index}: cannot start a thread: {error}");
+                let error = io::Error::new(error.kind(), why);
+                Served::new(Accounts::default(), Err(ServeError::Start(error)))
             }
         };
         all.extend(threads.into_iter().map(end));
     });
-    Served { batches: counters.tally(), ..together(all) }
+    let batches = match crew.service {
+        Some(service) => service.switch.batches(),
+        None => {
+            let stages = crew.bundle.cascade.stages().iter();
+            stages.map(|stage| stage.name.clone()).zip(counters.tally()).collect()
+        }
+    };
+    Served { batches, ..together(all) }
+}
+
+/// What a worker begins with.
+struct Equipped {
+    index: usize,
+    engine: Engine,
+    lanes: Lanes,
+    post: Post,
+}
+
+/// Address space that must be left beside the limits, for models, batches and outputs.
+const LEFT_BYTES: usize = 64 << 20;
+
+/// Makes all that workers need before any of them starts, so that a lack of it is a sentence now and not a
+/// panic later: lanes with their threads first, which need room for their stacks, then engines with all
+/// the memory that their limits may ever come to.
+fn equip(
+    crew: &Crew<'_>,
+    maker: &LaneMaker,
+    counters: &Arc<BatchCounters>,
+    posts: Vec<Post>,
+) -> io::Result<Vec<Equipped>> {
+    let count = posts.len();
+    let lanes = maker.all(crew.bundle, counters)?;
+    let equip = |((index, post), lanes)| {
+        let limits = crew.config.engine.of_shard(index, count);
+        let engine = Engine::new(Arc::clone(&crew.bundle.cascade), limits);
+        let mut engine = engine.selecting(crew.selection.clone());
+        engine.reserve().map_err(|shortage| no_memory(&shortage.to_string()))?;
+        Ok(Equipped { index, engine, lanes, post })
+    };
+    let workers = posts.into_iter().enumerate().zip(lanes).map(equip);
+    let workers = workers.collect::<io::Result<Vec<_>>>()?;
+    if Vec::<u8>::new().try_reserve_exact(LEFT_BYTES).is_err() {
+        let mib = LEFT_BYTES >> 20;
+        let what = format!("expected {mib} MiB of address space beside the limits, found less");
+        return Err(no_memory(&what));
+    }
+    Ok(workers)
+}
+
+fn no_memory(what: &str) -> io::Error {
+    let advice = "lower flows.capacity and limits.record_packets, or raise the limit on memory";
+    io::Error::new(io::ErrorKind::OutOfMemory, format!("{what}: {advice}"))
 }
 
 /// Bytes of input from which more than one worker is worth while.
@@ -137,25 +228,65 @@ struct Common<'a> {
     crew: &'a Crew<'a>,
     /// Set when one of them cannot write.
     failed: &'a AtomicBool,
-    counters: &'a Arc<BatchCounters>,
+    maker: &'a LaneMaker,
+}
+
+/// What a worker had when its last whole batch was served, and what outlives a panic of it.
+struct Own {
+    engine: Engine,
+    sink: Box<dyn Sink>,
+    whole: Accounts,
 }
 
 impl Common<'_> {
-    /// A worker's whole life.
-    fn work(&self, index: usize, post: Post, mut engine: Engine) -> Served {
+    /// A worker's whole life. A panic ends it and none of the others.
+    fn work(&self, equipped: Equipped) -> Served {
+        let Equipped { index, engine, lanes, post } = equipped;
+        let Post { source, sink } = post;
+        let mut own = Own { engine, sink, whole: Accounts::default() };
+        // Sound: of what a panic leaves behind, only accounts that were whole are read, and the sink
+        // is flushed, under a guard of its own.
+        let life = AssertUnwindSafe(|| self.serve(index, &mut own, source, lanes));
+        catch_unwind(life).unwrap_or_else(|payload| {
+            let flush = AssertUnwindSafe(|| own.sink.flush());
+            // What it wrote is whole lines; where they cannot be written, the others find out.
+            let _ = catch_unwind(flush);
+            self.fail(index, &panics::message(&*payload), own.whole)
+        })
+    }
+
+    /// Says that a worker panicked. It is counted up to its last whole batch.
+    fn fail(&self, worker: usize, why: &str, whole: Accounts) -> Served {
+        let open_flows = whole.flows.waiting + whole.flows.asked;
+        tracing::error!(worker, why, open_flows, "a worker failed, the others serve on");
+        if let Some(service) = self.crew.service {
+            service.board.fail(worker, why);
+        }
+        let failure = Failure { worker, why: why.to_owned(), open_flows };
+        let outcome = Ok(Outcome { damaged: Vec::new(), stopped: false });
+        Served { failures: vec![failure], ..Served::new(whole, outcome) }
+    }
+
+    fn serve(
+        &self,
+        index: usize,
+        own: &mut Own,
+        mut source: Box<dyn Source>,
+        lanes: Lanes,
+    ) -> Served {
         let Crew { bundle, config, is_live, .. } = *self.crew;
+        let Own { engine, sink, whole } = own;
         engine.prefault();
-        let mut lanes = self.lanes(index, bundle, self.counters);
+        let mut lanes = self.watched(index, bundle, lanes);
         let mut wall = self.crew.wall;
-        let (mut source, mut sink) = (post.source, post.sink);
         let mut desk = self.crew.service.map(|service| {
-            let (counting, tally) = counted(sink_of(&mut sink), bundle, is_live);
+            let (counting, tally) = counted(sink_of(sink), bundle, is_live);
             service.board.count_by(index, &tally);
-            sink = counting;
+            *sink = counting;
             Desk::new(index, service, tally, config.relief)
         });
         let mut worker = Worker {
-            engine: &mut engine,
+            engine: &mut *engine,
             lanes: &mut lanes,
             sink: sink.as_mut(),
             wall: &mut wall,
@@ -165,6 +296,7 @@ impl Common<'_> {
             flush_ns: if is_live { LIVE_FLUSH_NS } else { u64::MAX },
         };
         let outcome = worker.run(source.as_mut(), &mut |batch, worker| {
+            *whole = *worker.engine.accounts();
             if let Some(desk) = &mut desk {
                 desk.turn(self, batch, worker);
             }
@@ -179,26 +311,22 @@ impl Common<'_> {
             self.failed.store(true, Ordering::Relaxed);
         }
         if let Some(desk) = &mut desk {
-            desk.post(&engine);
+            desk.post(engine);
             desk.service.board.done(index);
         }
-        Served::new(*engine.accounts(), outcome)
+        Served::new(*engine.accounts(), outcome.map_err(ServeError::Output))
     }
 
-    /// The lanes of a worker for a bundle.
-    fn lanes(
-        &self,
-        index: usize,
-        bundle: &Bundle,
-        counters: &Arc<BatchCounters>,
-    ) -> Vec<Box<dyn Lane>> {
-        let config = self.crew.config;
-        let lanes = lanes::build(&LaneParts {
-            batch: config.lanes.batch,
-            wall: Arc::new(self.crew.wall),
-            counters: Arc::clone(counters),
-            ..LaneParts::new(&bundle.models, config.lane_jobs)
-        });
+    /// The lanes of a later bundle, which were made before it was served. Where another version of the same
+    /// bundle had them, new ones; `None` where the system does not have what they need.
+    fn lanes_of(&self, index: usize, loaded: &Loaded) -> Option<Lanes> {
+        let made = loaded.take_lanes(index);
+        made.or_else(|| self.maker.lanes(&loaded.bundle, &loaded.counters).ok())
+    }
+
+    /// A worker's lanes, with whoever watches their answers in front of them.
+    fn watched(&self, index: usize, bundle: &Bundle, lanes: Lanes) -> Vec<Box<dyn Lane>> {
+        let lanes = lanes::boxed(lanes);
         match self.crew.drift {
             Some(board) => board.watch(index, bundle.drift.as_ref(), lanes),
             None => lanes,
@@ -286,8 +414,10 @@ impl<'a> Desk<'a> {
         if self.service.switch.version() != self.version {
             let (loaded, version) = self.service.switch.serving();
             // While flows go by as many bundles as there may be, the new one waits.
-            if worker.engine.free_plan().is_some() {
-                let lanes = common.lanes(self.index, &loaded.bundle, &loaded.counters);
+            if worker.engine.free_plan().is_some()
+                && let Some(lanes) = common.lanes_of(self.index, &loaded)
+            {
+                let lanes = common.watched(self.index, &loaded.bundle, lanes);
                 worker.adopt(&loaded.bundle.cascade, lanes);
                 self.version = version;
                 self.posted_at = None;
@@ -342,25 +472,21 @@ impl<'a> Desk<'a> {
             let crew = common.crew;
             let limits = crew.config.engine.of_shard(self.index, crew.config.workers.max(1));
             let begin = |plan: &ShadowPlan| {
-                Shadow::new(
-                    plan,
-                    limits,
-                    crew.selection.clone(),
-                    lanes_of(&plan.loaded, crew.config.lane_jobs),
-                )
+                let lanes = lanes::boxed(common.lanes_of(self.index, &plan.loaded)?);
+                Some(Shadow::new(plan, limits, crew.selection.clone(), lanes))
             };
-            self.shadow = plan.as_ref().map(begin);
+            self.shadow = plan.as_ref().and_then(begin);
             self.shadow_version = version;
             self.tally().keep_none();
             self.service.board.compare(self.index, &Comparison::default());
         }
         let Some(shadow) = &mut self.shadow else { return };
-        self.tally.lock().expect("nobody panics who counts").take_kept(&mut self.served);
+        locked(&self.tally).take_kept(&mut self.served);
         shadow.look(batch, &self.served, &mut *worker.wall);
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().expect("nobody panics who counts")
+        locked(&self.tally)
     }
 
     fn post(&self, engine: &Engine) {
@@ -377,8 +503,10 @@ fn together(all: Vec<Served>) -> Served {
     // Workers that share a source go by one clock: each has counted the same restarts.
     let clock_restarts = all.iter().map(|served| served.accounts.clock_restarts).max();
     let mut outcome = Ok(Outcome { damaged: Vec::new(), stopped: false });
+    let mut failures = Vec::new();
     for served in all {
         accounts.add(&served.accounts);
+        failures.extend(served.failures);
         outcome = match (outcome, served.outcome) {
             (Ok(mut sum), Ok(own)) => {
                 sum.damaged.extend(own.damaged);
@@ -389,5 +517,5 @@ fn together(all: Vec<Served>) -> Served {
         };
     }
     accounts.clock_restarts = clock_restarts.unwrap_or(0);
-    Served::new(accounts, outcome)
+    Served { failures, ..Served::new(accounts, outcome) }
 }

@@ -163,7 +163,8 @@ impl Lane for Spy {
 /// What the stages of a bundle are asked while it serves captures, and how many flows there are.
 fn served(bundle: &Bundle, captures: Vec<PathBuf>) -> (Asked, u64) {
     let asked = Asked::default();
-    let lanes = lanes::build(&LaneParts::new(&bundle.models, 1)).into_iter();
+    let parts = LaneParts::new(&bundle.models, 1);
+    let lanes = lanes::boxed(lanes::build(&parts, bundle.cascade.stages()).unwrap()).into_iter();
     let spy = |inner| Box::new(Spy { inner, asked: Arc::clone(&asked) }) as Box<dyn Lane>;
     let mut lanes: Vec<Box<dyn Lane>> = lanes.map(spy).collect();
     let config = EngineConfig { flows: bundle.flow_config(), ..EngineConfig::default() };

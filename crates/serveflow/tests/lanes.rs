@@ -134,7 +134,13 @@ fn at(
     when_full: WhenFull,
 ) -> (Vec<Verdict>, Accounts) {
     let (cascade, models) = cascade(lane, mood);
-    served(&cascade, &mut lanes::build(&parts(&models, jobs)), batch_rows, when_full)
+    let mut lanes = build(&cascade, &parts(&models, jobs));
+    served(&cascade, &mut lanes, batch_rows, when_full)
+}
+
+/// The lanes of a cascade's stages.
+fn build(cascade: &Cascade, parts: &LaneParts) -> Vec<Box<dyn Lane>> {
+    lanes::boxed(lanes::build(parts, cascade.stages()).unwrap())
 }
 
 /// Lanes that give up on nothing, however busy the machine is, and never leave a model alone.
@@ -200,8 +206,8 @@ fn a_model_that_fails_is_told_of_in_every_lane() {
 const QUEUES: [&str; 2] = ["thread", "batch"];
 
 #[test]
-fn a_model_that_panics_on_a_thread_is_not_waited_for() {
-    for lane in QUEUES {
+fn a_model_that_panics_fails_and_is_not_waited_for() {
+    for lane in LANES.iter().map(|entry| entry.name) {
         let (verdicts, accounts) = on(lane, Mood::Panics, 1_000_000, 8);
         assert!(failed(&verdicts) > 20 && accounts.jobs_failed > 1, "{accounts:?}");
         best_answer_stands(&verdicts);
@@ -261,7 +267,7 @@ impl Lane for Gone {
 #[test]
 fn a_worker_does_not_wait_for_a_lane_that_will_never_have_room() {
     let (cascade, models) = cascade("thread", Mood::Well);
-    let mut lanes = lanes::build(&parts(&models, 1));
+    let mut lanes = build(&cascade, &parts(&models, 1));
     lanes[1] = Box::new(Gone);
     let (verdicts, accounts) = served(&cascade, &mut lanes, 8, WhenFull::Wait);
     assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 20, "{accounts:?}");
@@ -290,7 +296,8 @@ impl Model for Held {
 
 fn held(jobs: usize) -> (ThreadLane, Arc<Mutex<()>>) {
     let lock = Arc::new(Mutex::new(()));
-    (ThreadLane::new(vec![Arc::new(Held(Arc::clone(&lock)))], jobs), lock)
+    let held: Arc<dyn Model> = Arc::new(Held(Arc::clone(&lock)));
+    (ThreadLane::new(&LaneParts::new(&[held], jobs)).unwrap(), lock)
 }
 
 /// Submits until the queue is full; how many jobs it took.
@@ -370,7 +377,7 @@ fn a_model_that_hangs_for_ever_costs_a_capture_a_few_deadlines_and_no_verdict() 
         let batch = BatchConfig { deadline_ms: 300, ..BatchConfig::default() };
         let parts = LaneParts { batch, ..LaneParts::new(&models, jobs) };
         let started = Instant::now();
-        let mut lanes = lanes::build(&parts);
+        let mut lanes = build(&cascade, &parts);
         let (verdicts, accounts) = served(&cascade, &mut lanes, batch_rows, when_full);
         drop(lanes);
         let took = started.elapsed();

@@ -68,10 +68,12 @@ impl Contender {
     /// The lanes of a worker, by lane index; a queue leaves its stamps.
     pub(super) fn lanes(&self, wall: Wall, stamps: &Stamps) -> Vec<Box<dyn Lane>> {
         match self.queue {
-            None => lanes::build(&LaneParts {
-                batch: self.batch,
-                ..LaneParts::new(&self.models, self.lane_jobs)
-            }),
+            None => {
+                let parts =
+                    LaneParts { batch: self.batch, ..LaneParts::new(&self.models, self.lane_jobs) };
+                let lanes = lanes::build(&parts, self.cascade.stages());
+                lanes::boxed(lanes.expect("a machine that is measured has threads"))
+            }
             Some(spec) => {
                 let model = Arc::clone(&self.models[0]);
                 vec![Box::new(QueueLane::new(model, spec, wall, stamps.clone()))]

@@ -36,7 +36,8 @@ Exit codes:
   2  the command line is wrong
   3  an input was damaged, or has packets of a link type that is not supported; all else was served and
      written
-  4  done, but something was lost on the way, as standard error says: records that the output did not take";
+  4  done, but something was lost on the way, as standard error says: records that the output did not
+     take, answers that models did not give for flows of a capture, or a worker that failed";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

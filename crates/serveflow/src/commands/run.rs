@@ -6,11 +6,13 @@ use super::output::{Outlet, RunKind};
 use super::signals::Signals;
 use serveflow::clock;
 use serveflow::config::{Config, Typed};
+use serveflow::lanes::LaneMaker;
 use serveflow::live;
+use serveflow::panics;
 use serveflow::patient::PatientSource;
 use serveflow::service::{Confinement, Control, Listeners, Loaded, Service, Switch, confine, log};
 use serveflow::summary;
-use serveflow::workers::{self, Crew, Post, Served};
+use serveflow::workers::{self, Crew, Post, ServeError, Served};
 use serveflow_core::FlowConfig;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, Source, share_out};
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
+    panics::tell_in_one_line();
     let typed = typed(session, args);
     let path = super::served_bundle(args.bundle.as_deref(), &typed);
     let (bundle, remote) = session.load(&path)?;
@@ -35,8 +38,10 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let run = kind(session, args, &config);
     let Feed { sources, interfaces } = feed(session, args, &mut config, &signals.stop)?;
     let loaded = Loaded::new(bundle, &path, &config)?;
-    let switch = Switch::new(loaded, config.clone(), typed);
-    let service = Service::new(switch, sources.len(), interfaces, Arc::clone(&signals.stop));
+    let (workers, stop) = (sources.len(), Arc::clone(&signals.stop));
+    let maker = LaneMaker::new(&config, workers, run.is_live, clock::now_ns, &stop);
+    let switch = Switch::new(loaded, config.clone(), typed, maker);
+    let service = Service::new(switch, workers, interfaces, Arc::clone(&stop));
     let listeners =
         if run.is_service() { Listeners::open(&config.service)? } else { Listeners::default() };
     // Last of all that may refuse: a start that fails leaves what is there as it is.
@@ -47,7 +52,6 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     log::follow()?;
     let verdicts = outlet.begin()?;
     let service = Arc::new(service.writing_to(verdicts.output()));
-    let stop = Arc::clone(&signals.stop);
     let guard = match run.is_service() {
         true => Some(serve_beside(&service, &config, listeners, &signals)?),
         false => None,
@@ -74,12 +78,13 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
     tell(session, &service, &served, took);
     session.say(&summary::remote(&remote.status()));
-    let Served { accounts, outcome, .. } = served;
+    let Served { accounts, failures, outcome, .. } = served;
     let outcome = match outcome {
-        Err(error) => {
+        Err(ServeError::Output(error)) => {
             verdicts.failed(&error, run, &status)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Err(error) => anyhow::bail!("{error}"),
         Ok(outcome) => outcome,
     };
     assert!(accounts.balance(), "every packet and every flow stands in one place");
@@ -87,7 +92,14 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         session.say("stopped before the end of the input\n");
     }
     let ended = super::ended(&outcome.damaged);
-    Ok(if status.all_lost() > 0 { ExitCode::from(super::LOST) } else { ended })
+    super::complain(&summary::failures(&failures));
+    anyhow::ensure!(failures.len() < workers, "every worker failed");
+    let lost_answers = if run.is_live { 0 } else { summary::lost(&accounts) };
+    if lost_answers > 0 {
+        super::complain(&summary::lost_answers(&accounts));
+    }
+    let is_whole = status.all_lost() == 0 && lost_answers == 0 && failures.is_empty();
+    Ok(if is_whole { ended } else { ExitCode::from(super::LOST) })
 }
 
 /// What kind of run it is; that of a service begins its log.
@@ -107,9 +119,7 @@ fn kind(session: &Session, args: &RunArgs, config: &Config) -> RunKind {
 fn tell(session: &Session, service: &Service, served: &Served, took: Duration) {
     session.say(&summary::accounts(&served.accounts));
     session.say(&live::summary(&service.interfaces()));
-    let (first, _) = service.switch.serving();
-    let names = first.bundle.cascade.stages().iter().map(|stage| stage.name.as_str());
-    session.say(&summary::batches(names.zip(served.batches.iter().copied())));
+    session.say(&summary::batches(&served.batches));
     session.say(&service.drift.summary());
     session.say(&summary::speed(&served.accounts, took));
 }

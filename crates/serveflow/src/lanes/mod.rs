@@ -2,21 +2,41 @@
 
 mod batch;
 mod counters;
+mod give_up;
+mod maker;
 mod thread;
 
 pub use batch::{BatchConfig, BatchLane};
-pub use counters::{BatchCounters, StageTally};
+pub use counters::{BatchCounters, BatchTotals, StageTally};
+pub use give_up::GiveUp;
+pub use maker::{LaneMaker, LaneSets};
 pub use thread::ThreadLane;
 
 use crate::clock;
-use serveflow_core::lane::{InlineLane, Lane, Model};
+use serveflow_core::engine::Stage;
+use serveflow_core::lane::{InlineLane, Lane, Model, NoLane};
 use serveflow_model::bundle::LANE_NAMES;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
 use std::sync::Arc;
+use std::thread::Builder;
 
 /// Wall time, nanoseconds from any fixed start.
 pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What a thread does.
+pub type Task = Box<dyn FnOnce() + Send>;
+
+/// Starts a thread, by its name: the system's, or one of a test that has none to give.
+pub type Spawn = fn(&str, Task) -> io::Result<()>;
+
+/// A thread of the system, left to itself: a lane knows by other means when its threads are done.
+fn spawn(name: &str, task: Task) -> io::Result<()> {
+    Builder::new().name(name.to_owned()).spawn(task).map(|_| ())
+}
+
+/// The lanes of a worker, by lane index.
+pub type Lanes = Vec<Box<dyn Lane + Send>>;
 
 /// What lanes are made of.
 #[derive(Clone)]
@@ -31,11 +51,16 @@ pub struct LaneParts {
     pub wall: WallClock,
     /// What it counts, shared with whoever tells of it.
     pub counters: Arc<BatchCounters>,
+    /// Where packets can wait, when answers are waited for no longer. Such lanes have no deadline and no
+    /// breaker: a capture file is as patient as the slowest model.
+    pub give_up: Option<GiveUp>,
+    /// Starts their threads.
+    pub spawn: Spawn,
 }
 
 impl LaneParts {
     /// Lanes for these models that hold at most so many waiting jobs, with the default limits, the
-    /// machine's clock, and counters of their own.
+    /// machine's clock and threads, and counters of their own.
     #[must_use]
     pub fn new(models: &[Arc<dyn Model>], jobs: usize) -> Self {
         Self {
@@ -44,21 +69,31 @@ impl LaneParts {
             batch: BatchConfig::default(),
             wall: Arc::new(clock::now_ns),
             counters: Arc::new(BatchCounters::new(models.len())),
+            give_up: None,
+            spawn,
         }
+    }
+
+    /// Starts a thread of a lane.
+    fn start(&self, lane: &str, task: Task) -> io::Result<()> {
+        (self.spawn)(lane, task).map_err(|error| {
+            let why = format!("lane `{lane}`: cannot start a thread: {error}");
+            io::Error::new(error.kind(), why)
+        })
     }
 }
 
 impl fmt::Debug for LaneParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { models, jobs, batch, counters, .. } = self;
+        let Self { models, jobs, batch, counters, give_up, .. } = self;
         let mut parts = f.debug_struct("LaneParts");
         parts.field("models", models).field("jobs", jobs).field("batch", batch);
-        parts.field("counters", counters).finish_non_exhaustive()
+        parts.field("counters", counters).field("give_up", give_up).finish_non_exhaustive()
     }
 }
 
-/// Makes a lane.
-pub type BuildLane = fn(&LaneParts) -> Box<dyn Lane>;
+/// Makes a lane, or says why the system does not have what it needs.
+pub type BuildLane = fn(&LaneParts) -> io::Result<Box<dyn Lane + Send>>;
 
 /// A lane that stages may name.
 pub struct LaneEntry {
@@ -75,17 +110,17 @@ pub const LANES: [LaneEntry; LANE_NAMES.len()] = [
     LaneEntry {
         name: "inline",
         doc: "scores on the worker's own thread, as soon as a batch is full",
-        build: |parts| Box::new(InlineLane::new(parts.models.clone())),
+        build: |parts| Ok(Box::new(InlineLane::new(parts.models.clone()))),
     },
     LaneEntry {
         name: "thread",
         doc: "scores on a thread of its own behind a bounded queue; a full queue waits or sheds",
-        build: |parts| Box::new(ThreadLane::new(parts.models.clone(), parts.jobs)),
+        build: |parts| Ok(Box::new(ThreadLane::new(parts)?)),
     },
     LaneEntry {
         name: "batch",
         doc: "joins jobs on threads of its own, with a deadline and a circuit breaker, for slow models",
-        build: |parts| Box::new(BatchLane::new(parts)),
+        build: |parts| Ok(Box::new(BatchLane::new(parts)?)),
     },
 ];
 
@@ -99,16 +134,23 @@ pub fn threads(lane: usize, batch: &BatchConfig) -> usize {
     }
 }
 
-/// One lane of each kind.
-#[must_use]
-pub fn build(parts: &LaneParts) -> Vec<Box<dyn Lane>> {
-    LANES.iter().map(|entry| (entry.build)(parts)).collect()
+/// The lanes that these stages are scored in; in the place of the others stands one that takes nothing.
+///
+/// # Errors
+/// When the system gives a lane no thread.
+pub fn build(parts: &LaneParts, stages: &[Stage]) -> io::Result<Lanes> {
+    let is_used = |lane: usize| stages.iter().any(|stage| stage.lane == lane);
+    let lane = |(index, entry): (usize, &LaneEntry)| match is_used(index) {
+        true => (entry.build)(parts),
+        false => Ok(Box::new(NoLane) as Box<dyn Lane + Send>),
+    };
+    LANES.iter().enumerate().map(lane).collect()
 }
 
-/// Whether a call of a model went well. A model that panics fails like any other: its job must come
-/// back, or its flows would be waited for without end.
-fn went_well(call: impl FnOnce() -> bool) -> bool {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or(false)
+/// The same, as a worker takes them.
+#[must_use]
+pub fn boxed(lanes: Lanes) -> Vec<Box<dyn Lane>> {
+    lanes.into_iter().map(|lane| lane as Box<dyn Lane>).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{Null, Source, share_out};
 use serveflow_model::bundle::Bundle;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// A number of workers: as simulated and as measured.
@@ -81,7 +82,7 @@ impl Trials<'_> {
         };
         let post = |source| Post { source, sink: Box::new(Null::default()) };
         let posts = sources.into_iter().map(post).collect();
-        let stop = AtomicBool::new(false);
+        let stop = Arc::new(AtomicBool::new(false));
         let crew = Crew {
             bundle: self.bundle,
             config: self.config,

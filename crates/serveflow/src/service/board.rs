@@ -9,7 +9,7 @@ use super::valve::Valve;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A worker's state.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,8 @@ pub struct WorkerState {
     pub comparison: Comparison,
     /// Whether it is done.
     pub is_done: bool,
+    /// Why it serves no more, where it panicked. What it counted is then what it last posted.
+    pub failed: Option<String>,
 }
 
 /// The states of all workers.
@@ -56,8 +58,15 @@ pub struct Totals {
     pub sum: WorkerState,
     /// Final verdicts by what they say.
     pub verdicts: BTreeMap<Said, u64>,
-    /// Workers that are done.
+    /// Workers that are done, those that failed among them.
     pub done: usize,
+    /// Workers that failed.
+    pub failed: usize,
+}
+
+/// Counts stay what they are when whoever counted panicked. This is the one way to take a lock on them.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Board {
@@ -80,12 +89,12 @@ impl Board {
     #[must_use]
     pub fn written(&self) -> u64 {
         let tallies = self.tallies.iter().filter_map(OnceLock::get);
-        tallies.map(|tally| tally.lock().expect("nobody panics who counts").compute.count()).sum()
+        tallies.map(|tally| locked(tally).compute.count()).sum()
     }
 
     /// A worker's state.
-    fn state(&self, worker: usize) -> std::sync::MutexGuard<'_, WorkerState> {
-        self.workers[worker].lock().expect("nobody panics at the board")
+    fn state(&self, worker: usize) -> MutexGuard<'_, WorkerState> {
+        locked(&self.workers[worker])
     }
 
     /// Writes a worker's state down.
@@ -104,7 +113,7 @@ impl Board {
         state.bytes = engine.bytes() as u64;
         state.jobs = engine.jobs_out() as u64;
         (state.turns, state.version) = (turns, version);
-        state.tally.clone_from(&tally.lock().expect("nobody panics who counts"));
+        state.tally.clone_from(&locked(tally));
     }
 
     /// Writes down how far a worker's gates are loosened.
@@ -116,6 +125,19 @@ impl Board {
     /// Writes down how a worker's shadow compares.
     pub fn compare(&self, worker: usize, comparison: &Comparison) {
         self.state(worker).comparison.clone_from(comparison);
+    }
+
+    /// A worker panicked, and serves no more.
+    pub fn fail(&self, worker: usize, why: &str) {
+        let mut state = self.state(worker);
+        (state.failed, state.is_done) = (Some(why.to_owned()), true);
+    }
+
+    /// The workers that panicked, and why.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(usize, String)> {
+        let failure = |worker| self.state(worker).failed.clone().map(|why| (worker, why));
+        (0..self.workers.len()).filter_map(failure).collect()
     }
 
     /// A worker is done.
@@ -186,5 +208,6 @@ impl Totals {
             *self.verdicts.entry(said).or_default() += count;
         }
         self.done += usize::from(state.is_done);
+        self.failed += usize::from(state.failed.is_some());
     }
 }

@@ -4,11 +4,12 @@
 //! nothing is shared on a packet's way but a lock that nobody else holds, once a job. Whoever tells of it reads
 //! all workers together: an alarm is on where any worker's is.
 
+use super::board::locked;
 use serveflow_core::lane::{Job, Lane};
 use serveflow_model::drift::{Detector, Standing, Watch, What};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What all workers watch.
 #[derive(Debug)]
@@ -29,11 +30,6 @@ pub struct StageDrift {
     pub window: u32,
     /// Sums over the workers; the score is the largest one.
     pub standing: Standing,
-}
-
-/// Counts stay what they are when whoever counted panicked.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl DriftBoard {
@@ -170,5 +166,9 @@ impl Lane for WatchLane {
             locked(&self.detector).take(job.stage, &job.scores, &job.facts);
         }
         Some(job)
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.inner.is_given_up()
     }
 }

@@ -114,6 +114,7 @@ impl Undone {
 mod tests {
     use super::*;
     use crate::config::Typed;
+    use crate::lanes::LaneMaker;
     use crate::service::{Loaded, Switch, Tally};
     use serveflow_model::bundle::Bundle;
     use std::path::Path;
@@ -124,7 +125,9 @@ mod tests {
         let (bundle, typed) = (Bundle::load(&path).unwrap(), Typed::default());
         let config = typed.check_for(&bundle).unwrap();
         let loaded = Loaded::new(bundle, &path, &config).unwrap();
-        Service::new(Switch::new(loaded, config, typed), 2, None, Arc::default())
+        let stop = Arc::default();
+        let maker = LaneMaker::new(&config, 2, true, crate::clock::now_ns, &stop);
+        Service::new(Switch::new(loaded, config, typed, maker), 2, None, stop)
     }
 
     /// An end is given up only when nothing of it has moved for as long as it may rest, and what is lost is what is

@@ -223,9 +223,7 @@ fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals)
         sum.relief_changes,
     )?;
     gauge(encoder, "lane_jobs", "Jobs that are with a lane", sum.jobs as f64)?;
-    let (serving, _) = service.switch.serving();
-    let stages = serving.bundle.cascade.stages().iter().map(|stage| stage.name.clone());
-    let batches: Vec<_> = stages.zip(serving.counters.tally()).collect();
+    let batches = service.switch.batches();
     let of = |pick: fn(&crate::lanes::StageTally) -> u64| {
         batches
             .iter()
@@ -332,6 +330,8 @@ fn bundle(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Total
         "Wall time that the shadow took of the workers",
         seconds,
     )?;
+    let failed = "Workers that panicked, and serve no more";
+    gauge(encoder, "workers_failed", failed, totals.failed as f64)?;
     let workers_done = "Workers that have come to their end";
     gauge(encoder, "workers_done", workers_done, totals.done as f64)?;
     let behind = u64::from(service.board.version() < version);

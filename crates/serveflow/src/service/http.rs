@@ -1,11 +1,11 @@
 //! Requests and their answers.
 
-use super::Service;
 use super::exposition::page;
 use super::loader::{BundleLoad, NotLoaded, Pending};
 use super::log;
 use super::readiness::NotReady;
 use super::shadow::Comparison;
+use super::{Refused, Service};
 use serde_json::{Map, Value, json};
 use serveflow_io::output::LossReason;
 use serveflow_model::drift::What;
@@ -36,6 +36,10 @@ impl Answer {
         let mut body = body.into();
         body.push('\n');
         Self { status, kind: TEXT, body }
+    }
+
+    fn refused(refused: &Refused) -> Self {
+        Self::text(422, format!("refused, and the bundle before is served on: {refused}"))
     }
 }
 
@@ -126,12 +130,13 @@ fn answer(service: &Arc<Service>, may_control: bool, method: &str, path: &str) -
             Answer::text(403, "changes are taken by the control socket alone (service.control)")
         }
         ("POST", "/rollback") => match service.roll_back() {
-            Some(loaded) => Answer::text(200, format!("bundle {} is served again", loaded.id)),
-            None => Answer::text(
+            Ok(Some(loaded)) => Answer::text(200, format!("bundle {} is served again", loaded.id)),
+            Ok(None) => Answer::text(
                 409,
                 "expected a bundle before this one, found none: there is one after a reload or \
                  a promotion, and none after a rollback",
             ),
+            Err(refused) => Answer::refused(&refused),
         },
         ("POST", "/shadow/end") => match service.end_shadow() {
             Some(loaded) => {
@@ -140,8 +145,9 @@ fn answer(service: &Arc<Service>, may_control: bool, method: &str, path: &str) -
             None => Answer::text(409, "expected a bundle in the shadow, found none"),
         },
         ("POST", "/promote") => match service.promote() {
-            Some(loaded) => Answer::text(200, format!("bundle {} is served", loaded.id)),
-            None => Answer::text(409, "expected a bundle in the shadow, found none"),
+            Ok(Some(loaded)) => Answer::text(200, format!("bundle {} is served", loaded.id)),
+            Ok(None) => Answer::text(409, "expected a bundle in the shadow, found none"),
+            Err(refused) => Answer::refused(&refused),
         },
         ("POST", "/stop") => {
             service.stop();

@@ -23,6 +23,7 @@ mod valve;
 mod watch;
 mod wires;
 
+pub(crate) use board::locked;
 pub use board::{Board, Totals, WorkerState};
 pub use confine::{Confinement, confine};
 pub use control::{Control, Listeners, ask};
@@ -31,7 +32,7 @@ pub use exposition::page;
 pub use http::{Answer, Later, Reply, reply};
 pub use loader::{BundleLoad, Loader, NotLoaded, Pending};
 pub use readiness::NotReady;
-pub use shadow::{Comparison, Served, Shadow, ShadowPlan, lanes_of};
+pub use shadow::{Comparison, Served, Shadow, ShadowPlan};
 pub use switch::{Loaded, Refused, Switch};
 pub use tally::{BOUNDS, Histogram, Said, Tally, TallySink};
 pub use valve::{Load, Valve, ValveLimits};
@@ -169,17 +170,22 @@ impl Service {
 
     /// Serves the bundle before this one again; `None` where there was none. A bundle that is being read is then
     /// not served.
-    pub fn roll_back(&self) -> Option<Arc<Loaded>> {
+    ///
+    /// # Errors
+    /// When the system does not have what its lanes need; the one that is served serves on.
+    pub fn roll_back(&self) -> Result<Option<Arc<Loaded>>, Refused> {
         self.loader.give_up();
-        let loaded = self.switch.roll_back()?;
-        tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle rolled back");
-        Some(loaded)
+        let loaded = self.switch.roll_back().inspect_err(|refused| self.refuse(refused))?;
+        if let Some(Loaded { id, path, .. }) = loaded.as_deref() {
+            tracing::info!(bundle = id, path = %path.display(), "bundle rolled back");
+        }
+        Ok(loaded)
     }
 
     /// The bundle in the shadow, and how often that was changed.
     #[must_use]
     pub fn shadow(&self) -> (Option<ShadowPlan>, u64) {
-        let shadow = self.shadow.lock().expect("nobody panics who looks at the shadow");
+        let shadow = locked(&self.shadow);
         (shadow.clone(), self.shadow_version())
     }
 
@@ -190,7 +196,7 @@ impl Service {
     }
 
     fn put_shadow(&self, plan: Option<ShadowPlan>) {
-        let mut shadow = self.shadow.lock().expect("nobody panics who looks at the shadow");
+        let mut shadow = locked(&self.shadow);
         *shadow = plan;
         self.shadow_version.fetch_add(1, Ordering::Release);
     }
@@ -212,6 +218,7 @@ impl Service {
     ) -> Result<Arc<Loaded>, Refused> {
         let loaded = self.switch.read_while(path, is_wanted);
         let loaded = Arc::new(loaded.inspect_err(|refused| self.refuse(refused))?);
+        self.switch.make_shadow_lanes(&loaded).inspect_err(|refused| self.refuse(refused))?;
         tracing::info!(bundle = loaded.id, path = %loaded.path.display(), share, "bundle in the shadow");
         self.put_shadow(Some(ShadowPlan { loaded: Arc::clone(&loaded), share }));
         Ok(loaded)
@@ -227,9 +234,13 @@ impl Service {
     }
 
     /// Serves the bundle of the shadow from now on, and ends the shadow; `None` where there is none.
-    pub fn promote(&self) -> Option<Arc<Loaded>> {
-        let loaded = self.switch.serve(self.end_shadow()?);
+    ///
+    /// # Errors
+    /// When the system does not have what its lanes need; the one that is served serves on.
+    pub fn promote(&self) -> Result<Option<Arc<Loaded>>, Refused> {
+        let Some(loaded) = self.end_shadow() else { return Ok(None) };
+        let loaded = self.switch.serve(loaded).inspect_err(|refused| self.refuse(refused))?;
         tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle promoted");
-        Some(loaded)
+        Ok(Some(loaded))
     }
 }

@@ -4,6 +4,7 @@
 //! that an operator or an orchestrator learns of it without reading the log.
 
 use super::{Board, Service};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A reason why the service is not ready.
@@ -19,6 +20,13 @@ pub enum NotReady {
     },
     /// It was told to stop.
     Stopping,
+    /// A worker panicked, and serves no more.
+    WorkerFailed {
+        /// The worker's number, from 0.
+        worker: usize,
+        /// What the panic said.
+        why: String,
+    },
     /// The input of a worker is at its end.
     WorkerEnded {
         /// The worker's number, from 0.
@@ -38,6 +46,7 @@ impl fmt::Display for NotReady {
                 write!(f, "starting: {started} of {workers} workers serve")
             }
             Self::Stopping => f.write_str("stopping"),
+            Self::WorkerFailed { worker, why } => write!(f, "worker {worker} failed: {why}"),
             Self::WorkerEnded { worker } => write!(f, "worker {worker} ended: no more input"),
             Self::OutputStalled { trouble: None } => f.write_str("output stalled"),
             Self::OutputStalled { trouble: Some(why) } => write!(f, "output stalled: {why}"),
@@ -62,11 +71,21 @@ impl Service {
     }
 }
 
+/// A text that came from elsewhere, so that each reason stays one line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The reasons that lie with workers.
 fn of_workers(board: &Board) -> Vec<NotReady> {
     let turns = board.turns();
+    let failures: BTreeMap<_, _> = board.failures().into_iter().collect();
     let ended = turns.iter().enumerate().filter(|(_, (_, is_done))| *is_done);
-    let mut reasons: Vec<_> = ended.map(|(worker, _)| NotReady::WorkerEnded { worker }).collect();
+    let reason = |(worker, _)| match failures.get(&worker) {
+        Some(why) => NotReady::WorkerFailed { worker, why: one_line(why) },
+        None => NotReady::WorkerEnded { worker },
+    };
+    let mut reasons: Vec<_> = ended.map(reason).collect();
     let started = turns.iter().filter(|(turns, is_done)| *turns > 0 || *is_done).count();
     if started < turns.len() {
         reasons.insert(0, NotReady::Starting { started, workers: turns.len() });
@@ -83,12 +102,18 @@ mod tests {
         let reasons = [
             NotReady::Starting { started: 1, workers: 2 },
             NotReady::Stopping,
+            NotReady::WorkerFailed { worker: 0, why: "index 3".to_owned() },
             NotReady::WorkerEnded { worker: 3 },
         ];
         let lines: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,
-            ["starting: 1 of 2 workers serve", "stopping", "worker 3 ended: no more input"]
+            [
+                "starting: 1 of 2 workers serve",
+                "stopping",
+                "worker 0 failed: index 3",
+                "worker 3 ended: no more input"
+            ]
         );
     }
 
@@ -103,5 +128,8 @@ mod tests {
         assert_eq!(of_workers(&board), []);
         board.done(1);
         assert_eq!(of_workers(&board), [NotReady::WorkerEnded { worker: 1 }]);
+        board.fail(0, "two\nlines");
+        let failed = NotReady::WorkerFailed { worker: 0, why: "two lines".to_owned() };
+        assert_eq!(of_workers(&board), [failed, NotReady::WorkerEnded { worker: 1 }]);
     }
 }

@@ -5,7 +5,6 @@
 //! as its sample is large, and that is part of what is told.
 
 use super::switch::Loaded;
-use crate::lanes;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::key::FlowKey;
 use serveflow_core::lane::Lane;
@@ -239,10 +238,4 @@ impl Served {
             collection_ns: verdict.collection_ns,
         }
     }
-}
-
-/// The lanes of a shadow: those of its own models, with counters that nobody reads.
-#[must_use]
-pub fn lanes_of(loaded: &Loaded, jobs: usize) -> Vec<Box<dyn Lane>> {
-    lanes::build(&lanes::LaneParts::new(&loaded.bundle.models, jobs))
 }

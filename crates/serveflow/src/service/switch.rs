@@ -3,12 +3,14 @@
 //! A bundle is read, checked and tried before any worker sees it. Then its version is told; each worker
 //! sends its new flows through it as soon as it looks, between two batches. The one before is kept.
 
+use super::locked;
 use crate::config::{Config, Typed};
-use crate::lanes::BatchCounters;
+use crate::lanes::{BatchCounters, BatchTotals, LaneMaker, LaneSets, Lanes, StageTally};
 use serveflow_core::FlowConfig;
 use serveflow_core::parse::KeyRules;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{Bundle, BundleError};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +29,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// What its batch lanes count, all workers together.
     pub counters: Arc<BatchCounters>,
+    /// Its lanes, until their workers take them.
+    lanes: LaneSets,
 }
 
 /// Why a bundle is not taken; the one before serves on.
@@ -55,6 +59,8 @@ pub struct Switch {
     roll_backs: AtomicU64,
     bundles: Mutex<Bundles>,
     load: ReadBundle,
+    maker: LaneMaker,
+    batches: BatchTotals,
 }
 
 #[derive(Debug)]
@@ -74,7 +80,31 @@ impl Loaded {
         bundle.place(&places);
         let id = bundle.id.clone();
         let counters = Arc::new(BatchCounters::new(bundle.models.len()));
-        Ok(Self { bundle, id, path: path.to_owned(), counters })
+        let lanes = LaneSets::default();
+        Ok(Self { bundle, id, path: path.to_owned(), counters, lanes })
+    }
+
+    /// Makes the lanes of all workers, before any of them is sent to this bundle.
+    ///
+    /// # Errors
+    /// When the system does not have the threads for them.
+    fn make_lanes(&self, maker: &LaneMaker, counters: &Arc<BatchCounters>) -> Result<(), Refused> {
+        let lanes = maker.all(&self.bundle, counters);
+        let why = |error: std::io::Error| Refused {
+            path: self.path.clone(),
+            why: format!("its lanes cannot be made: {error}"),
+        };
+        lanes.map(|lanes| self.lanes.put(lanes)).map_err(why)
+    }
+
+    /// Takes the lanes that were made for a worker.
+    #[must_use]
+    pub fn take_lanes(&self, worker: usize) -> Option<Lanes> {
+        self.lanes.take(worker)
+    }
+
+    fn stage_names(&self) -> Vec<String> {
+        self.bundle.cascade.stages().iter().map(|stage| stage.name.clone()).collect()
     }
 
     /// Has each model answer for a row of nothing: one that cannot should not meet traffic.
@@ -135,9 +165,12 @@ fn same_rules(served: &FlowConfig, found: &FlowConfig) -> Result<(), String> {
 type ReadBundle = fn(&Path) -> Result<Bundle, BundleError>;
 
 impl Switch {
-    /// Serves a bundle as version 0, by a configuration and what was typed of it.
+    /// Serves a bundle as version 0, by a configuration and what was typed of it; later ones in lanes that
+    /// `maker` makes.
     #[must_use]
-    pub fn new(loaded: Loaded, config: Config, typed: Typed) -> Self {
+    pub fn new(loaded: Loaded, config: Config, typed: Typed, maker: LaneMaker) -> Self {
+        let batches = BatchTotals::default();
+        batches.count(loaded.stage_names(), &loaded.counters);
         let bundles = Bundles { serving: Arc::new(loaded), previous: None };
         Self {
             typed,
@@ -146,6 +179,8 @@ impl Switch {
             roll_backs: AtomicU64::new(0),
             bundles: Mutex::new(bundles),
             load: Bundle::load,
+            maker,
+            batches,
         }
     }
 
@@ -156,7 +191,8 @@ impl Switch {
     }
 
     fn bundles(&self) -> MutexGuard<'_, Bundles> {
-        self.bundles.lock().expect("nobody panics at the switch")
+        // No bundle is changed but by whole assignments.
+        locked(&self.bundles)
     }
 
     /// The version that new flows should go by.
@@ -193,7 +229,7 @@ impl Switch {
         let loaded = self.read_while(&path, is_wanted)?;
         let (serving, _) = self.serving();
         let is_same = loaded.id == serving.id && loaded.path == serving.path;
-        Ok(if is_same { serving } else { self.serve(loaded) })
+        if is_same { Ok(serving) } else { self.serve(loaded) }
     }
 
     /// Reads and checks a bundle.
@@ -222,9 +258,20 @@ impl Switch {
         Err(Refused { path: path.to_owned(), why })
     }
 
+    /// Makes all that workers need for a bundle, before they are sent to it.
+    fn prepare(&self, loaded: &Loaded) -> Result<(), Refused> {
+        loaded.make_lanes(&self.maker, &loaded.counters)?;
+        self.batches.count(loaded.stage_names(), &loaded.counters);
+        Ok(())
+    }
+
     /// Serves what was read, from now on.
-    pub fn serve(&self, loaded: impl Into<Arc<Loaded>>) -> Arc<Loaded> {
+    ///
+    /// # Errors
+    /// When the system does not have what its lanes need. Then nothing changes.
+    pub fn serve(&self, loaded: impl Into<Arc<Loaded>>) -> Result<Arc<Loaded>, Refused> {
         let loaded = loaded.into();
+        self.prepare(&loaded)?;
         let mut bundles = self.bundles();
         let before = std::mem::replace(&mut bundles.serving, Arc::clone(&loaded));
         // The same one from elsewhere is none to go back to.
@@ -232,18 +279,38 @@ impl Switch {
             bundles.previous = Some(before);
         }
         self.version.fetch_add(1, Ordering::Release);
-        loaded
+        Ok(loaded)
+    }
+
+    /// Makes the lanes of all workers for a bundle that is looked at beside the served one. What they count
+    /// is nobody's.
+    ///
+    /// # Errors
+    /// When the system does not have what they need.
+    pub fn make_shadow_lanes(&self, loaded: &Loaded) -> Result<(), Refused> {
+        let counters = BatchCounters::new(loaded.bundle.models.len());
+        loaded.make_lanes(&self.maker, &Arc::new(counters))
+    }
+
+    /// What batch lanes did so far, of all bundles that were served, by stage.
+    #[must_use]
+    pub fn batches(&self) -> BTreeMap<String, StageTally> {
+        self.batches.tally()
     }
 
     /// Serves the bundle before this one again; `None` where there was none. There is none before it then: a second
     /// call does not come back to the bundle that was left.
-    pub fn roll_back(&self) -> Option<Arc<Loaded>> {
+    ///
+    /// # Errors
+    /// When the system does not have what its lanes need. Then nothing changes.
+    pub fn roll_back(&self) -> Result<Option<Arc<Loaded>>, Refused> {
+        let Some(previous) = self.bundles().previous.clone() else { return Ok(None) };
+        self.prepare(&previous)?;
         let mut bundles = self.bundles();
-        let previous = bundles.previous.take()?;
-        bundles.serving = Arc::clone(&previous);
+        (bundles.serving, bundles.previous) = (Arc::clone(&previous), None);
         self.roll_backs.fetch_add(1, Ordering::Relaxed);
         self.version.fetch_add(1, Ordering::Release);
-        Some(previous)
+        Ok(Some(previous))
     }
 
     /// How often an earlier bundle was taken back.

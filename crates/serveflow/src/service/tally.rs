@@ -1,5 +1,6 @@
 //! What the verdicts of a worker were, counted as they are written.
 
+use super::locked;
 use super::shadow::Served;
 use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::{Reason, Verdict};
@@ -229,12 +230,12 @@ impl Sink for TallySink {
     fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
         self.inner.write(verdicts)?;
         let now_ns = self.epoch.map(|epoch| epoch());
-        self.tally.lock().expect("nobody panics who counts").add(verdicts, now_ns);
+        locked(&self.tally).add(verdicts, now_ns);
         Ok(())
     }
 
     fn name_plan(&mut self, plan: u8, labels: &[String], stages: &[String]) {
-        self.tally.lock().expect("nobody panics who counts").name_plan(plan, labels, stages);
+        locked(&self.tally).name_plan(plan, labels, stages);
         self.inner.name_plan(plan, labels, stages);
     }
 

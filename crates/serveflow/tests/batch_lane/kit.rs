@@ -148,7 +148,7 @@ pub(crate) fn lane(
     let clock = clock.clone();
     let wall = Arc::new(move || clock.0.load(Ordering::Relaxed));
     let parts = LaneParts { batch, wall, ..LaneParts::new(&models, jobs) };
-    (BatchLane::new(&parts), parts.counters)
+    (BatchLane::new(&parts).unwrap(), parts.counters)
 }
 
 /// Prints what a job of so many rows costs in each lane, with a model that answers at once.
@@ -160,9 +160,9 @@ pub(crate) fn overhead(rows: usize) {
         ..LaneParts::new(&models, 64)
     };
     let lanes: [(&str, Box<dyn Lane>); 3] = [
-        ("thread", Box::new(ThreadLane::new(models.clone(), 64))),
-        ("batch", Box::new(BatchLane::new(&parts(200)))),
-        ("batch, no wait", Box::new(BatchLane::new(&parts(0)))),
+        ("thread", Box::new(ThreadLane::new(&parts(0)).unwrap())),
+        ("batch", Box::new(BatchLane::new(&parts(200)).unwrap())),
+        ("batch, no wait", Box::new(BatchLane::new(&parts(0)).unwrap())),
     ];
     for (name, mut lane) in lanes {
         let (mut submit, mut poll, mut spare) = (Duration::ZERO, Duration::ZERO, Vec::new());

@@ -99,6 +99,43 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// An answer that is lost is never a success, and how many were is said, also where all else is quiet.
+#[test]
+fn a_capture_whose_flows_lost_answers_is_4_and_says_how_many() {
+    let dir = scratch("lost");
+    // Room for one packet of undecided flows: flows that wait for more have none.
+    let config = put(dir.join("tight.toml"), "[limits]\nrecord_packets = 1\n");
+    let capture = kit::data().join("test/tls.pcap.zst");
+    let args = ["run", text(&capture), "--bundle", text(kit::bundle()), "--quiet"];
+    serveflow(&args).exits(0);
+    let args: Vec<&str> = ["--config", text(&config)].into_iter().chain(args).collect();
+    let ran = serveflow(&args).exits(4).says(&["lost: ", "shed "]);
+    let lost = ran.verdicts().iter().filter(|verdict| verdict["reason"] == "shed").count();
+    assert!(ran.err.contains(&format!("lost: {lost} flows")), "{}", ran.err);
+}
+
+/// Too little address space for the limits is a sentence that names what to lower, and no abort.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_with_little_address_space_is_1_and_says_what_to_lower() {
+    let capture = kit::data().join("test/llmnr.pcap.zst");
+    let program = env!("CARGO_BIN_EXE_serveflow");
+    for kib in [400_000, 600_000] {
+        let line = format!(
+            "ulimit -v {kib}; exec {program} run {} --bundle {}",
+            text(&capture),
+            text(kit::bundle())
+        );
+        let ran = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+        let err = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{err}");
+        for word in ["error: ", "MiB of address space", "flows.capacity", "limits.record_packets"] {
+            assert!(err.contains(word), "{err}");
+        }
+        assert!(!err.contains("panic"), "{err}");
+    }
+}
+
 #[test]
 fn the_demo_runs_from_anywhere() {
     let dir = scratch("demo");

@@ -1,7 +1,9 @@
 //! Bundles that take long to be read, or for ever: everything else goes on.
 
 use super::kit::{Running, bundle, pcap, scratch, traffic};
+use serveflow::clock;
 use serveflow::config::{ServiceLimits, Typed};
+use serveflow::lanes::LaneMaker;
 use serveflow::service::{Control, Listeners, Loaded, Service, Switch, ask};
 use serveflow_model::bundle::{Bundle, BundleError};
 use std::path::{Path, PathBuf};
@@ -35,8 +37,10 @@ impl Slow {
         let typed = Typed::default();
         let config = typed.check_for(&loaded).unwrap();
         let loaded = Loaded::new(loaded, &path, &config).unwrap();
-        let switch = Switch::new(loaded, config, typed).reading_by(slow);
-        let service = Arc::new(Service::new(switch, 0, None, Arc::default()));
+        let stop = Arc::default();
+        let maker = LaneMaker::new(&config, 0, false, clock::now_ns, &stop);
+        let switch = Switch::new(loaded, config, typed, maker).reading_by(slow);
+        let service = Arc::new(Service::new(switch, 0, None, stop));
         let socket = scratch(name).join("control");
         let limits = ServiceLimits { control: Some(socket.clone()), ..ServiceLimits::default() };
         let listeners = Listeners::open(&limits).unwrap();

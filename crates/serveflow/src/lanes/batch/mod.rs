@@ -8,13 +8,14 @@ mod breaker;
 mod queue;
 
 use super::counters::{BatchCounters, Fate};
-use super::{LaneParts, WallClock, went_well};
+use super::{GiveUp, LaneParts, WallClock};
 use breaker::{Breaker, Way};
 use queue::{Batch, Piece, Shared};
-use serveflow_core::lane::{Job, Lane, Model};
+use serveflow_core::lane::{Job, Lane, Model, went_well};
 use serveflow_core::rows::Rows;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 /// Limits of a batch lane.
@@ -58,7 +59,8 @@ struct Held {
 }
 
 /// Joins jobs of a stage into calls of its model on threads of its own, gives up what is late, and
-/// leaves a model alone that fails again and again.
+/// leaves a model alone that fails again and again. Where packets can wait it does neither
+/// ([`LaneParts::give_up`]): every job waits for its answer.
 ///
 /// Dropping it waits for a call until that is as old as the deadline; then the call's thread is left to
 /// itself. That is sound: the thread owns copies of rows and its share of the queue and of the models,
@@ -70,6 +72,7 @@ pub struct BatchLane {
     breakers: Vec<Breaker>,
     max_rows: usize,
     deadline_ns: u64,
+    give_up: Option<GiveUp>,
     /// Jobs by id, which is by age as well.
     held: VecDeque<Held>,
     next_id: u64,
@@ -81,29 +84,40 @@ pub struct BatchLane {
 
 impl BatchLane {
     /// A lane for the models of these parts.
-    #[must_use]
-    pub fn new(parts: &LaneParts) -> Self {
-        let config = &parts.batch;
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn new(parts: &LaneParts) -> io::Result<Self> {
+        let mut config = parts.batch;
+        if parts.give_up.is_some() {
+            (config.deadline_ms, config.breaker_failures) = (u64::MAX, u32::MAX);
+        }
         let (stages, threads) = (parts.models.len(), config.threads.max(1));
         let wait_ns = config.max_wait_us.saturating_mul(1_000);
         let shared = Arc::new(Shared::new(stages, threads, parts.jobs, config.max_rows, wait_ns));
-        for thread in 0..threads {
-            let (shared, parts) = (Arc::clone(&shared), parts.clone());
-            std::thread::spawn(move || work(&shared, &parts, thread));
-        }
         let pause_ns = config.breaker_ms.saturating_mul(1_000_000);
-        Self {
-            shared,
+        let lane = Self {
+            shared: Arc::clone(&shared),
             wall: Arc::clone(&parts.wall),
             counters: Arc::clone(&parts.counters),
             breakers: vec![Breaker::new(config.breaker_failures, pause_ns); stages],
             max_rows: config.max_rows.max(1),
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
+            give_up: parts.give_up.clone(),
             held: VecDeque::new(),
             next_id: 0,
             back: VecDeque::new(),
             answers: Vec::new(),
+        };
+        for thread in 0..threads {
+            let (own, own_parts) = (Arc::clone(&shared), parts.clone());
+            let task = move || work(&own, &own_parts, thread);
+            shared.lock().alive += 1;
+            // Where one is not to be had, the lane is dropped, which ends those before it.
+            let started = parts.start("batch", Box::new(task));
+            started.inspect_err(|_| shared.lock().alive -= 1)?;
         }
+        Ok(lane)
     }
 
     /// Takes the answers there are.
@@ -262,11 +276,15 @@ impl Lane for BatchLane {
         }
         self.back.pop_front()
     }
+
+    fn is_given_up(&self) -> bool {
+        self.give_up.as_ref().is_some_and(GiveUp::is_due)
+    }
 }
 
 impl Drop for BatchLane {
     fn drop(&mut self) {
-        self.shared.close((self.wall)(), self.deadline_ns);
+        self.shared.close((self.wall)(), self.deadline_ns, &|| self.is_given_up());
     }
 }
 

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// How often a lane that is dropped looks whether its calls are still waited for.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Rows of a job that wait for a call: the whole job, unless it is larger than a batch.
 #[derive(Debug)]
 pub(super) struct Piece {
@@ -92,7 +95,7 @@ pub(super) struct Queue {
     pub(super) spare_batches: Vec<Batch>,
     closed: bool,
     /// Threads that have not ended.
-    alive: usize,
+    pub(super) alive: usize,
 }
 
 impl Queue {
@@ -227,7 +230,7 @@ impl Shared {
             spare_rows: Vec::new(),
             spare_batches: Vec::new(),
             closed: false,
-            alive: threads,
+            alive: 0,
         };
         let (came, ended) = (Condvar::new(), Condvar::new());
         Self { queue: Mutex::new(queue), came, ended, answered: AtomicBool::new(false) }
@@ -284,15 +287,21 @@ impl Shared {
         self.answered.store(true, Ordering::Release);
     }
 
-    /// Ends the threads. One that is in a call is waited for until the call is `deadline_ns` old.
-    pub(super) fn close(&self, now_ns: u64, deadline_ns: u64) {
+    /// Ends the threads. One that is in a call is waited for until the call is `deadline_ns` old, or until
+    /// it is given up.
+    pub(super) fn close(&self, now_ns: u64, deadline_ns: u64, is_given_up: &dyn Fn() -> bool) {
         let mut queue = self.lock();
         queue.closed = true;
         self.came.notify_all();
         let left = |call: &Call| call.began_ns.saturating_add(deadline_ns).saturating_sub(now_ns);
         let in_calls = queue.calls.iter().flatten().map(left).max();
         // Whoever is in no call ends as soon as it is woken.
-        let left = Duration::from_nanos(in_calls.unwrap_or(deadline_ns));
-        let _ = self.ended.wait_timeout_while(queue, left, |queue| queue.alive > 0);
+        let mut left = Duration::from_nanos(in_calls.unwrap_or(deadline_ns));
+        while queue.alive > 0 && !left.is_zero() && !is_given_up() {
+            let look = left.min(LOOK);
+            let waited = self.ended.wait_timeout_while(queue, look, |queue| queue.alive > 0);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            left -= look;
+        }
     }
 }
