@@ -43,7 +43,7 @@ fn tables_of_every_make_say_the_same() {
         .map(|line| line.split(',').rev().chain(["more"]).collect::<Vec<_>>().join(","))
         .map(|line| line + "\n")
         .collect();
-    let makes: [(&str, String); 6] = [
+    let makes: [(&str, String); 10] = [
         ("crlf", plain.replace('\n', "\r\n")),
         ("bom", format!("\u{feff}{plain}")),
         (
@@ -57,6 +57,10 @@ fn tables_of_every_make_say_the_same() {
         ("spaces", plain.replace(',', " , ")),
         ("blank", plain.replace('\n', "\n\n")),
         ("columns", reordered),
+        ("semicolons", plain.replace(',', ";")),
+        ("tabs", plain.replace(',', "\t")),
+        ("names", plain.replace(",17,", ",udp,")),
+        ("letters", plain.replacen(HEADER, &HEADER.to_uppercase(), 1)),
     ];
     for (name, bytes) in makes {
         let book = table(name, &bytes).unwrap_or_else(|error| panic!("{name}: {error}\n{bytes}"));
@@ -94,7 +98,8 @@ fn bad_fields_are_named_with_line_and_column() {
         ("file", ""),
         ("split", "exam"),
         ("label", ""),
-        ("proto", "udp"),
+        ("proto", "6.0"),
+        ("proto", "tls"),
         ("proto", "256"),
         ("src_ip", "10.0.0"),
         ("src_port", "65536"),
@@ -123,7 +128,7 @@ fn bad_fields_are_named_with_line_and_column() {
 #[test]
 fn tables_that_are_none_are_refused() {
     for (name, text, words) in [
-        ("empty", String::new(), &["line 1", "`file`"][..]),
+        ("empty", String::new(), &["line 1", "`file`", "`first_ts_us`"][..]),
         ("header", HEADER.to_owned(), &["no labels", "a line per flow"]),
         ("column", HEADER.replace("src_port", "sport"), &["line 1", "`src_port`"]),
         (
@@ -291,7 +296,43 @@ fn a_flow_listed_twice_counts_once_and_a_contradiction_is_refused() {
     let other = GOOD.replace(",x,", ",y,");
     let book = table("twice", format!("{HEADER}\n{GOOD}\n{GOOD}\n")).unwrap();
     assert_eq!(book.files.values().map(FileLabels::listed).sum::<usize>(), 1);
+    let third = GOOD.replace("5000", "5001");
+    let message = refused("contradiction", format!("{HEADER}\n{third}\n{GOOD}\n\n{other}\n"));
+    let words = "line 5: label: expected the label and split of this flow in line 3, `x` (train), \
+                 found `y` (train)";
+    assert!(message.ends_with(words), "{message}");
+    // The ends may stand the other way round, and the split alone may differ.
+    let other = GOOD
+        .replace("10.0.0.1,5000,10.0.0.2,53", "10.0.0.2,53,10.0.0.1,5000")
+        .replace(",train,", ",,");
     let message = refused("contradiction", format!("{HEADER}\n{GOOD}\n{other}\n"));
-    assert!(message.contains("line 3: label: expected the label and split"), "{message}");
-    assert!(message.ends_with("found `y`"), "{message}");
+    assert!(message.ends_with("in line 2, `x` (train), found `x`"), "{message}");
+}
+
+#[test]
+fn a_table_without_a_split_is_split_by_time() {
+    let with = format!("{HEADER}\n{}\n", GOOD.replace(",train,", ",,"));
+    let without = with.replace(",split,", ",").replace(",,", ",");
+    let [with, without] = [("with", with), ("without", without)].map(|(name, text)| {
+        let book = table(name, text).unwrap();
+        let files: Vec<String> = book.files.values().map(|labels| format!("{labels:?}")).collect();
+        files
+    });
+    assert_eq!(with, without);
+}
+
+#[test]
+fn ports_may_be_left_out_where_a_protocol_has_none() {
+    let of = |proto: &str, port: &str| {
+        let line = format!("a.pcap,train,x,{proto},10.0.0.1,{port},10.0.0.2,{port},1\n");
+        table("ports", format!("{HEADER}\n{line}"))
+    };
+    for proto in ["icmp", "1", "ICMPv6", "47"] {
+        let [empty, zero] = ["", "0"].map(|port| of(proto, port).unwrap().files);
+        assert_eq!(format!("{empty:?}"), format!("{zero:?}"), "{proto}");
+    }
+    for proto in ["tcp", "17", "33", "SCTP", "136"] {
+        let message = of(proto, "").unwrap_err().to_string();
+        assert!(message.ends_with("src_port: expected a port number, found ``"), "{message}");
+    }
 }

@@ -98,6 +98,18 @@ pub struct LabelBook {
     pub files: BTreeMap<PathBuf, FileLabels>,
     /// SHA-256 of what the book was read from.
     pub sha256: String,
+    /// Where it was read from: a table, or the captures themselves.
+    pub path: PathBuf,
+    /// The directory that captures stand below.
+    pub captures: PathBuf,
+}
+
+impl LabelBook {
+    /// Whether a table lists the flows one by one.
+    #[must_use]
+    pub fn is_table(&self) -> bool {
+        self.files.values().any(|labels| matches!(labels, FileLabels::Flows(_)))
+    }
 }
 
 /// Collects a book; labels get their indices at the end, in order.
@@ -160,7 +172,12 @@ impl Writer {
     }
 
     /// The book of what was collected from `path`.
-    pub(super) fn finish(mut self, path: &Path, sha256: String) -> Result<LabelBook, LabelError> {
+    pub(super) fn finish(
+        mut self,
+        path: &Path,
+        captures: &Path,
+        sha256: String,
+    ) -> Result<LabelBook, LabelError> {
         if self.names.len() > MAX_LABELS {
             let (path, found) = (path.to_owned(), self.names.len());
             return Err(LabelError::TooMany { path, most: MAX_LABELS, found });
@@ -181,6 +198,12 @@ impl Writer {
                 }
             }
         }
-        Ok(LabelBook { labels, files: self.files, sha256 })
+        Ok(LabelBook {
+            labels,
+            files: self.files,
+            sha256,
+            path: path.to_owned(),
+            captures: captures.to_owned(),
+        })
     }
 }

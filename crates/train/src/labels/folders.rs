@@ -35,7 +35,7 @@ pub fn by_path(captures: &Path) -> Result<LabelBook, LabelError> {
             expected: "captures in folders named by label, or a labels.csv given with --labels",
         });
     }
-    book.finish(captures, serveflow_model::bundle::sha256(listing.as_bytes()))
+    book.finish(captures, captures, serveflow_model::bundle::sha256(listing.as_bytes()))
 }
 
 fn is_capture(path: &Path) -> bool {

@@ -6,6 +6,7 @@
 mod book;
 mod error;
 mod folders;
+mod header;
 mod order;
 mod pcapml;
 mod table;

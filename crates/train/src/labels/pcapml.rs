@@ -36,7 +36,7 @@ pub fn from_comments(files: &[PathBuf]) -> Result<LabelBook, LabelError> {
         });
     }
     let listing: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    book.finish(&path, serveflow_model::bundle::sha256(listing.join("\n").as_bytes()))
+    book.finish(&path, &path, serveflow_model::bundle::sha256(listing.join("\n").as_bytes()))
 }
 
 fn note_labels(batch: &Batch, file: &Path, book: &mut Writer) {

@@ -1,57 +1,56 @@
 //! `labels.csv`: one line per flow.
 
 use super::book::Writer;
+use super::header::{COLUMNS, Header, SPLIT, separator};
 use super::{LabelBook, LabelError, Labelled, Split};
 use csv::StringRecord;
 use serveflow_core::verdict::FiveTuple;
 use std::path::Path;
 use std::str::FromStr;
 
-/// The columns that are read; any others are left alone.
-const COLUMNS: [&str; 9] =
-    ["file", "split", "label", "proto", "src_ip", "src_port", "dst_ip", "dst_port", "first_ts_us"];
+/// Protocols that may be named; all may be numbered.
+const PROTOCOLS: [(&str, u8); 7] = [
+    ("tcp", 6),
+    ("udp", 17),
+    ("icmp", 1),
+    ("icmp6", 58),
+    ("icmpv6", 58),
+    ("ipv6-icmp", 58),
+    ("sctp", 132),
+];
 
-/// The columns that say which capture a flow was cut from, where that is not its file; the second
-/// is read beside the first alone. Flows of one capture resemble each other, so what is said of how
-/// sure a figure is goes by captures.
-const SOURCE: [&str; 2] = ["source_capture", "source_repo"];
-
-/// Positions of [`COLUMNS`] in a table.
+/// A table and where its columns stand.
 struct Table<'a> {
     path: &'a Path,
     bytes: &'a [u8],
-    positions: [usize; COLUMNS.len()],
-    /// Positions of [`SOURCE`], which a table need not have.
-    source: [Option<usize>; 2],
+    header: Header,
 }
 
 impl<'a> Table<'a> {
     fn new(path: &'a Path, bytes: &'a [u8], header: &StringRecord) -> Result<Self, LabelError> {
-        let mut positions = [0; COLUMNS.len()];
-        for (position, column) in positions.iter_mut().zip(COLUMNS) {
-            let found = header.iter().position(|name| name.trim() == column);
-            let missing = || LabelError::MissingColumn { path: path.to_owned(), column };
-            *position = found.ok_or_else(missing)?;
-        }
-        let source = SOURCE.map(|column| header.iter().position(|name| name.trim() == column));
-        Ok(Self { path, bytes, positions, source })
+        Ok(Self { path, bytes, header: Header::new(path, header)? })
     }
 
     fn text<'r>(&self, record: &'r StringRecord, column: usize) -> &'r str {
-        record.get(self.positions[column]).unwrap_or_default().trim()
+        let field = self.header.positions[column].and_then(|at| record.get(at));
+        field.unwrap_or_default().trim()
     }
 
     /// The capture that a flow was cut from, and whose it is; `None` when the table does not say.
     fn source<'r>(&self, record: &'r StringRecord) -> Option<[&'r str; 2]> {
         let text = |at: Option<usize>| at.and_then(|at| record.get(at)).unwrap_or_default().trim();
-        let source = self.source.map(text);
+        let source = self.header.source.map(text);
         (!source[0].is_empty()).then_some(source)
+    }
+
+    fn line(&self, record: &StringRecord) -> u64 {
+        record.position().map_or(0, |position| line(self.bytes, position))
     }
 
     fn bad(&self, record: &StringRecord, column: usize, expected: &'static str) -> LabelError {
         LabelError::BadField {
             path: self.path.to_owned(),
-            line: record.position().map_or(0, |position| line(self.bytes, position)),
+            line: self.line(record),
             column: COLUMNS[column],
             expected,
             found: self.text(record, column).to_owned(),
@@ -67,25 +66,77 @@ impl<'a> Table<'a> {
         self.text(record, column).parse().map_err(|_| self.bad(record, column, expected))
     }
 
+    fn proto(&self, record: &StringRecord) -> Result<u8, LabelError> {
+        let text = self.text(record, 3);
+        let named = PROTOCOLS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        match named {
+            Some(&(_, number)) => Ok(number),
+            None => self.parse(record, 3, "an IP protocol number or tcp, udp, icmp, icmp6 or sctp"),
+        }
+    }
+
+    /// A port; protocols that have none may leave it out.
+    fn port(&self, record: &StringRecord, column: usize, proto: u8) -> Result<u16, LabelError> {
+        let has_ports = matches!(proto, 6 | 17 | 33 | 132 | 136);
+        match self.text(record, column) {
+            "" if !has_ports => Ok(0),
+            _ => self.parse(record, column, "a port number"),
+        }
+    }
+
     fn flow(&self, record: &StringRecord) -> Result<FiveTuple, LabelError> {
+        let proto = self.proto(record)?;
         Ok(FiveTuple {
-            proto: self.parse(record, 3, "an IP protocol number")?,
+            proto,
             src: self.parse(record, 4, "an IP address")?,
-            src_port: self.parse(record, 5, "a port number")?,
+            src_port: self.port(record, 5, proto)?,
             dst: self.parse(record, 6, "an IP address")?,
-            dst_port: self.parse(record, 7, "a port number")?,
+            dst_port: self.port(record, 7, proto)?,
             vlan: None,
         })
     }
 
+    fn first_us(&self, record: &StringRecord) -> Result<u64, LabelError> {
+        self.parse(record, 8, "microseconds since the epoch")
+    }
+
+    /// What to say of a record whose flow an earlier line has under another label or split.
+    fn contradiction(&self, record: &StringRecord) -> LabelError {
+        let identity = |record: &StringRecord| {
+            let flow = self.flow(record).ok().map(|flow| flow.key().0);
+            (self.text(record, 0).to_owned(), flow, self.first_us(record).ok())
+        };
+        let words = |record: &StringRecord| match self.text(record, SPLIT) {
+            "" => format!("`{}`", self.text(record, 2)),
+            split => format!("`{}` ({split})", self.text(record, 2)),
+        };
+        let own = identity(record);
+        // The table is read again rather than the line of every flow kept.
+        let mut reader = reader(self.bytes);
+        let mut records = reader.records().flatten();
+        let earlier = records.find(|earlier| identity(earlier) == own);
+        let earlier = earlier.as_ref().unwrap_or(record);
+        LabelError::Contradiction {
+            path: self.path.to_owned(),
+            line: self.line(record),
+            found: words(record),
+            earlier: self.line(earlier),
+            expected: words(earlier),
+        }
+    }
+
     fn split(&self, record: &StringRecord) -> Result<Option<Split>, LabelError> {
-        match self.text(record, 1) {
+        match self.text(record, SPLIT) {
             "" => Ok(None),
             name => Split::from_name(name)
                 .map(Some)
-                .ok_or_else(|| self.bad(record, 1, "train, val, test or nothing")),
+                .ok_or_else(|| self.bad(record, SPLIT, "train, val, test or nothing")),
         }
     }
+}
+
+fn reader(bytes: &[u8]) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().delimiter(separator(bytes)).from_reader(bytes)
 }
 
 /// The line that a record starts on, from 1. The reader's position is the end of the record before
@@ -110,15 +161,16 @@ fn malformed(bytes: &[u8], error: &csv::Error) -> String {
     }
 }
 
-/// Reads a label table; its `file` column is relative to `captures`.
+/// Reads a label table; its `file` column is relative to `captures`. Fields are separated by
+/// commas, or by semicolons or tabs where the header shows it.
 ///
 /// # Errors
-/// When the table cannot be read, lacks a column or a field is not what its column says: the error
+/// When the table cannot be read, lacks columns or a field is not what its column says: the error
 /// names the line, the column, what was expected and what was found.
 pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError> {
     let io = |message: String| LabelError::Io { path: path.to_owned(), message };
     let bytes = std::fs::read(path).map_err(|error| io(error.to_string()))?;
-    let mut reader = csv::ReaderBuilder::new().from_reader(bytes.as_slice());
+    let mut reader = reader(&bytes);
     let malformed = |error: csv::Error| io(malformed(&bytes, &error));
     let header = reader.headers().map_err(malformed)?.clone();
     let table = Table::new(path, &bytes, &header)?;
@@ -138,14 +190,14 @@ pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError>
             split: table.split(&record)?,
             source: table.source(&record).map(|source| book.source(source)),
         };
-        let first_us = table.parse(&record, 8, "microseconds since the epoch")?;
+        let first_us = table.first_us(&record)?;
         let (key, _) = table.flow(&record)?.key();
         if !book.flow(captures.join(file), key, first_us, labelled) {
-            return Err(table.bad(&record, 2, "the label and split of this flow's earlier line"));
+            return Err(table.contradiction(&record));
         }
     }
     if book.is_empty() {
         return Err(LabelError::Nothing { path: path.to_owned(), expected: "a line per flow" });
     }
-    book.finish(path, serveflow_model::bundle::sha256(&bytes))
+    book.finish(path, captures, serveflow_model::bundle::sha256(&bytes))
 }
