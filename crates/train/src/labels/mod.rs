@@ -4,18 +4,23 @@
 //! and the packet comments of pcapML captures. All end in one [`LabelBook`].
 
 mod book;
+pub mod diagnose;
 mod error;
 mod folders;
 mod header;
+mod matching;
 mod order;
 mod pcapml;
+mod summary;
 mod table;
 
 pub use book::{Capture, FileLabels, LabelBook, Labelled};
 pub use error::LabelError;
 pub use folders::by_path;
+pub use matching::{LabelMatch, survey};
 pub use order::{other_order, sort_labels};
 pub use pcapml::from_comments;
+pub use summary::{ClassCount, DataSummary, SplitCount, TrainingWarning, TrainingWarningKind};
 pub use table::read_table;
 
 /// Which part of the data a flow belongs to.

@@ -22,6 +22,8 @@ pub struct Captured {
     pub templates: TemplateSet,
     /// Damaged captures; everything before the damage was used.
     pub damaged: Vec<SourceError>,
+    /// Flows that the label table lists and no capture has.
+    pub missing: usize,
 }
 
 /// The labelled flows of a split, told apart by the engine itself under the given flow rules.
@@ -54,7 +56,7 @@ pub fn labelled(
             templates.add_flow(frames.iter().map(packet), label, snap_bytes);
         }
     }
-    Captured { templates, damaged: dataset.damaged }
+    Captured { templates, damaged: dataset.damaged, missing: dataset.missing }
 }
 
 fn packet(frame: &OwnedFrame) -> Packet<'_> {
@@ -129,5 +131,5 @@ pub fn replay(paths: &[PathBuf], snap_bytes: usize) -> Captured {
         let started_ns = *started_ns.get_or_insert(packet.ts_ns);
         templates.add_as_is(packet, started_ns, snap_bytes);
     });
-    Captured { templates, damaged }
+    Captured { templates, damaged, missing: 0 }
 }
