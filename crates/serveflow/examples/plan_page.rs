@@ -31,6 +31,7 @@ fn planned(dir: &Path) -> PlanReport {
         features: vec![params.features.clone()],
         cross_fit: std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap()),
         budget_ns: None,
+        all_wanted: false,
         load: Load::default(),
         given: Vec::new(),
     };

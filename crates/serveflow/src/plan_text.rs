@@ -1,14 +1,17 @@
 //! A plan's report as plain text, for the terminal.
 
 use crate::plan_words::{
-    Figure, Grid, Part, confusion_heads, headline, pairs, parts, provenance, title,
+    Figure, Grid, Part, confusion_heads, counts, headline, pairs, parts, provenance, title,
 };
 use crate::spell::{grouped, score, time};
+use serveflow_train::labels::DataSummary;
 use serveflow_train::planner::report::PlanReport;
 use std::fmt::Write;
 
 /// Letters of a line of words.
 const WIDTH: usize = 100;
+/// Classes that are shown with their flows before a training.
+const COUNT_LINES: usize = 40;
 /// Points of the front that are told.
 const FRONT_LINES: usize = 12;
 
@@ -20,6 +23,17 @@ pub fn text(report: &PlanReport) -> String {
     text += &wrapped(&headline(report), "");
     for own in parts(report).iter().chain([&provenance(report)]) {
         text += &part(report, own);
+    }
+    text
+}
+
+/// The labelled flows of a training, a line for each of the largest classes, and warnings; ends
+/// with a line end.
+#[must_use]
+pub fn data_text(summary: &DataSummary) -> String {
+    let mut text = table(&counts(summary, COUNT_LINES));
+    for warning in summary.warnings() {
+        text += &wrapped(&format!("warning: {}", warning.sentence), "");
     }
     text
 }

@@ -8,7 +8,7 @@ use serveflow_core::engine::EngineConfig;
 use serveflow_core::gate::{Gate, Measure};
 use serveflow_model::bundle::{LEARNED, LanePlan, write};
 use serveflow_train::evaluate::evaluate;
-use serveflow_train::labels::{LabelBook, Split};
+use serveflow_train::labels::{LabelBook, Split, TrainingWarningKind};
 use serveflow_train::pipeline::{Kind, TrainPlan};
 use serveflow_train::planner::build::{Built, NoShelf, PoolPlan, Shelf, build, grid};
 use serveflow_train::planner::limits::{Limit, Limits, Objective};
@@ -26,8 +26,15 @@ fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built
     let features = vec![params.features.clone()];
     // The clock below stands still, so that runs end by their flows.
     let load = Load { flows: 300, ..Load::default() };
-    let wanted =
-        PoolPlan { recipes, features, cross_fit: 3, budget_ns: None, load, given: Vec::new() };
+    let wanted = PoolPlan {
+        recipes,
+        features,
+        cross_fit: 3,
+        budget_ns: None,
+        all_wanted: false,
+        load,
+        given: Vec::new(),
+    };
     build(book, params, &wanted, shelf, || 0, &mut |_| ()).unwrap()
 }
 
@@ -169,6 +176,48 @@ fn limits_that_cannot_be_kept_are_named() {
     let (_, found) = planned(&built, Wish { limits, ..wish(Rule::Learned) }, None);
     assert_eq!(found.found.verdict, Verdict::Met);
     assert_eq!(found.found.chosen.figures.reach.last(), Some(&1.0), "all may be lost: one stage");
+}
+
+#[test]
+fn a_limit_that_allows_nearly_all_is_a_warning() {
+    let book = small_book("planner-loose");
+    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
+    for max_loss in [0.0, 0.005, 0.1, 1.0] {
+        let limits = Limits { max_loss, ..Limits::default() };
+        let wish = Wish { limits, ..wish(Rule::Learned) };
+        let (request, found) = planned(&built, wish, None);
+        let told = report(&built.pool, &request, &found);
+        let is_warned =
+            told.warnings.iter().any(|warning| warning.kind == TrainingWarningKind::LooseLimit);
+        let loss = told.best_single.val.macro_f1 - told.chosen.val.macro_f1;
+        assert_eq!(is_warned, loss > 0.02, "{max_loss}: {loss}");
+        assert!(!is_warned || max_loss > 0.02, "{max_loss}: {loss}");
+        assert_eq!(told.data.unwrap().classes.len(), book.labels.len());
+    }
+}
+
+#[test]
+fn a_time_budget_leaves_out_what_is_searched_and_never_what_is_asked_for() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    let book = small_book("planner-budget");
+    let params = quick_plan(&["tree@1"]);
+    let recipes = grid(&[Kind::Tree], &[], &[1, 2, 3, 5], &[params.wait_ms], 1);
+    for all_wanted in [false, true] {
+        let wanted = PoolPlan {
+            recipes: recipes.clone(),
+            features: vec![params.features.clone()],
+            cross_fit: 0,
+            budget_ns: Some(0),
+            all_wanted,
+            load: Load { flows: 300, ..Load::default() },
+            given: Vec::new(),
+        };
+        let wall = || NOW.fetch_add(1, Ordering::Relaxed);
+        let built = build(&book, &params, &wanted, &mut NoShelf, wall, &mut |_| ()).unwrap();
+        let found = (built.pool.candidates.len(), built.pool.left_out.len());
+        assert_eq!(found, if all_wanted { (4, 0) } else { (2, 2) });
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Folder of a bundle that holds the candidates.
-const POOL: &str = "pool";
+pub(crate) const POOL: &str = "pool";
 /// What there is of them, but for the models.
 const POOL_FILE: &str = "pool.json";
 /// What drift is told by, in a bundle.
@@ -160,6 +160,7 @@ fn wanted(args: &TrainArgs, plan: &TrainPlan, stages: Option<&[Tier]>) -> anyhow
         // Nobody has models of another library that did not see a part of the training captures.
         cross_fit: if joined.is_empty() { usize::from(args.pool.cross_fit) } else { 0 },
         given: joined,
+        all_wanted: stages.is_some(),
         budget_ns: args.pool.budget_s.map(|seconds| seconds.saturating_mul(1_000_000_000)),
         load: load_of(&args.wish),
     })
@@ -195,7 +196,7 @@ pub(crate) fn train(
     progress.finish();
     session.say(&super::train::recorded(&built.dataset));
     keep(&args.out, &built)?;
-    let own = stages.map(|_| places(&built.pool, &wanted.recipes));
+    let own = stages.map(|_| places(&built.pool, &wanted.recipes)).transpose()?;
     let request = Request {
         wish: wish(&args.wish, own)?,
         promise: args.wish.promise(),
@@ -231,9 +232,12 @@ pub(crate) fn train(
 }
 
 /// Where the candidates of some recipes stand in a pool.
-fn places(pool: &Pool, recipes: &[Recipe]) -> Vec<usize> {
-    let place = |recipe: &Recipe| pool.candidates.iter().position(|c| c.recipe == *recipe);
-    recipes.iter().filter_map(place).collect()
+fn places(pool: &Pool, recipes: &[Recipe]) -> anyhow::Result<Vec<usize>> {
+    let place = |recipe: &Recipe| {
+        let found = pool.candidates.iter().position(|c| c.recipe == *recipe);
+        found.with_context(|| format!("--stages: {} was not trained", recipe.tier()))
+    };
+    recipes.iter().map(place).collect()
 }
 
 /// Looks how well a plan's last stage tells classes that it did not learn, where at most such a share of the

@@ -54,6 +54,9 @@ fn page_and_text_hold_the_facts() {
         "tree@2",
         "10 of",
         "3,160",
+        "No training flow has the label `dns`",
+        "All training flows of `ssh` come from one capture each.",
+        "12 flows without a label",
     ];
     for fact in facts {
         assert!(page.contains(&escape(fact)), "the page lacks {fact}");

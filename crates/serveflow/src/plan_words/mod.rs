@@ -1,6 +1,7 @@
 //! A plan's report in words and tables, part by part: the page and the text tell the same.
 
 mod choice;
+mod data;
 mod grids;
 mod headline;
 #[cfg(test)]
@@ -8,6 +9,7 @@ pub(crate) mod sample;
 mod trust;
 mod unknown;
 
+pub(crate) use data::counts;
 pub(crate) use grids::confusion_heads;
 pub(crate) use headline::{headline, highlights, title};
 
@@ -56,6 +58,7 @@ pub(crate) struct Part {
 /// All parts in the order they are read.
 pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
     let mut parts = vec![chosen(report)];
+    parts.extend(data::warnings(report));
     parts.extend(trust::promise(report));
     parts.extend([
         front(report),
@@ -69,6 +72,7 @@ pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
     ]);
     parts.extend(trust::reliability(report));
     parts.extend(unknown::unknown(report));
+    parts.extend(data::data(report));
     parts
 }
 

@@ -1,5 +1,6 @@
 //! Reports for tests: a full one with an awkward label, and the least there can be.
 
+use serveflow_train::labels::{ClassCount, DataSummary, SplitCount};
 use serveflow_train::planner::grant::Granted;
 use serveflow_train::planner::limits::{Limit, Limits, Objective, Standing};
 use serveflow_train::planner::report::{
@@ -75,6 +76,8 @@ pub(crate) fn least() -> PlanReport {
         labels_sha256: String::new(),
         seed: 1,
         flows: [].into(),
+        data: None,
+        warnings: Vec::new(),
         cross_fit_flows: 0,
         objective: Objective::Latency,
         limits: Limits::default(),
@@ -120,6 +123,20 @@ fn reliability() -> StageReliability {
     StageReliability { stage, reliability, calibrated: true, verdicts_ece: (0.04, 0.01) }
 }
 
+/// One class is whole, one was never trained, one is of one capture.
+fn data() -> DataSummary {
+    let count = |flows, captures| SplitCount { flows, captures };
+    let class = |label: &str, train| ClassCount {
+        label: label.to_owned(),
+        train,
+        val: count(20, 2),
+        test: count(10, 1),
+    };
+    let classes =
+        vec![class(AWKWARD, count(1000, 7)), class("dns", count(0, 0)), class("ssh", count(40, 1))];
+    DataSummary { classes, unlabelled: 12, train_captures: 8, cross_fit: 3 }
+}
+
 /// Everything there can be.
 pub(crate) fn full() -> PlanReport {
     let class = |label: &str, flows| ClassLine {
@@ -147,10 +164,13 @@ pub(crate) fn full() -> PlanReport {
         curves: vec![curve("learned", 0.637), curve("random", 0.0), curve("oracle", 1.0)],
     };
     let stages = ["tree@1", "boosted@10"];
+    let data = data();
     PlanReport {
         task: format!("protocols {AWKWARD}"),
         labels_sha256: "e706db47".to_owned(),
         flows: [("test".to_owned(), 1041)].into(),
+        data: Some(data.clone()),
+        warnings: data.warnings(),
         cross_fit_flows: 3160,
         singles: vec![single("tree@1", 1, 0.7), single("boosted@10", 10, 0.8824)],
         left_out: vec!["forest@20".to_owned()],

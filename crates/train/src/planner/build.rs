@@ -3,7 +3,7 @@
 use super::given::Given;
 use super::meter::{Load, Measured, Meter};
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe, even};
-use crate::labels::{LabelBook, Split};
+use crate::labels::{DataSummary, LabelBook, Split};
 use crate::pipeline::{
     Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
     parameters, train_tier,
@@ -22,6 +22,10 @@ use std::sync::Arc;
 /// Steps of the distribution of computing times.
 const SPREAD: usize = 20;
 const MILLISECOND: u64 = 1_000_000;
+
+/// Part of the key of models that are kept: raise it with any change after which the same flows and
+/// parameters give other models, or a kept model of an older program passes for one of this.
+const TRAINER_FORMAT: u32 = 1;
 
 /// Trained models are kept here from run to run, so that a run that was cut short is taken up again.
 pub trait Shelf {
@@ -54,6 +58,8 @@ pub struct PoolPlan {
     pub cross_fit: usize,
     /// Wall time after which no further candidate is trained, nanoseconds; the first two always are.
     pub budget_ns: Option<u64>,
+    /// The candidates are the stages that were asked for: each is trained, whatever the budget.
+    pub all_wanted: bool,
     /// What candidates are measured under.
     pub load: Load,
     /// Models of other libraries that are candidates too.
@@ -106,7 +112,8 @@ pub fn build(
         let meter = meter.get_or_insert_with(|| Meter::new(book, plan.flows, wanted.load, wall));
         let mut trained: BTreeMap<Recipe, Grown> = BTreeMap::new();
         for recipe in own {
-            let is_late = wanted.budget_ns.is_some_and(|most| wall() - started > most);
+            let is_late =
+                !wanted.all_wanted && wanted.budget_ns.is_some_and(|most| wall() - started > most);
             let whole = Recipe { size: None, ..recipe };
             if is_late && candidates.len() >= 2 && !trained.contains_key(&whole) {
                 left_out.push(recipe.name(plan.wait_ms, &wanted.features));
@@ -369,11 +376,11 @@ impl Group {
         self.depths.binary_search(&recipe.packets).expect("it was recorded")
     }
 
-    /// All that decides a model, hashed: flows, rows, recipe and parameters.
+    /// All that decides a model, hashed: the trainer, flows, rows, recipe and parameters.
     fn key(&self, plan: &TrainPlan, recipe: Recipe, own: &[usize]) -> String {
         let stage = self.stage(recipe);
         let params = parameters(plan);
-        let mut told = format!("{} {:?} {params:?}", env!("CARGO_PKG_VERSION"), recipe.kind);
+        let mut told = format!("trainer {TRAINER_FORMAT} {:?} {params:?}", recipe.kind);
         told.push_str(&format!("{:?} seed {}", self.dataset.specs[stage], plan.seed));
         let rows = &self.dataset.rows[stage];
         let mut bytes = told.into_bytes();
@@ -484,6 +491,7 @@ impl Group {
             test: flows(&self.test),
             candidates,
             left_out,
+            data: Some(DataSummary::new(&dataset.labels, &dataset.flows, wanted.cross_fit)),
             provenance: Provenance {
                 written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),
                 labels_sha256: book.sha256.clone(),

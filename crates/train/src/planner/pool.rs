@@ -1,6 +1,7 @@
 //! The pool: candidate stages, what they answered on the calibration and the test flows, and what they
 //! cost. Cascades are composed from it without touching a capture again.
 
+use crate::labels::DataSummary;
 use crate::metrics::Confusion;
 use crate::pipeline::{Kind, Tier};
 use serde::{Deserialize, Serialize};
@@ -240,6 +241,9 @@ pub struct Pool {
     pub candidates: Vec<Candidate>,
     /// What the time budget left untrained.
     pub left_out: Vec<String>,
+    /// The labelled flows by class and split; none in pools of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSummary>,
     /// Where the models come from.
     pub provenance: Provenance,
 }

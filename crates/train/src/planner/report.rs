@@ -9,6 +9,7 @@ use super::rules::{RuleReport, compare_rules};
 use super::search::{self, Point, Verdict};
 use super::walk::{Board, Cascade, Figures, Part, Rule, Walk, quantile};
 use crate::honest::HonestReport;
+use crate::labels::{DataSummary, TrainingWarning, TrainingWarningKind};
 use crate::open_set::OpenSetReport;
 use crate::reliability::Reliability;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use std::collections::BTreeMap;
 
 /// What the report's `schema` says.
 pub const SCHEMA: &str = "serveflow-plan-report/1";
+/// A loss of macro-F1 that is worth a warning, though a limit tolerates it.
+const LOOSE_LOSS: f64 = 0.02;
 /// Points of a latency curve.
 const CURVE: usize = 120;
 
@@ -36,6 +39,12 @@ pub struct PlanReport {
     pub seed: u64,
     /// Labelled flows by split.
     pub flows: BTreeMap<String, u64>,
+    /// Labelled flows and captures by class and split; none in reports of older pools.
+    #[serde(default)]
+    pub data: Option<DataSummary>,
+    /// What the data and the limits cannot support.
+    #[serde(default)]
+    pub warnings: Vec<TrainingWarning>,
     /// Training flows that were answered by models which saw nothing of their captures.
     pub cross_fit_flows: u64,
     /// What was made small, and what had to be kept.
@@ -236,6 +245,8 @@ pub fn report(pool: &Pool, request: &Request, planned: &Planned) -> PlanReport {
         labels_sha256: pool.provenance.labels_sha256.clone(),
         seed: pool.provenance.seed,
         flows: pool.provenance.flows.clone(),
+        data: pool.data.clone(),
+        warnings: teller.warnings(&chosen, &best_single),
         cross_fit_flows: (pool.val.truth.len() - pool.unseen) as u64,
         objective: request.wish.objective,
         limits: request.wish.limits,
@@ -393,6 +404,27 @@ impl Teller<'_> {
         };
         let best_name = format!("{} alone", self.pool.candidates[best].name);
         vec![curve("cascade", &self.planned.found.chosen.cascade), curve(&best_name, &alone(best))]
+    }
+
+    /// What the data cannot support, and a limit that allows nearly all.
+    fn warnings(&self, chosen: &Choice, best: &Choice) -> Vec<TrainingWarning> {
+        let mut warnings = self.pool.data.as_ref().map(DataSummary::warnings).unwrap_or_default();
+        let (wish, loss) = (&self.request.wish, best.val.macro_f1 - chosen.val.macro_f1);
+        if wish.escalate.is_none() && wish.stages.is_none() && loss > LOOSE_LOSS {
+            warnings.push(TrainingWarning {
+                kind: TrainingWarningKind::LooseLimit,
+                sentence: format!(
+                    "--max-loss {} tolerates a macro-F1 of {:.4} on the calibration flows, \
+                     {loss:.4} below {} alone, and the plan {} takes it. Lower --max-loss to keep \
+                     more.",
+                    wish.limits.max_loss,
+                    chosen.val.macro_f1,
+                    best.stages.join(", "),
+                    chosen.stages.join(" > ")
+                ),
+            });
+        }
+        warnings
     }
 
     fn reasons(&self, chosen: &Choice, runner_up: Option<&Choice>, best: &Choice) -> Vec<String> {
