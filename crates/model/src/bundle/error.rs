@@ -16,6 +16,13 @@ pub enum BundleError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The path is no bundle.
+    NoBundle {
+        /// The path.
+        path: PathBuf,
+        /// What stands there, in words.
+        found: &'static str,
+    },
     /// `plan.toml` is no plan.
     Plan {
         /// The file.
@@ -161,6 +168,12 @@ impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::NoBundle { path, found } => write!(
+                f,
+                "{}: expected a bundle, the directory with SHA256SUMS and plan.toml that \
+                 `serveflow train` or `serveflow bundle add` writes, found {found}",
+                path.display()
+            ),
             Self::Plan { path, message } => write!(f, "{}: {message}", path.display()),
             Self::Version { path, found } => {
                 let expected = super::plan::PLAN_FORMAT;
@@ -174,14 +187,16 @@ impl fmt::Display for BundleError {
             }
             Self::InPlan { path, source } => write!(f, "{}: {source}", path.display()),
             Self::NotListed { bundle, file } => {
-                write!(f, "{}: SHA256SUMS does not list `{file}`", bundle.display())
+                write!(f, "{}: SHA256SUMS does not list `{file}`", bundle.display())?;
+                f.write_str("; if you added it yourself, `serveflow bundle pack` accepts it")
             }
             Self::BadSums { path, line } => {
                 let path = path.display();
                 write!(f, "{path}: line {line}: expected 64 hex digits, two spaces and a file name")
             }
             Self::WrongHash { path, expected, found } => {
-                write!(f, "{}: SHA-256: expected {expected}, found {found}", path.display())
+                write!(f, "{}: SHA-256: expected {expected}, found {found}", path.display())?;
+                f.write_str("; if you changed it yourself, `serveflow bundle pack` accepts it")
             }
             Self::Unknown { stage, key, found, expected } => {
                 write!(f, "stage `{stage}`: {key}: expected one of {expected}, found `{found}`")

@@ -28,6 +28,7 @@ pub(super) fn write(files: &BTreeMap<String, Vec<u8>>) -> String {
 /// hash of the list itself.
 pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), BundleError> {
     let path = dir.join(SUMS);
+    is_one(dir)?;
     let list = read::file(dir, SUMS, MOST_SUMS_BYTES, "every bundle")?;
     let mut left = MOST_BUNDLE_BYTES;
     let text = String::from_utf8_lossy(&list);
@@ -51,6 +52,20 @@ pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), Bu
         files.insert(name.to_owned(), bytes);
     }
     Ok((files, sha256(&list)))
+}
+
+/// Refuses what cannot be a bundle at a glance, and says what it is instead.
+fn is_one(dir: &Path) -> Result<(), BundleError> {
+    let found = match dir {
+        dir if dir.is_file() => "a file; captures are named without --bundle",
+        dir if dir.join(SUMS).exists() => return Ok(()),
+        dir if dir.join(super::PLAN).exists() => {
+            "plan.toml without SHA256SUMS; `serveflow bundle pack` writes it"
+        }
+        dir if dir.is_dir() => "a directory without them",
+        _ => "nothing",
+    };
+    Err(BundleError::NoBundle { path: dir.to_owned(), found })
 }
 
 /// Names of a list that is there, as far as it reads.
