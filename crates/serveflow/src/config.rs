@@ -323,13 +323,25 @@ impl Typed {
     /// [`Typed::check`] for a bundle whose stages are served.
     ///
     /// # Errors
-    /// Also when a stage wants the window and flows would be left whole, and when a stage is named that the bundle
-    /// does not have.
+    /// Also when a stage wants the window and flows would be left whole, when flows would be cut into
+    /// windows for models that were trained on whole ones, and when a stage is named that the bundle does
+    /// not have.
     pub fn check_for(&self, bundle: &Bundle) -> Result<Config, ConfigError> {
         let located = |error| self.origin.located(error);
         let config = self.check(&bundle.flow_config())?;
+        let is_cut = config.engine.flows.window_ns != NO_WINDOW;
+        if is_cut && bundle.flow_config().window_ns == NO_WINDOW {
+            let message = format!(
+                "expected 0 or nothing, found {}: the bundle was trained on flows that were not \
+                 cut into windows, so its models have never seen the later windows of a flow; \
+                 train with --window-ms",
+                config.engine.flows.window_ns / MILLISECOND
+            );
+            let key = "flows.window_ms".to_owned();
+            return Err(located(ConfigError::Wrong { key, message }));
+        }
         if let Some(stage) = bundle.plan.stages.iter().find(|stage| stage.window)
-            && config.engine.flows.window_ns == NO_WINDOW
+            && !is_cut
         {
             return Err(located(ConfigError::Window { stage: stage.name.clone() }));
         }

@@ -13,7 +13,7 @@ static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
     let _log = LogEnd;
-    let cli = commands::args::Cli::parse();
+    let cli = commands::args::Cli::try_parse().unwrap_or_else(|error| commands::mistyped(error));
     commands::execute(cli).unwrap_or_else(|error| {
         if commands::is_closed_output(&error) {
             return ExitCode::SUCCESS;

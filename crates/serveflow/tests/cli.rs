@@ -12,6 +12,7 @@ mod cli {
     mod exits;
     mod imports;
     mod inputs;
+    mod mistakes;
     mod odd_captures;
     mod odd_labels;
     mod out_files;

@@ -109,9 +109,10 @@ fn stages(bundle: &Bundle) -> String {
         bundle.cascade.labels().len()
     );
     for stage in bundle.cascade.stages() {
-        let wait = match stage.wait_ns {
-            u64::MAX => "the window".to_owned(),
-            ns => format!("at most {} ms", ns / 1_000_000),
+        let wait = match (stage.wait_ns, stage.packets()) {
+            (u64::MAX, _) => "for the end of the window".to_owned(),
+            (_, 1) => "for no further packet".to_owned(),
+            (ns, _) => format!("at most {} ms", ns / 1_000_000),
         };
         let lane = LANE_NAMES.get(stage.lane).copied().unwrap_or("?");
         let _ = writeln!(

@@ -4,6 +4,7 @@ use super::Session;
 use super::args::{ControlArgs, Order};
 use anyhow::Context;
 use serveflow::service::ask;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 pub(crate) fn control(session: &Session, args: &ControlArgs) -> anyhow::Result<ExitCode> {
@@ -32,7 +33,14 @@ pub(crate) fn control(session: &Session, args: &ControlArgs) -> anyhow::Result<E
         (_, Some(_)) => anyhow::bail!("expected --bundle with reload and shadow alone"),
         (_, None) => String::new(),
     };
-    let (status, answer) = ask(socket, method, path, &body)?;
+    let (status, answer) = ask(socket, method, path, &body).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow::anyhow!(
+            "no service answers at {}: expected a running `serveflow run` whose service.control \
+             is this socket ({error})",
+            socket.display()
+        ),
+        _ => error.into(),
+    })?;
     if status == 200 {
         super::print(&answer)?;
         return Ok(ExitCode::SUCCESS);

@@ -1,9 +1,9 @@
 //! `serveflow features`: captures in, a table of features out.
 
-use super::Session;
 use super::args::{FeaturesArgs, RowPer, TableFormat};
 use super::progress::Progress;
-use anyhow::{Context, bail};
+use super::{Session, labelled};
+use anyhow::{Context, anyhow, bail};
 use serveflow::summary;
 use serveflow::table::{
     CsvTable, FLOW_KEYS, Head, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table,
@@ -17,10 +17,10 @@ use serveflow_core::rows::{Column, RowShape};
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, SourceError};
-use serveflow_train::labels::{LabelBook, read_table};
+use serveflow_train::labels::{FileLabels, LabelBook, read_table, survey};
 use serveflow_train::pipeline::Step;
 use serveflow_train::record::{RecordPlan, RecordingLane, record, recording_cascade};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -202,9 +202,10 @@ fn per_labelled_flow(
     labels: &Path,
 ) -> anyhow::Result<Told> {
     let directory = labels.parent().unwrap_or(Path::new(""));
-    let book = only(read_table(labels, directory)?, captures);
+    let table = read_table(labels, directory)?;
+    let book = only(table.clone(), captures);
     if book.files.is_empty() {
-        bail!("{}: expected lines for one of the captures, found none", labels.display());
+        return Err(no_line(session, &table, captures));
     }
     let config = session.typed.check(&FlowConfig::default())?;
     let plan = plan(args, &config.engine)?;
@@ -212,6 +213,7 @@ fn per_labelled_flow(
     let files = book.files.len();
     let dataset = record(&book, &plan, &mut |done| progress.step(Step::Recording(done, files)))?;
     progress.finish();
+    labelled::compared(session, &book, &dataset, captures, plan.flows)?;
     let keys: Vec<KeyColumn> = FLOW_KEYS.into_iter().chain(LABEL_KEYS).collect();
     let mut table = open(args, &keys, dataset.columns[0].clone(), dataset.rows[0].shape())?;
     let name = |path: &PathBuf| {
@@ -228,6 +230,18 @@ fn per_labelled_flow(
     }
     table.finish()?;
     Ok(Told { accounts: dataset.accounts, damaged: dataset.damaged })
+}
+
+/// Why a label table has no line for any of the captures.
+fn no_line(session: &Session, table: &LabelBook, captures: &[PathBuf]) -> anyhow::Error {
+    let nothing = LabelBook { files: BTreeMap::new(), ..table.clone() };
+    let flows = FlowConfig::default();
+    let compared = survey(&nothing, flows, &mut |_| {}).map_err(Into::into).and_then(|mut none| {
+        none.missing = table.files.values().map(FileLabels::listed).sum();
+        labelled::compared(session, table, &none, captures, flows)
+    });
+    let refused = anyhow!("expected lines for one of the captures, found none");
+    compared.err().unwrap_or(refused).context(table.path.display().to_string())
 }
 
 /// The book without captures that are not among the given ones.

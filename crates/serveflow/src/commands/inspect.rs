@@ -8,7 +8,7 @@ use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
 use serveflow_io::drive::{WhenFull, Worker};
 use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError};
-use serveflow_model::bundle::{Bundle, GatePlan, StagePlan};
+use serveflow_model::bundle::{Bundle, GatePlan, HeadPlan, StagePlan};
 use serveflow_train::pipeline::TrainPlan;
 use serveflow_train::record::{RecordingLane, recording_cascade};
 use std::fmt::Write;
@@ -104,9 +104,10 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
     if let Some(value) = model.missing {
         let _ = writeln!(text, "    missing  is what has the value {value}");
     }
-    let waits = match stage.window {
-        true => "waits for the end of the window".to_owned(),
-        false => format!("waits at most {} ms", stage.wait_ms),
+    let waits = match (stage.window, stage.packets) {
+        (true, _) => "waits for the end of the window".to_owned(),
+        (false, 1) => "waits for no further packet".to_owned(),
+        (false, _) => format!("waits at most {} ms", stage.wait_ms),
     };
     let _ =
         writeln!(text, "    sees     {} packet(s), {waits}, lane {}", stage.packets, stage.lane);
@@ -142,18 +143,29 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
 }
 
 fn gate(gate: &GatePlan) -> String {
-    let thresholds = match (&gate.threshold, &gate.thresholds) {
-        (Some(threshold), _) => format!("at most {threshold}"),
+    let price = |head: &HeadPlan| format!("{} {}", head.to, head.price);
+    let mut text = match (&gate.threshold, &gate.thresholds) {
+        (Some(threshold), _) => {
+            format!("    gate     accepts a {} of at most {threshold}\n", gate.measure)
+        }
         (None, Some(all)) => {
             let words = all.iter().map(|(label, t)| match t {
                 t if *t < 0.0 => format!("{label} never"),
                 t => format!("{label} {t:.4}"),
             });
-            format!("at most, by predicted class: {}", words.collect::<Vec<_>>().join(", "))
+            format!(
+                "    gate     accepts a {} of at most, by predicted class: {}\n",
+                gate.measure,
+                words.collect::<Vec<_>>().join(", ")
+            )
         }
-        (None, None) => String::new(),
+        (None, None) => format!(
+            "    gate     {}: escalates where the predicted gain of a later stage exceeds its \
+             price: {}\n",
+            gate.measure,
+            gate.heads.iter().map(price).collect::<Vec<_>>().join(", ")
+        ),
     };
-    let mut text = format!("    gate     accepts a {} of {thresholds}\n", gate.measure);
     if let Some(from) = &gate.calibration {
         let _ = writeln!(
             text,

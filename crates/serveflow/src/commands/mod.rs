@@ -5,12 +5,14 @@ mod bench;
 mod bench_scale;
 mod bundle;
 mod check;
+mod claim;
 mod control;
 mod demo;
 mod evaluate;
 mod features;
 mod inspect;
 mod joined;
+mod labelled;
 mod output;
 mod plan_args;
 mod planned;
@@ -153,6 +155,24 @@ fn served_bundle(named: Option<&Path>, typed: &Typed) -> PathBuf {
     bundle.unwrap_or_else(|| {
         wrong_line("expected a bundle, by --bundle or service.bundle, found neither")
     })
+}
+
+/// Ends the program, since the command line is wrong; where an option is known elsewhere, says
+/// where.
+pub(crate) fn mistyped(mut error: clap::Error) -> ! {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let is_window = error.get(ContextKind::InvalidArg).is_some_and(
+        |found| matches!(found, ContextValue::String(option) if option.starts_with("--window-ms")),
+    );
+    if error.kind() == ErrorKind::UnknownArgument && is_window {
+        // An option that is like it in letters alone would mislead.
+        error.remove(ContextKind::SuggestedArg);
+        let tip = "windows belong to the bundle: give --window-ms to `train` or `features`, or set \
+                   flows.window_ms in the file of --config";
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error.exit()
 }
 
 /// Ends the program, since the command line lacks something that the configuration might have had.

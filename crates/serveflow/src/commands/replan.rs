@@ -2,7 +2,7 @@
 
 use super::args::ReplanArgs;
 use super::planned::{Unknown, load, planned, pool_file, wish};
-use super::{Session, publish};
+use super::{Session, claim, publish};
 use serveflow_model::bundle::LanePlan;
 use serveflow_train::planner::plan::Request;
 use serveflow_train::planner::pool::Pool;
@@ -12,6 +12,9 @@ use std::process::ExitCode;
 pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<ExitCode> {
     let (pool, models) = load(&args.bundle)?;
     keep_pool(&args.bundle, &args.out)?;
+    if let Some(words) = claim::claimed(&args.out, std::iter::empty())? {
+        session.say(&format!("{words}\n"));
+    }
     let stages = match &args.stages[..] {
         [auto] if auto == "auto" => None,
         names => Some(named(&pool, names)?),

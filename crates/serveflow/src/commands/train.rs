@@ -2,14 +2,15 @@
 
 use super::args::{COMPARED_KINDS, Thresholds, TrainArgs};
 use super::progress::Progress;
-use super::{Session, label_book, planned, publish};
+use super::{Session, claim, label_book, labelled, planned, publish};
 use anyhow::Context;
+use serveflow::plan_text::data_text;
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::gate::Measure;
 use serveflow_model::bundle::{self, LanePlan};
 use serveflow_train::calibrate::{Granularity, Target};
-use serveflow_train::labels::{LabelBook, Split};
+use serveflow_train::labels::{DataSummary, LabelBook, Split};
 use serveflow_train::pipeline::{
     Compared, Tier, TierParams, TrainPlan, Trained, compare, train as fit,
 };
@@ -22,8 +23,23 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     let stages = planned::given(&args.stages)?;
     let plan = plan(session, args, stages.as_deref().unwrap_or_default())?;
     // Known before the training, not after it.
+    labelled::at_least_two(&book)?;
+    let replaced = claim::claimed(&args.out, book.files.keys())?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot write", args.out.display()))?;
+    let kept = match args.measure {
+        None => format!(
+            "models that were trained so far are kept in {}, and the same command goes on from \
+             there",
+            args.out.join(planned::POOL).display()
+        ),
+        Some(_) => "nothing was written".to_owned(),
+    };
+    claim::say_when_interrupted(kept)?;
+    summarized(session, args, &book, &plan)?;
+    if let Some(words) = replaced {
+        session.say(&format!("{words}\n"));
+    }
     let ended = match args.measure {
         None => {
             let (damaged, told) = planned::train(session, args, &book, &plan, stages.as_deref())?;
@@ -39,6 +55,22 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
         super::print(&comparison(session, args, &book, &plan)?)?;
     }
     Ok(ended)
+}
+
+/// Compares labels and flows, refuses what cannot be trained, and says what there is of each class.
+fn summarized(
+    session: &Session,
+    args: &TrainArgs,
+    book: &LabelBook,
+    plan: &TrainPlan,
+) -> anyhow::Result<()> {
+    let dataset = labelled::surveyed(session, book, plan.flows)?;
+    let is_parted = args.measure.is_none() && args.pool.join.is_empty();
+    let parts = if is_parted { usize::from(args.pool.cross_fit) } else { 0 };
+    let summary = DataSummary::new(&dataset.labels, &dataset.flows, parts);
+    labelled::trainable(book, &summary)?;
+    session.say(&data_text(&summary));
+    Ok(())
 }
 
 /// Trains the given stages and calibrates a threshold for each gate.

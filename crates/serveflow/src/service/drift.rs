@@ -118,9 +118,14 @@ impl DriftBoard {
             if own.windows == 0 {
                 continue;
             }
+            // The present bundle may not watch a stage that one before it did.
+            let of = match window {
+                0 => "windows under an earlier bundle".to_owned(),
+                window => format!("windows of {window} flows"),
+            };
             let _ = write!(
                 text,
-                "drift:   {stage}: {} of {} windows of {window} flows over the threshold, {} alarms",
+                "drift:   {stage}: {} of {} {of} over the threshold, {} alarms",
                 own.over, own.windows, own.alarms
             );
             if let Some((flows, by)) = own.first_alarm.zip(own.alarmed_by) {

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 pub(crate) fn paper(session: &Session, args: &BenchPaperArgs) -> anyhow::Result<ExitCode> {
     let setting = Setting::load(session, &args.cloned)?;
-    let cloned = cloned(&setting, &args.cloned)?;
+    let cloned = cloned(session, &setting, &args.cloned)?;
     let figures = TrafficFigures::new("cloned", cloned.from, &cloned.templates, args.cloned.seed);
     print(&traffic_text(&figures))?;
     let traffic = Traffic { templates: cloned.templates, yardstick: Vec::new() };

@@ -2,13 +2,13 @@
 
 use super::args::ClonedArgs;
 use crate::commands::args::Labelled;
-use crate::commands::{Session, find_sample, label_book};
+use crate::commands::{Session, find_sample, label_book, labelled};
 use anyhow::{Context, ensure};
 use serveflow::bench::contender::Contender;
 use serveflow_io::SourceError;
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::label_map;
-use serveflow_train::traffic::captured::labelled;
+use serveflow_train::traffic::captured::labelled as clone_flows;
 use serveflow_train::traffic::template::TemplateSet;
 use std::fs::OpenOptions;
 
@@ -54,7 +54,11 @@ pub(crate) struct Cloned {
 }
 
 /// The labelled flows that were named, or those of the sample.
-pub(crate) fn cloned(setting: &Setting, args: &ClonedArgs) -> anyhow::Result<Cloned> {
+pub(crate) fn cloned(
+    session: &Session,
+    setting: &Setting,
+    args: &ClonedArgs,
+) -> anyhow::Result<Cloned> {
     let source = match &args.captures {
         Some(captures) => Labelled {
             captures: captures.clone(),
@@ -70,7 +74,10 @@ pub(crate) fn cloned(setting: &Setting, args: &ClonedArgs) -> anyhow::Result<Clo
     let book = label_book(&source)?;
     let labels = label_map(&setting.bundle, &book)?;
     let rules = setting.cascade.engine.flows;
-    let captured = labelled(&book, args.split, &labels, rules, args.snap_bytes);
+    let captured = clone_flows(&book, args.split, &labels, rules, args.snap_bytes);
+    if captured.missing > 0 {
+        labelled::surveyed(session, &book, rules)?;
+    }
     let split = args.split.name();
     let captures = source.captures.display();
     ensure!(

@@ -27,7 +27,7 @@ const SYNTHETIC_FLOWS: usize = 4096;
 
 pub(crate) fn traffic(session: &Session, args: &BenchTrafficArgs) -> anyhow::Result<ExitCode> {
     let setting = Setting::load(session, &args.cloned)?;
-    let flows = flows(&setting, args)?;
+    let flows = flows(session, &setting, args)?;
     print(&text::traffic(&flows.figures))?;
     let runs = serve(session, &setting, &flows, args)?;
     let report = TrafficReport {
@@ -59,14 +59,14 @@ struct Flows {
     replayed_s: Option<f64>,
 }
 
-fn flows(setting: &Setting, args: &BenchTrafficArgs) -> anyhow::Result<Flows> {
+fn flows(session: &Session, setting: &Setting, args: &BenchTrafficArgs) -> anyhow::Result<Flows> {
     if args.made.synthetic {
         return Ok(synthetic_flows(args));
     }
     if !args.replay.is_empty() {
         return replayed_flows(args);
     }
-    let cloned = cloned(setting, &args.cloned)?;
+    let cloned = cloned(session, setting, &args.cloned)?;
     let slow = setting.cascade.alone("slow only", setting.last_stage());
     let yardstick = answers(&slow, &cloned.templates, args.cloned.seed);
     let figures = TrafficFigures::new("cloned", cloned.from, &cloned.templates, args.cloned.seed);

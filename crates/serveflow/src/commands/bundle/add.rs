@@ -4,7 +4,7 @@ use super::args::BundleAddArgs;
 use super::classes::Classes;
 use super::{expect, names, reading, told};
 use crate::commands::args::{Labelled, Thresholds};
-use crate::commands::{Session, label_book};
+use crate::commands::{Session, label_book, labelled};
 use anyhow::{Context, anyhow, bail, ensure};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
@@ -174,6 +174,7 @@ fn held(
     taken: &Taken<'_>,
 ) -> anyhow::Result<(Bundle, CalibrationFlows)> {
     let trial = assembled(args, taken)?;
+    labelled::surveyed(session, book, trial.flow_config())?;
     let flows = calibration_flows(book, &trial, Some(taken.at))?;
     if let (Some(path), Some(all)) = (&args.expect, &flows.all) {
         let stage = &taken.plan.stages[taken.at];
