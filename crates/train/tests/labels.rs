@@ -43,7 +43,7 @@ fn tables_of_every_make_say_the_same() {
         .map(|line| line.split(',').rev().chain(["more"]).collect::<Vec<_>>().join(","))
         .map(|line| line + "\n")
         .collect();
-    let makes: [(&str, String); 10] = [
+    let makes: [(&str, String); 11] = [
         ("crlf", plain.replace('\n', "\r\n")),
         ("bom", format!("\u{feff}{plain}")),
         (
@@ -59,6 +59,7 @@ fn tables_of_every_make_say_the_same() {
         ("columns", reordered),
         ("semicolons", plain.replace(',', ";")),
         ("tabs", plain.replace(',', "\t")),
+        ("dots", plain.replacen("a.pcap", "./a.pcap", 1)),
         ("names", plain.replace(",17,", ",udp,")),
         ("letters", plain.replacen(HEADER, &HEADER.to_uppercase(), 1)),
     ];

@@ -240,8 +240,9 @@ fn no_line(session: &Session, table: &LabelBook, captures: &[PathBuf]) -> anyhow
         none.missing = table.files.values().map(FileLabels::listed).sum();
         labelled::compared(session, table, &none, captures, flows)
     });
-    let refused = anyhow!("expected lines for one of the captures, found none");
-    compared.err().unwrap_or(refused).context(table.path.display().to_string())
+    let table = table.path.display();
+    let refused = || anyhow!("{table}: expected lines for one of the captures, found none");
+    compared.err().unwrap_or_else(refused)
 }
 
 /// The book without captures that are not among the given ones.

@@ -102,15 +102,17 @@ impl fmt::Display for LabelMatch {
         let number = |count: usize| grouped(count as u64);
         write!(
             f,
-            "{}: {} of {} rows match a flow, {} {} not; {} of {} flows have no label",
+            "{}: {} of {} rows match a flow, {} {} not",
             self.path.display(),
             number(self.met),
             number(self.rows),
             number(self.rows - self.met),
-            if self.rows - self.met == 1 { "does" } else { "do" },
-            number(self.unlabelled),
-            number(self.flows)
+            if self.rows - self.met == 1 { "does" } else { "do" }
         )?;
+        if self.flows > 0 {
+            let (without, all) = (number(self.unlabelled), number(self.flows));
+            write!(f, "; {without} of {all} flows have no label")?;
+        }
         if !self.absent.is_empty() {
             let named: Vec<String> =
                 self.absent.iter().take(NAMED).map(|path| format!("`{path}`")).collect();

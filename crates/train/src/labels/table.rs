@@ -104,7 +104,7 @@ impl<'a> Table<'a> {
     fn contradiction(&self, record: &StringRecord) -> LabelError {
         let identity = |record: &StringRecord| {
             let flow = self.flow(record).ok().map(|flow| flow.key().0);
-            (self.text(record, 0).to_owned(), flow, self.first_us(record).ok())
+            (plain(self.text(record, 0)).to_owned(), flow, self.first_us(record).ok())
         };
         let words = |record: &StringRecord| match self.text(record, SPLIT) {
             "" => format!("`{}`", self.text(record, 2)),
@@ -133,6 +133,11 @@ impl<'a> Table<'a> {
                 .ok_or_else(|| self.bad(record, SPLIT, "train, val, test or nothing")),
         }
     }
+}
+
+/// A capture's name; under two spellings it would be read twice.
+fn plain(file: &str) -> &str {
+    file.trim_start_matches("./")
 }
 
 fn reader(bytes: &[u8]) -> csv::Reader<&[u8]> {
@@ -192,7 +197,7 @@ pub fn read_table(path: &Path, captures: &Path) -> Result<LabelBook, LabelError>
         };
         let first_us = table.first_us(&record)?;
         let (key, _) = table.flow(&record)?.key();
-        if !book.flow(captures.join(file), key, first_us, labelled) {
+        if !book.flow(captures.join(plain(file)), key, first_us, labelled) {
             return Err(table.contradiction(&record));
         }
     }
