@@ -98,8 +98,8 @@ pub trait Lane {
     fn submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>>;
     /// A scored job, if one is done.
     fn poll(&mut self) -> Option<Box<Job>>;
-    /// Whether its jobs are to be waited for no longer. Asked only by who waits: a lane that gives jobs up
-    /// by itself, or whose models always answer, need not say so.
+    /// Whether its jobs are to be waited for no longer. Asked only by who waits: a lane that gives
+    /// jobs up by itself, or whose models always answer, need not say so.
     fn is_given_up(&self) -> bool {
         false
     }

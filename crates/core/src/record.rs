@@ -134,8 +134,8 @@ impl PacketPool {
         }
     }
 
-    /// Sets memory aside for as many cells as it may hold. What does not fit into a cell stands elsewhere,
-    /// and is asked for as it comes: few packets have so many options.
+    /// Sets memory aside for as many cells as it may hold. What does not fit into a cell stands
+    /// elsewhere, and is asked for as it comes: few packets have so many options.
     pub(crate) fn reserve(&mut self) -> Result<(), Shortage> {
         reserve(&mut self.cells, self.limit, "packets of undecided flows")?;
         reserve(&mut self.free, self.limit, "free places of packets")
@@ -213,8 +213,8 @@ impl PacketPool {
         Some((self.cells.len() - 1) as u32)
     }
 
-    /// Copies header by header, wherever they stand and however long they are; false where there is no
-    /// memory for them.
+    /// Copies header by header, wherever they stand and however long they are; false where there is
+    /// no memory for them.
     fn keep_parts(&mut self, id: u32, frame: &[u8], sections: [Option<Section>; 2]) -> bool {
         let cell = &mut self.cells[id as usize];
         let mut whole = [0; INLINE + SPILL];

@@ -46,8 +46,8 @@ impl fmt::Display for Shortage {
 
 impl std::error::Error for Shortage {}
 
-/// Sets memory aside for `most` elements in all, touched or not. What a vector has room for it never
-/// asks the system for again.
+/// Sets memory aside for `most` elements in all, touched or not. What a vector has room for it
+/// never asks the system for again.
 pub(crate) fn reserve<T>(
     room: &mut Vec<T>,
     most: usize,

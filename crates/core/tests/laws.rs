@@ -83,8 +83,8 @@ fn lanes_never_change_a_verdict() {
     }
 }
 
-/// In a full table a decided flow gives way first, and an undecided one only where no flow is known to
-/// be decided.
+/// In a full table a decided flow gives way first, and an undecided one only where no flow is known
+/// to be decided.
 #[test]
 fn no_undecided_flow_gives_way_while_a_decided_one_is_in_the_table() {
     let cascade = cascade(&specs());
@@ -123,8 +123,8 @@ fn datagram(number: u32) -> Frame {
     Frame::new(ts_ns, LinkType::Ethernet, framed(LinkType::Ethernet, &packet))
 }
 
-/// A flood of flows that are decided at once does not cost a flow that waits its place, however many
-/// come: as long as there is room for those that wait, the others give way to each other.
+/// A flood of flows that are decided at once does not cost a flow that waits its place, however
+/// many come: as long as there is room for those that wait, the others give way to each other.
 #[test]
 fn a_flood_of_easy_flows_leaves_those_that_wait_alone() {
     let cascade = cascade(&[stage(1, 0, 0.5), stage(5, 60_000 * MS, 1.0)]);

@@ -198,8 +198,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Where a lane says that its jobs need not be waited for any longer, all lanes are left, and the best
-    /// answer so far stands for every flow that is asked.
+    /// Where a lane says that its jobs need not be waited for any longer, all lanes are left, and
+    /// the best answer so far stands for every flow that is asked.
     fn give_up_lanes(&mut self) {
         if self.lanes.iter().any(|lane| lane.is_given_up()) {
             self.engine.abandon();

@@ -138,15 +138,15 @@ impl Shared {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reader, if nobody is reading. One whose source panicked is never asked again: the board says
-    /// that all is over ([`Reading`]) before the lock is given back.
+    /// The reader, if nobody is reading. One whose source panicked is never asked again: the board
+    /// says that all is over ([`Reading`]) before the lock is given back.
     fn reader(&self) -> Option<MutexGuard<'_, Reader>> {
         self.reader.try_lock().ok()
     }
 }
 
-/// A block on its way from the source to its workers. A panic on the way, of the source or in parting,
-/// must not have the others wait for parts that never come.
+/// A block on its way from the source to its workers. A panic on the way, of the source or in
+/// parting, must not have the others wait for parts that never come.
 struct Reading<'a> {
     shared: &'a Shared,
     /// Its pieces, once they have numbers; without, a panic is the source's.
@@ -306,8 +306,8 @@ mod tests {
     use crate::MemorySource;
     use serveflow_core::parse::KeyRules;
 
-    /// A panic between reading a block and leaving its parts: nobody waits for these parts, and what was
-    /// read before and behind them comes.
+    /// A panic between reading a block and leaving its parts: nobody waits for these parts, and
+    /// what was read before and behind them comes.
     #[test]
     fn a_block_that_is_lost_in_parting_is_passed_by() {
         let sharder = Sharder::new(2, KeyRules::default(), 1);

@@ -135,7 +135,8 @@ fn an_engine_without_memory_serves_on_and_counts_what_it_cannot_keep() {
     }
 }
 
-/// What is set aside at the start is never asked for again, and where it is not to be had that is said.
+/// What is set aside at the start is never asked for again, and where it is not to be had that is
+/// said.
 fn limits_that_the_memory_cannot_hold_are_refused_with_a_sentence() {
     let cascade = Arc::new(Cascade::new(vec![stage(1, true)], vec!["a".to_owned()]).expect("one"));
     let flows = FlowConfig { capacity: 1 << 46, ..FlowConfig::default() };

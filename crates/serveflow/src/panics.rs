@@ -1,7 +1,7 @@
 //! What a panic says: one line, where the log is, instead of a back trace.
 //!
-//! A panic of a model or a worker is caught where it can be: its job fails, or its worker, and the rest
-//! serves on. What it said is then a fact about the service, and belongs into the log.
+//! A panic of a model or a worker is caught where it can be: its job fails, or its worker, and the
+//! rest serves on. What it said is then a fact about the service, and belongs into the log.
 
 use crate::clock;
 use std::any::Any;

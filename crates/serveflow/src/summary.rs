@@ -45,7 +45,8 @@ pub fn accounts(accounts: &Accounts) -> String {
     text
 }
 
-/// Verdicts of flows that a model should have answered for and did not: its lane had no room, or it failed.
+/// Verdicts of flows that a model should have answered for and did not: its lane had no room, or it
+/// failed.
 #[must_use]
 pub fn lost(accounts: &Accounts) -> u64 {
     LOST.iter().map(|&reason| accounts.flows.verdicts[reason as usize]).sum()

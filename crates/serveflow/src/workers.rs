@@ -98,8 +98,8 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// A worker that panicked. Its part of the accounts ends with its last whole batch; what became of the
-/// packets that came to it since then is not known.
+/// A worker that panicked. Its part of the accounts ends with its last whole batch; what became of
+/// the packets that came to it since then is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Its number, from 0.
@@ -176,9 +176,9 @@ struct Equipped {
 /// Address space that must be left beside the limits, for models, batches and outputs.
 const LEFT_BYTES: usize = 64 << 20;
 
-/// Makes all that workers need before any of them starts, so that a lack of it is a sentence now and not a
-/// panic later: lanes with their threads first, which need room for their stacks, then engines with all
-/// the memory that their limits may ever come to.
+/// Makes all that workers need before any of them starts, so that a lack of it is a sentence now
+/// and not a panic later: lanes with their threads first, which need room for their stacks, then
+/// engines with all the memory that their limits may ever come to.
 fn equip(
     crew: &Crew<'_>,
     maker: &LaneMaker,
@@ -244,8 +244,8 @@ impl Common<'_> {
         let Equipped { index, engine, lanes, post } = equipped;
         let Post { source, sink } = post;
         let mut own = Own { engine, sink, whole: Accounts::default() };
-        // Sound: of what a panic leaves behind, only accounts that were whole are read, and the sink
-        // is flushed, under a guard of its own.
+        // Sound: of what a panic leaves behind, only accounts that were whole are read, and the
+        // sink is flushed, under a guard of its own.
         let life = AssertUnwindSafe(|| self.serve(index, &mut own, source, lanes));
         catch_unwind(life).unwrap_or_else(|payload| {
             let flush = AssertUnwindSafe(|| own.sink.flush());
@@ -317,8 +317,8 @@ impl Common<'_> {
         Served::new(*engine.accounts(), outcome.map_err(ServeError::Output))
     }
 
-    /// The lanes of a later bundle, which were made before it was served. Where another version of the same
-    /// bundle had them, new ones; `None` where the system does not have what they need.
+    /// The lanes of a later bundle, which were made before it was served. Where another version of
+    /// the same bundle had them, new ones; `None` where the system does not have what they need.
     fn lanes_of(&self, index: usize, loaded: &Loaded) -> Option<Lanes> {
         let made = loaded.take_lanes(index);
         made.or_else(|| self.maker.lanes(&loaded.bundle, &loaded.counters).ok())

@@ -1,5 +1,5 @@
-//! The workers around the engine: what they do when models are slow, hang, fail or panic, when a worker
-//! panics, and when the system has no thread.
+//! The workers around the engine: what they do when models are slow, hang, fail or panic, when a
+//! worker panics, and when the system has no thread.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "runtime/failures.rs"]

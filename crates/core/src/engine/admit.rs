@@ -1,10 +1,10 @@
 //! A new flow: its place in the table, and who gives way to it.
 //!
-//! While the table has room this costs nothing. When it is full, a decided flow leaves first: it needs
-//! nothing more, while an undecided one would be asked with less than it should have. Only where none
-//! is decided does the undecided flow leave that would leave next. What is decided is known to the
-//! engine with the answer of a lane, so in a full table, and there alone, which flow gives way depends
-//! on how packets come in batches and how soon lanes answer.
+//! While the table has room this costs nothing. When it is full, a decided flow leaves first: it
+//! needs nothing more, while an undecided one would be asked with less than it should have. Only
+//! where none is decided does the undecided flow leave that would leave next. What is decided is
+//! known to the engine with the answer of a lane, so in a full table, and there alone, which flow
+//! gives way depends on how packets come in batches and how soon lanes answer.
 
 use super::Engine;
 use crate::parse::Parsed;

@@ -11,8 +11,8 @@ pub struct EngineConfig {
     pub record_packets: usize,
     /// Rows after which a job is handed to its lane at once.
     pub batch_rows: usize,
-    /// Whether [`Engine::prefault`] takes the memory for all of these limits. Else the system gives it
-    /// as flows come, and packets wait while it does.
+    /// Whether [`Engine::prefault`] takes the memory for all of these limits. Else the system gives
+    /// it as flows come, and packets wait while it does.
     pub prefault: bool,
     /// Whether a first answer that does not stand is told at once, as provisional.
     pub provisional: bool,
@@ -23,8 +23,8 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The limits of one of several engines that share the traffic: its part of the flows and of the
-    /// packets, and flow numbers that no other one gives.
+    /// The limits of one of several engines that share the traffic: its part of the flows and of
+    /// the packets, and flow numbers that no other one gives.
     #[must_use]
     pub fn of_shard(self, shard: usize, shards: usize) -> Self {
         let flows = FlowConfig { capacity: self.flows.capacity.div_ceil(shards), ..self.flows };

@@ -309,9 +309,9 @@ impl Engine {
         self.plans[job.plan].desk.give_back(job);
     }
 
-    /// Gives up on every question that is with a lane or on its way to one: the best answer so far stands,
-    /// for the reason [`Reason::Failed`]. For models that do not answer, at the very end: what lanes still
-    /// give back must not be handed in any more.
+    /// Gives up on every question that is with a lane or on its way to one: the best answer so far
+    /// stands, for the reason [`Reason::Failed`]. For models that do not answer, at the very end:
+    /// what lanes still give back must not be handed in any more.
     pub fn abandon(&mut self) {
         for ticket in self.room.asked() {
             self.give_up_flow(ticket, Reason::Failed);

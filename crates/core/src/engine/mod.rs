@@ -97,9 +97,10 @@ impl Engine {
         Self { selection, ..self }
     }
 
-    /// Sets the memory aside that flows and their packets may ever need by the limits, untouched: the system
-    /// is asked for no more of it while packets wait. Without this it grows as flows come, and where there
-    /// is no more, flows give way before the table is full, or find no room ([`Reject::NoMemory`]).
+    /// Sets the memory aside that flows and their packets may ever need by the limits, untouched:
+    /// the system is asked for no more of it while packets wait. Without this it grows as flows
+    /// come, and where there is no more, flows give way before the table is full, or find no room
+    /// ([`Reject::NoMemory`]).
     ///
     /// # Errors
     /// When the system does not have so much.
@@ -462,8 +463,8 @@ impl Engine {
         }
     }
 
-    /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock; `None`
-    /// where there is no memory for a new one.
+    /// The packet's flow, a new one if need be, and when the packet arrived by the flow's clock;
+    /// `None` where there is no memory for a new one.
     fn flow_for(
         &mut self,
         packet: &Packet<'_>,

@@ -25,8 +25,8 @@ pub const NO_WINDOW: u64 = u64::MAX;
 /// Limits and timeouts of the flow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowConfig {
-    /// Most flows in the table. When it is full, a flow gives way: the next to leave of those that are
-    /// decided, or of all where none is.
+    /// Most flows in the table. When it is full, a flow gives way: the next to leave of those that
+    /// are decided, or of all where none is.
     pub capacity: usize,
     /// A flow ends after this long without a packet, nanoseconds.
     pub idle_ns: u64,
@@ -77,8 +77,8 @@ pub(crate) struct FlowTable {
     candidates: Vec<u32>,
 }
 
-/// Decided flows that are put in order at once, at least: the wheel's slots are walked for them, past
-/// the undecided ones.
+/// Decided flows that are put in order at once, at least: the wheel's slots are walked for them,
+/// past the undecided ones.
 const DECIDED_AT_ONCE: usize = 4096;
 
 impl ops::Index<u32> for FlowTable {
@@ -303,8 +303,8 @@ impl FlowTable {
         self.next_decided().or_else(|| self.next_to_leave())
     }
 
-    /// The decided entry that would leave next. It needs nothing more, and a flow that is still to be
-    /// decided does.
+    /// The decided entry that would leave next. It needs nothing more, and a flow that is still to
+    /// be decided does.
     pub(crate) fn next_decided(&mut self) -> Option<u32> {
         let (entries, config) = (&self.entries, &self.config);
         let place = |id: u32| entries[id as usize].place(config);

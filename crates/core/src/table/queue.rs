@@ -1,10 +1,10 @@
 //! Who leaves next when the table is full.
 //!
 //! The wheel knows this to within a slot, and in a flood of new flows one slot holds most of the
-//! table. So the first slots with anyone due in them are put in order once, and serve until they are
-//! used up. Meanwhile packets move entries later, which is found when their turn comes, and entries
-//! that come to leave before the last one of the queue are added to it. Every entry that leaves before
-//! that one thus stands here, under its true place or an earlier one.
+//! table. So the first slots with anyone due in them are put in order once, and serve until they
+//! are used up. Meanwhile packets move entries later, which is found when their turn comes, and
+//! entries that come to leave before the last one of the queue are added to it. Every entry that
+//! leaves before that one thus stands here, under its true place or an earlier one.
 
 use crate::key::FlowKey;
 use std::cmp::Reverse;
@@ -75,8 +75,8 @@ impl LeaveQueue {
         None
     }
 
-    /// Starts anew with the entries that leave first, which are all there are where `is_whole`. Where
-    /// there is no memory to put them in order, the first of them alone.
+    /// Starts anew with the entries that leave first, which are all there are where `is_whole`.
+    /// Where there is no memory to put them in order, the first of them alone.
     pub(super) fn fill(
         &mut self,
         entries: impl ExactSizeIterator<Item = (Place, u32)>,

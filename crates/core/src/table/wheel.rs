@@ -148,9 +148,9 @@ impl Wheel {
         self.tick(due_ns) < self.tick(now_ns)
     }
 
-    /// The entries that are due next, of those that `keep` has: slot by slot, until at least `least` are
-    /// found. Entries found on the way are filed under their true due times. Whether all slots were
-    /// looked at, so that there are no others.
+    /// The entries that are due next, of those that `keep` has: slot by slot, until at least
+    /// `least` are found. Entries found on the way are filed under their true due times. Whether
+    /// all slots were looked at, so that there are no others.
     pub(crate) fn next_due(
         &mut self,
         due: impl Fn(u32) -> u64,

@@ -74,8 +74,8 @@ pub fn config() -> EngineConfig {
 pub struct Drive {
     pub config: EngineConfig,
     pub lanes: Vec<Box<dyn Lane>>,
-    /// Largest batch; sizes are random up to it. Batches of one packet are served until there is nothing
-    /// more to do, so that all is decided that can be when the next packet comes.
+    /// Largest batch; sizes are random up to it. Batches of one packet are served until there is
+    /// nothing more to do, so that all is decided that can be when the next packet comes.
     pub batch: u64,
     pub seed: u64,
     pub end: End,

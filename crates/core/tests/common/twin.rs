@@ -107,8 +107,8 @@ pub struct Twin<'a> {
 }
 
 impl<'a> Twin<'a> {
-    /// The final verdicts for traffic, sorted, and how many undecided and decided flows gave way. Which
-    /// they are depends on when answers come: it is for batches of one packet.
+    /// The final verdicts for traffic, sorted, and how many undecided and decided flows gave way.
+    /// Which they are depends on when answers come: it is for batches of one packet.
     pub fn run(
         cascade: &'a Cascade,
         config: EngineConfig,
@@ -184,8 +184,8 @@ impl<'a> Twin<'a> {
         self.now = later;
     }
 
-    /// When the table is full, what is over leaves; then, one by one, what would leave first: of the
-    /// decided flows, and of all only where none is decided.
+    /// When the table is full, what is over leaves; then, one by one, what would leave first: of
+    /// the decided flows, and of all only where none is decided.
     fn make_room(&mut self) {
         let capacity = self.config.flows.capacity.max(1);
         if self.live.len() < capacity {
@@ -208,8 +208,8 @@ impl<'a> Twin<'a> {
         }
     }
 
-    /// Ends the flows of which the engine finds that they are over: a tick late, or when the wait for a
-    /// stage is found to be over.
+    /// Ends the flows of which the engine finds that they are over: a tick late, or when the wait
+    /// for a stage is found to be over.
     fn advance(&mut self) {
         for key in self.live.keys().copied().collect::<Vec<_>>() {
             let flow = &self.live[&key];
@@ -314,8 +314,8 @@ impl<'a> Twin<'a> {
         self.live.insert(key, rest);
     }
 
-    /// Why a stage is asked about fewer packets than it wants, and when; `end` is the end of the record,
-    /// if there is one, and whether it is that of a window.
+    /// Why a stage is asked about fewer packets than it wants, and when; `end` is the end of the
+    /// record, if there is one, and whether it is that of a window.
     fn question(
         &self,
         stage: usize,

@@ -46,7 +46,8 @@ use std::sync::atomic::AtomicBool;
 /// Not all of the input was served: some was damaged, or of a link type that is not supported.
 const NOT_ALL_SERVED: u8 = 3;
 
-/// Something was lost on the way, and is counted: records, answers for flows of a capture, a worker.
+/// Something was lost on the way, and is counted: records, answers for flows of a capture, a
+/// worker.
 const LOST: u8 = serveflow::service::EXIT_LOST as u8;
 
 /// The sample, from the root of the project.

@@ -12,8 +12,9 @@ use serveflow::panics;
 use serveflow::patient::PatientSource;
 use serveflow::service::{Confinement, Control, Listeners, Loaded, Service, Switch, confine, log};
 use serveflow::summary;
-use serveflow::workers::{self, Crew, Post, ServeError, Served};
+use serveflow::workers::{self, Crew, Failure, Post, ServeError, Served};
 use serveflow_core::FlowConfig;
+use serveflow_core::accounts::Accounts;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, Source, share_out};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -31,9 +32,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let (bundle, remote) = session.load(&path)?;
     let mut config = typed.check_for(&bundle)?;
     if session.typed.flows.seed.is_none() {
-        // Nobody outside may know which five-tuples share a slot of the table. No verdict depends
-        // on the seed.
-        config.engine.flows.seed = RandomState::new().build_hasher().finish();
+        config.engine.flows.seed = fresh_seed();
     }
     let run = kind(session, args, &config);
     let Feed { sources, interfaces } = feed(session, args, &mut config, &signals.stop)?;
@@ -91,15 +90,32 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     if outcome.stopped && !run.is_live {
         session.say("stopped before the end of the input\n");
     }
+    let is_whole = missing(&accounts, &failures, workers, run)? && status.all_lost() == 0;
     let ended = super::ended(&outcome.damaged);
-    super::complain(&summary::failures(&failures));
-    anyhow::ensure!(failures.len() < workers, "every worker failed");
-    let lost_answers = if run.is_live { 0 } else { summary::lost(&accounts) };
-    if lost_answers > 0 {
-        super::complain(&summary::lost_answers(&accounts));
-    }
-    let is_whole = status.all_lost() == 0 && lost_answers == 0 && failures.is_empty();
     Ok(if is_whole { ended } else { ExitCode::from(super::LOST) })
+}
+
+/// A seed of the table's hash: nobody outside may know which five-tuples share a slot of the table. No
+/// verdict depends on it.
+fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Says which answers are missing, also where the summary is not wanted; whether none is. Live traffic
+/// sheds, which is no fault; a capture waits, so each of its flows should have its answer.
+fn missing(
+    accounts: &Accounts,
+    failures: &[Failure],
+    workers: usize,
+    run: RunKind,
+) -> anyhow::Result<bool> {
+    super::complain(&summary::failures(failures));
+    anyhow::ensure!(failures.len() < workers, "every worker failed");
+    let lost_answers = if run.is_live { 0 } else { summary::lost(accounts) };
+    if lost_answers > 0 {
+        super::complain(&summary::lost_answers(accounts));
+    }
+    Ok(lost_answers == 0 && failures.is_empty())
 }
 
 /// What kind of run it is; that of a service begins its log.

@@ -125,8 +125,8 @@ impl BatchCounters {
     }
 }
 
-/// What was counted of all bundles that were ever served, by the name of the stage: flows that are still in
-/// the lanes of an earlier bundle are counted on, and no count ever becomes less.
+/// What was counted of all bundles that were ever served, by the name of the stage: flows that are
+/// still in the lanes of an earlier bundle are counted on, and no count ever becomes less.
 #[derive(Debug, Default)]
 pub struct BatchTotals(Mutex<Totals>);
 
@@ -149,7 +149,8 @@ impl BatchTotals {
     pub fn count(&self, stages: Vec<String>, counters: &Arc<BatchCounters>) {
         let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Totals { counting, gone } = &mut *totals;
-        // Nobody else has them: no lane counts there any more, and no bundle can come back with them.
+        // Nobody else has them: no lane counts there any more, and no bundle can come back with
+        // them.
         counting.retain(|(stages, counters)| {
             let is_counting = Arc::strong_count(counters) > 1;
             if !is_counting {
@@ -180,8 +181,8 @@ mod tests {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
-    /// Bundles come, go and come back, and their lanes count at any time: no count of a stage ever becomes
-    /// less, and at the end all of it is there.
+    /// Bundles come, go and come back, and their lanes count at any time: no count of a stage ever
+    /// becomes less, and at the end all of it is there.
     #[test]
     fn counts_go_on_over_changes_of_the_bundle_and_none_becomes_less() {
         let totals = BatchTotals::default();

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Without end, as long as the run goes on: a capture file is as patient as the slowest model. Once the run
-/// is stopped, for so long: a model that hangs must not hold up the end.
+/// Without end, as long as the run goes on: a capture file is as patient as the slowest model. Once
+/// the run is stopped, for so long: a model that hangs must not hold up the end.
 #[derive(Clone, Debug)]
 pub struct GiveUp {
     stop: Arc<AtomicBool>,
@@ -21,7 +21,8 @@ impl GiveUp {
         Self { stop, grace, stopped_at: Arc::default() }
     }
 
-    /// Whether answers are waited for no longer. Asked often by whoever waits, so that a stop is seen soon.
+    /// Whether answers are waited for no longer. Asked often by whoever waits, so that a stop is
+    /// seen soon.
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.stop.load(Ordering::Relaxed)

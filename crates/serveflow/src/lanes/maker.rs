@@ -1,7 +1,8 @@
 //! Lanes for all workers, made before any of them needs them.
 //!
-//! A lane may need threads, and the system may have none. So whoever changes the bundle makes the lanes
-//! of all workers first, and changes nothing where that fails; a worker then only takes its own.
+//! A lane may need threads, and the system may have none. So whoever changes the bundle makes the
+//! lanes of all workers first, and changes nothing where that fails; a worker then only takes its
+//! own.
 
 use super::{BatchConfig, BatchCounters, GiveUp, LaneParts, Lanes, Spawn, build, spawn};
 use crate::config::Config;
@@ -24,8 +25,9 @@ pub struct LaneMaker {
 }
 
 impl LaneMaker {
-    /// Lanes for so many workers as a configuration says. Those of live traffic give up on what is late; those
-    /// of captures wait until `stop` is set, and then as long as an end may take (`service.stop_ms`).
+    /// Lanes for so many workers as a configuration says. Those of live traffic give up on what is
+    /// late; those of captures wait until `stop` is set, and then as long as an end may take
+    /// (`service.stop_ms`).
     #[must_use]
     pub fn new(
         config: &Config,

@@ -51,8 +51,8 @@ pub struct LaneParts {
     pub wall: WallClock,
     /// What it counts, shared with whoever tells of it.
     pub counters: Arc<BatchCounters>,
-    /// Where packets can wait, when answers are waited for no longer. Such lanes have no deadline and no
-    /// breaker: a capture file is as patient as the slowest model.
+    /// Where packets can wait, when answers are waited for no longer. Such lanes have no deadline
+    /// and no breaker: a capture file is as patient as the slowest model.
     pub give_up: Option<GiveUp>,
     /// Starts their threads.
     pub spawn: Spawn,
@@ -134,7 +134,8 @@ pub fn threads(lane: usize, batch: &BatchConfig) -> usize {
     }
 }
 
-/// The lanes that these stages are scored in; in the place of the others stands one that takes nothing.
+/// The lanes that these stages are scored in; in the place of the others stands one that takes
+/// nothing.
 ///
 /// # Errors
 /// When the system gives a lane no thread.

@@ -63,8 +63,8 @@ impl Lane for ThreadLane {
 impl Drop for ThreadLane {
     fn drop(&mut self) {
         self.queue = None;
-        // The thread answers what waits and then hangs up. One whose model hangs is left to itself once
-        // nobody waits for it any longer: it holds nothing but its jobs.
+        // The thread answers what waits and then hangs up. One whose model hangs is left to itself
+        // once nobody waits for it any longer: it holds nothing but its jobs.
         while !matches!(self.done.recv_timeout(LOOK), Err(RecvTimeoutError::Disconnected)) {
             if self.is_given_up() {
                 return;

@@ -64,7 +64,8 @@ pub struct Totals {
     pub failed: usize,
 }
 
-/// Counts stay what they are when whoever counted panicked. This is the one way to take a lock on them.
+/// Counts stay what they are when whoever counted panicked. This is the one way to take a lock on
+/// them.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

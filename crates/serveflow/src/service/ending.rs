@@ -31,6 +31,8 @@ pub(super) struct Undone {
     records: u64,
     /// Workers that have not ended.
     workers: usize,
+    /// Workers that failed.
+    failed: usize,
     /// Time without progress.
     idle: Duration,
 }
@@ -79,6 +81,7 @@ fn undone(service: &Service) -> Undone {
         packets: received.saturating_sub(accounts.packets.seen),
         records: service.output().made() - service.output().written,
         workers: service.board.turns().len() - totals.done,
+        failed: totals.failed,
         idle: Duration::ZERO,
     }
 }
@@ -86,7 +89,7 @@ fn undone(service: &Service) -> Undone {
 impl Undone {
     /// Ends the process, and says what it has left undone.
     pub(super) fn leave(self) -> ! {
-        let Self { flows, packets, records, workers, idle } = self;
+        let Self { flows, packets, records, workers, failed, idle } = self;
         let idle_ms = idle.as_millis() as u64;
         if workers == 0 {
             // What is left to do is to free memory.
@@ -96,7 +99,7 @@ impl Undone {
                 "every flow has its verdict, and the process does not end by itself"
             );
             log::finish();
-            std::process::exit(if records > 0 { EXIT_LOST } else { 0 });
+            std::process::exit(if records > 0 || failed > 0 { EXIT_LOST } else { 0 });
         }
         tracing::error!(
             flows_without_verdict = flows,

@@ -165,8 +165,8 @@ fn same_rules(served: &FlowConfig, found: &FlowConfig) -> Result<(), String> {
 type ReadBundle = fn(&Path) -> Result<Bundle, BundleError>;
 
 impl Switch {
-    /// Serves a bundle as version 0, by a configuration and what was typed of it; later ones in lanes that
-    /// `maker` makes.
+    /// Serves a bundle as version 0, by a configuration and what was typed of it; later ones in
+    /// lanes that `maker` makes.
     #[must_use]
     pub fn new(loaded: Loaded, config: Config, typed: Typed, maker: LaneMaker) -> Self {
         let batches = BatchTotals::default();
@@ -282,8 +282,8 @@ impl Switch {
         Ok(loaded)
     }
 
-    /// Makes the lanes of all workers for a bundle that is looked at beside the served one. What they count
-    /// is nobody's.
+    /// Makes the lanes of all workers for a bundle that is looked at beside the served one. What
+    /// they count is nobody's.
     ///
     /// # Errors
     /// When the system does not have what they need.

@@ -99,7 +99,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// An answer that is lost is never a success, and how many were is said, also where all else is quiet.
+/// An answer that is lost is never a success, and how many were is said, also where all else is
+/// quiet.
 #[test]
 fn a_capture_whose_flows_lost_answers_is_4_and_says_how_many() {
     let dir = scratch("lost");

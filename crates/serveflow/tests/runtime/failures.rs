@@ -1,4 +1,5 @@
-//! A worker that panics: the others serve on, all that was counted is told, and it is seen from outside.
+//! A worker that panics: the others serve on, all that was counted is told, and it is seen from
+//! outside.
 
 use super::kit::{bundle, bundle_dir, captures, config, run, shared, sources};
 use serveflow::clock;

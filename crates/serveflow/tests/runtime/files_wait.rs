@@ -28,8 +28,8 @@ fn expected() -> &'static [String] {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Whatever models sleep, wherever stages are scored, however short the queues are and however many
-    /// workers there are: the verdicts of files are those of models that answer at once.
+    /// Whatever models sleep, wherever stages are scored, however short the queues are and however
+    /// many workers there are: the verdicts of files are those of models that answer at once.
     #[test]
     fn a_model_that_sleeps_changes_no_verdict_of_a_file(
         seed in any::<u64>(),
@@ -72,8 +72,8 @@ fn a_model_that_fails_or_panics_fails_its_flows_and_no_others() {
     }
 }
 
-/// A model that hangs for ever holds a run of files up, until it is stopped: then its flows keep what they
-/// have, each flow has its verdict, and the run ends.
+/// A model that hangs for ever holds a run of files up, until it is stopped: then its flows keep
+/// what they have, each flow has its verdict, and the run ends.
 #[test]
 fn a_model_that_hangs_is_waited_for_until_the_run_is_stopped() {
     for (lane, workers) in [(1, 1), (2, 1), (1, 2), (2, 2)] {

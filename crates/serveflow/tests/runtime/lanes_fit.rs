@@ -1,5 +1,5 @@
-//! Lanes are made for the stages that use them, before a bundle is served, and a bundle whose lanes cannot
-//! be made is refused.
+//! Lanes are made for the stages that use them, before a bundle is served, and a bundle whose lanes
+//! cannot be made is refused.
 
 use super::kit::{bundle, bundle_dir, config, run, sources};
 use serveflow::clock;
@@ -47,8 +47,8 @@ fn few(_: &str, task: Task) -> io::Result<()> {
     Ok(())
 }
 
-/// Whatever number of threads is to be had: a change that needs more of them is refused with a sentence, and
-/// everything is as before; one that finds as many is made.
+/// Whatever number of threads is to be had: a change that needs more of them is refused with a
+/// sentence, and everything is as before; one that finds as many is made.
 #[test]
 fn a_change_of_the_bundle_that_lanes_have_no_threads_for_is_refused_and_changes_nothing() {
     let text = "[lanes]\ndefault = \"batch\"\n[lanes.batch]\nthreads = 2\n";
@@ -89,7 +89,8 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// A start that cannot have what its limits say is an error with a sentence, and no worker has begun.
+/// A start that cannot have what its limits say is an error with a sentence, and no worker has
+/// begun.
 #[test]
 fn limits_that_the_memory_cannot_hold_end_the_start_with_a_sentence() {
     let bundle = bundle();

@@ -287,8 +287,8 @@ impl Shared {
         self.answered.store(true, Ordering::Release);
     }
 
-    /// Ends the threads. One that is in a call is waited for until the call is `deadline_ns` old, or until
-    /// it is given up.
+    /// Ends the threads. One that is in a call is waited for until the call is `deadline_ns` old,
+    /// or until it is given up.
     pub(super) fn close(&self, now_ns: u64, deadline_ns: u64, is_given_up: &dyn Fn() -> bool) {
         let mut queue = self.lock();
         queue.closed = true;
