@@ -2,7 +2,7 @@
 
 use super::desk::Asking;
 use super::room::{Cut, Pending};
-use super::{AHEAD, Cascade, Engine};
+use super::{AHEAD, Cascade, End, Engine};
 use crate::deferral::FlowFacts;
 use crate::gate::{Gate, best_class};
 use crate::lane::Job;
@@ -46,6 +46,34 @@ fn facts(
 }
 
 impl Engine {
+    /// Ends every flow. Submit and collect until nothing is asked to get the last verdicts.
+    pub fn finish(&mut self, end: End) {
+        let all = self.flows_in_table();
+        self.finish_some(&all, end);
+    }
+
+    /// Numbers of the flows in the table, oldest first, for [`Self::finish_some`].
+    #[must_use]
+    pub fn flows_in_table(&self) -> Vec<u32> {
+        self.table.all()
+    }
+
+    /// Ends some of the flows of [`Self::flows_in_table`]: a table is ended part by part, so that not all of its rows
+    /// and verdicts are in memory at a time. Between two parts no packet may come and no time may pass.
+    pub fn finish_some(&mut self, flows: &[u32], end: End) {
+        let now = match end {
+            End::Stop => self.clock.now_ns(),
+            End::Silence => u64::MAX,
+        };
+        self.end_these(flows, now);
+    }
+
+    pub(super) fn end_these(&mut self, flows: &[u32], now: u64) {
+        for &id in flows {
+            self.end_flow(id, Reason::Ended, now);
+        }
+    }
+
     /// Ends a flow, no packet finds it any more: for `reason` now, unless its time had passed
     /// before. The wheels find that a little late, and whoever comes first must tell the same.
     pub(super) fn end_flow(&mut self, id: u32, reason: Reason, now: u64) -> Cut {

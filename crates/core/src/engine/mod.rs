@@ -404,34 +404,6 @@ impl Engine {
         self.accounts.flows.asked > 0
     }
 
-    /// Ends every flow. Submit and collect until nothing is asked to get the last verdicts.
-    pub fn finish(&mut self, end: End) {
-        let all = self.flows_in_table();
-        self.finish_some(&all, end);
-    }
-
-    /// Numbers of the flows in the table, oldest first, for [`Self::finish_some`].
-    #[must_use]
-    pub fn flows_in_table(&self) -> Vec<u32> {
-        self.table.all()
-    }
-
-    /// Ends some of the flows of [`Self::flows_in_table`]: a table is ended part by part, so that not all of its rows
-    /// and verdicts are in memory at a time. Between two parts no packet may come and no time may pass.
-    pub fn finish_some(&mut self, flows: &[u32], end: End) {
-        let now = match end {
-            End::Stop => self.clock.now_ns(),
-            End::Silence => u64::MAX,
-        };
-        self.end_these(flows, now);
-    }
-
-    fn end_these(&mut self, flows: &[u32], now: u64) {
-        for &id in flows {
-            self.end_flow(id, Reason::Ended, now);
-        }
-    }
-
     /// Puts a parsed packet into its flow.
     fn accept(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) {
         let parsed = &sighting.parsed;
