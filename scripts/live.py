@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 
+import live_late
 import live_net
 import live_output
 import live_soak
@@ -150,6 +151,10 @@ class Cases:
                 flows.append(ended.flows)
         expect("flows with one worker and with two", {flows[0]}, set(flows))
         return f"{dict(ended.kernel)} frames received and dropped, {flows[0]} whole flows with one and two workers"
+
+    def late_interface(self):
+        """An interface that comes after the start, is removed and made anew: it is waited for."""
+        return live_late.case(self, cable, RATE, SETTLE_S)
 
     def other_links(self):
         """An interface without Ethernet headers, and the loopback, where each frame passes twice."""

@@ -43,6 +43,17 @@ pub fn may_write(directory: &Path) -> io::Result<()> {
     })
 }
 
+/// Has this thread keep the capabilities that it may have when the process becomes another user; they are then no more
+/// in force, and can be put in force again.
+///
+/// # Errors
+/// When the system refuses.
+#[cfg(target_os = "linux")]
+pub fn keep_capabilities() -> io::Result<()> {
+    // SAFETY: a call with numbers.
+    checked(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })
+}
+
 fn checked(answer: libc::c_int) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

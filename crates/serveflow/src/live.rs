@@ -3,7 +3,6 @@
 use crate::config::Config;
 use serveflow_io::Source;
 use std::fmt::Write;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -20,8 +19,12 @@ pub struct InterfaceCount {
     pub full: u64,
     /// Times that the interface went down.
     pub downs: u64,
-    /// Whether it is no more.
+    /// Whether it is not there.
     pub is_gone: bool,
+    /// Whether it is waited for where it is not there.
+    pub is_waited_for: bool,
+    /// Times that it came late or came back, and was listened to from then on.
+    pub attached: u64,
     /// Frames that the network card was to stamp with the time and did not.
     pub kernel_stamped: u64,
 }
@@ -30,11 +33,14 @@ pub struct InterfaceCount {
 #[must_use]
 pub fn summary(counted: &[InterfaceCount]) -> String {
     let mut text = String::new();
-    for InterfaceCount { name, received, dropped, full, downs, kernel_stamped, .. } in counted {
+    for InterfaceCount { name, received, dropped, full, downs, kernel_stamped, attached, .. } in
+        counted
+    {
         let _ = write!(text, "kernel:  {name}: {received} received, {dropped} dropped");
         for (count, what) in [
             (full, "times a ring was full"),
             (downs, "times the interface was down"),
+            (attached, "times the interface came"),
             (kernel_stamped, "without a time stamp of the network card"),
         ] {
             if *count > 0 {
@@ -46,11 +52,22 @@ pub fn summary(counted: &[InterfaceCount]) -> String {
     text
 }
 
+/// What listens to interfaces.
+pub struct Opened {
+    /// A source for each worker.
+    pub sources: Vec<Box<dyn Source>>,
+    /// What the kernel counts.
+    pub counted: Counted,
+    /// Listens to interfaces that come later, where they are waited for.
+    pub attacher: Option<Attacher>,
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
     use serveflow_io::live::ring::{HandOver, RingShape};
-    use serveflow_io::live::{InterfaceCounters, LiveConfig};
+    pub use serveflow_io::live::{Attacher, Change, LiveError, is_there};
+    use serveflow_io::live::{InterfaceCounters, LiveConfig, Why};
     use std::hash::{BuildHasher, Hasher, RandomState};
     use std::sync::atomic::Ordering;
 
@@ -74,9 +91,20 @@ mod linux {
                 full: one.full.load(Ordering::Relaxed),
                 downs: one.downs.load(Ordering::Relaxed),
                 is_gone: one.is_gone.load(Ordering::Relaxed),
+                is_waited_for: one.is_waited_for,
+                attached: one.attached.load(Ordering::Relaxed),
                 kernel_stamped: one.kernel_stamped.load(Ordering::Relaxed),
             };
             self.0.iter().map(read).collect()
+        }
+    }
+
+    /// The key of the configuration that an error is about.
+    #[must_use]
+    pub fn key_of(error: &LiveError) -> &'static str {
+        match error.why {
+            Why::Filter(_) => "live.filter",
+            Why::Ring(_) => "live.interfaces",
         }
     }
 
@@ -85,10 +113,7 @@ mod linux {
     ///
     /// # Errors
     /// When one of them cannot be opened, or the filter is none; the text names it.
-    pub fn open(
-        config: &Config,
-        stop: &Arc<AtomicBool>,
-    ) -> io::Result<(Vec<Box<dyn Source>>, Counted)> {
+    pub fn open(config: &Config, stop: &Arc<AtomicBool>) -> Result<Opened, LiveError> {
         let limits = &config.live;
         let random = RandomState::new().build_hasher().finish();
         let live = LiveConfig {
@@ -110,18 +135,22 @@ mod linux {
             filter: limits.filter.clone(),
             inner_keys: config.engine.flows.key.tunnels == serveflow_core::parse::Tunnels::Inner,
             seed: [random as u32, (random >> 32) as u32],
+            waits: limits.wait_for_interface,
             now: crate::clock::now_ns,
             wall: crate::clock::epoch_ns,
         };
-        let (sources, counters) = serveflow_io::live::open(&live, stop)
-            .map_err(|error| io::Error::other(error.to_string()))?;
+        let opened = serveflow_io::live::open(&live, stop)?;
         let boxed = |source| -> Box<dyn Source> { Box::new(source) };
-        Ok((sources.into_iter().map(boxed).collect(), Counted(counters)))
+        Ok(Opened {
+            sources: opened.sources.into_iter().map(boxed).collect(),
+            counted: Counted(opened.counters),
+            attacher: opened.attacher,
+        })
     }
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{Counted, open};
+pub use linux::{Attacher, Change, Counted, LiveError, is_there, key_of, open};
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
@@ -139,17 +168,65 @@ mod elsewhere {
         }
     }
 
+    /// Why an interface cannot be listened to.
+    #[derive(Debug)]
+    pub struct LiveError;
+
+    impl std::fmt::Display for LiveError {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("expected Linux to listen to interfaces, found another system")
+        }
+    }
+
+    impl std::error::Error for LiveError {}
+
+    /// Listens to interfaces that come later: nothing on this system.
+    #[derive(Debug)]
+    pub enum Attacher {}
+
+    /// What a look at the interfaces found: nothing on this system.
+    #[derive(Debug)]
+    #[non_exhaustive]
+    pub enum Change {
+        /// It came.
+        Attached {
+            /// Its name.
+            interface: String,
+        },
+        /// It cannot be listened to.
+        Refused {
+            /// Why.
+            error: LiveError,
+        },
+    }
+
+    impl Attacher {
+        /// Nothing.
+        pub fn look(&mut self) -> Vec<Change> {
+            match *self {}
+        }
+    }
+
+    /// None is.
+    #[must_use]
+    pub fn is_there(_interface: &str) -> bool {
+        false
+    }
+
+    /// The key of the configuration that an error is about.
+    #[must_use]
+    pub fn key_of(_error: &LiveError) -> &'static str {
+        "live.interfaces"
+    }
+
     /// Refuses: interfaces are listened to on Linux alone.
     ///
     /// # Errors
     /// Always.
-    pub fn open(
-        _config: &Config,
-        _stop: &Arc<AtomicBool>,
-    ) -> io::Result<(Vec<Box<dyn Source>>, Counted)> {
-        Err(io::Error::other("expected Linux to listen to interfaces, found another system"))
+    pub fn open(_config: &Config, _stop: &Arc<AtomicBool>) -> Result<Opened, LiveError> {
+        Err(LiveError)
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Counted, open};
+pub use elsewhere::{Attacher, Change, Counted, LiveError, is_there, key_of, open};

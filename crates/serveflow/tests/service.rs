@@ -10,6 +10,7 @@ mod service {
     mod crowds;
     mod loading;
     mod outputs;
+    mod refusals;
     mod rough;
     mod sockets;
 }

@@ -9,10 +9,12 @@
 //! Needs Linux and the capability `CAP_NET_RAW`, AF_XDP also `CAP_NET_ADMIN` and `CAP_BPF`; nothing after [`open`]
 //! needs them.
 
+mod attach;
 pub mod bpf;
 pub mod fanout;
 mod feed;
 pub mod filter;
+mod opening;
 mod order;
 pub mod ring;
 pub mod socket;
@@ -22,12 +24,15 @@ mod xdp;
 use crate::batch::Batch;
 use crate::error::SourceError;
 use crate::source::Source;
-use bpf::Instruction;
-use fanout::{FanoutRules, symmetric};
+pub use attach::{Attacher, Change};
+pub use opening::{Opened, open};
+pub use socket::is_there;
+
+use attach::Inbox;
 use feed::Feed;
 use filter::FilterError;
 use order::Head;
-use ring::{HandOver, Ring, RingShape, wait_for_any};
+use ring::{RingShape, wait_for_any};
 use socket::{KernelCounts, Meter, RingError};
 use std::fmt;
 use std::io;
@@ -62,6 +67,8 @@ pub struct LiveConfig {
     pub inner_keys: bool,
     /// Two numbers that nobody outside knows.
     pub seed: [u32; 2],
+    /// Whether an interface that is not there, or is removed, is waited for: see [`Attacher`].
+    pub waits: bool,
     /// Wall time, nanoseconds from any fixed start: by it a source knows how long nothing came.
     pub now: fn() -> u64,
     /// Nanoseconds since the epoch: what frames are stamped with that come by AF_XDP.
@@ -98,6 +105,14 @@ impl fmt::Display for LiveError {
 
 impl std::error::Error for LiveError {}
 
+impl LiveError {
+    /// Whether there is no such interface.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(&self.why, Why::Ring(error) if error.error.raw_os_error() == Some(libc::ENODEV))
+    }
+}
+
 /// What the kernel told of an interface so far, all workers together.
 #[derive(Debug, Default)]
 pub struct InterfaceCounters {
@@ -113,8 +128,12 @@ pub struct InterfaceCounters {
     pub full: AtomicU64,
     /// Times that the interface went down.
     pub downs: AtomicU64,
-    /// Whether it is no more.
+    /// Whether it is not there.
     pub is_gone: AtomicBool,
+    /// Whether it is waited for where it is not there.
+    pub is_waited_for: bool,
+    /// Times that it came late or came back, and was listened to from then on.
+    pub attached: AtomicU64,
     /// Frames that the network card was to stamp with the time and did not.
     pub kernel_stamped: AtomicU64,
     /// By which the kernel is asked whatever the workers do.
@@ -136,6 +155,8 @@ impl InterfaceCounters {
 
     fn meter(&self, feeds: &[Feed]) {
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of an interface that was removed have told everything.
+        meters.retain(Meter::is_open);
         meters.extend(feeds.iter().filter_map(Feed::meter));
     }
 }
@@ -168,6 +189,8 @@ pub struct LiveSource {
     /// Whether somebody waits for what happens elsewhere, and should not wait long here.
     hurried: bool,
     closing: Closing,
+    /// Where interfaces that come later are found, if they are waited for.
+    inbox: Option<Arc<Inbox>>,
     name: String,
 }
 
@@ -219,106 +242,6 @@ const SPINS: u32 = 16;
 const BLOCK_LATE_NS: u64 = 8_000_000;
 /// How late it may be with a frame that it hands over at once: another core writes it down just now.
 const FRAME_LATE_NS: u64 = 2_000_000;
-
-/// Opens the interfaces: a source for each worker, and what the kernel counts. Setting `stop` ends the
-/// sources, once every frame is read that came before.
-///
-/// # Errors
-/// When an interface cannot be opened, or the filter is none.
-pub fn open(
-    config: &LiveConfig,
-    stop: &Arc<AtomicBool>,
-) -> Result<(Vec<LiveSource>, Arc<Vec<InterfaceCounters>>), LiveError> {
-    let counters = config
-        .interfaces
-        .iter()
-        .map(|name| InterfaceCounters { name: name.clone(), ..InterfaceCounters::default() });
-    let counters = Arc::new(counters.collect::<Vec<_>>());
-    let mut filters = Vec::new();
-    let mut feeds: Vec<Vec<Feed>> = (0..config.workers).map(|_| Vec::new()).collect();
-    for (interface, counted) in config.interfaces.iter().zip(counters.iter()) {
-        let fail = |why| LiveError { interface: interface.clone(), why };
-        let opened = open_interface(config, interface).map_err(|error| fail(Why::Ring(error)))?;
-        counted.meter(&opened);
-        filters.push(filter_of(config, interface).map_err(|error| fail(Why::Filter(error)))?);
-        feeds.iter_mut().zip(opened).for_each(|(feeds, feed)| feeds.push(feed));
-    }
-    let (wait_ms, late_ns) = match config.shape.hand_over {
-        HandOver::Blocks { wait_ms } => (wait_ms, BLOCK_LATE_NS),
-        HandOver::Frames { .. } => (0, FRAME_LATE_NS),
-    };
-    // All at once, or what a worker gets would depend on who is there already.
-    for feeds in &feeds {
-        for ((feed, filter), interface) in feeds.iter().zip(&filters).zip(&config.interfaces) {
-            let fail = |error| LiveError { interface: interface.clone(), why: Why::Ring(error) };
-            feed.let_in(filter).map_err(fail)?;
-        }
-    }
-    let tap = |(interface, feed)| Tap { feed, interface, gone: None, taken: 0 };
-    let source = |(worker, feeds): (usize, Vec<Feed>)| LiveSource {
-        heads: vec![Head::default(); feeds.len()],
-        taps: feeds.into_iter().enumerate().map(tap).collect(),
-        turn: 0,
-        counters: Arc::clone(&counters),
-        stop: Arc::clone(stop),
-        wait_ms,
-        // A block is filled for as long as it may wait, and then handed over.
-        lag_ns: 2 * u64::from(wait_ms) * 1_000_000 + late_ns,
-        spin_ns: config.spin_ns,
-        now: config.now,
-        gap_ns: QUIET_NS,
-        read_at: 0,
-        last: None,
-        asked_at: 0,
-        tells: worker == 0,
-        hurried: false,
-        closing: Closing::Open,
-        name: config.interfaces.join(", "),
-    };
-    Ok((feeds.into_iter().enumerate().map(source).collect(), counters))
-}
-
-/// What brings each worker the frames of an interface; none come yet.
-fn open_interface(config: &LiveConfig, interface: &str) -> Result<Vec<Feed>, RingError> {
-    if !config.xdp {
-        return Ok(open_rings(config, interface)?.into_iter().map(Feed::Ring).collect());
-    }
-    let is_plain = config.filter.is_none() && !config.hardware_time;
-    assert!(
-        config.workers == 1 && is_plain,
-        "AF_XDP knows one worker, no filter, no hardware time"
-    );
-    #[cfg(feature = "xdp")]
-    return Ok(vec![Feed::Port(xdp::Port::open(config, interface)?)]);
-    #[cfg(not(feature = "xdp"))]
-    unreachable!("AF_XDP is asked of a program that was built with the feature `xdp`");
-}
-
-/// A ring of an interface for each worker, none of which takes frames yet.
-fn open_rings(config: &LiveConfig, interface: &str) -> Result<Vec<Ring>, RingError> {
-    let open = |_| Ring::open(interface, config.shape, config.promiscuous, config.hardware_time);
-    let rings = (0..config.workers).map(open).collect::<Result<Vec<_>, _>>()?;
-    if let [first, rest @ ..] = rings.as_slice()
-        && !rest.is_empty()
-    {
-        let group = first.socket().begin_group()?;
-        let rules = FanoutRules {
-            first: first.socket().first(),
-            inner_keys: config.inner_keys,
-            seed: config.seed,
-        };
-        first.socket().share_by(&symmetric(&rules))?;
-        rest.iter().try_for_each(|ring| ring.socket().join_group(group))?;
-    }
-    Ok(rings)
-}
-
-fn filter_of(config: &LiveConfig, interface: &str) -> Result<Vec<Instruction>, FilterError> {
-    match &config.filter {
-        Some(text) => Ok(bpf::with_snap(filter::compile(text, interface)?, config.snap_bytes)),
-        None => Ok(bpf::everything(config.snap_bytes)),
-    }
-}
 
 impl Tap {
     /// Moves the next frame into a batch; only if there is one.
@@ -438,7 +361,8 @@ impl LiveSource {
             if tap.feed.socket().trouble().is_some() && self.tells {
                 to.downs.fetch_add(1, Ordering::Relaxed);
             }
-            if tap.gone.is_some() {
+            // Where it is waited for, whoever looks for it says whether it is there.
+            if tap.gone.is_some() && self.inbox.is_none() {
                 to.is_gone.store(true, Ordering::Relaxed);
             }
             tap.gone = match tap.gone {
@@ -453,10 +377,27 @@ impl LiveSource {
         let is_over = |tap: &mut Tap| tap.gone == Some(0) && !tap.feed.is_ready();
         let at = self.taps.iter_mut().position(is_over)?;
         self.heads.remove(at);
-        if self.taps.len() == 1 {
+        if self.taps.len() == 1 && self.inbox.is_none() {
             self.closing = Closing::Over;
         }
         Some(self.taps.remove(at).interface)
+    }
+
+    /// Reads interfaces too that came meanwhile.
+    fn attach(&mut self) -> Result<(), SourceError> {
+        let Some(inbox) = &self.inbox else { return Ok(()) };
+        for (interface, feed) in inbox.take() {
+            // What is known of the others holds for as many as there were.
+            self.heads.iter_mut().for_each(|head| *head = Head::default());
+            self.heads.push(Head::default());
+            let mut tap = opening::tap((interface, feed));
+            if self.closing != Closing::Open {
+                let name = &self.counters[interface].name;
+                tap.feed.close().map_err(|error| lost(name, error.error))?;
+            }
+            self.taps.push(tap);
+        }
+        Ok(())
     }
 
     /// Lets no more frames in.
@@ -512,8 +453,9 @@ impl Drop for LiveSource {
 impl Source for LiveSource {
     fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
         batch.clear();
+        self.attach()?;
         while let Some(interface) = self.let_go() {
-            if self.tells {
+            if self.tells && self.inbox.is_none() {
                 let error = io::ErrorKind::NotConnected.into();
                 return Err(lost(&self.counters[interface].name, error));
             }

@@ -147,7 +147,6 @@ impl PacketSocket {
     }
 
     /// The interface's number.
-    #[cfg(feature = "xdp")]
     pub(super) fn interface(&self) -> libc::c_int {
         self.index
     }
@@ -290,6 +289,12 @@ impl PacketSocket {
 pub struct Meter(Weak<OwnedFd>);
 
 impl Meter {
+    /// Whether the socket is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
     /// What the kernel counted since anybody asked last; `None` once the socket is closed.
     #[must_use]
     pub fn counts(&self) -> Option<KernelCounts> {
@@ -324,6 +329,21 @@ fn counts_of(socket: &OwnedFd) -> io::Result<KernelCounts> {
         drops: tp_drops.into(),
         freezes: tp_freeze_q_cnt.into(),
     })
+}
+
+/// Whether the system has an interface of this number.
+pub(super) fn exists(number: libc::c_int) -> bool {
+    let mut name = [0 as libc::c_char; libc::IFNAMSIZ];
+    // SAFETY: the system writes a name of at most so many bytes.
+    number > 0
+        && !unsafe { libc::if_indextoname(number as libc::c_uint, name.as_mut_ptr()) }.is_null()
+}
+
+/// Whether the system has an interface of this name.
+#[must_use]
+pub fn is_there(interface: &str) -> bool {
+    // SAFETY: a name that ends in 0.
+    CString::new(interface).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } > 0)
 }
 
 /// Most bytes of a frame behind its first header, as the interface is set up.

@@ -348,12 +348,28 @@ fn sink(name: &str) -> Result<String, String> {
 /// `serveflow check`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  serveflow check --config /etc/serveflow/serveflow.toml")]
+Everything that `run` opens on interfaces is opened and closed again, so what `run` refuses is refused here, with the
+same sentence. Run it with the rights of the service.
+
+Examples:
+  serveflow check --config /etc/serveflow/serveflow.toml
+  serveflow check --config /etc/serveflow/serveflow.toml --running    # beside the service")]
 pub(crate) struct CheckArgs {
     /// The bundle [default: service.bundle of the configuration]
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) bundle: Option<PathBuf>,
+    /// As of run: an interface; may be given several times
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) interface: Vec<String>,
+    /// As of run: what to take of interfaces
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// As of run: threads that share the packets
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// The service is running: do not open its addresses and its control socket, which are in use
+    #[arg(long)]
+    pub(crate) running: bool,
 }
 
 /// `serveflow control`

@@ -2,22 +2,50 @@
 
 use super::Session;
 use super::args::CheckArgs;
-use serveflow::config::Config;
-use serveflow::service::Loaded;
+use serveflow::config::{Config, Typed};
+use serveflow::service::preflight::{self, Needs, Opens};
+use serveflow::service::{Loaded, MemoryBound};
+use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{Bundle, LANE_NAMES};
 use std::fmt::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let path = super::served_bundle(args.bundle.as_deref(), &session.typed);
+    let typed = typed(session, args);
+    let path = super::served_bundle(args.bundle.as_deref(), &typed);
+    let before = preflight::resident_bytes();
     let (bundle, _) = session.load(&path)?;
-    let config = session.typed.check_for(&bundle)?;
+    let mut config = typed.check_for(&bundle)?;
+    let is_live = !config.live.interfaces.is_empty();
+    if is_live {
+        config.workers = config.listeners();
+    }
+    // Everything is opened as `run` opens it, and closed again.
+    let needs = Needs::of(&config, &bundle);
+    let what = if args.running { Opens::AllButSockets } else { Opens::All };
+    let start = is_live.then(|| preflight::open(&typed, &config, &needs, what, &Arc::default()));
+    let sockets = (!is_live && !args.running).then(|| preflight::listeners(&typed, &config));
+    start.transpose()?;
+    sockets.transpose()?;
     let loaded = Loaded::new(bundle, &path, &config)?.tried()?;
     let mut text = resolved(&config);
     text.push_str(&stages(&loaded.bundle));
-    text.push_str(&memory(&config));
+    let now = preflight::resident_bytes();
+    text.push_str(&memory(&config, &loaded.bundle, now, now.saturating_sub(before)));
+    text.push_str(&end(&config, &loaded.bundle));
+    for warning in preflight::warnings(&config, &path) {
+        let _ = writeln!(text, "warning:  {warning}");
+    }
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, and over it what was typed on the command line.
+fn typed(session: &Session, args: &CheckArgs) -> Typed {
+    let mut typed = session.typed.clone();
+    super::run::put_over(&mut typed, &args.interface, args.filter.as_ref(), args.workers);
+    typed
 }
 
 /// Every limit, as it will be.
@@ -73,7 +101,7 @@ fn resolved(config: &Config) -> String {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
     let _ = writeln!(
         text,
-        "service:  metrics at {}, control socket {}, user {}, {}; stops within {} ms",
+        "service:  metrics at {}, control socket {}, user {}, {}; stops after {} ms without a verdict",
         or_none(service.metrics.map(|address| address.to_string())),
         or_none(service.control.as_ref().map(|path| path.display().to_string())),
         service.user.as_deref().unwrap_or("as started"),
@@ -125,22 +153,75 @@ fn stages(bundle: &Bundle) -> String {
     text
 }
 
-/// What the limits cost when they are reached.
-fn memory(config: &Config) -> String {
-    const MIB: f64 = (1_u64 << 20) as f64;
-    let flows = config.engine.flows.capacity as f64 * BYTES_A_FLOW / MIB;
-    let packets = config.engine.record_packets as f64 * BYTES_A_PACKET / MIB;
-    let live = &config.live;
-    let rings = live.interfaces.len() * config.listeners();
-    let rings = (rings * live.block_bytes * live.blocks) as f64 / MIB;
+/// What the limits cost when they are reached; `resident` is what the program and its models take now, and `models`
+/// what the models take of that.
+fn memory(config: &Config, bundle: &Bundle, resident: u64, models: u64) -> String {
+    let bound = MemoryBound::of(config, bundle);
+    let MemoryBound { flows, packets, rings, jobs } = bound;
     format!(
-        "memory:   {:.0} MiB at most: {flows:.0} of flows, {packets:.0} of their packets, {rings:.0} of rings, \
-         and the models\n",
-        flows + packets + rings
+        "memory:   {} at most: {} of flows, {} of their packets, {} of rings, {} of rows in lanes and buffers, {} of the \
+         program and its models\n          a shadow adds up to {} and its models; each further bundle in use adds its models \
+         and {} of rows in lanes (the models of this bundle: about {})\n",
+        mib(bound.total() + resident),
+        mib(flows),
+        mib(packets),
+        mib(rings),
+        mib(jobs),
+        mib(resident),
+        mib(bound.of_shadow()),
+        mib(jobs),
+        mib(models),
     )
 }
 
-/// Bytes that a flow takes in the table and while it waits, and a packet that is kept: as
-/// `limits.prefault` takes them.
-const BYTES_A_FLOW: f64 = 228.0;
-const BYTES_A_PACKET: f64 = 96.0;
+/// Bytes as MiB, small ones to a tenth; never less than they are.
+fn mib(bytes: u64) -> String {
+    let tenths = (bytes * 10).div_ceil(1 << 20);
+    if tenths < 100 {
+        format!("{}.{} MiB", tenths / 10, tenths % 10)
+    } else {
+        format!("{} MiB", tenths.div_ceil(10))
+    }
+}
+
+/// How long the end may take, from what the models of this bundle take for a row on this machine.
+fn end(config: &Config, bundle: &Bundle) -> String {
+    let rows = config.engine.batch_rows.clamp(1, 256);
+    let mut ns = NS_A_VERDICT;
+    for (stage, model) in bundle.cascade.stages().iter().zip(&bundle.models) {
+        // One that is far away takes time that says nothing of a full table, and is asked in batches.
+        let mut batch = Rows::with_capacity(stage.features.shape(), rows);
+        (0..rows).for_each(|_| drop(batch.push()));
+        let began = serveflow::clock::now_ns();
+        // It has answered when it was tried.
+        let _ = model.score(&batch, &mut Scores::default());
+        ns += (serveflow::clock::now_ns() - began) as f64 / rows as f64;
+    }
+    let capacity = config.engine.flows.capacity;
+    let seconds = MARGIN * ns * capacity as f64 / config.listeners() as f64 / 1e9;
+    format!(
+        "end:      up to about {} s with {capacity} open flows (TimeoutStopSec= should be longer); it is given up \
+         after {} ms without a verdict\n",
+        (seconds.ceil() as u64).max(1),
+        config.service.stop_ms
+    )
+}
+
+/// What a verdict costs beside its models, nanoseconds: its features, and to be written.
+const NS_A_VERDICT: f64 = 4_000.0;
+/// What is added for machines that are busy.
+const MARGIN: f64 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::mib;
+
+    #[test]
+    fn small_sizes_are_not_nothing() {
+        assert_eq!(mib(0), "0.0 MiB");
+        assert_eq!(mib(1), "0.1 MiB");
+        assert_eq!(mib(228_000), "0.3 MiB");
+        assert_eq!(mib(10 << 20), "10 MiB");
+        assert_eq!(mib((10 << 20) + 1), "11 MiB");
+    }
+}

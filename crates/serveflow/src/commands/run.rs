@@ -10,13 +10,17 @@ use serveflow::lanes::LaneMaker;
 use serveflow::live;
 use serveflow::panics;
 use serveflow::patient::PatientSource;
-use serveflow::service::{Confinement, Control, Listeners, Loaded, Service, Switch, confine, log};
+use serveflow::service::preflight::{self, Needs, Opens, Start};
+use serveflow::service::{
+    Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,
+};
 use serveflow::summary;
 use serveflow::workers::{self, Crew, Failure, Post, ServeError, Served};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, Source, share_out};
+use serveflow_model::bundle::Bundle;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,19 +39,19 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         config.engine.flows.seed = fresh_seed();
     }
     let run = kind(session, args, &config);
-    let Feed { sources, interfaces } = feed(session, args, &mut config, &signals.stop)?;
+    let fed = feed(session, args, &typed, &bundle, &mut config, &signals.stop)?;
+    let Feed { sources, interfaces, listeners, attacher } = fed;
     let loaded = Loaded::new(bundle, &path, &config)?;
     let (workers, stop) = (sources.len(), Arc::clone(&signals.stop));
     let maker = LaneMaker::new(&config, workers, run.is_live, clock::now_ns, &stop);
     let switch = Switch::new(loaded, config.clone(), typed, maker);
     let service = Service::new(switch, workers, interfaces, Arc::clone(&stop));
-    let listeners =
-        if run.is_service() { Listeners::open(&config.service)? } else { Listeners::default() };
     // Last of all that may refuse: a start that fails leaves what is there as it is.
     let outlet = Outlet::open(&config.output, args, run)?;
-    if run.is_live {
-        give_up_privileges(&config, &outlet)?;
-    }
+    let attaching = match run.is_live {
+        true => give_up_privileges(&config, &outlet, attacher, &path)?,
+        false => None,
+    };
     log::follow()?;
     let verdicts = outlet.begin()?;
     let service = Arc::new(service.writing_to(verdicts.output()));
@@ -71,7 +75,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         drift: Some(&service.drift),
     };
     let served = workers::serve(&crew, posts.collect());
-    drop(guard);
+    drop((guard, attaching));
     let took = Duration::from_nanos(session.wall_ns() - started);
     let status =
         verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
@@ -140,21 +144,33 @@ fn tell(session: &Session, service: &Service, served: &Served, took: Duration) {
     session.say(&summary::speed(&served.accounts, took));
 }
 
-/// Gives up what is not needed once everything is open. The output's directory may still be written to.
-fn give_up_privileges(config: &Config, outlet: &Outlet) -> anyhow::Result<()> {
+/// Gives up what is not needed once everything is open. The output's directory may still be written to, and
+/// the thread that waits for interfaces keeps what it needs.
+fn give_up_privileges(
+    config: &Config,
+    outlet: &Outlet,
+    attacher: Option<live::Attacher>,
+    bundle: &Path,
+) -> anyhow::Result<Option<Attaching>> {
     let limits = &config.service;
+    let warnings = preflight::warnings(config, bundle);
+    let attaching = attacher.map(Attaching::start).transpose()?;
     if let Some(user) = &limits.user {
         outlet.give_to(user)?;
     }
     let control = limits.control.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let confined = confine(&Confinement {
+    let confinement = Confinement {
         user: limits.user.clone(),
         is_strict: limits.confine,
         writable: control.into_iter().chain(outlet.directory()).collect(),
         connects: !config.remote.is_empty(),
-    })?;
+    };
+    let confined = confine(&confinement)?;
+    attaching.iter().for_each(|attaching| attaching.begin(&confinement));
     tracing::info!(confined = confined.join(", "), "privileges");
-    outlet.look_ahead(&config.output)
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    outlet.look_ahead(&config.output)?;
+    Ok(attaching)
 }
 
 /// Starts what stands beside the workers of a service.
@@ -187,19 +203,29 @@ fn typed(session: &Session, args: &RunArgs) -> Typed {
     if args.provisional {
         typed.output.provisional = Some(true);
     }
-    if let Some(workers) = args.workers {
+    put_over(&mut typed, &args.interface, args.filter.as_ref(), args.workers);
+    typed
+}
+
+/// Puts what was typed of interfaces and workers over the configuration.
+pub(super) fn put_over(
+    typed: &mut Typed,
+    interfaces: &[String],
+    filter: Option<&String>,
+    workers: Option<usize>,
+) {
+    if let Some(workers) = workers {
         typed.limits.workers = Some(workers);
         typed.origin.put_over("limits.workers", "--workers");
     }
-    if !args.interface.is_empty() {
-        typed.live.interfaces = Some(args.interface.clone());
+    if !interfaces.is_empty() {
+        typed.live.interfaces = Some(interfaces.to_vec());
         typed.origin.put_over("live.interfaces", "--interface");
     }
-    if let Some(filter) = &args.filter {
+    if let Some(filter) = filter {
         typed.live.filter = Some(filter.clone());
         typed.origin.put_over("live.filter", "--filter");
     }
-    typed
 }
 
 /// What workers are fed with.
@@ -208,12 +234,18 @@ struct Feed {
     sources: Vec<Box<dyn Source>>,
     /// What the kernel counts, where packets come from interfaces.
     interfaces: Option<live::Counted>,
+    /// Sockets of metrics and control.
+    listeners: Listeners,
+    /// Listens to interfaces that come later, where they are waited for.
+    attacher: Option<live::Attacher>,
 }
 
 /// Opens the captures, or where there are none the interfaces.
 fn feed(
     session: &Session,
     args: &RunArgs,
+    typed: &Typed,
+    bundle: &Bundle,
     config: &mut Config,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Feed> {
@@ -224,18 +256,22 @@ fn feed(
             );
         }
         config.workers = config.listeners();
-        let (sources, counted) = live::open(config, stop)?;
+        let needs = Needs::of(config, bundle);
+        let Start { live, listeners } = preflight::open(typed, config, &needs, Opens::All, stop)?;
         let (names, workers) = (config.live.interfaces.join(", "), config.workers);
         let plural = if workers == 1 { "" } else { "s" };
         session.say(&format!("listening to {names} with {workers} worker{plural}\n"));
-        return Ok(Feed { sources, interfaces: Some(counted) });
+        let live::Opened { sources, counted, attacher } = live;
+        return Ok(Feed { sources, interfaces: Some(counted), listeners, attacher });
     }
     let paths = serveflow_io::expand(&args.captures)?;
     args.out.as_ref().map_or(Ok(()), |out| super::keep_captures(out, &paths))?;
     if config.workers == 0 {
         config.workers = workers::worth_while(&paths);
     }
-    Ok(Feed { sources: open_sources(paths, stop, config), interfaces: None })
+    let listeners = preflight::listeners(typed, config)?;
+    let sources = open_sources(paths, stop, config);
+    Ok(Feed { sources, interfaces: None, listeners, attacher: None })
 }
 
 /// A source for each worker: the captures, or a share of them.

@@ -29,6 +29,8 @@ pub struct TypedLive {
     pub block_ms: Option<u32>,
     /// How long a worker looks for a frame before it sleeps, microseconds.
     pub spin_us: Option<u32>,
+    /// Whether an interface that is not there is waited for.
+    pub wait_for_interface: Option<bool>,
 }
 
 /// How interfaces are listened to, checked.
@@ -55,6 +57,8 @@ pub struct LiveLimits {
     pub block_ms: Option<u32>,
     /// How long a worker looks for a frame before it sleeps, microseconds.
     pub spin_us: u32,
+    /// Whether an interface that is not there, or was removed, is waited for.
+    pub wait_for_interface: bool,
 }
 
 impl Default for LiveLimits {
@@ -70,6 +74,7 @@ impl Default for LiveLimits {
             blocks: 1024,
             block_ms: None,
             spin_us: 0,
+            wait_for_interface: false,
         }
     }
 }
@@ -161,6 +166,7 @@ impl TypedLive {
             blocks: ring_mb * MIB / (block_kb * KIB),
             block_ms,
             spin_us,
+            wait_for_interface: self.wait_for_interface.unwrap_or(default.wait_for_interface),
         })
     }
 
@@ -201,6 +207,11 @@ impl TypedLive {
             let message = "expected `frame` with live.source = \"xdp\", where each frame is handed over at once, \
                  found `block`";
             return refused("live.hand_over", message);
+        }
+        if self.wait_for_interface == Some(true) {
+            let message = "expected false with live.source = \"xdp\", which needs more privileges to open an \
+                           interface than a running service keeps, found true";
+            return refused("live.wait_for_interface", message);
         }
         Ok(true)
     }

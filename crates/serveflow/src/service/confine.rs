@@ -23,11 +23,10 @@ pub struct Confinement {
 /// When the system refuses; the text says what.
 #[cfg(target_os = "linux")]
 pub fn confine(to: &Confinement) -> io::Result<Vec<String>> {
-    let failed = |what: &str, error: String| io::Error::other(format!("{what}: {error}"));
     let mut done = Vec::new();
     if let Some(user) = &to.user {
         serveflow_io::user::become_user(user)
-            .map_err(|error| failed(&format!("service.user = {user}"), error.to_string()))?;
+            .map_err(|error| failed(&format!("service.user = {user}"), error))?;
         done.push(format!("became user {user}"));
     }
     if !to.is_strict {
@@ -39,18 +38,58 @@ pub fn confine(to: &Confinement) -> io::Result<Vec<String>> {
         caps::CapSet::Permitted,
         caps::CapSet::Inheritable,
     ] {
-        caps::clear(None, set)
-            .map_err(|error| failed("cannot drop capabilities", error.to_string()))?;
+        caps::clear(None, set).map_err(|error| failed("cannot drop capabilities", error))?;
     }
     done.push("dropped all capabilities".to_owned());
-    serveflow_io::user::gain_no_privileges()
-        .map_err(|error| failed("cannot forbid new privileges", error.to_string()))?;
-    done.push("no new privileges".to_owned());
-    done.push(
-        lock_files(to)
-            .map_err(|error| failed("cannot restrict the file system", error.to_string()))?,
-    );
+    done.extend(lock(to)?);
     Ok(done)
+}
+
+#[cfg(target_os = "linux")]
+fn failed(what: &str, error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("{what}: {error}"))
+}
+
+/// Forbids to gain privileges, and to write files.
+#[cfg(target_os = "linux")]
+fn lock(to: &Confinement) -> io::Result<[String; 2]> {
+    serveflow_io::user::gain_no_privileges()
+        .map_err(|error| failed("cannot forbid new privileges", error))?;
+    let files = lock_files(to).map_err(|error| failed("cannot restrict the file system", error))?;
+    Ok(["no new privileges".to_owned(), files])
+}
+
+/// Has the calling thread keep its capabilities when the process becomes another user.
+///
+/// # Errors
+/// When the system refuses.
+#[cfg(target_os = "linux")]
+pub fn keep_capabilities() -> io::Result<()> {
+    serveflow_io::user::keep_capabilities()
+        .map_err(|error| failed("cannot keep the capabilities of a thread", error))
+}
+
+/// Confines the calling thread as the process is, but for the capability to capture, which it keeps.
+///
+/// # Errors
+/// When the system refuses.
+#[cfg(target_os = "linux")]
+pub fn confine_capturing(to: &Confinement) -> io::Result<()> {
+    use caps::{CapSet, Capability};
+    let capture = [Capability::CAP_NET_RAW].into_iter().collect();
+    let keep = |set| {
+        caps::set(None, set, &capture).map_err(|error| failed("cannot keep CAP_NET_RAW", error))
+    };
+    // Another user has none in force, and keeps those that it may put in force.
+    keep(CapSet::Effective)?;
+    if !to.is_strict {
+        return Ok(());
+    }
+    keep(CapSet::Permitted)?;
+    for set in [CapSet::Ambient, CapSet::Inheritable] {
+        caps::clear(None, set).map_err(|error| failed("cannot drop capabilities", error))?;
+    }
+    lock(to).map(drop)
 }
 
 /// Leaves reading alone, and writing in a few places, as far as the kernel knows how (landlock(7)).
@@ -91,4 +130,22 @@ pub fn confine(to: &Confinement) -> io::Result<Vec<String>> {
         Some(user) => Err(io::Error::other(format!("service.user = {user}: expected Linux"))),
         None => Ok(Vec::new()),
     }
+}
+
+/// Elsewhere than on Linux there are none.
+///
+/// # Errors
+/// Never.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_capabilities() -> io::Result<()> {
+    Ok(())
+}
+
+/// Elsewhere than on Linux nothing is given up.
+///
+/// # Errors
+/// Never.
+#[cfg(not(target_os = "linux"))]
+pub fn confine_capturing(_to: &Confinement) -> io::Result<()> {
+    Ok(())
 }

@@ -38,22 +38,35 @@ const NO_ROOM: Duration = Duration::from_millis(20);
 /// Time between two looks at signals, bundle and workers.
 pub(super) const LOOK: Duration = Duration::from_millis(200);
 
-/// Sockets that are open before privileges are given up.
+/// Sockets that are open before privileges are given up. The control socket is removed when they are dropped.
 #[derive(Debug, Default)]
 pub struct Listeners {
     metrics: Option<TcpListener>,
-    control: Option<(UnixListener, PathBuf)>,
+    control: Option<UnixListener>,
+    socket: Option<SocketFile>,
+}
+
+/// A socket in the file system, which is removed at the end.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Listeners {
     /// Opens what the configuration names.
     ///
     /// # Errors
-    /// When an address is taken, or a socket cannot be made; the text names it.
-    pub fn open(limits: &ServiceLimits) -> io::Result<Self> {
-        let metrics = limits.metrics.map(open_tcp).transpose()?;
-        let control = limits.control.as_deref().map(|path| open_unix(path, limits)).transpose()?;
-        Ok(Self { metrics, control })
+    /// When an address is taken, or a socket cannot be made: the key, and what was expected and found.
+    pub fn open(limits: &ServiceLimits) -> Result<Self, (&'static str, String)> {
+        let metrics = limits.metrics.map(open_tcp).transpose();
+        let control = limits.control.as_deref().map(|path| open_unix(path, limits)).transpose();
+        let (metrics, control) = (metrics?, control?);
+        let (control, socket) = control.unzip();
+        Ok(Self { metrics, control, socket: socket.map(SocketFile) })
     }
 
     /// The sockets, for the runtime of the calling thread.
@@ -63,7 +76,7 @@ impl Listeners {
             .map(|listener| tokio::net::TcpListener::from_std(listener).map(Door::Metrics));
         let control = self
             .control
-            .map(|(listener, _)| tokio::net::UnixListener::from_std(listener).map(Door::Control));
+            .map(|listener| tokio::net::UnixListener::from_std(listener).map(Door::Control));
         metrics.into_iter().chain(control)
     }
 
@@ -78,18 +91,28 @@ fn named(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener =
-        TcpListener::bind(address).map_err(named(format!("service.metrics = {address}")))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+fn open_tcp(address: SocketAddr) -> Result<TcpListener, (&'static str, String)> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| {
+        let expected = "expected a free address and port of this machine";
+        ("service.metrics", format!("{expected}, found {address}: {error}"))
+    })
 }
 
-fn open_unix(path: &Path, limits: &ServiceLimits) -> io::Result<(UnixListener, PathBuf)> {
-    let what = || format!("service.control = {}", path.display());
+fn open_unix(
+    path: &Path,
+    limits: &ServiceLimits,
+) -> Result<(UnixListener, PathBuf), (&'static str, String)> {
+    let refused = |error: io::Error| {
+        let expected = "expected a path where a socket can be made";
+        ("service.control", format!("{expected}, found {}: {error}", path.display()))
+    };
     if UnixStream::connect(path).is_ok() {
         let taken = io::Error::new(io::ErrorKind::AddrInUse, "another process answers there");
-        return Err(named(what())(taken));
+        return Err(refused(taken));
     }
     // What a process left behind that is gone.
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| {
@@ -97,11 +120,11 @@ fn open_unix(path: &Path, limits: &ServiceLimits) -> io::Result<(UnixListener, P
         data.file_type().is_socket()
     });
     if is_socket {
-        std::fs::remove_file(path).map_err(named(what()))?;
+        std::fs::remove_file(path).map_err(refused)?;
     }
-    let listener = UnixListener::bind(path).map_err(named(what()))?;
+    let listener = UnixListener::bind(path).map_err(refused)?;
     give_to_group(path, limits).inspect_err(|_| drop(std::fs::remove_file(path)))?;
-    listener.set_nonblocking(true)?;
+    listener.set_nonblocking(true).map_err(refused)?;
     Ok((listener, path.to_owned()))
 }
 
@@ -117,16 +140,23 @@ fn group_number(_group: &str) -> io::Result<u32> {
 }
 
 /// Lets the group of the configuration use a socket.
-fn give_to_group(path: &Path, limits: &ServiceLimits) -> io::Result<()> {
+fn give_to_group(path: &Path, limits: &ServiceLimits) -> Result<(), (&'static str, String)> {
     // Nobody else may use it until it is the group's.
-    let permit = |mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode));
-    permit(limits.control_mode & 0o700).map_err(named("service.control_mode"))?;
+    let permit = |mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(|error| {
+            ("service.control_mode", format!("expected to set it, found: {error}"))
+        })
+    };
+    permit(limits.control_mode & 0o700)?;
     if let Some(group) = &limits.control_group {
         let number = group_number(group);
         let given = number.and_then(|group| std::os::unix::fs::chown(path, None, Some(group)));
-        given.map_err(named(format!("service.control_group = {group}")))?;
+        given.map_err(|error| {
+            let expected = "expected a group that the socket can be given to";
+            ("service.control_group", format!("{expected}, found `{group}`: {error}"))
+        })?;
     }
-    permit(limits.control_mode).map_err(named("service.control_mode"))
+    permit(limits.control_mode)
 }
 
 /// The thread; dropping it ends it.
@@ -134,7 +164,8 @@ fn give_to_group(path: &Path, limits: &ServiceLimits) -> io::Result<()> {
 pub struct Control {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    socket: Option<PathBuf>,
+    /// Removed when the thread has ended.
+    _socket: Option<SocketFile>,
 }
 
 impl Control {
@@ -144,12 +175,12 @@ impl Control {
     /// When the system gives no thread.
     pub fn start(
         service: &Arc<Service>,
-        listeners: Listeners,
+        mut listeners: Listeners,
         limits: &ServiceLimits,
         reload: Arc<AtomicBool>,
     ) -> io::Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
-        let socket = listeners.control.as_ref().map(|(_, path)| path.clone());
+        let socket = listeners.socket.take();
         let keeper = Keeper {
             service: Arc::clone(service),
             reload,
@@ -165,7 +196,7 @@ impl Control {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("control".to_owned());
         let thread = thread.spawn(move || runtime.block_on(keeper.run(listeners)))?;
-        Ok(Self { is_over, thread: Some(thread), socket })
+        Ok(Self { is_over, thread: Some(thread), _socket: socket })
     }
 }
 
@@ -174,9 +205,6 @@ impl Drop for Control {
         self.is_over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-        if let Some(socket) = &self.socket {
-            let _ = std::fs::remove_file(socket);
         }
     }
 }

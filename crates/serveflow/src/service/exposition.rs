@@ -145,7 +145,23 @@ fn kernel(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result
         "kernel_interface_downs",
         "Times that an interface was found down",
         of(|one| one.downs),
-    )
+    )?;
+    counters(
+        encoder,
+        "kernel_interface_attached",
+        "Times that an interface came late or came back, and was listened to from then on",
+        of(|one| one.attached),
+    )?;
+    let mut there = encoder.encode_descriptor(
+        "interface_present",
+        "Whether an interface is there: 0 while it is waited for or was removed",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (label, present) in of(|one| u64::from(!one.is_gone)) {
+        there.encode_family(&label)?.encode_gauge(&(present as f64))?;
+    }
+    Ok(())
 }
 
 fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {

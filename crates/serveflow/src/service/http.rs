@@ -229,7 +229,7 @@ fn status(service: &Service) -> String {
     let interfaces = service.interfaces();
     let interfaces = interfaces.iter().map(|one| {
         json!({ "name": one.name, "received": one.received, "dropped": one.dropped, "downs": one.downs,
-                "removed": one.is_gone })
+                "removed": one.is_gone, "waited_for": one.is_gone && one.is_waited_for, "attached": one.attached })
     });
     let drift = service.drift.stages().into_iter().map(|one| {
         let own = one.standing;

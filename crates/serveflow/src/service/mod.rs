@@ -3,6 +3,7 @@
 //! One thread beside the workers answers requests, looks for signals and for a new bundle, and tells systemd
 //! that the workers turn. It takes no lock that a worker waits for longer than it takes to copy a few counters.
 
+mod attaching;
 mod board;
 mod confine;
 mod connections;
@@ -13,8 +14,10 @@ mod exposition;
 mod http;
 mod loader;
 pub mod log;
+mod needs;
 mod notify;
 mod output_log;
+pub mod preflight;
 mod readiness;
 mod shadow;
 mod switch;
@@ -23,14 +26,16 @@ mod valve;
 mod watch;
 mod wires;
 
+pub use attaching::Attaching;
 pub(crate) use board::locked;
 pub use board::{Board, Totals, WorkerState};
-pub use confine::{Confinement, confine};
+pub use confine::{Confinement, confine, confine_capturing, keep_capabilities};
 pub use control::{Control, Listeners, ask};
 pub use drift::{DriftBoard, StageDrift};
 pub use exposition::page;
 pub use http::{Answer, Later, Reply, reply};
 pub use loader::{BundleLoad, Loader, NotLoaded, Pending};
+pub use needs::MemoryBound;
 pub use readiness::NotReady;
 pub use shadow::{Comparison, Served, Shadow, ShadowPlan};
 pub use switch::{Loaded, Refused, Switch};

@@ -4,6 +4,7 @@
 //! that an operator or an orchestrator learns of it without reading the log.
 
 use super::{Board, Service};
+use crate::live::InterfaceCount;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -27,6 +28,11 @@ pub enum NotReady {
         /// What the panic said.
         why: String,
     },
+    /// An interface is not there, and is waited for.
+    WaitingForInterface {
+        /// Its name.
+        interface: String,
+    },
     /// The input of a worker is at its end.
     WorkerEnded {
         /// The worker's number, from 0.
@@ -47,6 +53,9 @@ impl fmt::Display for NotReady {
             }
             Self::Stopping => f.write_str("stopping"),
             Self::WorkerFailed { worker, why } => write!(f, "worker {worker} failed: {why}"),
+            Self::WaitingForInterface { interface } => {
+                write!(f, "waiting for interface {interface}")
+            }
             Self::WorkerEnded { worker } => write!(f, "worker {worker} ended: no more input"),
             Self::OutputStalled { trouble: None } => f.write_str("output stalled"),
             Self::OutputStalled { trouble: Some(why) } => write!(f, "output stalled: {why}"),
@@ -67,6 +76,7 @@ impl Service {
         if output.is_stalled {
             reasons.push(NotReady::OutputStalled { trouble: output.trouble });
         }
+        reasons.extend(of_interfaces(self.interfaces()));
         reasons
     }
 }
@@ -74,6 +84,12 @@ impl Service {
 /// A text that came from elsewhere, so that each reason stays one line.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The reasons that lie with interfaces.
+fn of_interfaces(interfaces: Vec<InterfaceCount>) -> impl Iterator<Item = NotReady> {
+    let gone = interfaces.into_iter().filter(|one| one.is_gone && one.is_waited_for);
+    gone.map(|one| NotReady::WaitingForInterface { interface: one.name })
 }
 
 /// The reasons that lie with workers.
@@ -115,6 +131,23 @@ mod tests {
                 "worker 3 ended: no more input"
             ]
         );
+    }
+
+    #[test]
+    fn an_interface_is_a_reason_while_it_is_waited_for() {
+        let one = |is_gone, is_waited_for| InterfaceCount {
+            name: "eth1".to_owned(),
+            is_gone,
+            is_waited_for,
+            ..InterfaceCount::default()
+        };
+        let said = |is_gone, is_waited_for| -> Vec<String> {
+            of_interfaces(vec![one(is_gone, is_waited_for)]).map(|why| why.to_string()).collect()
+        };
+        assert_eq!(said(true, true), ["waiting for interface eth1"]);
+        for (is_gone, is_waited_for) in [(false, true), (false, false), (true, false)] {
+            assert!(said(is_gone, is_waited_for).is_empty());
+        }
     }
 
     #[test]

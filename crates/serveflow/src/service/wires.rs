@@ -20,7 +20,9 @@ impl Wires {
         self.told.resize_with(now.len(), Default::default);
         for ((now, then), (told, wait)) in now.iter().zip(&self.seen).zip(&mut self.told) {
             let interface = now.name.as_str();
-            if now.is_gone && !then.is_gone {
+            if now.is_gone && !then.is_gone && now.is_waited_for {
+                tracing::warn!(interface, "waiting for the interface, which is not there");
+            } else if now.is_gone && !then.is_gone {
                 tracing::error!(interface, "the interface was removed");
             } else if now.downs > then.downs {
                 tracing::warn!(interface, "the interface is down");

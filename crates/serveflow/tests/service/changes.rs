@@ -1,6 +1,8 @@
 //! Bundles that change under running traffic.
 
 use super::kit::{Running, alone, bundle, copy, other_bundle, pcap, scratch, timeless, traffic};
+use serveflow::config::Typed;
+use serveflow_core::FlowConfig;
 use std::collections::BTreeMap;
 
 /// Feeds a capture in pieces, and does something between two of them.
@@ -171,7 +173,8 @@ fn control_and_check_say_what_they_do() {
     assert!(code == Some(1) && text.contains("served on"), "{text}");
     assert_eq!(said(&["promote", "--bundle", "x"]).0, Some(1));
     let config = dir.join("serveflow.toml");
-    let checked = super::kit::serveflow(&["check", "--config", config.to_str().unwrap()]);
+    let config = config.to_str().unwrap();
+    let checked = super::kit::serveflow(&["check", "--config", config, "--running"]);
     let text = String::from_utf8(checked.stdout).unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     for word in ["memory:", "MiB", "boosted@10", &running.metrics] {
@@ -190,12 +193,9 @@ fn the_shipped_configuration_is_one() {
     let path =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/serveflow.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    let text = text.replace("/srv/serveflow/bundle", bundle().to_str().unwrap());
-    let config = scratch("shipped").join("serveflow.toml");
-    std::fs::write(&config, text).unwrap();
-    let ran = super::kit::serveflow(&["check", "--config", config.to_str().unwrap()]);
-    let text = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && text.contains("live:     eth1"), "{text}");
+    let config = Typed::read(&path, text).unwrap().check(&FlowConfig::default()).unwrap();
+    assert_eq!(config.live.interfaces, ["eth1"]);
+    assert!(config.live.wait_for_interface && config.service.control.is_some());
     let unit = std::fs::read_to_string(path.with_file_name("serveflow.service")).unwrap();
     assert!(
         unit.contains("Type=notify") && unit.contains("run --config /etc/serveflow/serveflow.toml")

@@ -1,0 +1,98 @@
+//! What a configuration costs when its limits are reached: memory, descriptors and threads.
+
+use super::preflight::Needs;
+use crate::config::Config;
+use serveflow_model::bundle::Bundle;
+
+/// Bytes of memory that limits come to, by what they are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryBound {
+    /// Flows in the table, and those that wait.
+    pub flows: u64,
+    /// Packets that are kept of undecided flows.
+    pub packets: u64,
+    /// Rings of interfaces.
+    pub rings: u64,
+    /// Rows that wait in lanes, and what workers read, count and write by.
+    pub jobs: u64,
+}
+
+/// Bytes that a flow takes in the table and while it waits, and a packet that is kept: as
+/// `limits.prefault` takes them.
+const BYTES_A_FLOW: u64 = 228;
+const BYTES_A_PACKET: u64 = 96;
+/// Bytes of a row beside its features: its flow, its place and its scores.
+const BYTES_A_ROW: u64 = 128;
+/// Bytes of a worker's buffers, counters and spare memory.
+const BYTES_A_WORKER: u64 = 6 << 20;
+/// Jobs of a stage that is scored inline.
+const INLINE_JOBS: u64 = 4;
+/// Lanes by their index: see `LANE_NAMES`.
+const INLINE: usize = 0;
+const THREAD: usize = 1;
+const BATCH: usize = 2;
+
+/// The lane of each stage.
+fn lanes_of(config: &Config, bundle: &Bundle) -> Vec<usize> {
+    let planned = |_| bundle.cascade.stages().iter().map(|stage| stage.lane).collect();
+    config.lanes.places(bundle).unwrap_or_else(planned)
+}
+
+impl MemoryBound {
+    /// What a configuration comes to with a bundle.
+    #[must_use]
+    pub fn of(config: &Config, bundle: &Bundle) -> Self {
+        let live = &config.live;
+        let workers = config.listeners() as u64;
+        let rows = config.engine.batch_rows as u64;
+        let jobs =
+            bundle.cascade.stages().iter().zip(lanes_of(config, bundle)).map(|(stage, lane)| {
+                let shape = stage.features.shape();
+                let row = (4 * (shape.words + shape.numbers)) as u64 + BYTES_A_ROW;
+                let jobs = if lane == INLINE { INLINE_JOBS } else { config.lane_jobs as u64 };
+                workers * jobs * rows * row
+            });
+        let ring = (live.block_bytes * live.blocks) as u64;
+        Self {
+            flows: config.engine.flows.capacity as u64 * BYTES_A_FLOW,
+            packets: config.engine.record_packets as u64 * BYTES_A_PACKET,
+            rings: live.interfaces.len() as u64 * workers * ring,
+            jobs: jobs.sum::<u64>() + workers * BYTES_A_WORKER,
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.flows + self.packets + self.rings + self.jobs
+    }
+
+    /// What a shadow adds, beside its models: it has a table and packets of its own.
+    #[must_use]
+    pub fn of_shadow(&self) -> u64 {
+        self.flows + self.packets + self.jobs
+    }
+}
+
+impl Needs {
+    /// What a configuration needs with a bundle, on interfaces.
+    #[must_use]
+    pub fn of(config: &Config, bundle: &Bundle) -> Self {
+        let workers = config.listeners() as u64;
+        let lanes = lanes_of(config, bundle);
+        let uses = |lane| lanes.contains(&lane);
+        let of_lanes = u64::from(uses(THREAD))
+            + if uses(BATCH) { config.lanes.batch.threads as u64 } else { 0 };
+        Self {
+            bytes: MemoryBound::of(config, bundle).total(),
+            descriptors: workers * config.live.interfaces.len() as u64 + OTHER_DESCRIPTORS,
+            // Of a bundle, and of another one that is to be served next.
+            threads: workers * (1 + 2 * of_lanes) + OTHER_THREADS,
+        }
+    }
+}
+
+/// Standard streams, sockets, the output, what the runtime waits by, and a bundle that is being read.
+const OTHER_DESCRIPTORS: u64 = 16;
+/// Control, signals, log, output, a bundle that is being read, and those that watch for one and for interfaces.
+const OTHER_THREADS: u64 = 7;
