@@ -86,7 +86,7 @@ impl File {
 
 /// Where the value of a key begins, or else the deepest table on the way to it.
 fn find(table: &DeTable<'_>, key: &str) -> Option<usize> {
-    for (name, value) in table.iter() {
+    for (name, value) in table {
         let bare: &str = name.get_ref();
         for spelled in [bare.to_owned(), format!("\"{bare}\"")] {
             let Some(rest) = key.strip_prefix(&spelled) else { continue };
@@ -106,7 +106,7 @@ fn find(table: &DeTable<'_>, key: &str) -> Option<usize> {
 
 /// The key that a byte of the text belongs to; whether there is one.
 fn key_at(table: &DeTable<'_>, at: usize, path: &mut Vec<String>) -> bool {
-    for (name, value) in table.iter() {
+    for (name, value) in table {
         path.push(spelled(name.get_ref()));
         let is_inside = match value.get_ref() {
             DeValue::Table(inner) => key_at(inner, at, path),
