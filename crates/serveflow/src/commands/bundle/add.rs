@@ -106,8 +106,8 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
             damaged = flows.damaged;
         }
         None => {
-            assembled(args, &taken)?;
             gates_stand(&plan, at)?;
+            assembled(args, &taken)?;
             session.say(
                 "without --captures, nothing tells whether classes and columns are in order\n",
             );
