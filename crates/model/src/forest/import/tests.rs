@@ -213,8 +213,8 @@ fn a_value_that_was_missing_goes_where_missing_values_go() {
                 *number = value;
             } else {
                 let (one, there) = (bit(0, at), bit(2, at));
-                words[one.word as usize] |= u32::from(value == 1.0) << (31 - one.bit);
-                words[there.word as usize] |= u32::from(value != -1.0) << (31 - there.bit);
+                words[one.word as usize] |= u32::from(value == 1.0) << one.bit;
+                words[there.word as usize] |= u32::from(value != -1.0) << there.bit;
             }
         }
         // Nothing else is asked, and it is there.
