@@ -182,8 +182,9 @@ pub(crate) fn pcapng(frames: &[OwnedFrame]) -> Vec<u8> {
     let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|w| w.to_le_bytes()).collect() };
     let mut out = Vec::new();
     block(&mut out, 0x0a0d_0d0a, words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]));
-    // Ethernet, no snap length, if_tsresol = 9, end of options.
-    block(&mut out, 1, words(&[1, 0, 1 << 16 | 9, 9, 0]));
+    // The first frame's link type, no snap length, if_tsresol = 9, end of options.
+    let link = frames.first().map_or(LinkType::Ethernet, |frame| frame.link).number();
+    block(&mut out, 1, words(&[link.into(), 0, 1 << 16 | 9, 9, 0]));
     for frame in frames {
         let (high, low) = ((frame.ts_ns >> 32) as u32, frame.ts_ns as u32);
         let mut body = words(&[0, high, low, frame.data.len() as u32, frame.orig_len]);

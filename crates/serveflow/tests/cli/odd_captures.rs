@@ -1,8 +1,9 @@
 //! Captures that are odd, but not damaged.
 
-use super::kit::{self, pcap, pcapng, put, run, scratch};
+use super::kit::{self, Ran, gzip, pcap, pcapng, put, run, scratch, serveflow, text};
 use serveflow_core::packet::LinkType;
 use serveflow_io::OwnedFrame;
+use std::path::Path;
 
 const START: u64 = 1_700_000_000_000_000_000;
 
@@ -98,4 +99,73 @@ fn frames_of_no_bytes_and_cut_headers_are_counted() {
     assert_eq!(packets[0], frames.len() as u64);
     assert!(packets[3] >= 34, "frames without a whole IP header: {packets:?}");
     assert_eq!(ran.verdicts().len() as u64, ran.account("flows")[0]);
+}
+
+/// A table of flows, which needs no bundle.
+fn table(capture: &Path) -> Ran {
+    let how = ["--packets", "2", "--features", "packet_series", "--out", "-"];
+    serveflow(&[&["features", text(capture)], how.as_slice()].concat())
+}
+
+/// A link type that cannot be read is no damage, and told alike whatever the container.
+#[test]
+fn an_unsupported_link_type_is_3_and_named_in_every_container() {
+    let dir = scratch("links");
+    let mut frame = frame(START, 0x0800, &ipv4(1, 9, 30));
+    for (link, expected) in [
+        (1, None),
+        (147, Some("147 (USER0) of 2 packets")),
+        (127, Some("127 (IEEE802_11_RADIOTAP) of 2 packets")),
+        (300, Some("300 (a type without a name here) of 2 packets")),
+    ] {
+        frame.link = LinkType::from_number(link);
+        let frames = [frame.clone(), frame.clone()];
+        let bytes = [pcap(&frames), pcapng(&frames), gzip(&pcap(&frames)), gzip(&pcapng(&frames))];
+        let all: Vec<Ran> = bytes.map(|bytes| table(&put(dir.join("a"), bytes))).into();
+        for ran in all {
+            assert!(!ran.err.contains("damaged"), "{}", ran.err);
+            let packets = ran.account("packets");
+            match expected {
+                None => assert_eq!((ran.code, packets[3]), (0, 0), "{}", ran.err),
+                Some(words) => {
+                    let line = format!("\nnot supported: link type {words}, the first at ");
+                    let ran = ran.exits(3).says(&[&line, "unsupported_link 2"]);
+                    assert_eq!(packets, [2, 0, 0, 2, 0], "{}", ran.err);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_stands_behind_a_compressed_capture_is_padding_or_a_warning() {
+    let dir = scratch("behind");
+    let frames: Vec<OwnedFrame> =
+        (0..5).map(|n| frame(START + n, 0x0800, &ipv4(1, 9, 30))).collect();
+    let packed = gzip(&pcap(&frames));
+    let zeros = put(dir.join("zeros.pcap.gz"), [packed.clone(), vec![0; 512]].concat());
+    let garbage = put(dir.join("garbage.pcap.gz"), [packed.as_slice(), b"garbage"].concat());
+    let (zeros, garbage) = (table(&zeros).exits(0), table(&garbage).exits(0));
+    assert_eq!((zeros.account("packets")[0], garbage.account("packets")[0]), (5, 5));
+    assert_eq!(zeros.out, garbage.out);
+    assert!(!zeros.err.contains("warning"), "{}", zeros.err);
+    garbage.says(&["\nwarning: ", "behind the gzip stream, found 7 bytes"]);
+}
+
+#[test]
+fn captures_that_were_joined_by_cat_get_a_sentence_that_says_so() {
+    let frames: Vec<OwnedFrame> =
+        (0..5).map(|n| frame(START + n, 0x0800, &ipv4(1, 9, 30))).collect();
+    let joined = put(scratch("joined").join("a.pcap"), [pcap(&frames), pcap(&frames)].concat());
+    let ran = table(&joined).exits(3).says(&["damaged: another capture begins at ", "`cat`"]);
+    assert_eq!(ran.account("packets")[0], 5);
+}
+
+#[test]
+fn times_beyond_what_can_be_stated_are_a_warning() {
+    let at = |ts_ns| frame(ts_ns, 0x0800, &ipv4(1, 9, 30));
+    let frames = [at(i64::MAX as u64 - 1), at(1 << 63), at(u64::MAX)];
+    let late = put(scratch("late").join("a.pcapng"), pcapng(&frames));
+    let ran = table(&late).exits(0).says(&["\nwarning: 2 packets, the first at ", "2262-04-11"]);
+    assert!(ran.out.contains(",9223372036.854775806,"), "{}", ran.out);
 }
