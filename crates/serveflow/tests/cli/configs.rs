@@ -1,6 +1,7 @@
 //! `--config`: unknown keys are refused by name, and limits change no account's balance.
 
 use super::kit::{self, put, run, scratch, text};
+use serde_json::Value;
 use std::path::PathBuf;
 
 fn config(name: &str, toml: &str) -> PathBuf {
@@ -77,7 +78,12 @@ fn the_smallest_limits_keep_the_accounts() {
         ("forever", "[flows]\nidle_ms = 18446744073709551615", false),
     ] {
         let path = config(&format!("small-{name}"), toml);
-        let ran = run(&[&capture()], &["--config", text(&path)]).exits(0);
+        let ran = run(&[&capture()], &["--config", text(&path)]);
+        // A pool that is full cuts flows short, which is no success.
+        let is_shed = |verdict: &Value| verdict["reason"] == "shed";
+        let is_short = ran.verdicts().iter().any(is_shed);
+        assert!(is_short || name != "pool");
+        let ran = ran.exits(if is_short { 4 } else { 0 });
         let [packets, flows] = ["packets", "flows"].map(|word| ran.account(word));
         assert_eq!(packets[0], packets[1] + packets[2] + packets[3], "{name}");
         assert_eq!((flows[1], flows[2], flows[3]), (flows[0], 0, 0), "{name}");
