@@ -12,6 +12,8 @@ pub struct PacketAccounts {
     pub recorded: u64,
     /// Of a flow that has all it wants, or is decided.
     pub not_wanted: u64,
+    /// Of a flow that TCP has closed, and that no new connection has followed.
+    pub after_close: u64,
     /// Of a flow that the selection leaves out.
     pub filtered: u64,
     /// Of no flow, by [`Reject`].
@@ -46,8 +48,12 @@ pub struct Accounts {
     pub jobs_shed: u64,
     /// Jobs whose model failed or was too late.
     pub jobs_failed: u64,
-    /// Times that the capture's clock started over.
+    /// Times that the flow table was begun anew, since time started over.
     pub clock_restarts: u64,
+    /// Packets that were stamped earlier than one before them and could not be put back in order.
+    pub packets_out_of_order: u64,
+    /// Packets whose time stamp is far from that of both neighbours, and that took a neighbour's.
+    pub stray_timestamps: u64,
 }
 
 impl Accounts {
@@ -69,12 +75,12 @@ impl Accounts {
         self.flows.verdicts.iter().sum()
     }
 
-    /// Whether packets seen = recorded + not wanted + rejected + filtered, and flows seen = verdicts
-    /// + waiting + asked.
+    /// Whether packets seen = recorded + not wanted + after close + rejected + filtered, and flows
+    /// seen = verdicts + waiting + asked.
     #[must_use]
     pub fn balance(&self) -> bool {
-        let PacketAccounts { recorded, not_wanted, filtered, .. } = self.packets;
-        let packets = recorded + not_wanted + self.rejected() + filtered;
+        let PacketAccounts { recorded, not_wanted, after_close, filtered, .. } = self.packets;
+        let packets = recorded + not_wanted + after_close + self.rejected() + filtered;
         let flows = self.verdicts() + self.flows.waiting + self.flows.asked;
         self.packets.seen == packets && self.flows.seen == flows
     }
@@ -85,6 +91,7 @@ impl Accounts {
         mine.seen += theirs.seen;
         mine.recorded += theirs.recorded;
         mine.not_wanted += theirs.not_wanted;
+        mine.after_close += theirs.after_close;
         mine.filtered += theirs.filtered;
         add_all(&mut mine.rejected, &theirs.rejected);
         let (mine, theirs) = (&mut self.flows, &other.flows);
@@ -97,6 +104,8 @@ impl Accounts {
         self.jobs_shed += other.jobs_shed;
         self.jobs_failed += other.jobs_failed;
         self.clock_restarts += other.clock_restarts;
+        self.packets_out_of_order += other.packets_out_of_order;
+        self.stray_timestamps += other.stray_timestamps;
     }
 }
 

@@ -116,6 +116,12 @@ fn stray_time_stamps_and_clocks_that_start_over_have_the_verdicts_of_the_twin() 
         let shape = Shape::new(2_000 + seed, 60, &EDGES);
         Shape { jitter: seed % 2 == 0, strays: true, ..shape }
     });
+    // Without a look ahead, but with a bound.
+    let config = EngineConfig { most_ahead_ns: 1_000 * MS, ..config };
+    sweep(config, 30, |seed| {
+        let shape = Shape::new(2_000 + seed, 60, &EDGES);
+        Shape { jitter: seed % 2 == 0, strays: true, ..shape }
+    });
 }
 
 #[test]

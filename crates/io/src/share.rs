@@ -42,7 +42,7 @@ pub fn share_out(source: Box<dyn Source>, sharder: Sharder, idle_ns: u64) -> Vec
     let queues = (0..sharder.shards()).map(|_| Queue::default()).collect();
     let shared = Arc::new(Shared {
         sharder,
-        reader: Mutex::new(Reader { source, clock: Clock::new(idle_ns), blocks: 0 }),
+        reader: Mutex::new(Reader { source, clock: Clock::new(idle_ns, u64::MAX), blocks: 0 }),
         board: Mutex::new(Board { queues, blocks: 0, is_over: false, may_be_quiet: false }),
         changed: Condvar::new(),
     });

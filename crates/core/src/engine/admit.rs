@@ -7,13 +7,18 @@
 //! gives way depends on how packets come in batches and how soon lanes answer.
 
 use super::Engine;
-use crate::parse::Parsed;
-use crate::table::{DECIDED, Tag};
+use crate::key::FlowKey;
+use crate::table::{DECIDED, Opening, Tag};
 use crate::verdict::Reason;
 
 impl Engine {
     /// The entry of a new flow; `None` where there is no memory for it.
-    pub(super) fn begin_flow(&mut self, parsed: &Parsed, tag: Tag, at: u64) -> Option<u32> {
+    pub(super) fn begin_flow(
+        &mut self,
+        key: (FlowKey, Tag),
+        opening: Opening,
+        at: u64,
+    ) -> Option<u32> {
         if self.table.is_full() {
             self.advance();
         }
@@ -27,7 +32,7 @@ impl Engine {
         }
         // The grid of windows begins here; no window is as good as one that never ends.
         let ticket = self.begin_sample(at, at.saturating_add(self.config.flows.window_ns));
-        let id = self.table.add(parsed, tag, at, self.clock.now_ns(), ticket);
+        let id = self.table.add(key, opening, at, self.clock.now_ns(), ticket);
         self.room[ticket].entry = id;
         Some(id)
     }

@@ -20,6 +20,10 @@ pub struct EngineConfig {
     pub first_flow: u64,
     /// From a flow's number to the next one's.
     pub flow_step: u64,
+    /// How far ahead of the clock a packet may be stamped, nanoseconds: one that is further takes the
+    /// clock's time. For sources that cannot look ahead but tell of silence, as interfaces do;
+    /// `u64::MAX` for captures.
+    pub most_ahead_ns: u64,
 }
 
 impl EngineConfig {
@@ -48,6 +52,7 @@ impl Default for EngineConfig {
             provisional: false,
             first_flow: 0,
             flow_step: 1,
+            most_ahead_ns: u64::MAX,
         }
     }
 }

@@ -11,6 +11,7 @@ mod desk;
 mod flow;
 mod plans;
 mod room;
+mod time;
 
 pub use cascade::{Cascade, CascadeError, Stage};
 pub use config::EngineConfig;
@@ -28,7 +29,7 @@ use crate::parse::{self, Parsed, Reject};
 use crate::record::{PacketMeta, PacketPool};
 use crate::reserve::reserve;
 use crate::select::Selection;
-use crate::table::{DECIDED, FlowTable, NO_WINDOW, Tag};
+use crate::table::{DECIDED, FlowTable, NO_WINDOW, Opening, Tag};
 use crate::verdict::{Reason, Verdict};
 use plans::Plans;
 use room::{Cut, WaitingRoom};
@@ -80,7 +81,7 @@ impl Engine {
             table: FlowTable::new(config.flows),
             room: WaitingRoom::new(config.flows.capacity),
             pool: PacketPool::new(layout, config.record_packets),
-            clock: Clock::new(config.flows.idle_ns),
+            clock: Clock::new(config.flows.idle_ns, config.most_ahead_ns),
             wall_ns: 0,
             relief: 0,
             accounts: Accounts::default(),
@@ -230,20 +231,6 @@ impl Engine {
         self.push_timed(packets.into_iter().map(|(packet, now_ns)| (packet, Some(now_ns))));
     }
 
-    /// Ends every flow, because a clock that saw all packets has started over: at `before_ns` until
-    /// then, at `now_ns` from then on.
-    pub fn start_over(&mut self, before_ns: u64, now_ns: u64) {
-        self.accounts.clock_restarts += 1;
-        self.clock.follow(now_ns);
-        let all = self.table.all();
-        self.end_these(&all, before_ns);
-    }
-
-    /// Moves time ahead without a packet: a live interface was silent until then. Time never moves back.
-    pub fn pass_time(&mut self, now_ns: u64) {
-        self.clock.follow(self.clock.now_ns().max(now_ns));
-    }
-
     #[inline]
     fn push_timed<'a>(&mut self, mut packets: impl Iterator<Item = (Packet<'a>, Option<u64>)>) {
         let mut run = [(Packet::default(), Sighting::default()); AHEAD];
@@ -298,28 +285,18 @@ impl Engine {
     }
 
     fn take(&mut self, packet: &Packet<'_>, sighting: &Sighting) {
+        let mut packet = *packet;
         if let Some(now_ns) = sighting.told_ns {
             self.clock.follow(now_ns);
         } else {
-            let before_ns = self.clock.now_ns();
-            let tick = self.clock.tick(packet.ts_ns);
-            if tick.restarted {
-                self.start_over(before_ns, tick.now_ns);
-            }
+            packet.ts_ns = self.tick(packet.ts_ns, sighting.fate);
         }
         self.accounts.packets.seen += 1;
         match sighting.fate {
-            Fate::Taken => self.accept(packet, sighting, self.clock.now_ns()),
+            Fate::Taken => self.accept(&packet, sighting, self.clock.now_ns()),
             Fate::Filtered => self.accounts.packets.filtered += 1,
             Fate::Rejected(reject) => self.accounts.packets.rejected[reject as usize] += 1,
         }
-    }
-
-    /// Ends flows and waits whose time has passed. Call once per batch.
-    pub fn advance(&mut self) {
-        let now = self.clock.now_ns();
-        self.pass_leaving(now);
-        self.pass_deadlines(now);
     }
 
     /// Hands full jobs to their lanes, and the job of the first stage that has rows; call it again, behind
@@ -413,6 +390,10 @@ impl Engine {
         };
         let entry = &mut self.table[id];
         let (was_closed, pending) = (entry.is_closed(), entry.pending);
+        if was_closed {
+            self.accounts.packets.after_close += 1;
+            return;
+        }
         let closes = entry.note(parsed, at);
         if closes {
             self.table.leaves_earlier(id, now);
@@ -421,7 +402,7 @@ impl Engine {
             self.accounts.packets.not_wanted += 1;
             return;
         }
-        let recorded = !was_closed && self.record(id, pending, packet, parsed, at);
+        let recorded = self.record(id, pending, packet, parsed, at);
         let packets = &mut self.accounts.packets;
         *(if recorded { &mut packets.recorded } else { &mut packets.not_wanted }) += 1;
         if self.table[id].pending == DECIDED {
@@ -457,7 +438,8 @@ impl Engine {
             }
             self.end_flow(id, Reason::Ended, at);
         }
-        self.begin_flow(parsed, sighting.tag, at).map(|id| (id, at))
+        let opening = Opening::of(parsed, packet.data);
+        self.begin_flow((parsed.key, sighting.tag), opening, at).map(|id| (id, at))
     }
 
     /// Keeps a packet if the flow still wants packets; false when it does not or cannot.

@@ -171,6 +171,15 @@ pub struct Parsed {
     pub payload: u16,
 }
 
+impl Parsed {
+    /// The acknowledgement number of a TCP packet; `data` is its frame.
+    #[must_use]
+    pub fn acknowledged(&self, data: &[u8]) -> Option<u32> {
+        let tcp = self.transport.filter(|section| section.header == Header::Tcp)?;
+        be32(data, tcp.offset as usize + 8)
+    }
+}
+
 impl Default for Parsed {
     /// Nothing of a packet yet.
     fn default() -> Self {

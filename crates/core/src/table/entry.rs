@@ -8,9 +8,10 @@ use crate::parse::{ACK, FIN, Parsed, RST, SYN};
 /// No pending part: the flow is decided.
 pub(crate) const DECIDED: u32 = u32::MAX;
 
-/// Whether the first packet's sender is the key's low endpoint.
+/// Whether the flow's source is the key's low endpoint.
 const SOURCE_IS_LOW: u8 = 1;
-const BEGAN_WITH_SYN: u8 = 2;
+/// Whether the sequence number of the source's SYN is known.
+const KNOWS_SYN: u8 = 2;
 /// FIN seen: forward, and one bit up, backward.
 const FIN_FORWARD: u8 = 4;
 const FIN_BOTH: [u8; 2] = [FIN_FORWARD, FIN_FORWARD << 1];
@@ -25,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) first_at: u64,
     /// Last packet, or when a closed flow was closed.
     pub(crate) last_at: u64,
-    /// Sequence number of the first packet's SYN.
+    /// Sequence number of the source's SYN.
     syn_seq: u32,
     /// Slot in the waiting room, or [`DECIDED`].
     pub(crate) pending: u32,
@@ -33,13 +34,39 @@ pub(crate) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 64, "an entry is one cache line");
 
+/// Who opened a flow, as far as its first packet says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Opening {
+    source_is_low: bool,
+    /// Sequence number of the source's SYN, if it is known.
+    syn_seq: Option<u32>,
+}
+
+impl Opening {
+    /// What the packet that begins a flow says. The source is its sender, unless the packet is the answer
+    /// to a SYN that was not seen or comes later: then the receiver is the one who opened the connection.
+    #[inline]
+    pub(crate) fn of(parsed: &Parsed, data: &[u8]) -> Self {
+        let sender = Self { source_is_low: parsed.sender_is_low, syn_seq: None };
+        match parsed.tcp_flags & (SYN | ACK) {
+            SYN => Self { syn_seq: Some(parsed.tcp_seq), ..sender },
+            flags if flags == SYN | ACK => Self {
+                source_is_low: !parsed.sender_is_low,
+                syn_seq: parsed.acknowledged(data).map(|next| next.wrapping_sub(1)),
+            },
+            _ => sender,
+        }
+    }
+}
+
 impl Entry {
     /// The entry of the flow that a packet begins.
-    pub(super) fn new(parsed: &Parsed, at: u64, pending: u32) -> Self {
-        let mut key = FlaggedKey::new(parsed.key);
-        key.set(u8::from(parsed.sender_is_low) * SOURCE_IS_LOW);
-        key.set(u8::from(parsed.tcp_flags & (SYN | ACK) == SYN) * BEGAN_WITH_SYN);
-        Self { key, first_at: at, last_at: at, syn_seq: parsed.tcp_seq, pending }
+    pub(super) fn new(key: FlowKey, opening: Opening, at: u64, pending: u32) -> Self {
+        let mut key = FlaggedKey::new(key);
+        key.set(u8::from(opening.source_is_low) * SOURCE_IS_LOW);
+        key.set(u8::from(opening.syn_seq.is_some()) * KNOWS_SYN);
+        let syn_seq = opening.syn_seq.unwrap_or(0);
+        Self { key, first_at: at, last_at: at, syn_seq, pending }
     }
 
     /// The same flow with another place in the waiting room.
@@ -63,7 +90,7 @@ impl Entry {
         self.is(key) && !self.is_detached()
     }
 
-    /// Whether the first packet's sender is the key's low endpoint.
+    /// Whether the flow's source is the key's low endpoint.
     pub(crate) fn source_is_low(&self) -> bool {
         self.key.has(SOURCE_IS_LOW)
     }
@@ -72,6 +99,15 @@ impl Entry {
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.key.has(CLOSED)
+    }
+
+    /// Whether a RST closed it, and not a FIN from both sides.
+    fn is_reset(&self) -> bool {
+        self.is_closed() && !self.has_both_fins()
+    }
+
+    fn has_both_fins(&self) -> bool {
+        FIN_BOTH.iter().all(|&fin| self.key.has(fin))
     }
 
     /// Whether no packet can find it any more.
@@ -83,7 +119,7 @@ impl Entry {
         self.key.set(DETACHED);
     }
 
-    /// Whether a packet runs against the direction of the first one.
+    /// Whether a packet was sent to the flow's source.
     #[inline]
     pub(crate) fn is_backward(&self, parsed: &Parsed) -> bool {
         parsed.sender_is_low != self.source_is_low()
@@ -118,8 +154,12 @@ impl Entry {
         if parsed.tcp_flags & (SYN | ACK) != SYN {
             return false;
         }
-        let same = self.key.has(BEGAN_WITH_SYN) && parsed.tcp_seq == self.syn_seq;
-        if self.is_backward(parsed) { self.is_closed() } else { !same }
+        if self.is_backward(parsed) {
+            return self.is_closed();
+        }
+        // A host that was refused may try again at once, with the number that it had.
+        let same = self.key.has(KNOWS_SYN) && parsed.tcp_seq == self.syn_seq;
+        !same || self.is_reset()
     }
 
     /// Takes note of a packet that belongs to the flow; true when it closes it.
@@ -135,8 +175,7 @@ impl Entry {
         if parsed.tcp_flags & FIN != 0 {
             self.key.set(FIN_BOTH[usize::from(self.is_backward(parsed))]);
         }
-        let both = FIN_BOTH.iter().all(|&fin| self.key.has(fin));
-        let closes = parsed.tcp_flags & RST != 0 || both;
+        let closes = parsed.tcp_flags & RST != 0 || self.has_both_fins();
         self.key.set(u8::from(closes) * CLOSED);
         closes
     }

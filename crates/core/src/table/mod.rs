@@ -10,9 +10,9 @@ mod queue;
 mod wheel;
 
 use crate::key::{FlowHasher, FlowKey};
-use crate::parse::{KeyRules, Parsed};
+use crate::parse::KeyRules;
 use crate::reserve::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
-pub(crate) use entry::{DECIDED, Entry};
+pub(crate) use entry::{DECIDED, Entry, Opening};
 use index::Index;
 pub(crate) use index::Tag;
 use queue::LeaveQueue;
@@ -111,7 +111,7 @@ impl FlowTable {
 
     /// Takes and touches the memory for as many flows as it may hold.
     pub(crate) fn prefault(&mut self) {
-        let entry = Entry::new(&Parsed::default(), 0, DECIDED);
+        let entry = Entry::new(FlowKey::default(), Opening::default(), 0, DECIDED);
         touch_room(&mut self.entries, self.config.capacity, entry);
         self.wheel.prefault(self.config.capacity);
         self.index.prefault(self.config.capacity);
@@ -192,13 +192,13 @@ impl FlowTable {
     /// which a stray time stamp may put far ahead of the present, `now_ns`.
     pub(crate) fn add(
         &mut self,
-        parsed: &Parsed,
-        tag: Tag,
+        (key, tag): (FlowKey, Tag),
+        opening: Opening,
         at: u64,
         now_ns: u64,
         pending: u32,
     ) -> u32 {
-        let entry = Entry::new(parsed, at, pending);
+        let entry = Entry::new(key, opening, at, pending);
         let id = self.keep(&entry);
         self.index.insert(tag, id);
         // The entry at hand is asked, since its copy in the table is still on its way there.

@@ -61,10 +61,25 @@ impl Pair {
     }
 
     fn tcp(&self, ts_ns: u64, backward: bool, flags: u8, seq: u32, payload: usize) -> Frame {
+        self.tcp_ack(ts_ns, backward, flags, (seq, 0), payload)
+    }
+
+    fn tcp_ack(
+        &self,
+        ts_ns: u64,
+        backward: bool,
+        flags: u8,
+        (seq, ack): (u32, u32),
+        payload: usize,
+    ) -> Frame {
         let [from, to] = if backward { [1, 0] } else { [0, 1] };
-        let header =
-            Tcp { src: self.ports[from], dst: self.ports[to], seq, flags, ..Tcp::default() };
+        let (src, dst) = (self.ports[from], self.ports[to]);
+        let header = Tcp { src, dst, seq, ack, flags, ..Tcp::default() };
         self.frame(ts_ns, backward, 6, &header.bytes(&vec![7; payload]))
+    }
+
+    fn syn_ack(&self, ts_ns: u64, seq: u32) -> Frame {
+        self.tcp_ack(ts_ns, true, SYN | ACK, (seq ^ 0x5555, seq.wrapping_add(1)), 0)
     }
 
     fn udp(&self, ts_ns: u64, backward: bool, payload: usize) -> Frame {
@@ -104,7 +119,7 @@ impl Script<'_> {
             self.frames.push(pair.tcp(self.now, false, SYN, seq, 0)); // Sent again.
         }
         self.pause();
-        self.frames.push(pair.tcp(self.now, true, SYN | ACK, seq ^ 0x5555, 0));
+        self.frames.push(pair.syn_ack(self.now, seq));
         self.pause();
         self.frames.push(pair.tcp(self.now, false, ACK, seq + 1, 0));
     }
@@ -138,6 +153,22 @@ impl Script<'_> {
     fn connection(&mut self, pair: &Pair) {
         loop {
             let seq = self.rng.next() as u32 >> 1;
+            match self.rng.below(8) {
+                0 => {
+                    // The answer was read first, by another queue.
+                    self.frames.push(pair.syn_ack(self.now, seq));
+                    self.pause();
+                    self.frames.push(pair.tcp(self.now, false, SYN, seq, 0));
+                }
+                1 => {
+                    // Refused, and tried again with the same number.
+                    self.frames.push(pair.tcp(self.now, false, SYN, seq, 0));
+                    self.pause();
+                    self.frames.push(pair.tcp(self.now, true, RST | ACK, 0, 0));
+                    self.pause();
+                }
+                _ => {}
+            }
             self.handshake(pair, seq);
             self.data(pair, 14);
             if !self.rng.one_in(4) {

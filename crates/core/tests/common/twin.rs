@@ -73,7 +73,8 @@ impl Flow {
     fn is_new_connection(&self, parsed: &Parsed) -> bool {
         let opens = parsed.tcp_flags & (SYN | ACK) == SYN;
         if parsed.sender_is_low == self.source_is_low {
-            opens && self.syn_seq != Some(parsed.tcp_seq)
+            let was_reset = self.closed && self.fins != [true, true];
+            opens && (was_reset || self.syn_seq != Some(parsed.tcp_seq))
         } else {
             opens && self.closed
         }
@@ -144,10 +145,17 @@ impl<'a> Twin<'a> {
     }
 
     fn push(&mut self, frame: &Frame) {
+        let Ok(parsed) = parse(&frame.packet(), self.config.flows.key) else {
+            if !self.is_behind(frame.ts_ns) {
+                self.tick(frame.ts_ns);
+            }
+            return;
+        };
         self.tick(frame.ts_ns);
-        let Ok(parsed) = parse(&frame.packet(), self.config.flows.key) else { return };
+        let is_ahead = frame.ts_ns > self.now.saturating_add(self.config.most_ahead_ns);
+        let ts_ns = if is_ahead || self.is_behind(frame.ts_ns) { self.now } else { frame.ts_ns };
         let key = parsed.key;
-        let mut at = frame.ts_ns.max(self.now);
+        let mut at = ts_ns.max(self.now);
         if let Some(flow) = self.live.get(&key) {
             at = at.max(flow.last_at);
             let leaves_at = flow.leaves_at(&self.config);
@@ -160,11 +168,15 @@ impl<'a> Twin<'a> {
         self.next_window(key, at);
         if !self.live.contains_key(&key) {
             self.make_room();
-            self.begin(&parsed, at);
+            self.begin(&parsed, &frame.data, at);
         }
         let words = packet_words(&HeaderLayout::default(), &frame.data, &parsed);
         let flow = self.live.get_mut(&key).unwrap();
-        flow.add(Kept { ts_ns: frame.ts_ns, at, parsed, words });
+        flow.add(Kept { ts_ns, at, parsed, words });
+    }
+
+    fn is_behind(&self, ts_ns: u64) -> bool {
+        ts_ns.saturating_add(self.config.flows.idle_ns) < self.now
     }
 
     /// The clock follows the earlier of the last two packets, and starts over with the later one
@@ -264,14 +276,19 @@ impl<'a> Twin<'a> {
         progress
     }
 
-    fn begin(&mut self, parsed: &Parsed, at: u64) {
+    fn begin(&mut self, parsed: &Parsed, frame: &[u8], at: u64) {
         let opens = parsed.tcp_flags & (SYN | ACK) == SYN;
+        let answers = parsed.tcp_flags & (SYN | ACK) == SYN | ACK;
+        let answered = || {
+            let tcp = parsed.transport.unwrap().offset as usize;
+            u32::from_be_bytes(frame[tcp + 8..tcp + 12].try_into().unwrap()).wrapping_sub(1)
+        };
         let flow = Flow {
             first_at: at,
             began_at: at,
             last_at: at,
-            source_is_low: parsed.sender_is_low,
-            syn_seq: opens.then_some(parsed.tcp_seq),
+            source_is_low: parsed.sender_is_low != answers,
+            syn_seq: opens.then_some(parsed.tcp_seq).or_else(|| answers.then(answered)),
             fins: [false; 2],
             closed: false,
             packets: Vec::new(),
