@@ -56,8 +56,8 @@ class Control:
                 name, value = line.rsplit(" ", 1)
                 name = name.split("{")[0].removeprefix("serveflow_")
                 sums[name] = sums.get(name, 0) + float(value)
-        packets = ("packets_recorded_total", "packets_not_wanted_total", "packets_filtered_total",
-                   "packets_rejected_total")
+        packets = ("packets_recorded_total", "packets_not_wanted_total", "packets_after_close_total",
+                   "packets_filtered_total", "packets_rejected_total")
         expect("packets in all places", sums["packets_seen_total"], sum(sums[name] for name in packets))
         flows = sums["flows_decided_total"] + sums["flows_waiting"] + sums["flows_asked"]
         expect("flows in all places", sums["flows_seen_total"], flows)

@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serveflow_io::{Batch, FileSource, Source, expand};
+use serveflow_io::{Batch, FileSource, InputSet, Source};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().ok_or("how many rounds, and which files?")?.parse()?;
     let paths: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    let files = expand(&paths)?;
+    let files = InputSet::find(&paths)?.paths();
     let mut batch = Batch::new();
     for _ in 0..rounds {
         let mut source = FileSource::new(files.clone());

@@ -1,5 +1,9 @@
 //! The arena that one fill of a source leaves behind.
 
+mod edit;
+
+pub use edit::OrderCount;
+
 use serveflow_core::clock::Clock;
 use serveflow_core::packet::{LinkType, Packet};
 use std::sync::Arc;
@@ -11,7 +15,8 @@ const NO_NOTE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     ts_ns: u64,
-    /// What the clock of all frames said at this one, in a share of them.
+    /// What the clock of all frames said at this one, in a share of them; while frames are put in order,
+    /// their turn where it is not their time stamp's; else 0.
     now_ns: u64,
     offset: usize,
     len: u32,
@@ -49,6 +54,10 @@ pub struct Batch {
     restart: Option<Restart>,
     /// Until when nothing came, where nothing did.
     quiet_until: Option<u64>,
+    /// What was found while frames were put in order.
+    order: OrderCount,
+    /// Whether frames came as they happened.
+    is_live: bool,
     notes: String,
     /// Start and end of each note in `notes`, bytes.
     note_spans: Vec<(usize, usize)>,
@@ -78,6 +87,8 @@ impl Batch {
         self.is_share = false;
         self.restart = None;
         self.quiet_until = None;
+        self.order = OrderCount::default();
+        self.is_live = false;
         self.frames.clear();
         self.notes.clear();
         self.note_spans.clear();
@@ -117,11 +128,16 @@ impl Batch {
 
     /// Adds the note that the capture holds for the last frame.
     pub(crate) fn note_last(&mut self, note: &str) {
-        let index = u32::try_from(self.note_spans.len()).expect("fewer notes than 2^32");
+        let last = self.frames.len().checked_sub(1).expect("a note belongs to a frame");
+        self.note_frame(last, note);
+    }
+
+    fn note_frame(&mut self, index: usize, note: &str) {
+        let number = u32::try_from(self.note_spans.len()).expect("fewer notes than 2^32");
         let start = self.notes.len();
         self.notes.push_str(note);
         self.note_spans.push((start, self.notes.len()));
-        self.frames.last_mut().expect("a note belongs to a frame").note = index;
+        self.frames[index].note = number;
     }
 
     /// Lends an empty batch a block of bytes, in which its frames lie from `start` on.
@@ -130,13 +146,22 @@ impl Batch {
         self.lent = Some((Arc::clone(block), start));
     }
 
-    /// Runs a clock over the frames, and tells where in them it starts over.
+    /// Runs a clock over the frames, and tells where in them it starts over, unless they come with a clock of
+    /// their own.
     pub(crate) fn run_clock(&mut self, clock: &mut Clock, restarts: &mut Vec<(usize, Restart)>) {
-        restarts.clear();
+        if let Some(restart) = self.restart {
+            clock.start_at(restart.now_ns);
+            restarts.push((0, restart));
+        }
+        if self.is_share {
+            return;
+        }
         for (index, frame) in self.frames.iter_mut().enumerate() {
             let before_ns = clock.now_ns();
             let tick = clock.tick(frame.ts_ns);
             frame.now_ns = tick.now_ns;
+            self.order.stray_timestamps += u64::from(tick.ts_ns != frame.ts_ns);
+            frame.ts_ns = tick.ts_ns;
             if tick.restarted {
                 restarts.push((index, Restart { before_ns, now_ns: tick.now_ns }));
             }
@@ -152,27 +177,24 @@ impl Batch {
         self.restart = restart;
     }
 
-    /// Adds frame `index` of the batch that this one is a share of.
-    #[inline]
-    pub(crate) fn push_from(&mut self, other: &Self, index: usize) {
-        let frame = &other.frames[index];
-        if self.lent.is_some() {
-            self.frames.push(Frame { note: NO_NOTE, ..*frame });
-        } else {
-            let packet = other.packet(index);
-            self.push(packet.ts_ns, packet.orig_len, packet.link, packet.data);
-            self.frames.last_mut().expect("it was pushed").now_ns = frame.now_ns;
-        }
-        if let Some(note) = other.note(index) {
-            self.note_last(note);
-        }
-    }
-
-    /// Whether the frames are a share of all: then they go by the clock of all, which
-    /// [`Self::iter_at`] tells.
+    /// Whether the frames go by a clock that saw others too, which [`Self::iter_at`] tells: they are a
+    /// share of all, or come from several captures that one flow table was asked for.
     #[must_use]
     pub fn is_share(&self) -> bool {
         self.is_share
+    }
+
+    /// Whether the frames came as they happened and nobody has looked ahead, so that time stamps may be
+    /// anything; silence is told of.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// What was found while the frames up to these were put in order, since the batch before.
+    #[must_use]
+    pub fn order(&self) -> OrderCount {
+        self.order
     }
 
     /// Whether the clock of all frames starts over before those of this share, which may be none.
@@ -195,7 +217,10 @@ impl Batch {
     /// Whether a fill that brought this has brought the end of its source.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.is_empty() && self.restart.is_none() && self.quiet_until.is_none()
+        self.is_empty()
+            && self.restart.is_none()
+            && self.quiet_until.is_none()
+            && self.order == OrderCount::default()
     }
 
     /// All frames of a share, in the order of capture, and what the clock of all said at each.

@@ -103,6 +103,11 @@ impl Worker<'_> {
     /// When the sink fails.
     pub fn serve(&mut self, batch: &Batch) -> io::Result<()> {
         self.engine.set_wall((self.wall)());
+        let order = batch.order();
+        self.engine.note_order(order.out_of_order, order.stray_timestamps);
+        if batch.is_live() {
+            self.engine.come_live();
+        }
         if let Some(restart) = batch.restart() {
             self.engine.start_over(restart.before_ns, restart.now_ns);
         }

@@ -41,6 +41,13 @@ pub enum SourceError {
         /// The system's answer.
         error: io::Error,
     },
+    /// More captures overlap in time than may be open at once.
+    TooManyOpen {
+        /// The first that is not read.
+        path: PathBuf,
+        /// Captures that may be open.
+        most: usize,
+    },
     /// A directory holds no file that could be a capture.
     NoFiles {
         /// The directory.
@@ -186,7 +193,9 @@ impl SourceError {
     pub fn path(&self) -> &Path {
         match self {
             Self::Interface { name, .. } => Path::new(name),
-            Self::Open { path, .. } | Self::NoFiles { path } => path,
+            Self::Open { path, .. } | Self::NoFiles { path } | Self::TooManyOpen { path, .. } => {
+                path
+            }
             _ => &self.location().expect("all other errors have a location").path,
         }
     }
@@ -195,7 +204,10 @@ impl SourceError {
     #[must_use]
     pub fn location(&self) -> Option<&Location> {
         match self {
-            Self::Open { .. } | Self::NoFiles { .. } | Self::Interface { .. } => None,
+            Self::Open { .. }
+            | Self::NoFiles { .. }
+            | Self::TooManyOpen { .. }
+            | Self::Interface { .. } => None,
             Self::Read { at, .. }
             | Self::Compression { at, .. }
             | Self::Empty { at }
@@ -214,6 +226,12 @@ impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { path, error } => write!(f, "cannot open {}: {error}", PathName(path)),
+            Self::TooManyOpen { path, most } => write!(
+                f,
+                "{}: expected at most {most} captures that overlap in time, found one more; read fewer at \
+                 once, or each on a flow table of its own",
+                PathName(path)
+            ),
             Self::NoFiles { path } => {
                 write!(f, "the directory {} holds no capture file", PathName(path))
             }

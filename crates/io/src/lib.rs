@@ -5,8 +5,9 @@
 //!
 //! # Capture files
 //!
-//! [`FileSource`] reads files, directories and standard input (`-`) one after another. What a file
-//! is says its first bytes, never its name. The formats ([`FORMATS`]) are
+//! [`InputSet`] finds the captures among files and directories, and [`FileSource`] reads them, or standard
+//! input (`-`), in the order of their packets' time stamps. What a file is says its first bytes, never
+//! its name. The formats ([`FORMATS`]) are
 //!
 //! - `pcap`: classic captures of either byte order, in microseconds or nanoseconds, and the variant
 //!   with longer record headers;
@@ -46,13 +47,14 @@ pub mod batch;
 pub mod capture;
 pub mod drive;
 pub mod error;
-pub mod files;
+pub mod inputs;
 mod links;
 #[cfg(target_os = "linux")]
 pub mod live;
 pub mod memory;
 pub mod output;
 pub mod pages;
+pub mod quiet;
 pub mod share;
 pub mod sink;
 pub mod source;
@@ -60,10 +62,10 @@ pub mod source;
 pub mod user;
 pub mod write;
 
-pub use batch::{Batch, Restart};
+pub use batch::{Batch, OrderCount, Restart};
 pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
 pub use error::{Location, Severity, SourceError};
-pub use files::{FileSource, expand};
+pub use inputs::{FileSource, InputCounts, InputSet, OrderRules, PipeTime, Tables};
 pub use memory::{MemorySource, OwnedFrame};
 pub use share::{Share, share_out};
 pub use sink::{Csv, JsonLines, Memory, Null, SINKS, Sink};

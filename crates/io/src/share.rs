@@ -42,8 +42,19 @@ pub fn share_out(source: Box<dyn Source>, sharder: Sharder, idle_ns: u64) -> Vec
     let queues = (0..sharder.shards()).map(|_| Queue::default()).collect();
     let shared = Arc::new(Shared {
         sharder,
-        reader: Mutex::new(Reader { source, clock: Clock::new(idle_ns, u64::MAX), blocks: 0 }),
-        board: Mutex::new(Board { queues, blocks: 0, is_over: false, may_be_quiet: false }),
+        reader: Mutex::new(Reader {
+            source,
+            clock: Clock::new(idle_ns, u64::MAX),
+            idle_ns,
+            blocks: 0,
+        }),
+        board: Mutex::new(Board {
+            queues,
+            blocks: 0,
+            is_over: false,
+            may_be_quiet: false,
+            quiet_until: 0,
+        }),
         changed: Condvar::new(),
     });
     let share = |index| Share {
@@ -69,6 +80,7 @@ struct Shared {
 struct Reader {
     source: Box<dyn Source>,
     clock: Clock,
+    idle_ns: u64,
     blocks: u64,
 }
 
@@ -81,6 +93,8 @@ struct Board {
     is_over: bool,
     /// Whether the source is one that may have nothing for a while.
     may_be_quiet: bool,
+    /// Until when nothing came that is not here, if the source says so.
+    quiet_until: u64,
 }
 
 /// A worker's parts.
@@ -113,7 +127,7 @@ impl Queue {
         while matches!(self.parts.front(), Some(Some(_))) {
             let part = self.parts.pop_front().flatten().expect("the front was looked at");
             self.next += 1;
-            let found = !part.is_empty() || part.restart().is_some();
+            let found = !part.is_over();
             self.spare.push(if found { std::mem::replace(spent, part) } else { part });
             if found {
                 return true;
@@ -182,7 +196,12 @@ impl Share {
         let block = reader.blocks;
         let is_block = matches!(filled, Ok(count) if count > 0);
         let mut pieces = 0;
+        self.restarts.clear();
         if is_block {
+            if self.whole.is_live() {
+                let idle_ns = reader.idle_ns;
+                reader.clock.bound_ahead(idle_ns);
+            }
             self.whole.run_clock(&mut reader.clock, &mut self.restarts);
             pieces = self.restarts.len() + 1;
         }
@@ -194,6 +213,7 @@ impl Share {
             board.blocks = reader.blocks;
             board.is_over |= filled.is_ok() && self.whole.is_over();
             board.may_be_quiet |= self.whole.quiet_until().is_some();
+            board.quiet_until = self.whole.quiet_until().unwrap_or(0);
             drop(reader);
             let spare = |queue: &mut Queue| queue.spare.pop().unwrap_or_default();
             for _ in 0..pieces {
@@ -223,10 +243,11 @@ impl Share {
         for (parts, restart) in self.parts.chunks_exact_mut(workers).zip(marks) {
             parts.iter_mut().for_each(|part| part.begin_share(&self.whole, restart));
         }
+        self.parts[0].note_order(self.whole.order());
         let mut restarts = self.restarts.iter().peekable();
         let mut first = 0;
         for (at, packet) in self.whole.iter().enumerate() {
-            if restarts.next_if(|mark| mark.0 == at).is_some() {
+            while restarts.next_if(|mark| mark.0 == at).is_some() {
                 first += workers;
             }
             let shard = self.shared.sharder.shard(&packet).unwrap_or(turn);
@@ -236,11 +257,10 @@ impl Share {
     }
 }
 
-/// Says that nothing came for a while: where a source is silent, its workers have other things to look after.
-/// When time goes on is not known here.
-fn quiet(batch: &mut Batch) -> usize {
+/// Says that nothing came until a time: where a source is silent, its workers have other things to look after.
+fn quiet(batch: &mut Batch, until_ns: u64) -> usize {
     batch.clear();
-    batch.be_quiet(0);
+    batch.be_quiet(until_ns);
     0
 }
 
@@ -266,15 +286,18 @@ impl Source for Share {
             if let Some(reader) = reader {
                 drop(board);
                 self.read(reader)?;
-                if self.whole.quiet_until().is_some() {
-                    return Ok(quiet(batch));
-                }
                 board = shared.board();
+                if let Some(until_ns) = self.whole.quiet_until() {
+                    // Time must not pass what another worker is parting.
+                    let is_behind = !board.queues[self.index].parts.is_empty();
+                    return Ok(quiet(batch, if is_behind { 0 } else { until_ns }));
+                }
             } else if board.may_be_quiet {
                 let waited = shared.changed.wait_timeout(board, QUIET);
                 board = waited.unwrap_or_else(PoisonError::into_inner).0;
                 if board.queues[self.index].parts.is_empty() && !board.is_over {
-                    return Ok(quiet(batch));
+                    let until_ns = board.quiet_until;
+                    return Ok(quiet(batch, until_ns));
                 }
             } else {
                 let waited = shared.changed.wait(board);

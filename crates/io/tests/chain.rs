@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Bytes, Order, drain, gzip, zstd};
-use serveflow_io::{Batch, FileSource, MemorySource, PcapWriter, Source, SourceError, expand};
+use serveflow_io::{Batch, FileSource, InputSet, MemorySource, PcapWriter, Source, SourceError};
 
 /// A directory of its own for a test, removed at its end.
 struct Scratch(PathBuf);
@@ -54,7 +54,7 @@ fn first_bytes(source: &mut dyn Source) -> (Vec<u8>, Vec<SourceError>) {
 fn files_of_any_kind_follow_each_other() {
     let scratch = Scratch::new("follow");
     let mut ng = Bytes::new(Order::Big);
-    ng.section().interface(101, 0, |_| {}).enhanced(0, 0, 1, &[7], |_| {});
+    ng.section().interface(101, 0, |_| {}).enhanced(0, 1_000_000, 1, &[7], |_| {});
     let paths = vec![
         scratch.file("a", &pcap(&[1, 2, 3, 4])),
         scratch.file("b", &gzip(&pcap(&[5]))),
@@ -81,11 +81,11 @@ fn an_error_ends_its_own_file_only() {
     ];
     let (frames, errors) = first_bytes(&mut FileSource::new(paths.clone()));
     assert_eq!(frames, [1, 3, 4]);
-    assert!(matches!(errors[0], SourceError::Truncated { found: 16, .. }));
-    assert!(matches!(errors[1], SourceError::Open { .. }));
-    assert!(matches!(errors[2], SourceError::Empty { .. }));
-    let named: Vec<&Path> = errors.iter().map(SourceError::path).collect();
-    assert_eq!(named, [&paths[0], &paths[1], &paths[3]]);
+    let of = |path: &Path| errors.iter().find(|error| error.path() == path).unwrap();
+    assert!(matches!(of(&paths[0]), SourceError::Truncated { found: 16, .. }));
+    assert!(matches!(of(&paths[1]), SourceError::Open { .. }));
+    assert!(matches!(of(&paths[3]), SourceError::Empty { .. }));
+    assert_eq!(errors.len(), 3);
 }
 
 #[test]
@@ -97,39 +97,92 @@ fn the_source_names_the_file_it_reads() {
     assert_eq!(source.name(), path.to_str().unwrap());
 }
 
+/// A capture whose only packet was captured so many seconds after the epoch.
+fn at(seconds: u32) -> Vec<u8> {
+    let mut bytes = Bytes::new(Order::Little);
+    bytes.pcap_header(0xa1b2_c3d4, 1);
+    bytes.record(seconds, 0, 1, &[seconds as u8]);
+    bytes.out
+}
+
 #[test]
-fn directories_become_their_files_sorted_and_without_hidden_ones() {
+fn directories_become_their_captures_by_time_and_the_rest_is_left_out() {
     let scratch = Scratch::new("sorted");
-    for name in ["b/2", "b/10", "a", "c", ".hidden", ".git/config", "b/.x", "b/deep/er"] {
-        scratch.file(name, &[]);
+    for (seconds, name) in [
+        (9, "b/2"),
+        (8, "b/10"),
+        (7, "a.PCAP"),
+        (6, "c.pcap1"),
+        (5, "d.pcap.1"),
+        (4, "b/deep/er"),
+        (3, ".hidden"),
+        (2, ".git/config"),
+        (1, "b/.x"),
+        (20, "same2"),
+        (20, "same10"),
+        (20, "same1"),
+    ] {
+        scratch.file(name, &at(seconds));
     }
+    // An empty file and a cut one are captures if they are named so; nothing else goes by names.
+    for name in ["empty.pcap", "cut.pcap.gz", "empty.txt", "README.txt", "x.json", "labels.csv"] {
+        let bytes: &[u8] = if name.starts_with("empty") { b"" } else { b"{}," };
+        scratch.file(name, if name.contains("cut") { &[0x0a, 0x0d] } else { bytes });
+    }
+    scratch.file("b/README.pcap", b"a list of captures");
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(&scratch.0, scratch.0.join("circle")).unwrap();
-        std::os::unix::fs::symlink(scratch.0.join("a"), scratch.0.join("link")).unwrap();
+        std::os::unix::fs::symlink(scratch.0.join("a.PCAP"), scratch.0.join("link")).unwrap();
     }
-    let single = scratch.0.join("c");
-    let found = expand(&[Path::new("-"), &single, &scratch.0]).unwrap();
+    let single = scratch.file("../single", b"no capture, but named");
     let below = |path: &PathBuf| match path.strip_prefix(&scratch.0) {
         Ok(rest) => rest.to_str().unwrap().to_owned(),
         Err(_) => path.to_str().unwrap().to_owned(),
     };
-    let names: Vec<String> = found.iter().map(below).collect();
-    let mut expected = vec!["-", "c", "a", "b/10", "b/2", "b/deep/er", "c"];
-    if cfg!(unix) {
-        expected.push("link");
+    for arguments in [[&single, &scratch.0], [&scratch.0, &single]] {
+        let set = InputSet::find(&arguments).unwrap();
+        let names: Vec<String> =
+            set.paths().iter().map(below).filter(|n| !n.contains("single")).collect();
+        let mut expected =
+            vec!["cut.pcap.gz", "empty.pcap", "b/deep/er", "d.pcap.1", "c.pcap1", "a.PCAP"];
+        if cfg!(unix) {
+            expected.push("link");
+        }
+        expected.extend(["b/10", "b/2", "same1", "same2", "same10"]);
+        assert_eq!(names, expected);
+        let left_out: Vec<String> = set.left_out().iter().map(below).collect();
+        assert_eq!(left_out, ["README.txt", "b/README.pcap", "empty.txt", "labels.csv", "x.json"]);
+        assert_eq!(set.paths().len(), expected.len() + 1, "what is named stays");
+        let told = set.told();
+        assert!(told.starts_with("left out: 5 files that are no captures: "), "{told}");
     }
-    assert_eq!(names, expected);
+    fs::remove_file(&single).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_in_a_directory_is_not_waited_for() {
+    let scratch = Scratch::new("fifo");
+    scratch.file("a", &at(1));
+    let _listener = std::os::unix::net::UnixListener::bind(scratch.0.join("socket")).unwrap();
+    let set = InputSet::find(&[&scratch.0]).unwrap();
+    assert_eq!((set.paths().len(), set.left_out().len()), (1, 1));
 }
 
 #[test]
 fn paths_that_lead_nowhere_are_errors() {
     let scratch = Scratch::new("nowhere");
     let missing = scratch.0.join("missing");
-    assert!(matches!(expand(&[&missing]), Err(SourceError::Open { path, .. }) if path == missing));
     assert!(
-        matches!(expand(&[&scratch.0]), Err(SourceError::NoFiles { path }) if path == scratch.0)
+        matches!(InputSet::find(&[&missing]), Err(SourceError::Open { path, .. }) if path == missing)
     );
+    for file in [None, Some("README.txt")] {
+        file.map(|name| scratch.file(name, b"words"));
+        assert!(
+            matches!(InputSet::find(&[&scratch.0]), Err(SourceError::NoFiles { path }) if path == scratch.0)
+        );
+    }
 }
 
 #[test]

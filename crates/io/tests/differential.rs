@@ -94,7 +94,7 @@ fn both_readers_see_the_same_frames() {
     let Some(outside) = std::env::var_os("SERVEFLOW_CAPTURES") else {
         return;
     };
-    let captures = serveflow_io::expand(&[outside]).unwrap();
+    let captures = serveflow_io::InputSet::find(&[outside]).unwrap().paths();
     let total: usize =
         captures.iter().filter(|path| common::is_capture(path)).map(|path| compare(path)).sum();
     assert!(total > 0, "there are frames in the captures");

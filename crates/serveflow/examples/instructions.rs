@@ -86,7 +86,7 @@ fn bundle() -> Bundle {
 }
 
 fn tape() -> Tape {
-    let captures = serveflow_io::expand(&[sample().join("val")]).unwrap();
+    let captures = serveflow_io::InputSet::find(&[sample().join("val")]).unwrap().paths();
     Tape::lay(&captures, PACKETS, &FlowConfig::default()).unwrap()
 }
 

@@ -14,7 +14,7 @@ mod relief;
 mod remote;
 mod service;
 
-pub use input::{TypedInput, TypedLists};
+pub use input::{Reorder, TypedInput, TypedLists};
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
@@ -30,6 +30,7 @@ use serveflow_core::engine::EngineConfig;
 use serveflow_core::parse::{KeyRules, Tunnels};
 use serveflow_core::select::Selection;
 use serveflow_core::{FlowConfig, NO_WINDOW};
+use serveflow_io::OrderRules;
 use serveflow_model::bundle::Bundle;
 use std::fmt;
 use std::num::NonZero;
@@ -117,6 +118,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Which flows `serveflow run` serves; none where it serves all.
     pub selection: Option<Arc<Selection>>,
+    /// How far packets of captures are put back in order.
+    pub reorder: Reorder,
     /// Most frames taken from a source at once.
     pub batch_frames: usize,
     /// Jobs that may wait in a lane before it is full.
@@ -305,6 +308,7 @@ impl Typed {
         let config = Config {
             engine,
             selection: self.input.check()?,
+            reorder: self.input.reorder()?,
             batch_frames: limits.batch_frames.unwrap_or(1024),
             lane_jobs: limits.lane_jobs.unwrap_or(64),
             live: self.live.check()?,
@@ -385,6 +389,14 @@ impl TypedFlows {
 }
 
 impl Config {
+    /// How captures are read: by the order of time.
+    #[must_use]
+    pub fn order_rules(&self) -> OrderRules {
+        let Reorder { reorder_ns, packets } = self.reorder;
+        let rules = OrderRules::of_flows(&self.engine.flows);
+        OrderRules { reorder_ns, reorder_packets: packets, ..rules }
+    }
+
     /// Holds a limit to at least 1 and at most so much.
     fn within(key: &'static str, found: usize, most: usize) -> Result<(), ConfigError> {
         match found {

@@ -1,5 +1,6 @@
 //! Sources that may keep a worker waiting, read so that a stop need not wait with it.
 
+use serveflow_io::quiet::LastSeen;
 use serveflow_io::{Batch, Source, SourceError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 /// How often a waiting worker looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// Looks that a source has to bring what it holds once it should stop.
+const LAST_LOOKS: u32 = 20;
 
 /// A batch that the reading thread filled.
 struct Filled {
@@ -29,13 +32,19 @@ pub struct PatientSource {
     /// Whether the thread has a batch to fill.
     is_asked: bool,
     name: String,
+    /// Wall time, nanoseconds from any fixed start.
+    wall: fn() -> u64,
+    /// When the last packet came of a pipe whose packets come as they happen.
+    last: LastSeen,
+    /// Looks that are left once it should stop.
+    looks_left: u32,
 }
 
 impl PatientSource {
-    /// Reads `source` until its end, or until `stop` is set. The thread is left behind when the
-    /// source never returns: it holds nothing but its input.
+    /// Reads `source` until its end. Once `stop` is set it should end by itself and bring what it holds; if it
+    /// does not return, its thread is left behind, which holds nothing but its input.
     #[must_use]
-    pub fn new(mut source: Box<dyn Source>, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(mut source: Box<dyn Source>, stop: Arc<AtomicBool>, wall: fn() -> u64) -> Self {
         let (wishes, asked) = channel::<(Batch, usize)>();
         let (answers, filled) = channel();
         let name = source.name().to_owned();
@@ -48,12 +57,24 @@ impl PatientSource {
                 }
             }
         });
-        Self { wishes, filled, stop, is_over: false, is_asked: false, name }
+        let last = LastSeen::default();
+        Self {
+            wishes,
+            filled,
+            stop,
+            is_over: false,
+            is_asked: false,
+            name,
+            wall,
+            last,
+            looks_left: LAST_LOOKS,
+        }
     }
 }
 
 impl Source for PatientSource {
-    /// A pipe that is silent for a while makes a quiet batch, so that its worker may look after other things.
+    /// A pipe that is silent for a while makes a quiet batch, so that its worker may look after other things;
+    /// where packets come as they happen, time goes on meanwhile.
     fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
         batch.clear();
         if self.is_over {
@@ -67,9 +88,10 @@ impl Source for PatientSource {
         let filled = match self.filled.recv_timeout(LOOK) {
             Ok(filled) => filled,
             Err(RecvTimeoutError::Timeout) => {
-                self.is_over = self.stop.load(Ordering::Relaxed);
+                self.looks_left -= u32::from(self.stop.load(Ordering::Relaxed));
+                self.is_over = self.looks_left == 0;
                 if !self.is_over {
-                    batch.be_quiet(0);
+                    batch.be_quiet(self.last.until((self.wall)()).unwrap_or(0));
                 }
                 return Ok(0);
             }
@@ -77,6 +99,11 @@ impl Source for PatientSource {
         };
         self.is_asked = false;
         *batch = filled.batch;
+        if batch.is_live()
+            && let Some(packet) = batch.iter().last()
+        {
+            self.last.see(packet.ts_ns, (self.wall)());
+        }
         self.name = filled.name;
         self.is_over = matches!(filled.result, Ok(0));
         filled.result
@@ -107,7 +134,7 @@ mod tests {
     #[test]
     fn frames_and_the_end_are_those_of_the_source() {
         let inner = Box::new(MemorySource::new(frames()));
-        let mut source = PatientSource::new(inner, Arc::default());
+        let mut source = PatientSource::new(inner, Arc::default(), || 0);
         assert_eq!(source.name(), "memory");
         let mut batch = Batch::new();
         assert_eq!(source.fill(&mut batch, 3).unwrap(), 3);
@@ -135,14 +162,17 @@ mod tests {
     #[test]
     fn a_silent_source_says_so_and_a_stop_does_not_wait_for_it() {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut source = PatientSource::new(Box::new(Silence), Arc::clone(&stop));
+        let mut source = PatientSource::new(Box::new(Silence), Arc::clone(&stop), || 0);
         let mut batch = Batch::new();
         for _ in 0..3 {
             assert_eq!(source.fill(&mut batch, 1).unwrap(), 0);
             assert_eq!(batch.quiet_until(), Some(0), "it is silent, and not at its end");
         }
         stop.store(true, Ordering::Relaxed);
-        assert_eq!(source.fill(&mut batch, 1).unwrap(), 0);
-        assert!(batch.is_over());
+        let fills = (0..).take_while(|_| {
+            assert_eq!(source.fill(&mut batch, 1).unwrap(), 0);
+            !batch.is_over()
+        });
+        assert_eq!(fills.count() as u32, LAST_LOOKS - 1, "it has its time to bring what it holds");
     }
 }

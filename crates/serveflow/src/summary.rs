@@ -6,6 +6,7 @@ use crate::workers::Failure;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
+use serveflow_io::InputCounts;
 use serveflow_io::output::{LossReason, OutputStatus};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,10 +17,11 @@ use std::time::Duration;
 pub fn accounts(accounts: &Accounts) -> String {
     let (packets, flows) = (&accounts.packets, &accounts.flows);
     let mut text = format!(
-        "packets: {} seen = {} recorded + {} not wanted + {} rejected + {} filtered\n",
+        "packets: {} seen = {} recorded + {} not wanted + {} after close + {} rejected + {} filtered\n",
         packets.seen,
         packets.recorded,
         packets.not_wanted,
+        packets.after_close,
         accounts.rejected(),
         packets.filtered
     );
@@ -40,6 +42,8 @@ pub fn accounts(accounts: &Accounts) -> String {
         ("jobs_shed", accounts.jobs_shed),
         ("jobs_failed", accounts.jobs_failed),
         ("clock_restarts", accounts.clock_restarts),
+        ("packets_out_of_order", accounts.packets_out_of_order),
+        ("stray_timestamps", accounts.stray_timestamps),
     ];
     list(&mut text, "notes", extra.into_iter());
     text
@@ -75,6 +79,12 @@ pub fn failures(failures: &[Failure]) -> String {
         )
     };
     failures.iter().map(line).collect()
+}
+
+/// What became of captures that were read as one, in a line.
+#[must_use]
+pub fn inputs(counts: Option<&InputCounts>) -> String {
+    counts.map_or_else(String::new, |counts| format!("{counts}\n"))
 }
 
 /// What batch lanes did, a line for each stage that came to one; nothing where none did.

@@ -37,9 +37,10 @@ pub struct Crew<'a> {
     pub wall: fn() -> u64,
     /// Set from outside to end the run: every open flow then gets its verdict.
     pub stop: &'a Arc<AtomicBool>,
-    /// Whether packets come by themselves: then they do not wait, sources end by themselves when they are
-    /// stopped, and verdicts are written soon.
+    /// Whether packets come by themselves: then they do not wait, and verdicts are written soon.
     pub is_live: bool,
+    /// Whether sources end by themselves when they are stopped, and bring what came before.
+    pub drains: bool,
     /// What is told and changed meanwhile, where it is a service.
     pub service: Option<&'a Service>,
     /// Where drift is told, if it is watched.
@@ -300,8 +301,8 @@ impl Common<'_> {
             if let Some(desk) = &mut desk {
                 desk.turn(self, batch, worker);
             }
-            // A live source that is stopped still brings what came before.
-            let stops = self.crew.stop.load(Ordering::Relaxed) && (!is_live || batch.is_over());
+            let is_at_end = !self.crew.drains || batch.is_over();
+            let stops = self.crew.stop.load(Ordering::Relaxed) && is_at_end;
             match stops || self.failed.load(Ordering::Relaxed) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),

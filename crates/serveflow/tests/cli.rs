@@ -15,6 +15,7 @@ mod cli {
     mod mistakes;
     mod odd_captures;
     mod odd_labels;
+    mod orders;
     mod out_files;
     mod outputs;
     mod plans;

@@ -14,7 +14,7 @@ use serveflow_core::rows::{Column, Rows};
 use serveflow_core::verdict::{FiveTuple, Verdict};
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_io::drive::{WhenFull, Worker};
-use serveflow_io::{FileSource, Memory, SourceError};
+use serveflow_io::{FileSource, Memory, OrderRules, SourceError};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
@@ -239,7 +239,8 @@ fn record_file(
         when_full: WhenFull::Wait,
         flush_ns: u64::MAX,
     };
-    let mut source = FileSource::new(vec![path.to_owned()]);
+    let rules = OrderRules::of_flows(&plan.flows);
+    let mut source = FileSource::with(vec![path.to_owned()], rules);
     let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));
     let outcome = outcome.expect("a sink in memory never fails");
     dataset.damaged.extend(outcome.damaged);

@@ -145,7 +145,7 @@ fn files(name: &str, trained: Trained) -> Vec<(String, Vec<u8>)> {
     let dir = scratch(name);
     let id = write(&dir, &trained.plan, trained.models).unwrap().id;
     let mut files = vec![("id".to_owned(), id.into_bytes())];
-    for path in serveflow_io::expand(&[&dir]).unwrap() {
+    for path in serveflow_io::InputSet::find(&[&dir]).unwrap().paths() {
         let name = path.strip_prefix(&dir).unwrap().display().to_string();
         files.push((name, std::fs::read(path).unwrap()));
     }

@@ -23,6 +23,7 @@ mod xdp;
 
 use crate::batch::Batch;
 use crate::error::SourceError;
+use crate::quiet::LastSeen;
 use crate::source::Source;
 pub use attach::{Attacher, Change};
 pub use opening::{Opened, open};
@@ -181,7 +182,7 @@ pub struct LiveSource {
     gap_ns: u64,
     read_at: u64,
     /// The last frame's time stamp, and the wall time when it was read.
-    last: Option<(u64, u64)>,
+    last: LastSeen,
     /// When the kernel was last asked for its counters and for what became of the interfaces.
     asked_at: u64,
     /// Whether this is the source that tells of what happens to interfaces: it happens to all workers' alike.
@@ -431,10 +432,8 @@ impl LiveSource {
 
     /// Until when it is known that no frame came that has not been read, if there was one at all.
     fn quiet_until(&self) -> Option<u64> {
-        let (ts_ns, read_at) = self.last?;
         let lag = (LAG_MS + 2 * u64::from(self.wait_ms)) * 1_000_000;
-        let passed = (self.now)().saturating_sub(read_at).checked_sub(lag)?;
-        Some(ts_ns.saturating_add(passed))
+        self.last.until((self.now)().checked_sub(lag)?)
     }
 }
 
@@ -481,7 +480,8 @@ impl Source for LiveSource {
         }
         if let Some(last) = batch.len().checked_sub(1) {
             self.tell_taken();
-            self.last = Some((batch.packet(last).ts_ns, now));
+            self.last.see(batch.packet(last).ts_ns, now);
+            batch.come_live();
             return Ok(batch.len());
         }
         self.find_nothing(batch);

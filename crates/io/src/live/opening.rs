@@ -12,6 +12,7 @@ use super::{
     BLOCK_LATE_NS, Closing, FRAME_LATE_NS, InterfaceCounters, LiveConfig, LiveError, LiveSource,
     QUIET_NS, Tap, Why,
 };
+use crate::quiet::LastSeen;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -106,7 +107,7 @@ fn source(
         now: config.now,
         gap_ns: QUIET_NS,
         read_at: 0,
-        last: None,
+        last: LastSeen::default(),
         asked_at: 0,
         tells: worker == 0,
         hurried: false,

@@ -174,7 +174,7 @@ pub(crate) fn read_whole(bytes: &[u8]) -> Vec<OwnedFrame> {
 /// The captures that lie beside the tests, sorted by name.
 pub(crate) fn fixtures() -> Vec<PathBuf> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures");
-    let all = serveflow_io::expand(&[root]).unwrap();
+    let all = serveflow_io::InputSet::find(&[root]).unwrap().paths();
     all.into_iter().filter(|path| is_capture(path)).collect()
 }
 

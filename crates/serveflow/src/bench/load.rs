@@ -364,9 +364,10 @@ impl Served {
             false => Err(LoadError::Unaccounted { what, expected, found }),
         };
         let packets = &accounts.packets;
-        let placed = packets.recorded + packets.not_wanted + accounts.rejected() + packets.filtered;
+        let of_flows = packets.recorded + packets.not_wanted + packets.after_close;
+        let placed = of_flows + accounts.rejected() + packets.filtered;
         same("packets seen, dropped = made", self.packets_made, packets.seen + self.dropped)?;
-        same("recorded, not wanted, rejected, filtered = seen", packets.seen, placed)?;
+        same("recorded, not wanted, after close, rejected, filtered = seen", packets.seen, placed)?;
         same("flows with a verdict = seen", accounts.flows.seen, accounts.verdicts())?;
         same("verdicts told = given", accounts.verdicts(), self.meter.verdicts)
     }

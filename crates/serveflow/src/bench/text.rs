@@ -126,13 +126,14 @@ fn accounts(run: &RunFigures) -> String {
     let (packets, flows) = (&run.accounts.packets, &run.accounts.flows);
     format!(
         "accounts: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} not wanted + {} \
-         rejected + {} filtered;\n          {} flows made, {} seen = {} verdicts\n",
+         after close + {} rejected + {} filtered;\n          {} flows made, {} seen = {} verdicts\n",
         run.packets_made,
         packets.seen,
         run.dropped,
         packets.seen,
         packets.recorded,
         packets.not_wanted,
+        packets.after_close,
         packets.rejected.values().sum::<u64>(),
         packets.filtered,
         run.flows_made,

@@ -3,6 +3,7 @@
 use super::bench::args::{BenchPaperArgs, BenchTrafficArgs};
 use super::bench::packets::BenchPacketsArgs;
 use super::bundle::BundleCommand;
+use super::inputs::TableRuleArgs;
 use super::plan_args::{PoolArgs, WishArgs};
 pub(crate) use super::trainer_args::TrainerArgs;
 use clap::builder::RangedU64ValueParser;
@@ -303,10 +304,16 @@ Examples:
   serveflow run captures/ more.pcapng.gz --bundle bundle --format csv --out verdicts.csv
   zcat big.pcap.gz | serveflow run - --bundle bundle | jq .label")]
 pub(crate) struct RunArgs {
-    /// Captures: files, directories (sorted), or - for standard input; one flow table for all.
+    /// Captures: files, directories, or - for standard input; packets are taken in the order of time.
     /// None: the interfaces of --interface or of the configuration
     #[arg(value_name = "CAPTURE", conflicts_with_all = ["interface", "filter"])]
     pub(crate) captures: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tables: TableRuleArgs,
+    /// Take a pipe for live: packets are not held to be put in order, and waits and timeouts run out
+    /// while it is silent. Else a pipe is live whose packets are stamped within 5 s of the wall time
+    #[arg(long, requires = "captures")]
+    pub(crate) live_pipe: bool,
     /// Listen to an interface, until SIGINT or SIGTERM; may be given several times
     #[arg(short, long, value_name = "NAME")]
     pub(crate) interface: Vec<String>,
@@ -449,9 +456,11 @@ Examples:
   serveflow features capture.pcap --packets 10 --out features.parquet
   serveflow features capture.pcap --per packet --features header_bits --mask none --out nprint.csv")]
 pub(crate) struct FeaturesArgs {
-    /// Captures: files, directories (sorted), or - for standard input; one flow table for all
+    /// Captures: files, directories, or - for standard input; packets are taken in the order of time
     #[arg(required = true, value_name = "CAPTURE")]
     pub(crate) captures: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tables: TableRuleArgs,
     /// Format of the table [default: as --out ends (.csv, .parquet), or csv]
     #[arg(long, value_enum)]
     pub(crate) format: Option<TableFormat>,

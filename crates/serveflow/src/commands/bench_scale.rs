@@ -137,7 +137,7 @@ fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle,
     config.engine.flows.seed = session.typed.flows.seed.unwrap_or(args.seed);
     let splits = || ["train", "val", "test"].map(of_sample).into_iter().flatten().collect();
     let captures = if args.captures.is_empty() { splits() } else { args.captures.clone() };
-    let paths = serveflow_io::expand(&captures)?;
+    let paths = super::inputs::find(session, &captures)?.paths();
     let tape = Tape::lay(&paths, args.packets.max(1), &config.engine.flows)?;
     ensure!(!tape.flow_sizes().is_empty(), "expected captures with flows, found none");
     session.say(&format!(

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 pub(crate) fn evaluate(session: &Session, args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let (bundle, remote) = session.load(&args.bundle)?;
-    let book = label_book(&args.labelled)?;
+    let book = label_book(session, &args.labelled)?;
     let config = session.typed.check_for(&bundle)?;
     let mut progress = Progress::new(session);
     let mut wall = || session.wall_ns();

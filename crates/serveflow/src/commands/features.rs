@@ -16,7 +16,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::rows::{Column, RowShape};
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_io::drive::{WhenFull, Worker};
-use serveflow_io::{FileSource, Memory, SourceError};
+use serveflow_io::{FileSource, InputCounts, InputSet, Memory, PipeTime, SourceError};
 use serveflow_train::labels::{FileLabels, LabelBook, read_table, survey};
 use serveflow_train::pipeline::Step;
 use serveflow_train::record::{RecordPlan, RecordingLane, record, recording_cascade};
@@ -33,12 +33,14 @@ const MILLISECOND: u64 = 1_000_000;
 /// What is told at the end.
 struct Told {
     accounts: Accounts,
+    /// What became of the captures, where they were read as one.
+    inputs: Option<InputCounts>,
     damaged: Vec<SourceError>,
 }
 
 pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result<ExitCode> {
-    let captures = serveflow_io::expand(&args.captures)?;
-    super::keep_captures(&args.out, &captures)?;
+    let captures = super::inputs::find(session, &args.captures)?;
+    super::keep_captures(&args.out, &captures.paths())?;
     // Before the work, which may take long.
     format(args)?;
     keep_tables(args)?;
@@ -46,7 +48,7 @@ pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result
         (RowPer::Packet, None) => per_packet(session, args, captures),
         (RowPer::Packet, Some(_)) => bail!("--labels: labels are of flows, found --per packet"),
         (RowPer::Flow, None) => per_flow(session, args, captures),
-        (RowPer::Flow, Some(labels)) => per_labelled_flow(session, args, &captures, labels),
+        (RowPer::Flow, Some(labels)) => per_labelled_flow(session, args, &captures.paths(), labels),
     };
     let told = match told {
         // The reader of our output has seen enough: nobody is left to tell.
@@ -57,6 +59,7 @@ pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result
         told => told?,
     };
     session.say(&summary::accounts(&told.accounts));
+    session.say(&summary::inputs(told.inputs.as_ref()));
     Ok(super::ended(&told.damaged))
 }
 
@@ -125,22 +128,20 @@ fn open(
     })
 }
 
-fn per_packet(
-    session: &Session,
-    args: &FeaturesArgs,
-    captures: Vec<PathBuf>,
-) -> anyhow::Result<Told> {
+fn per_packet(session: &Session, args: &FeaturesArgs, captures: InputSet) -> anyhow::Result<Told> {
     let encoders = match args.features.features.as_slice() {
         [] => vec!["header_bits".to_owned()],
         typed => typed.to_vec(),
     };
     let features = packet_features(&spec(args, encoders)?).context("--per packet")?;
     let mut table = open(args, &PACKET_KEYS, features.columns(), features.shape())?;
-    let rules = session.typed.check(&FlowConfig::default())?.engine.flows.key;
-    let mut source = FileSource::new(captures);
+    let config = session.typed.check(&FlowConfig::default())?;
+    let mut source = FileSource::of(captures, args.tables.rules(&config, PipeTime::Recorded));
+    let inputs = Some(source.counts());
+    let rules = config.engine.flows.key;
     let tally = write_packets(&mut source, &features, rules, table.as_mut())?;
     table.finish()?;
-    Ok(Told { accounts: tally.accounts, damaged: tally.damaged })
+    Ok(Told { accounts: tally.accounts, inputs, damaged: tally.damaged })
 }
 
 fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan> {
@@ -154,17 +155,15 @@ fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan
     Ok(RecordPlan { specs: vec![spec], wait_ns, of_window, flows })
 }
 
-/// One flow table for all captures, as `serveflow run` has it.
-fn per_flow(
-    session: &Session,
-    args: &FeaturesArgs,
-    captures: Vec<PathBuf>,
-) -> anyhow::Result<Told> {
+/// The flow tables of `serveflow run`: one for all captures, as a rule.
+fn per_flow(session: &Session, args: &FeaturesArgs, captures: InputSet) -> anyhow::Result<Told> {
     let config = session.typed.check(&FlowConfig::default())?;
     let plan = plan(args, &config.engine)?;
     let cascade = Arc::new(recording_cascade(&plan)?);
     let features = &cascade.stages()[0].features;
     let mut table = open(args, &FLOW_KEYS, features.columns(), features.shape())?;
+    let mut source = FileSource::of(captures, args.tables.rules(&config, PipeTime::Recorded));
+    let inputs = Some(source.counts());
     let engine = EngineConfig { provisional: false, flows: plan.flows, ..config.engine };
     let mut engine = Engine::new(Arc::clone(&cascade), engine);
     let (lane, kept) = RecordingLane::new(&cascade);
@@ -178,7 +177,7 @@ fn per_flow(
         when_full: WhenFull::Wait,
         flush_ns: u64::MAX,
     }
-    .run(&mut FileSource::new(captures), &mut |_, _| ControlFlow::Continue(()))?;
+    .run(&mut source, &mut |_, _| ControlFlow::Continue(()))?;
     let kept = kept.lock().expect("no holder of the rows panics");
     let rows = &kept[0];
     let row_of: HashMap<u64, usize> = rows.flows.iter().copied().zip(0..).collect();
@@ -191,7 +190,7 @@ fn per_flow(
         table.push(&keys, &rows.rows, row)?;
     }
     table.finish()?;
-    Ok(Told { accounts: *engine.accounts(), damaged: outcome.damaged })
+    Ok(Told { accounts: *engine.accounts(), inputs, damaged: outcome.damaged })
 }
 
 /// A flow table for each capture, as training has it.
@@ -229,7 +228,7 @@ fn per_labelled_flow(
         table.push(&cells, &dataset.rows[0], row)?;
     }
     table.finish()?;
-    Ok(Told { accounts: dataset.accounts, damaged: dataset.damaged })
+    Ok(Told { accounts: dataset.accounts, inputs: None, damaged: dataset.damaged })
 }
 
 /// Why a label table has no line for any of the captures.

@@ -28,7 +28,7 @@ pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> anyhow::Result<E
             super::print(&bundle(path)?)?;
             continue;
         }
-        for file in serveflow_io::expand(&[path])? {
+        for file in super::inputs::find(session, std::slice::from_ref(path))?.paths() {
             damaged.extend(capture(session, &file)?);
         }
     }

@@ -26,7 +26,8 @@ pub(crate) fn surveyed(
     let dataset = survey(book, flows, &mut |done| progress.step(Step::Recording(done, files)))?;
     progress.finish();
     // Names that are like those of the table are looked for where the captures stand.
-    let captures = serveflow_io::expand(&[&book.captures]).unwrap_or_default();
+    let captures = serveflow_io::InputSet::find(&[&book.captures])
+        .map_or_else(|_| Vec::new(), |set| set.paths());
     compared(session, book, &dataset, &captures, flows)?;
     Ok(dataset)
 }

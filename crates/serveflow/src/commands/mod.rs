@@ -10,6 +10,7 @@ mod control;
 mod demo;
 mod evaluate;
 mod features;
+mod inputs;
 mod inspect;
 mod joined;
 mod labelled;
@@ -32,8 +33,9 @@ use serveflow::config::Typed;
 use serveflow::plan_page::{Section, html};
 use serveflow::remote::Remote;
 use serveflow::service::log;
+use serveflow_io::inputs::told_left_out;
 use serveflow_io::output::is_closed_stdout;
-use serveflow_io::{Severity, SourceError};
+use serveflow_io::{InputSet, Severity, SourceError};
 use serveflow_model::bundle::Bundle;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use serveflow_train::planner::report::PlanReport;
@@ -197,13 +199,18 @@ fn find_sample(named: Option<&Path>, option: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// The label book of labelled captures.
-fn label_book(labelled: &Labelled) -> anyhow::Result<LabelBook> {
+/// The label book of labelled captures; files that are no captures are named.
+fn label_book(session: &Session, labelled: &Labelled) -> anyhow::Result<LabelBook> {
     let book = match (&labelled.labels, labelled.labels_from) {
         (Some(table), _) => read_table(table, &labelled.captures)?,
         (None, LabelsFrom::Path) => by_path(&labelled.captures)?,
-        (None, LabelsFrom::Pcapml) => from_comments(&serveflow_io::expand(&[&labelled.captures])?)?,
+        (None, LabelsFrom::Pcapml) => {
+            let set = InputSet::find(&[&labelled.captures])?;
+            let book = from_comments(&set.paths())?;
+            LabelBook { left_out: set.left_out().to_vec(), ..book }
+        }
     };
+    session.say(&told_left_out(&book.left_out));
     Ok(book)
 }
 

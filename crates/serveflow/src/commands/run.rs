@@ -19,10 +19,10 @@ use serveflow::workers::{self, Crew, Failure, Post, ServeError, Served};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::shard::Sharder;
-use serveflow_io::{FileSource, Source, share_out};
+use serveflow_io::{FileSource, InputCounts, PipeTime, Source, share_out};
 use serveflow_model::bundle::Bundle;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,7 +40,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     }
     let run = kind(session, args, &config);
     let fed = feed(session, args, &typed, &bundle, &mut config, &signals.stop)?;
-    let Feed { sources, interfaces, listeners, attacher } = fed;
+    let Feed { sources, interfaces, listeners, attacher, inputs, drains } = fed;
     let loaded = Loaded::new(bundle, &path, &config)?;
     let (workers, stop) = (sources.len(), Arc::clone(&signals.stop));
     let maker = LaneMaker::new(&config, workers, run.is_live, clock::now_ns, &stop);
@@ -71,6 +71,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         wall: clock::now_ns,
         stop: &stop,
         is_live: run.is_live,
+        drains,
         service: guard.is_some().then_some(&*service),
         drift: Some(&service.drift),
     };
@@ -80,6 +81,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let status =
         verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
     tell(session, &service, &served, took);
+    session.say(&summary::inputs(inputs.as_ref()));
     session.say(&summary::remote(&remote.status()));
     let Served { accounts, failures, outcome, .. } = served;
     let outcome = match outcome {
@@ -238,6 +240,10 @@ struct Feed {
     listeners: Listeners,
     /// Listens to interfaces that come later, where they are waited for.
     attacher: Option<live::Attacher>,
+    /// What becomes of captures.
+    inputs: Option<InputCounts>,
+    /// Whether sources end by themselves when they are stopped.
+    drains: bool,
 }
 
 /// Opens the captures, or where there are none the interfaces.
@@ -262,25 +268,39 @@ fn feed(
         let plural = if workers == 1 { "" } else { "s" };
         session.say(&format!("listening to {names} with {workers} worker{plural}\n"));
         let live::Opened { sources, counted, attacher } = live;
-        return Ok(Feed { sources, interfaces: Some(counted), listeners, attacher });
+        return Ok(Feed {
+            sources,
+            interfaces: Some(counted),
+            listeners,
+            attacher,
+            inputs: None,
+            drains: true,
+        });
     }
-    let paths = serveflow_io::expand(&args.captures)?;
+    let set = super::inputs::find(session, &args.captures)?;
+    let paths = set.paths();
     args.out.as_ref().map_or(Ok(()), |out| super::keep_captures(out, &paths))?;
     if config.workers == 0 {
         config.workers = workers::worth_while(&paths);
     }
     let listeners = preflight::listeners(typed, config)?;
-    let sources = open_sources(paths, stop, config);
-    Ok(Feed { sources, interfaces: None, listeners, attacher: None })
+    let pipe = if args.live_pipe { PipeTime::Live } else { PipeTime::ByStamps(clock::epoch_ns) };
+    let files = FileSource::of(set, args.tables.rules(config, pipe)).ending_with(Arc::clone(stop));
+    let inputs = Some(files.counts());
+    let never_waits = paths.iter().all(|path| path != Path::new("-") && path.is_file());
+    // Pipes and the like are read on a thread, so that they do not hold up a stop.
+    let source: Box<dyn Source> = if never_waits {
+        Box::new(files)
+    } else {
+        Box::new(PatientSource::new(Box::new(files), Arc::clone(stop), clock::now_ns))
+    };
+    let drains = !never_waits;
+    let sources = share_sources(source, config);
+    Ok(Feed { sources, interfaces: None, listeners, attacher: None, inputs, drains })
 }
 
 /// A source for each worker: the captures, or a share of them.
-fn open_sources(
-    paths: Vec<PathBuf>,
-    stop: &Arc<AtomicBool>,
-    config: &Config,
-) -> Vec<Box<dyn Source>> {
-    let source = open_source(paths, stop);
+fn share_sources(source: Box<dyn Source>, config: &Config) -> Vec<Box<dyn Source>> {
     if config.workers == 1 {
         return vec![source];
     }
@@ -288,11 +308,4 @@ fn open_sources(
     let sharder = Sharder::new(config.workers as u32, key, seed);
     let shares = share_out(source, sharder, idle_ns).into_iter();
     shares.map(|share| -> Box<dyn Source> { Box::new(share) }).collect()
-}
-
-/// The captures; pipes and the like on a thread, so that they do not hold up a stop.
-fn open_source(paths: Vec<PathBuf>, stop: &Arc<AtomicBool>) -> Box<dyn Source> {
-    let never_waits = paths.iter().all(|path| path != Path::new("-") && path.is_file());
-    let files = Box::new(FileSource::new(paths));
-    if never_waits { files } else { Box::new(PatientSource::new(files, Arc::clone(stop))) }
 }

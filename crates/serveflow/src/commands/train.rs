@@ -19,7 +19,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let book = label_book(&args.labelled)?;
+    let book = label_book(session, &args.labelled)?;
     let stages = planned::given(&args.stages)?;
     let plan = plan(session, args, stages.as_deref().unwrap_or_default())?;
     // Known before the training, not after it.

@@ -3,6 +3,7 @@
 use super::ConfigError;
 use serde::Deserialize;
 use serveflow_core::select::{Lists, Prefix, Selection, SelectionSpec};
+use serveflow_io::OrderRules;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use toml::Value;
@@ -19,7 +20,23 @@ pub struct TypedInput {
     pub only: TypedLists,
     /// Flows must be on none of these lists.
     pub drop: TypedLists,
+    /// How far packets of captures are put back in order, milliseconds of packet time.
+    pub reorder_ms: Option<u64>,
+    /// How far packets of captures are put back in order, packets.
+    pub reorder_packets: Option<usize>,
 }
+
+/// How far packets of captures are put back in order; 0 of either leaves them as they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reorder {
+    /// Packet time, nanoseconds.
+    pub reorder_ns: u64,
+    /// Packets.
+    pub packets: usize,
+}
+
+/// The most packets that may be held to be put in order: they stay in memory meanwhile.
+const MOST_REORDERED: usize = 1 << 20;
 
 /// Lists of flows as they are typed.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -51,6 +68,21 @@ const PROTOCOLS: [(&str, u8); 13] = [
 ];
 
 impl TypedInput {
+    /// How far packets are put back in order.
+    ///
+    /// # Errors
+    /// When more packets would be held than makes sense.
+    pub fn reorder(&self) -> Result<Reorder, ConfigError> {
+        let usual = OrderRules::default();
+        let packets = self.reorder_packets.unwrap_or(usual.reorder_packets);
+        if packets > MOST_REORDERED {
+            let (key, most) = ("input.reorder_packets", MOST_REORDERED);
+            return Err(ConfigError::TooLarge { key, most, found: packets });
+        }
+        let reorder_ns = self.reorder_ms.map(|ms| ms.saturating_mul(super::MILLISECOND));
+        Ok(Reorder { reorder_ns: reorder_ns.unwrap_or(usual.reorder_ns), packets })
+    }
+
     /// The selection; none where all flows are served.
     ///
     /// # Errors

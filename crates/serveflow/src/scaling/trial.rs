@@ -90,6 +90,7 @@ impl Trials<'_> {
             wall: self.wall,
             stop: &stop,
             is_live: false,
+            drains: false,
             service: None,
             drift: None,
         };

@@ -107,7 +107,7 @@ fn packets(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result 
     counter(
         encoder,
         "packets_seen",
-        "Packets that came to a worker; the sum of the four below",
+        "Packets that came to a worker; the sum of the five below",
         packets.seen,
     )?;
     counter(
@@ -121,6 +121,12 @@ fn packets(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result 
         "packets_not_wanted",
         "Packets of flows that were decided or had enough",
         packets.not_wanted,
+    )?;
+    counter(
+        encoder,
+        "packets_after_close",
+        "Packets of flows that TCP had closed",
+        packets.after_close,
     )?;
     let filtered = "Packets of flows that [input] leaves out";
     counter(encoder, "packets_filtered", filtered, packets.filtered)?;
@@ -193,6 +199,31 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
     )
 }
 
+/// What became of packet time.
+fn time(
+    encoder: &mut DescriptorEncoder<'_>,
+    accounts: &serveflow_core::accounts::Accounts,
+) -> fmt::Result {
+    counter(
+        encoder,
+        "clock_restarts",
+        "Times that packet time started over",
+        accounts.clock_restarts,
+    )?;
+    counter(
+        encoder,
+        "packets_out_of_order",
+        "Packets stamped earlier than one before them that were not put back in order",
+        accounts.packets_out_of_order,
+    )?;
+    counter(
+        encoder,
+        "stray_timestamps",
+        "Packets stamped far from both neighbours, whose time stamp was replaced",
+        accounts.stray_timestamps,
+    )
+}
+
 fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals) -> fmt::Result {
     let sum = &totals.sum;
     let accounts = &sum.accounts;
@@ -211,12 +242,7 @@ fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals)
         "Jobs whose model failed or was too late",
         accounts.jobs_failed,
     )?;
-    counter(
-        encoder,
-        "clock_restarts",
-        "Times that packet time started over",
-        accounts.clock_restarts,
-    )?;
+    time(encoder, accounts)?;
     gauge(
         encoder,
         "table_flows",

@@ -139,6 +139,9 @@ impl Shadow {
     pub fn look(&mut self, batch: &Batch, served: &[Served], mut wall: impl FnMut() -> u64) {
         let began = wall();
         self.engine.set_wall(began);
+        if batch.is_live() {
+            self.engine.come_live();
+        }
         if let Some(until_ns) = batch.quiet_until() {
             self.engine.pass_time(until_ns);
         }

@@ -40,7 +40,8 @@ fn sum(values: &Value) -> u64 {
 /// Holds a run's figures against each other.
 fn adds_up(run: &Value) {
     let (packets, flows) = (&run["accounts"]["packets"], &run["accounts"]["flows"]);
-    let kept = count(&packets["recorded"]) + count(&packets["not_wanted"]);
+    let kept = ["recorded", "not_wanted", "after_close"].map(|key| count(&packets[key]));
+    let kept: u64 = kept.iter().sum();
     let left_out = count(&packets["filtered"]);
     assert_eq!(count(&packets["seen"]), kept + sum(&packets["rejected"]) + left_out);
     assert_eq!(count(&run["packets_made"]), count(&packets["seen"]) + count(&run["dropped"]));

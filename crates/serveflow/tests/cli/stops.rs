@@ -22,7 +22,8 @@ fn ends_soon(child: &mut Child) -> i32 {
 
 /// Runs on a pipe that stays open, and stops by a signal after the first verdict.
 fn stopped_by(signal: &str, bundle: &Path, frames: &[OwnedFrame], cut: usize) -> Ran {
-    let args = ["run", "-", "--bundle", text(bundle)];
+    // Packets are served as they come.
+    let args = ["run", "-", "--live-pipe", "--bundle", text(bundle)];
     let mut child = program().args(args).stdin(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let bytes = pcap(frames);

@@ -35,13 +35,14 @@ pub(crate) fn data(path: &str) -> PathBuf {
 
 /// The captures of a folder of the sample data, in order.
 pub(crate) fn files(folder: &str) -> Vec<PathBuf> {
-    serveflow_io::expand(&[data(folder)]).unwrap()
+    serveflow_io::InputSet::find(&[data(folder)]).unwrap().paths()
 }
 
 /// The captures that the reference nPrint tool printed, in order.
 pub(crate) fn golden() -> Vec<PathBuf> {
-    let mut files =
-        serveflow_io::expand(&[root().join("crates/core/tests/golden/nprint")]).unwrap();
+    let found = serveflow_io::InputSet::find(&[root().join("crates/core/tests/golden/nprint")]);
+    let mut files = found.unwrap().paths();
+    files.sort();
     let ends = |path: &PathBuf, end| path.extension().is_some_and(|found| found == end);
     files.retain(|path| ["pcap", "cap", "pcapng"].into_iter().any(|end| ends(path, end)));
     files

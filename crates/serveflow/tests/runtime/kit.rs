@@ -157,6 +157,7 @@ pub(crate) fn run(
         wall: clock::now_ns,
         stop,
         is_live: false,
+        drains: false,
         service,
         drift: None,
     };

@@ -11,6 +11,7 @@ fn balance(page: &str) -> (u64, u64) {
     let parts = [
         "packets_recorded_total",
         "packets_not_wanted_total",
+        "packets_after_close_total",
         "packets_filtered_total",
         "packets_rejected_total",
     ];

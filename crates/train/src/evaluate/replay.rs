@@ -6,7 +6,7 @@ use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_core::verdict::{FiveTuple, Verdict};
 use serveflow_io::drive::{WhenFull, Worker};
-use serveflow_io::{FileSource, Memory, SourceError};
+use serveflow_io::{FileSource, Memory, OrderRules, SourceError};
 use serveflow_model::bundle::Bundle;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -136,7 +136,8 @@ impl<'a> Replay<'a> {
                 when_full: WhenFull::Wait,
                 flush_ns: u64::MAX,
             };
-            let mut source = FileSource::new(vec![path.clone()]);
+            let rules = OrderRules::of_flows(&self.limits.flows);
+            let mut source = FileSource::with(vec![path.clone()], rules);
             let outcome = worker.run(&mut source, &mut |_, _| ControlFlow::Continue(()));
             let outcome = outcome.expect("a sink in memory never fails");
             tally.damaged.extend(outcome.damaged.iter().map(SourceError::line));

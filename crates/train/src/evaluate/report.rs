@@ -184,7 +184,7 @@ impl Percentiles {
 /// Where packets and flows went.
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountsReport {
-    /// `seen`, `recorded`, `not_wanted`, `filtered`, and `rejected` by reason.
+    /// `seen`, `recorded`, `not_wanted`, `after_close`, `filtered`, and `rejected` by reason.
     pub packets: PacketReport,
     /// `seen`, `verdicts` by reason, `waiting`, `asked`.
     pub flows: FlowReport,
@@ -201,6 +201,8 @@ pub struct PacketReport {
     pub recorded: u64,
     /// Of flows that wanted no more.
     pub not_wanted: u64,
+    /// Of flows that TCP had closed.
+    pub after_close: u64,
     /// Of flows that were left out.
     pub filtered: u64,
     /// Of no flow, by reason.
@@ -234,6 +236,7 @@ impl AccountsReport {
                 seen: packets.seen,
                 recorded: packets.recorded,
                 not_wanted: packets.not_wanted,
+                after_close: packets.after_close,
                 filtered: packets.filtered,
                 rejected: rejected.zip(packets.rejected).collect(),
             },

@@ -151,8 +151,13 @@ impl Report {
         writeln!(f, "verdicts: {}", reasons.join(", "))?;
         writeln!(
             f,
-            "packets: {} seen = {} recorded + {} not wanted + {rejected} rejected + {} filtered",
-            packets.seen, packets.recorded, packets.not_wanted, packets.filtered
+            "packets: {} seen = {} recorded + {} not wanted + {} after close + {rejected} rejected + \
+             {} filtered",
+            packets.seen,
+            packets.recorded,
+            packets.not_wanted,
+            packets.after_close,
+            packets.filtered
         )?;
         writeln!(
             f,

@@ -102,6 +102,8 @@ pub struct LabelBook {
     pub path: PathBuf,
     /// The directory that captures stand below.
     pub captures: PathBuf,
+    /// Files in directories of captures that are none.
+    pub left_out: Vec<PathBuf>,
 }
 
 impl LabelBook {
@@ -204,6 +206,7 @@ impl Writer {
             sha256,
             path: path.to_owned(),
             captures: captures.to_owned(),
+            left_out: Vec::new(),
         })
     }
 }

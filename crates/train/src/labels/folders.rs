@@ -2,16 +2,16 @@
 
 use super::book::Writer;
 use super::{LabelBook, LabelError, Labelled, Split};
-use std::path::{Path, PathBuf};
-
-/// Endings that are not part of a capture's name.
-const ENDINGS: [&str; 7] = ["gz", "zst", "pcap", "pcapng", "cap", "dmp", "ntar"];
+use serveflow_io::InputSet;
+use serveflow_io::inputs::capture_name;
+use std::path::Path;
 
 /// Labels all captures below a directory by where they stand.
 ///
 /// A part of the path named `train`, `val` or `test` is the split. What is left of the path says
-/// the label: its first folder, or, for captures that stand at the top, the file name up to its
-/// first dot. Captures without a split are split by time within each capture: the first 70 % of
+/// the label: its first folder, or, for captures that stand at the top, the file name without what says
+/// that it is a capture ([`capture_name`]). Files that are no captures are left out, and listed in the
+/// book. Captures without a split are split by time within each capture: the first 70 % of
 /// the flows train, the next 15 % validate, the rest test.
 ///
 /// # Errors
@@ -19,11 +19,11 @@ const ENDINGS: [&str; 7] = ["gz", "zst", "pcap", "pcapng", "cap", "dmp", "ntar"]
 pub fn by_path(captures: &Path) -> Result<LabelBook, LabelError> {
     let mut book = Writer::default();
     let mut listing = String::new();
-    for file in serveflow_io::expand(&[captures])? {
+    let set = InputSet::find(&[captures])?;
+    let mut files = set.paths();
+    files.sort();
+    for file in files {
         let inside = file.strip_prefix(captures).unwrap_or(&file);
-        if !is_capture(inside) {
-            continue;
-        }
         let (label, split) = place(inside);
         listing.push_str(&format!("{}\t{label}\n", inside.display()));
         let label = book.label(&label);
@@ -35,11 +35,8 @@ pub fn by_path(captures: &Path) -> Result<LabelBook, LabelError> {
             expected: "captures in folders named by label, or a labels.csv given with --labels",
         });
     }
-    book.finish(captures, captures, serveflow_model::bundle::sha256(listing.as_bytes()))
-}
-
-fn is_capture(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
+    let sha256 = serveflow_model::bundle::sha256(listing.as_bytes());
+    Ok(LabelBook { left_out: set.left_out().to_vec(), ..book.finish(captures, captures, sha256)? })
 }
 
 /// The label and the split that a path says.
@@ -48,14 +45,8 @@ fn place(inside: &Path) -> (String, Option<Split>) {
         inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     let at = parts.iter().rposition(|part| Split::from_name(part).is_some());
     let split = at.and_then(|at| Split::from_name(&parts.remove(at)));
-    let label = if parts.len() > 1 { parts[0].clone() } else { stem(&parts[0]) };
-    (label, split)
-}
-
-/// A file name up to its first ending.
-fn stem(name: &str) -> String {
-    let path = PathBuf::from(name);
-    path.file_stem().map_or_else(String::new, |_| name.split('.').next().unwrap_or(name).to_owned())
+    let label = if parts.len() > 1 { &parts[0] } else { capture_name(&parts[0]) };
+    (label.to_owned(), split)
 }
 
 #[cfg(test)]
@@ -70,6 +61,9 @@ mod tests {
             ("dns/test/a.pcap", "dns", Some(Split::Test)),
             ("val/dns.p1.pcap.zst", "dns", Some(Split::Val)),
             ("tls.pcapng", "tls", None),
+            ("google.com.pcap", "google.com", None),
+            ("google.maps.PCAP1", "google.maps", None),
+            ("test/file transfer", "file transfer", Some(Split::Test)),
         ];
         for (path, label, split) in cases {
             assert_eq!(place(Path::new(path)), (label.to_owned(), split), "{path}");

@@ -71,7 +71,7 @@ pub(crate) fn cloned(
             Labelled { captures, labels, labels_from: args.labels_from }
         }
     };
-    let book = label_book(&source)?;
+    let book = label_book(session, &source)?;
     let labels = label_map(&setting.bundle, &book)?;
     let rules = setting.cascade.engine.flows;
     let captured = clone_flows(&book, args.split, &labels, rules, args.snap_bytes);

@@ -3,7 +3,7 @@
 use super::args::{BenchTrafficArgs, LoadArgs, ModeArg};
 use super::setting::{Setting, cloned};
 use crate::commands::progress::Progress;
-use crate::commands::{Session, ended, keep_captures, print, write_file};
+use crate::commands::{Session, ended, inputs, keep_captures, print, write_file};
 use anyhow::ensure;
 use serveflow::bench::answers::answers;
 use serveflow::bench::figures::{
@@ -64,7 +64,7 @@ fn flows(session: &Session, setting: &Setting, args: &BenchTrafficArgs) -> anyho
         return Ok(synthetic_flows(args));
     }
     if !args.replay.is_empty() {
-        return replayed_flows(args);
+        return replayed_flows(session, args);
     }
     let cloned = cloned(session, setting, &args.cloned)?;
     let slow = setting.cascade.alone("slow only", setting.last_stage());
@@ -92,9 +92,9 @@ fn synthetic_flows(args: &BenchTrafficArgs) -> Flows {
     Flows { traffic, figures, damaged: Vec::new(), replayed_s: None }
 }
 
-fn replayed_flows(args: &BenchTrafficArgs) -> anyhow::Result<Flows> {
+fn replayed_flows(session: &Session, args: &BenchTrafficArgs) -> anyhow::Result<Flows> {
     ensure!(args.load.workers == 1, "--replay: expected 1 worker, found {}", args.load.workers);
-    let paths = serveflow_io::expand(&args.replay)?;
+    let paths = inputs::find(session, &args.replay)?.paths();
     for out in args.cloned.json.iter().chain(&args.cloned.html) {
         keep_captures(out, &paths)?;
     }

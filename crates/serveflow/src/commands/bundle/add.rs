@@ -50,7 +50,7 @@ pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Exi
 
 /// Adds the model, as the only one that writes the bundle.
 fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
-    let book = labels(args)?;
+    let book = labels(session, args)?;
     let is_new = !args.bundle.join("plan.toml").exists();
     let (mut plan, mut files) = match is_new {
         true => (begin(session, args)?, Files::new()),
@@ -215,14 +215,14 @@ fn model_bytes(args: &BundleAddArgs) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn labels(args: &BundleAddArgs) -> anyhow::Result<Option<LabelBook>> {
+fn labels(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Option<LabelBook>> {
     let Some(captures) = &args.captures else { return Ok(None) };
     let labelled = Labelled {
         captures: captures.clone(),
         labels: args.labels.clone(),
         labels_from: args.labels_from,
     };
-    label_book(&labelled).map(Some)
+    label_book(session, &labelled).map(Some)
 }
 
 /// A plan without stages.
