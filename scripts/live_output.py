@@ -3,6 +3,7 @@ record is written once as a whole line or counted as lost."""
 
 import array
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -14,9 +15,10 @@ import termios
 import threading
 import time
 
-from live_net import TASK, await_, expect, expect_that, frames_of, send, unpacked, write_capture
+from live_net import LIBC, TASK, await_, expect, expect_that, frames_of, send, unpacked, write_capture
 from live_soak import Control
 
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
 # Readiness tells of an output that stands still after this time.
 STALL_MS = 300
 # More records than the smallest buffer holds.
@@ -233,6 +235,38 @@ def deleted(cases):
     return f"deleted: noticed; own rotation: {len(files)} files"
 
 
+@contextlib.contextmanager
+def standing_still(pid):
+    """A thread that stands still while the others of its process go on, as a debugger has it."""
+    ptrace = LIBC.ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    ptrace.restype = ctypes.c_long
+    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+        expect("the answer of ptrace", 0, ptrace(request, pid, None, None))
+    os.waitpid(pid, WALL)
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH, pid, None, None)
+
+
+def blocked_worker(cases):
+    """A worker that stands still: the kernel's counts go on."""
+    probe = Probe(cases, cases.work / "blocked.jsonl")
+    probe.send(100)
+    before = probe.status()
+    # A single worker serves on the first thread.
+    with standing_still(probe.live.process.pid):
+        send(cases.net, dns_flows(cases.work / "flows.pcap", probe.first, 500), "--pps=20000")
+        probe.first += 500
+        received = lambda: probe.status()["interfaces"][0]["received"]
+        await_("that the kernel's counts go on", lambda: received() == before["interfaces"][0]["received"] + 500, 20)
+        expect("packets seen meanwhile", before["packets"]["seen"], probe.status()["packets"]["seen"])
+    await_("the other verdicts", lambda: probe.status()["flows"]["decided"] == 600, 30)
+    expect("records lost", 0, probe.end(0)[2])
+    return "blocked worker: the kernel's counts go on"
+
+
 def blocked_log(cases):
     """A log whose reader stands still, while many things are to be said, and the end of the process."""
     work = cases.work
@@ -264,5 +298,5 @@ def blocked_log(cases):
 def case(cases):
     """All of these."""
     said = [full(cases), stalled(cases), restarted(cases), rotated(cases, "create"), rotated(cases, "copytruncate"),
-            deleted(cases), blocked_log(cases)]
+            deleted(cases), blocked_worker(cases), blocked_log(cases)]
     return "; ".join(said)
