@@ -59,7 +59,7 @@ fn is_one(dir: &Path) -> Result<(), BundleError> {
     let found = match dir {
         dir if dir.is_file() => "a file; captures are named without --bundle",
         dir if dir.join(SUMS).exists() => return Ok(()),
-        dir if dir.join(super::PLAN).exists() => {
+        dir if dir.join(PLAN).exists() => {
             "plan.toml without SHA256SUMS; `serveflow bundle pack` writes it"
         }
         dir if dir.is_dir() => "a directory without them",
