@@ -174,7 +174,7 @@ fn spoiled_plans() {
         let Ok(plan) = toml::from_str::<Plan>(std::str::from_utf8(&bytes).unwrap()) else { return };
         let all = files.iter().cloned().collect();
         let bundle = Bundle::assemble(Path::new("bundle"), plan, &all, String::new());
-        assert!(bundle.is_ok_and(|bundle| bundle.flow_config().idle_ns < u64::MAX) || true);
+        let _ = bundle.map(|bundle| bundle.flow_config());
     });
 }
 

@@ -58,7 +58,8 @@ pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), Bu
 fn is_one(dir: &Path) -> Result<(), BundleError> {
     let found = match dir {
         dir if dir.is_file() => "a file; captures are named without --bundle",
-        dir if dir.join(SUMS).exists() => return Ok(()),
+        // Also where it is a link that leads nowhere: the reader says so.
+        dir if dir.join(SUMS).symlink_metadata().is_ok() => return Ok(()),
         dir if dir.join(PLAN).exists() => {
             "plan.toml without SHA256SUMS; `serveflow bundle pack` writes it"
         }

@@ -56,7 +56,8 @@ pub(super) fn hold(answers: &Answers<'_>, path: &Path, tolerance: f64) -> anyhow
             let difference = (expected - found).abs();
             largest = largest.max(difference);
             // Not-a-number is within no tolerance.
-            if !(difference <= tolerance) && apart.is_none() {
+            let is_within = difference <= tolerance;
+            if !is_within && apart.is_none() {
                 apart = Some((*label, expected, found));
             }
         }
