@@ -83,20 +83,28 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     tell(session, &service, &served, took);
     session.say(&summary::inputs(inputs.as_ref()));
     session.say(&summary::remote(&remote.status()));
+    if let Err(ServeError::Output(error)) = &served.outcome {
+        verdicts.failed(error, run, &status)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    exit_code(session, served, status.all_lost(), workers, run)
+}
+
+/// The exit code of a run whose output worked.
+fn exit_code(
+    session: &Session,
+    served: Served,
+    lost_records: u64,
+    workers: usize,
+    run: RunKind,
+) -> anyhow::Result<ExitCode> {
     let Served { accounts, failures, outcome, .. } = served;
-    let outcome = match outcome {
-        Err(ServeError::Output(error)) => {
-            verdicts.failed(&error, run, &status)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Err(error) => anyhow::bail!("{error}"),
-        Ok(outcome) => outcome,
-    };
+    let outcome = outcome?;
     assert!(accounts.balance(), "every packet and every flow stands in one place");
     if outcome.stopped && !run.is_live {
         session.say("stopped before the end of the input\n");
     }
-    let is_whole = missing(&accounts, &failures, workers, run)? && status.all_lost() == 0;
+    let is_whole = missing(&accounts, &failures, workers, run)? && lost_records == 0;
     let ended = super::ended(&outcome.damaged);
     Ok(if is_whole { ended } else { ExitCode::from(super::LOST) })
 }
