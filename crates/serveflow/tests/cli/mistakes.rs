@@ -157,6 +157,7 @@ fn a_feature_table_is_not_written_without_labels() {
     })
     .exits(0)
     .says(&["warning: ", "23 of 25", "2 rows would"]);
+    std::fs::remove_file(&out).unwrap();
     own(&|_, _| ()).exits(0).says(&["25 of 25 rows match a flow"]);
 }
 
