@@ -55,10 +55,8 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     log::follow()?;
     let verdicts = outlet.begin()?;
     let service = Arc::new(service.writing_to(verdicts.output()));
-    let guard = match run.is_service() {
-        true => Some(serve_beside(&service, &config, listeners, &signals)?),
-        false => None,
-    };
+    let beside = run.is_service().then(|| serve_beside(&service, &config, listeners, &signals));
+    let guard = beside.transpose()?;
     signals.follow(verdicts.output())?;
     let started = session.wall_ns();
     let (first, _) = service.switch.serving();
