@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(checked("format = \"\"").unwrap().format, None);
         assert!(checked("format = \"xml\"").unwrap_err().contains("output.format"));
         for (key, values) in [
-            ("buffer_mb", [0, 1 << 40]),
+            ("buffer_mb", [0_u64, 1 << 40]),
             ("stall_ms", [0, 1 << 40]),
             ("keep_files", [0, 1 << 40]),
             ("rotate_mb", [1 << 40, 1 << 62]),
