@@ -17,12 +17,18 @@ pub(super) fn is_far(a: u64, b: u64, far_ns: u64) -> bool {
     a.abs_diff(b) > far_ns
 }
 
+/// Whether two stamps say the same of what time it was. Equal ones do only where a clock can have made
+/// them: packets that were never stamped are equal too.
+fn agrees(a: u64, b: u64, far_ns: u64) -> bool {
+    !is_far(a, b, far_ns) && (a != b || (FIRST_NS..LAST_NS).contains(&a))
+}
+
 /// Whether a stamp that lies far from `level`, the time so far, is stray. `later` are the stamps of up to
 /// [`LOOK`] packets behind it, fewer only where the capture ends.
 pub(super) fn is_stray(level: u64, ts: u64, later: &[u64], far_ns: u64) -> bool {
     let is_ahead = ts > level;
     for &next in later {
-        if next != ts && !is_far(next, ts, far_ns) {
+        if agrees(next, ts, far_ns) {
             return false;
         }
         let is_back = next.saturating_add(far_ns) >= level;
@@ -39,10 +45,14 @@ pub(super) fn is_stray(level: u64, ts: u64, later: &[u64], far_ns: u64) -> bool 
 /// When a capture begins whose first packet is stamped `ts`, if that is stray: then the time of the first
 /// packet behind it that another one agrees with.
 pub(super) fn mended_start(ts: u64, later: &[u64], far_ns: u64) -> Option<u64> {
-    let agrees = |a: u64, b: u64| a != b && !is_far(a, b, far_ns);
-    let is_agreed = |&&next: &&u64| later.iter().any(|&other| agrees(next, other));
-    let base = match later.iter().find(is_agreed) {
-        Some(&base) => base,
+    if later.iter().any(|&next| agrees(next, ts, far_ns)) {
+        return None;
+    }
+    let others = |at: usize| later.iter().enumerate().filter(move |other| other.0 != at);
+    let is_agreed =
+        |&(at, &next): &(usize, &u64)| others(at).any(|(_, &other)| agrees(next, other, far_ns));
+    let base = match later.iter().enumerate().find(is_agreed) {
+        Some((_, &base)) => base,
         // Nothing says what is true but that a packet was not stamped at all.
         None if ts == 0 => *later.iter().find(|&&next| next != 0)?,
         None => return None,
@@ -64,9 +74,11 @@ mod tests {
     fn time_that_goes_on_without_a_stamp_makes_it_stray() {
         for ts in [0, 1, T - 121 * S, T + 121 * S, T + 40_000_000 * S, u64::MAX] {
             assert!(is_stray(T, ts, &[T + 1, T + 2], FAR), "{ts}");
-            assert!(is_stray(T, ts, &[ts, ts, T + 1], FAR), "{ts}: not stamped, three times");
             let other = ts ^ (1 << 50);
             assert!(is_stray(T, ts, &[other, T + 1], FAR), "{ts}: another wrong one");
+        }
+        for ts in [0, 1, u64::MAX] {
+            assert!(is_stray(T, ts, &[ts, ts, T + 1], FAR), "{ts}: not stamped, three times");
         }
         assert!(is_stray(T, 5, &[T + 1000 * S, T + 1001 * S], FAR), "and then it was silent");
         assert!(is_stray(T, 5, &[], FAR), "the last packet");
@@ -78,6 +90,8 @@ mod tests {
         for ts in [S, T - 86_400 * S, T + 300 * S, T + 86_400 * S] {
             assert!(!is_stray(T, ts, &[ts + 1, ts + 2], FAR), "{ts}");
             assert!(!is_stray(T, ts, &[ts + 1], FAR), "{ts}: a capture of two packets");
+            let is_set = ts > FIRST_NS;
+            assert_eq!(is_stray(T, ts, &[ts, T + 5], FAR), !is_set, "{ts}: at one time");
             assert!(!is_stray(T, ts, &[ts + 1, T + 5], FAR), "{ts}: and then another capture");
         }
         let hourly: Vec<u64> = (2..10).map(|hour| T + hour * 3600 * S).collect();
@@ -103,5 +117,10 @@ mod tests {
         let years = 10 * 365 * 86_400 * S;
         assert_eq!(mended_start(T - years, &[T, T + 1], FAR), None, "captures that were joined");
         assert_eq!(mended_start(T, &[], FAR), None);
+        // Captures that were joined, the first of which is short.
+        for second in [T, T + 1] {
+            let later = [second, T - 5000 * S, T - 4999 * S, T - 4998 * S];
+            assert_eq!(mended_start(T, &later, FAR), None, "{second}");
+        }
     }
 }

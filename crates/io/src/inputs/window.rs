@@ -2,8 +2,10 @@
 //!
 //! A frame is late if one before it has a later time stamp. It is put back in its place unless it comes
 //! too late: more than `reorder_ns` behind the latest time stamp, or behind a frame that is out of reach by
-//! the number of packets between. Then its turn is the present, and it is counted. Which frames are too
-//! late depends on how they are stored and on nothing else: not on batches, and not on who asks when.
+//! the number of packets between. Then it takes the earliest turn that is left (the present where it is of
+//! another time altogether), and is counted; so the frames of a flow that are stored in order leave in
+//! order, late or not. Which frames are too late depends on how they are
+//! stored and on nothing else: not on batches, and not on who asks when.
 //!
 //! Frames are held as the batches they were read in, each sorted by turn. The usual batch is in order and
 //! earlier than all that is held behind it, and leaves as it came; only where batches interlace are frames
@@ -104,9 +106,14 @@ impl Window {
         for index in 0..batch.len() {
             let ts = batch.ts_ns(index);
             if ts < latest {
-                let oldest = latest.saturating_sub(rules.reorder_ns).max(self.out_of_reach(rules));
-                if !rules.reorders() || ts < oldest {
-                    batch.delay_turn(index, latest);
+                let oldest = match rules.reorders() {
+                    true => latest.saturating_sub(rules.reorder_ns).max(self.out_of_reach(rules)),
+                    false => latest,
+                };
+                if ts < oldest {
+                    // What is of another time altogether stays where it is stored.
+                    let is_far = super::stray::is_far(latest, ts, rules.far_ns());
+                    batch.delay_turn(index, if is_far { latest } else { oldest });
                     self.found.out_of_order += 1;
                 }
             }
