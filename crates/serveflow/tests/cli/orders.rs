@@ -109,8 +109,8 @@ fn files_names_arguments_workers_and_late_packets_change_no_verdict() {
 fn stray_time_stamps_change_nothing_but_their_count() {
     let (dir, frames) = (scratch("strays"), sample());
     let key = |verdict: &Value| {
-        ["src", "src_port", "dst", "dst_port", "proto", "packets"]
-            .map(|key| verdict[key].to_string())
+        // Gaps differ, and so may what a model makes of them.
+        ["src", "src_port", "dst", "dst_port", "proto"].map(|key| verdict[key].to_string())
     };
     let flows = |ran: &Ran| {
         let mut all: Vec<_> = ran.verdicts().iter().map(key).collect();
