@@ -73,8 +73,8 @@ pub struct Served {
 
 impl Served {
     /// What came of a worker: what its lanes counted is told for all workers together.
-    fn new(accounts: Accounts, outcome: Result<Outcome, ServeError>) -> Self {
-        Self { accounts, batches: BTreeMap::new(), failures: Vec::new(), outcome }
+    fn new(accounts: &Accounts, outcome: Result<Outcome, ServeError>) -> Self {
+        Self { accounts: *accounts, batches: BTreeMap::new(), failures: Vec::new(), outcome }
     }
 }
 
@@ -117,7 +117,7 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     let count = posts.len();
     // A heading stands before the lines of all workers, whoever writes first.
     if let Some(Err(error)) = posts.first_mut().map(|post| post.sink.flush()) {
-        return Served::new(Accounts::default(), Err(ServeError::Output(error)));
+        return Served::new(&Accounts::default(), Err(ServeError::Output(error)));
     }
     let failed = AtomicBool::new(false);
     let counters = match crew.service {
@@ -127,7 +127,7 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     let maker = LaneMaker::new(crew.config, count, crew.is_live, crew.wall, crew.stop);
     let workers = match equip(crew, &maker, &counters, posts) {
         Ok(workers) => workers,
-        Err(error) => return Served::new(Accounts::default(), Err(ServeError::Start(error))),
+        Err(error) => return Served::new(&Accounts::default(), Err(ServeError::Start(error))),
     };
     let common = Common { crew, failed: &failed, maker: &maker };
     let mut all = Vec::new();
@@ -146,12 +146,12 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
         {
             Ok(thread) => thread.join().unwrap_or_else(|payload| {
                 // All that a worker does is caught; this is the end of the catching.
-                common.fail(index, &panics::message(&*payload), Accounts::default())
+                common.fail(index, &panics::message(&*payload), &Accounts::default())
             }),
             Err(error) => {
                 let why = format!("worker {index}: cannot start a thread: {error}");
                 let error = io::Error::new(error.kind(), why);
-                Served::new(Accounts::default(), Err(ServeError::Start(error)))
+                Served::new(&Accounts::default(), Err(ServeError::Start(error)))
             }
         };
         all.extend(threads.into_iter().map(end));
@@ -252,12 +252,12 @@ impl Common<'_> {
             let flush = AssertUnwindSafe(|| own.sink.flush());
             // What it wrote is whole lines; where they cannot be written, the others find out.
             let _ = catch_unwind(flush);
-            self.fail(index, &panics::message(&*payload), own.whole)
+            self.fail(index, &panics::message(&*payload), &own.whole)
         })
     }
 
     /// Says that a worker panicked. It is counted up to its last whole batch.
-    fn fail(&self, worker: usize, why: &str, whole: Accounts) -> Served {
+    fn fail(&self, worker: usize, why: &str, whole: &Accounts) -> Served {
         let open_flows = whole.flows.waiting + whole.flows.asked;
         tracing::error!(worker, why, open_flows, "a worker failed, the others serve on");
         if let Some(service) = self.crew.service {
@@ -315,7 +315,7 @@ impl Common<'_> {
             desk.post(engine);
             desk.service.board.done(index);
         }
-        Served::new(*engine.accounts(), outcome.map_err(ServeError::Output))
+        Served::new(engine.accounts(), outcome.map_err(ServeError::Output))
     }
 
     /// The lanes of a later bundle, which were made before it was served. Where another version of
@@ -518,5 +518,5 @@ fn together(all: Vec<Served>) -> Served {
         };
     }
     accounts.clock_restarts = clock_restarts.unwrap_or(0);
-    Served { failures, ..Served::new(accounts, outcome) }
+    Served { failures, ..Served::new(&accounts, outcome) }
 }

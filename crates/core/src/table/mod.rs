@@ -132,10 +132,7 @@ impl FlowTable {
         let id = self.entries.len();
         self.index.has_room()
             && (!self.free.is_empty()
-                || has_room(&mut self.entries)
-                    && self.wheel.has_room(id)
-                    // Whoever is added must be able to leave.
-                    && (self.free.capacity() > id || self.free.try_reserve(id + 1).is_ok()))
+                || has_room(&mut self.entries) && self.wheel.has_room(id))
     }
 
     /// Flows that packets can find.
@@ -261,7 +258,11 @@ impl FlowTable {
     /// Frees the slot of a detached entry.
     pub(crate) fn free(&mut self, id: u32) {
         debug_assert!(self.entries[id as usize].is_detached(), "only detached entries are freed");
-        self.free.push(id);
+        // Where there is no memory for its number either, the slot stays unused: setting aside four
+        // bytes for each flow that may end would cost every table more than that.
+        if has_room(&mut self.free) {
+            self.free.push(id);
+        }
     }
 
     /// Takes out entries whose time to leave may have come; false when there are none. Each of them is

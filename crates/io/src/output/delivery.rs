@@ -54,7 +54,7 @@ impl<T: Transport> Delivery<T> {
 
     /// The same for an output that is written to its end: a write that waits in the middle of a record does no
     /// harm, so that more go at once.
-    pub(super) fn to_the_end(self) -> Self {
+    pub(super) fn waiting_for_its_reader(self) -> Self {
         Self { least_bytes: 64 * 1024, ..self }
     }
 

@@ -123,7 +123,7 @@ impl Output {
         let spawned = Builder::new().name(name.to_owned()).spawn(move || {
             let delivery = Delivery::new(transport);
             let is_lossless = shared.limits.is_lossless;
-            let delivery = if is_lossless { delivery.to_the_end() } else { delivery };
+            let delivery = if is_lossless { delivery.waiting_for_its_reader() } else { delivery };
             Thread { shared, delivery }.run();
         });
         spawned.map(|_| ())

@@ -126,11 +126,11 @@ fn an_unsupported_link_type_is_3_and_named_in_every_container() {
             assert!(!ran.err.contains("damaged"), "{}", ran.err);
             let packets = ran.account("packets");
             match expected {
-                None => assert_eq!((ran.code, packets[3]), (0, 0), "{}", ran.err),
+                None => assert_eq!((ran.code, packets[4]), (0, 0), "{}", ran.err),
                 Some(words) => {
                     let line = format!("\nnot supported: link type {words}, the first at ");
                     let ran = ran.exits(3).says(&[&line, "unsupported_link 2"]);
-                    assert_eq!(packets, [2, 0, 0, 2, 0], "{}", ran.err);
+                    assert_eq!(packets, [2, 0, 0, 0, 2, 0], "{}", ran.err);
                 }
             }
         }
