@@ -102,8 +102,9 @@ fn tables() -> Vec<Vec<u8>> {
     let plain = format!("{header}\n{line}\n{v6}\n");
     let crlf = plain.replace('\n', "\r\n");
     let more = format!("\u{feff}more,{header}\n,{line}\n\n,{line}");
-    let bad = plain.replace(",17,", ",udp,");
-    [plain, crlf, more, bad].map(String::into_bytes).to_vec()
+    let named = plain.replace(",17,", ",udp,");
+    let bad = plain.replace(",17,", ",upd,");
+    [plain, crlf, more, named, bad].map(String::into_bytes).to_vec()
 }
 
 fn nets() -> Vec<Vec<u8>> {
@@ -147,7 +148,7 @@ fn the_corpus_is_read_or_refused() {
     // One has a threshold that is no number.
     assert_eq!(count("bundle", fuzz_bundle), 3);
     assert_eq!(count("net", fuzz_net), 3);
-    assert_eq!(count("labels", |bytes| fuzz_labels(bytes).is_some()), 3);
+    assert_eq!(count("labels", |bytes| fuzz_labels(bytes).is_some()), 4);
 }
 
 /// A spoiled byte: where, what to do, and a value to do it with.

@@ -145,7 +145,15 @@ fn files(name: &str, trained: Trained) -> Vec<(String, Vec<u8>)> {
     let dir = scratch(name);
     let id = write(&dir, &trained.plan, trained.models).unwrap().id;
     let mut files = vec![("id".to_owned(), id.into_bytes())];
-    for path in serveflow_io::InputSet::find(&[&dir]).unwrap().paths() {
+    let (mut dirs, mut paths) = (vec![dir.clone()], Vec::new());
+    while let Some(inside) = dirs.pop() {
+        let entries = std::fs::read_dir(inside).unwrap().map(|entry| entry.unwrap().path());
+        let (below, here): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+        dirs.extend(below);
+        paths.extend(here);
+    }
+    paths.sort();
+    for path in paths {
         let name = path.strip_prefix(&dir).unwrap().display().to_string();
         files.push((name, std::fs::read(path).unwrap()));
     }

@@ -131,8 +131,7 @@ impl FlowTable {
     pub(crate) fn has_memory(&mut self) -> bool {
         let id = self.entries.len();
         self.index.has_room()
-            && (!self.free.is_empty()
-                || has_room(&mut self.entries) && self.wheel.has_room(id))
+            && (!self.free.is_empty() || has_room(&mut self.entries) && self.wheel.has_room(id))
     }
 
     /// Flows that packets can find.

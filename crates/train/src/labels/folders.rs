@@ -2,8 +2,8 @@
 
 use super::book::Writer;
 use super::{LabelBook, LabelError, Labelled, Split};
-use serveflow_io::InputSet;
 use serveflow_io::inputs::capture_name;
+use serveflow_io::{InputSet, SourceError};
 use std::path::Path;
 
 /// Labels all captures below a directory by where they stand.
@@ -19,7 +19,14 @@ use std::path::Path;
 pub fn by_path(captures: &Path) -> Result<LabelBook, LabelError> {
     let mut book = Writer::default();
     let mut listing = String::new();
-    let set = InputSet::find(&[captures])?;
+    let nothing = |error| match error {
+        SourceError::NoFiles { .. } => LabelError::Nothing {
+            path: captures.to_owned(),
+            expected: "captures in folders named by label, or a labels.csv given with --labels",
+        },
+        error => error.into(),
+    };
+    let set = InputSet::find(&[captures]).map_err(nothing)?;
     let mut files = set.paths();
     files.sort();
     for file in files {
@@ -28,12 +35,6 @@ pub fn by_path(captures: &Path) -> Result<LabelBook, LabelError> {
         listing.push_str(&format!("{}\t{label}\n", inside.display()));
         let label = book.label(&label);
         book.whole(file.clone(), Labelled { label, split, source: None });
-    }
-    if book.is_empty() {
-        return Err(LabelError::Nothing {
-            path: captures.to_owned(),
-            expected: "captures in folders named by label, or a labels.csv given with --labels",
-        });
     }
     let sha256 = serveflow_model::bundle::sha256(listing.as_bytes());
     Ok(LabelBook { left_out: set.left_out().to_vec(), ..book.finish(captures, captures, sha256)? })
