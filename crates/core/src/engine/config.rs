@@ -11,7 +11,7 @@ pub struct EngineConfig {
     pub record_packets: usize,
     /// Rows after which a job is handed to its lane at once.
     pub batch_rows: usize,
-    /// Whether [`Engine::prefault`] takes the memory for all of these limits. Else the system gives
+    /// Whether [`Engine::prefault`](super::Engine::prefault) takes the memory for all of these limits. Else the system gives
     /// it as flows come, and packets wait while it does.
     pub prefault: bool,
     /// Whether a first answer that does not stand is told at once, as provisional.

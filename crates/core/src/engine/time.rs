@@ -13,7 +13,7 @@ impl Engine {
 
     /// Says that packets come as they happen, from a source that cannot look ahead but tells of silence:
     /// from now on a time stamp that leaps ahead by more than the idle timeout is stray
-    /// ([`EngineConfig::most_ahead_ns`]).
+    /// ([`EngineConfig::most_ahead_ns`](super::EngineConfig::most_ahead_ns)).
     pub fn come_live(&mut self) {
         self.config.most_ahead_ns = self.config.most_ahead_ns.min(self.config.flows.idle_ns);
         self.clock.bound_ahead(self.config.most_ahead_ns);
