@@ -22,7 +22,8 @@ pub fn by_path(captures: &Path) -> Result<LabelBook, LabelError> {
     let nothing = |error| match error {
         SourceError::NoFiles { .. } => LabelError::Nothing {
             path: captures.to_owned(),
-            expected: "captures in folders named by label, or a labels.csv given with --labels",
+            expected: "captures in folders named by label, or a labels.csv given with --labels; \
+                       found no capture file",
         },
         error => error.into(),
     };
