@@ -1,6 +1,6 @@
 //! `serveflow bench scale`: what more cores are expected to give.
 
-use super::{Session, find_sample, print, write_file};
+use super::{Session, find_sample, print, reports, write_file};
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
@@ -82,6 +82,7 @@ struct Written<'a> {
 
 /// Measures, simulates, compares, and prints.
 pub(crate) fn scale(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<ExitCode> {
+    reports::claim(&args.json)?;
     let (bundle, config, tape) = prepared(session, args)?;
     let wall = clock::now_ns;
     let meter =

@@ -2,7 +2,7 @@
 
 use super::args::EvaluateArgs;
 use super::progress::Progress;
-use super::{Session, label_book, labelled, write_file};
+use super::{Session, label_book, labelled, reports, write_file};
 use serveflow::summary;
 use serveflow_core::FlowConfig;
 use serveflow_train::evaluate::{EvaluateError, evaluate as measure};
@@ -10,6 +10,7 @@ use serveflow_train::labels::{LabelBook, Split};
 use std::process::ExitCode;
 
 pub(crate) fn evaluate(session: &Session, args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    reports::claim(&args.json)?;
     let (bundle, remote) = session.load(&args.bundle)?;
     let book = label_book(session, &args.labelled)?;
     let config = session.typed.check_for(&bundle)?;

@@ -19,6 +19,7 @@ mod plan_args;
 mod planned;
 mod progress;
 mod replan;
+mod reports;
 mod run;
 mod signals;
 mod train;

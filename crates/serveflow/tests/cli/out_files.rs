@@ -145,3 +145,38 @@ fn tables_of_features_follow_the_same_rules() {
     table("b.parquet", &["--format", "csv"]).exits(1).says(&["--format csv", "b.parquet"]);
     assert!(!dir.join("b.csv").exists() && !dir.join("b.parquet").exists());
 }
+
+#[test]
+fn a_report_replaces_a_report_and_nothing_else() {
+    let dir = scratch("report-files");
+    let capture = put(dir.join("a.pcap"), std::fs::read(kit::data().join("labels.csv")).unwrap());
+    let table = put(dir.join("labels.csv"), "file,label\n");
+    let bundle = dir.join("bundle");
+    std::fs::create_dir(&bundle).unwrap();
+    let sums = put(bundle.join("SHA256SUMS"), "x");
+    let model = put(bundle.join("model.json"), "{}");
+    for path in [&capture, &table, &sums, &model] {
+        let before = std::fs::read(path).unwrap();
+        for command in ["evaluate", "bench"] {
+            let mut args = vec![command];
+            match command {
+                "bench" => args.extend(["packets", text(&capture)]),
+                _ => args.extend(["--bundle", text(&bundle), "--captures", text(&dir)]),
+            }
+            let labels = ["--labels", text(&table)];
+            args.extend(labels.into_iter().filter(|_| command == "evaluate"));
+            args.extend(["--json", text(path)]);
+            let words = "expected a new file or a report to replace, found ";
+            serveflow(&args).exits(1).says(&[words, text(path)]);
+            assert_eq!(std::fs::read(path).unwrap(), before, "{args:?}");
+        }
+    }
+    let report = put(dir.join("old.json"), "{ \"schema\": 1 }");
+    let capture = kit::data().join("test/nbns.pcap.zst");
+    for path in [report, dir.join("new.json")] {
+        let args = ["bench", "packets", text(&capture), "--rounds", "1", "--json", text(&path)];
+        serveflow(&args).exits(0);
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(written.contains("serveflow-bench"), "{written}");
+    }
+}

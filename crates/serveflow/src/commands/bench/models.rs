@@ -5,7 +5,7 @@
 //! several sizes, over and over, and shows the median time of a flow.
 
 use crate::commands::args::BenchModelsArgs;
-use crate::commands::{Session, print, write_file};
+use crate::commands::{Session, print, reports, write_file};
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use serveflow_core::lane::Model;
@@ -62,6 +62,7 @@ struct BatchFigures {
 
 /// Measures the known models of a directory.
 pub(crate) fn models(session: &Session, args: &BenchModelsArgs) -> anyhow::Result<ExitCode> {
+    reports::claim(&args.json)?;
     let mut all = Vec::new();
     print(&heading())?;
     for &(name, file, format, columns) in KNOWN {

@@ -1,6 +1,6 @@
 //! `serveflow bench packets`: what the packet path costs, stage by stage.
 
-use crate::commands::{Session, inputs, print, write_file};
+use crate::commands::{Session, inputs, print, reports, write_file};
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
@@ -42,6 +42,7 @@ pub(crate) fn packets(session: &Session, args: &BenchPacketsArgs) -> anyhow::Res
         args.captures.iter().all(|path| path.as_os_str() != "-"),
         "expected captures that can be read again and again, found standard input"
     );
+    reports::claim(&args.json)?;
     let captures = inputs::find(session, &args.captures)?.paths();
     let figures = measure(&captures, args.rounds.into(), clock::now_ns)?;
     let Some(figures) = figures else { anyhow::bail!("the captures hold no packet") };

@@ -2,7 +2,7 @@
 
 use super::args::ClonedArgs;
 use crate::commands::args::Labelled;
-use crate::commands::{Session, find_sample, label_book, labelled};
+use crate::commands::{Session, find_sample, label_book, labelled, reports};
 use anyhow::{Context, ensure};
 use serveflow::bench::contender::Contender;
 use serveflow_io::SourceError;
@@ -10,7 +10,6 @@ use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::label_map;
 use serveflow_train::traffic::captured::labelled as clone_flows;
 use serveflow_train::traffic::template::TemplateSet;
-use std::fs::OpenOptions;
 
 /// A bundle, ready to serve.
 pub(crate) struct Setting {
@@ -22,11 +21,7 @@ pub(crate) struct Setting {
 impl Setting {
     /// The bundle that was named, or that of the sample.
     pub(crate) fn load(session: &Session, args: &ClonedArgs) -> anyhow::Result<Self> {
-        // A long run whose figures cannot be written would be a pity.
-        for path in args.json.iter().chain(&args.html) {
-            let file = OpenOptions::new().append(true).create(true).open(path);
-            file.with_context(|| format!("{}: cannot write", path.display()))?;
-        }
+        reports::claim(args.json.iter().chain(&args.html))?;
         let dir = match &args.bundle {
             Some(bundle) => bundle.clone(),
             None => find_sample(None, "--bundle")?.join("bundle"),
