@@ -169,7 +169,6 @@ fn garbage(len: usize) -> Vec<u8> {
 fn what_stands_behind_a_compressed_stream_costs_no_frame() {
     let whole = pcap(Order::Little, &[700; 900]);
     let expected = read(&whole).0;
-    let skippable = [&[0x53, 0x2a, 0x4d, 0x18, 5, 0, 0, 0], &b"index"[..]].concat();
     for packed in [gzip(&whole), zstd(&whole)] {
         for zeros in [0, 1, 3, 512, 200_000] {
             for rest in [0, 1, 2, 7, 300_000] {
@@ -188,7 +187,7 @@ fn what_stands_behind_a_compressed_stream_costs_no_frame() {
             }
         }
     }
-    let padded = [zstd(&whole[..5000]), skippable, zstd(&whole[5000..])].concat();
+    let padded = [zstd(&whole[..5000]), skippable(3, 5), zstd(&whole[5000..])].concat();
     let (frames, error) = read(&padded);
     assert!(frames == expected && error.is_none(), "{error:?}");
     // Members may be padded, as on tapes.
@@ -196,6 +195,37 @@ fn what_stands_behind_a_compressed_stream_costs_no_frame() {
         let padded = [pack(&whole[..5000]), vec![0; 70_000], pack(&whole[5000..])].concat();
         let (frames, error) = read(&padded);
         assert!(frames == expected && error.is_none(), "{error:?}");
+    }
+}
+
+/// A frame that is to be skipped, of one of the sixteen kinds.
+fn skippable(kind: u8, len: usize) -> Vec<u8> {
+    [&[0x50 + kind, 0x2a, 0x4d, 0x18][..], &(len as u32).to_le_bytes(), &vec![7; len]].concat()
+}
+
+/// As `pzstd` writes them.
+#[test]
+fn zstd_streams_may_begin_with_frames_that_are_skipped() {
+    let whole = pcap(Order::Little, &[700; 90]);
+    let expected = read(&whole).0;
+    for (kind, len) in (0..16).flat_map(|kind| [0, 4, 300_000].map(|len| (kind, len))) {
+        let skipped = skippable(kind, len);
+        let empty = open(&skipped).err();
+        assert!(matches!(empty, Some(SourceError::Empty { .. })), "{kind}: {empty:?}");
+        let parts = [zstd(&whole[..5000]), zstd(&whole[5000..])];
+        let (one, two) = (skipped.as_slice(), &skippable(15 - kind, 4)[..]);
+        for packed in
+            [[one, &zstd(&whole)].concat(), [one, two, &parts[0], two, &parts[1]].concat()]
+        {
+            let (frames, error) = read(&packed);
+            assert!(frames == expected && error.is_none(), "{kind}, {len} bytes: {error:?}");
+        }
+    }
+    // One of another kind is no Zstandard.
+    for first in [0x4f, 0x60] {
+        let bytes = [&[first, 0x2a, 0x4d, 0x18, 0, 0, 0, 0], &zstd(&whole)[..]].concat();
+        let error = read(&bytes).1;
+        assert!(matches!(error, Some(SourceError::UnknownFormat { .. })), "{error:?}");
     }
 }
 

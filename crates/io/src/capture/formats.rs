@@ -1,6 +1,7 @@
 //! The explicit lists of capture formats and compressions, known by their first bytes.
 
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 
 use super::decode::{Decode, Flaw};
 use super::members::{self, Leftover};
@@ -62,27 +63,31 @@ pub struct Codec {
     pub name: &'static str,
     /// What it is, in one line.
     pub doc: &'static str,
-    /// The first bytes of a compressed file.
-    pub magic: &'static [u8],
+    /// The first bytes of a compressed file: what the first may be, and those behind it.
+    pub magics: &'static [(RangeInclusive<u8>, &'static [u8])],
     /// Wraps the compressed stream in a decompressor, which counts what is left over behind it.
     pub(crate) open: fn(Bytes, Leftover) -> io::Result<Bytes>,
 }
 
 /// The compressions that are undone.
-pub static CODECS: &[Codec] = &[
-    Codec {
-        name: "gzip",
-        doc: "gzip, one or several members",
-        magic: &[0x1f, 0x8b],
-        open: members::gzip,
-    },
-    Codec {
-        name: "zstd",
-        doc: "Zstandard, one or several frames",
-        magic: &[0x28, 0xb5, 0x2f, 0xfd],
-        open: members::zstd,
-    },
-];
+pub static CODECS: &[Codec] = &[GZIP, ZSTD];
+
+/// gzip.
+pub(super) const GZIP: Codec = Codec {
+    name: "gzip",
+    doc: "gzip, one or several members",
+    magics: &[(0x1f..=0x1f, &[0x8b])],
+    open: members::gzip,
+};
+
+/// Zstandard.
+pub(super) const ZSTD: Codec = Codec {
+    name: "zstd",
+    doc: "Zstandard, one or several frames",
+    // Frames, and those that are to be skipped, which may stand anywhere: pzstd begins with one.
+    magics: &[(0x28..=0x28, &[0xb5, 0x2f, 0xfd]), (0x50..=0x5f, &[0x2a, 0x4d, 0x18])],
+    open: members::zstd,
+};
 
 /// The format whose magic number these bytes are.
 pub(crate) fn format_of(magic: [u8; MAGIC_LEN]) -> Option<&'static Format> {
@@ -107,7 +112,25 @@ pub(crate) fn header_in_mid_file(bytes: &[u8]) -> Option<&'static str> {
 
 /// The compression that a file with these first bytes is in.
 pub(crate) fn codec_of(head: &[u8]) -> Option<&'static Codec> {
-    CODECS.iter().find(|codec| head.starts_with(codec.magic))
+    CODECS.iter().find(|codec| codec.begins(head))
+}
+
+impl Codec {
+    /// Whether a file with these first bytes is in this compression.
+    pub(crate) fn begins(&self, head: &[u8]) -> bool {
+        let Some((first, rest)) = head.split_first() else { return false };
+        self.magics
+            .iter()
+            .any(|(firsts, behind)| firsts.contains(first) && rest.starts_with(behind))
+    }
+
+    /// Whether so few bytes at the end of a file may be the beginning of a member that was cut.
+    pub(crate) fn may_begin(&self, head: &[u8]) -> bool {
+        let Some((first, rest)) = head.split_first() else { return false };
+        self.magics
+            .iter()
+            .any(|(firsts, behind)| firsts.contains(first) && behind.starts_with(rest))
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::bufread::GzDecoder;
 use zstd::stream::raw::{Decoder, Operation};
 
-use super::formats::Bytes;
+use super::formats::{Bytes, GZIP, ZSTD};
 
 /// Compressed bytes that are read at once.
 const BLOCK: usize = 64 * 1024;
@@ -183,8 +183,7 @@ impl Read for GzipMember {
 
 impl Member for GzipMember {
     fn begins(head: &[u8]) -> bool {
-        let magic = [0x1f, 0x8b];
-        head.starts_with(&magic) || magic.starts_with(head)
+        GZIP.begins(head) || GZIP.may_begin(head)
     }
 
     fn input(&mut self) -> &mut Ahead {
@@ -226,9 +225,7 @@ impl Read for ZstdFrame {
 
 impl Member for ZstdFrame {
     fn begins(head: &[u8]) -> bool {
-        let of = |magic: [u8; 4]| head.starts_with(&magic) || magic.starts_with(head);
-        // Frames, and those that are to be skipped.
-        of([0x28, 0xb5, 0x2f, 0xfd]) || (0x50..=0x5f).any(|first| of([first, 0x2a, 0x4d, 0x18]))
+        ZSTD.begins(head) || ZSTD.may_begin(head)
     }
 
     fn input(&mut self) -> &mut Ahead {
