@@ -10,6 +10,9 @@ pub const SUPPORTED_LINKS: &str = "0 (BSD loopback), 1 (Ethernet), 9, 50 (PPP), 
      (raw IP), 104 (Cisco HDLC), 107 (Frame Relay), 108 (OpenBSD loopback), 113 (Linux cooked), \
      149, 258 (PKTAP), 192 (PPI), 239 (NFLOG), 276 (Linux cooked, version 2)";
 
+/// What to do with captures that were joined.
+const UNJOIN: &str = "`cat` leaves it; join captures with `mergecap -a`, or name each of them";
+
 /// A byte of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -106,6 +109,15 @@ pub enum SourceError {
     Leftover {
         /// The end of the stream.
         at: Location,
+        /// Bytes behind it, without the zeros that they begin with.
+        bytes: u64,
+    },
+    /// Behind a compressed stream, which was read whole, another capture begins.
+    Joined {
+        /// The end of the stream.
+        at: Location,
+        /// The capture format or compression that begins behind it.
+        begins: &'static str,
         /// Bytes behind it, without the zeros that they begin with.
         bytes: u64,
     },
@@ -215,6 +227,7 @@ impl SourceError {
             | Self::UnsupportedLink { at, .. }
             | Self::TimeOutOfRange { at, .. }
             | Self::Leftover { at, .. }
+            | Self::Joined { at, .. }
             | Self::SecondHeader { at, .. }
             | Self::Truncated { at, .. }
             | Self::Damaged { at, .. } => Some(at),
@@ -271,10 +284,16 @@ impl fmt::Display for SourceError {
                 at.codec.unwrap_or("compressed"),
                 Counted(*bytes, "byte")
             ),
+            Self::Joined { at, begins, bytes } => write!(
+                f,
+                "another capture begins at {at}: expected nothing behind that stream, found a {begins} \
+                 file of {}, as {UNJOIN}",
+                Counted(*bytes, "byte")
+            ),
             Self::SecondHeader { at, format } => write!(
                 f,
-                "another capture begins at {at}: expected a record, found a {format} file header, as `cat` \
-                 leaves it; join captures with `mergecap -a`, or name each of them"
+                "another capture begins at {at}: expected a record, found a {format} file header, as \
+                 {UNJOIN}"
             ),
             Self::Truncated { at, expected, found } => {
                 write!(

@@ -261,6 +261,38 @@ fn captures_that_were_joined_end_to_end_are_named_as_such() {
     }
 }
 
+/// Whatever the two are in: frames of the first, and the second is named, never passed over.
+#[test]
+fn captures_joined_behind_a_compressed_one_are_damage() {
+    type Pack = fn(&[u8]) -> Vec<u8>;
+    let skipped: Pack = |bytes| [skippable(0, 4), zstd(bytes)].concat();
+    let packs: [(&str, Pack); 3] = [("gzip", gzip), ("zstd", zstd), ("zstd", skipped)];
+    for order in ORDERS {
+        let plain = [("pcap", pcap(order, &[4, 0, 4])), ("pcapng", pcapng(order).0)];
+        for ((codec, pack), (_, first)) in
+            packs.iter().flat_map(|p| plain.iter().map(move |f| (p, f)))
+        {
+            let mut seconds = plain.to_vec();
+            seconds.extend(packs.iter().map(|(name, pack)| (*name, pack(&plain[0].1))));
+            for (name, second) in seconds.into_iter().filter(|(name, _)| name != codec) {
+                for zeros in [0, 1, 70_000] {
+                    let bytes = [pack(first), vec![0; zeros], second.clone()].concat();
+                    let (frames, error) = read(&bytes);
+                    assert_eq!(frames, read(first).0);
+                    let Some(error) = error else { panic!("{codec}, {name}: nothing is told") };
+                    assert_eq!(error.severity(), Severity::Damage);
+                    assert!(error.line().starts_with("damaged: another capture begins at "));
+                    let SourceError::Joined { at, begins, bytes } = error else {
+                        panic!("{error}")
+                    };
+                    assert_eq!((begins, bytes), (name, second.len() as u64));
+                    assert_eq!((at.offset, at.codec), (first.len() as u64, Some(*codec)));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_corpus_never_panics_however_it_is_cut() {
     for path in fixtures() {

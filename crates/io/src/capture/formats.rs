@@ -115,6 +115,12 @@ pub(crate) fn codec_of(head: &[u8]) -> Option<&'static Codec> {
     CODECS.iter().find(|codec| codec.begins(head))
 }
 
+/// What a file with these first bytes is, plain or compressed.
+pub(crate) fn kind_of(head: &[u8]) -> Option<&'static str> {
+    let format = head.first_chunk().and_then(|magic| format_of(*magic));
+    format.map(|format| format.name).or_else(|| codec_of(head).map(|codec| codec.name))
+}
+
 impl Codec {
     /// Whether a file with these first bytes is in this compression.
     pub(crate) fn begins(&self, head: &[u8]) -> bool {

@@ -1,16 +1,17 @@
 //! Compressed streams: members one behind another, and what may stand behind the last one.
 //!
 //! Zeros behind a member are padding, as of tapes and block devices, and other bytes that begin no
-//! member are none of the capture's: they end the stream, and are counted.
+//! member are none of the capture's: they end the stream, and are counted. Those that begin another
+//! capture, plain or compressed otherwise, are named as such.
 
 use std::io::{self, BufRead, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use flate2::bufread::GzDecoder;
 use zstd::stream::raw::{Decoder, Operation};
 
-use super::formats::{Bytes, GZIP, ZSTD};
+use super::formats::{Bytes, GZIP, ZSTD, kind_of};
 
 /// Compressed bytes that are read at once.
 const BLOCK: usize = 64 * 1024;
@@ -19,12 +20,23 @@ const MAGIC_LEN: usize = 4;
 
 /// Bytes behind the last member that belong to none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Leftover(Arc<AtomicU64>);
+pub(crate) struct Leftover(Arc<Behind>);
+
+#[derive(Debug, Default)]
+struct Behind {
+    bytes: AtomicU64,
+    begins: OnceLock<&'static str>,
+}
 
 impl Leftover {
     /// How many were found until now.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The capture format or compression that they begin as.
+    pub(crate) fn begins(&self) -> Option<&'static str> {
+        self.0.begins.get().copied()
     }
 }
 
@@ -125,8 +137,13 @@ impl<M: Member> Members<M> {
                 [] => return Ok(false),
                 [0, ..] => input.consume(zeros),
                 head if M::begins(head) => break,
-                _ => {
-                    self.leftover.0.store(rest(input)?, Ordering::Relaxed);
+                head => {
+                    let behind = &self.leftover.0;
+                    if let Some(kind) = kind_of(head) {
+                        // A stream ends once.
+                        behind.begins.get_or_init(|| kind);
+                    }
+                    behind.bytes.store(rest(input)?, Ordering::Relaxed);
                     return Ok(false);
                 }
             }

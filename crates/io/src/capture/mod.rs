@@ -127,16 +127,19 @@ impl CaptureReader {
         self.finished = true;
         let (input, tally) = (self.input(), self.decoder.tally());
         self.pending.extend(damage);
+        let (at, bytes) = (input.at(self.window.read_to()), self.leftover.bytes());
+        let (joined, garbage) = match self.leftover.begins() {
+            Some(begins) => (Some(SourceError::Joined { at, begins, bytes }), None),
+            None => (None, (bytes > 0).then_some(SourceError::Leftover { at, bytes })),
+        };
+        self.pending.extend(joined);
         self.pending.extend(tally.links.iter().map(|&(found, Met { packets, offset })| {
             SourceError::UnsupportedLink { at: input.at(offset), found, packets }
         }));
         self.pending.extend(tally.times.map(|Met { packets, offset }| {
             SourceError::TimeOutOfRange { at: input.at(offset), packets }
         }));
-        if self.leftover.bytes() > 0 {
-            let (at, bytes) = (input.at(self.window.read_to()), self.leftover.bytes());
-            self.pending.push_back(SourceError::Leftover { at, bytes });
-        }
+        self.pending.extend(garbage);
     }
 
     /// Reads on for a part that is not there in full: `None` when it came, else how it ended.
