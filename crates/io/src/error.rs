@@ -55,6 +55,8 @@ pub enum SourceError {
     NoFiles {
         /// The directory.
         path: PathBuf,
+        /// What stands there instead, as `told_left_out` names it; empty where nothing does.
+        told: String,
     },
     /// A live interface brings no more frames.
     Interface {
@@ -205,9 +207,9 @@ impl SourceError {
     pub fn path(&self) -> &Path {
         match self {
             Self::Interface { name, .. } => Path::new(name),
-            Self::Open { path, .. } | Self::NoFiles { path } | Self::TooManyOpen { path, .. } => {
-                path
-            }
+            Self::Open { path, .. }
+            | Self::NoFiles { path, .. }
+            | Self::TooManyOpen { path, .. } => path,
             _ => &self.location().expect("all other errors have a location").path,
         }
     }
@@ -245,8 +247,9 @@ impl fmt::Display for SourceError {
                  once, or each on a flow table of its own",
                 PathName(path)
             ),
-            Self::NoFiles { path } => {
-                write!(f, "the directory {} holds no capture file", PathName(path))
+            Self::NoFiles { path, told } => {
+                write!(f, "the directory {} holds no capture file", PathName(path))?;
+                told.lines().try_for_each(|line| write!(f, "; {line}"))
             }
             Self::Interface { name, error } if error.kind() == io::ErrorKind::NotConnected => {
                 write!(f, "interface {name}: expected it to stay, found that it was removed")
@@ -286,14 +289,14 @@ impl fmt::Display for SourceError {
             ),
             Self::Joined { at, begins, bytes } => write!(
                 f,
-                "another capture begins at {at}: expected nothing behind that stream, found a {begins} \
-                 file of {}, as {UNJOIN}",
+                "another capture begins at {at}: expected nothing behind that stream, found a \
+                 {begins} file of {}, as {UNJOIN}",
                 Counted(*bytes, "byte")
             ),
             Self::SecondHeader { at, format } => write!(
                 f,
-                "another capture begins at {at}: expected a record, found a {format} file header, as \
-                 {UNJOIN}"
+                "another capture begins at {at}: expected a record, found a {format} file \
+                 header, as {UNJOIN}"
             ),
             Self::Truncated { at, expected, found } => {
                 write!(

@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Bytes, Order, drain, gzip, zstd};
-use serveflow_io::{Batch, FileSource, InputSet, MemorySource, PcapWriter, Source, SourceError};
+use serveflow_io::inputs::Why;
+use serveflow_io::{
+    Batch, FileSource, InputSet, MemorySource, OrderRules, PcapWriter, Source, SourceError,
+};
 
 /// A directory of its own for a test, removed at its end.
 struct Scratch(PathBuf);
@@ -146,18 +149,93 @@ fn directories_become_their_captures_by_time_and_the_rest_is_left_out() {
             set.paths().iter().map(below).filter(|n| !n.contains("single")).collect();
         let mut expected =
             vec!["cut.pcap.gz", "empty.pcap", "b/deep/er", "d.pcap.1", "c.pcap1", "a.PCAP"];
-        if cfg!(unix) {
-            expected.push("link");
-        }
         expected.extend(["b/10", "b/2", "same1", "same2", "same10"]);
         assert_eq!(names, expected);
-        let left_out: Vec<String> = set.left_out().iter().map(below).collect();
-        assert_eq!(left_out, ["README.txt", "b/README.pcap", "empty.txt", "labels.csv", "x.json"]);
+        let left_out = |why| -> Vec<String> {
+            let all = set.left_out().iter().filter(|left| left.why == why);
+            all.map(|left| below(&left.path)).collect()
+        };
+        let foreign = ["README.txt", "b/README.pcap", "empty.txt", "labels.csv", "x.json"];
+        assert_eq!(left_out(Why::NoCapture), foreign);
+        assert_eq!(left_out(Why::Hidden), [".git", ".hidden", "b/.x"]);
+        let links = |name| if cfg!(unix) { vec![name] } else { Vec::new() };
+        assert_eq!(left_out(Why::Link), links("circle"));
+        assert_eq!(left_out(Why::Twice), links("link"));
         assert_eq!(set.paths().len(), expected.len() + 1, "what is named stays");
         let told = set.told();
         assert!(told.starts_with("left out: 5 files that are no captures: "), "{told}");
+        assert!(told.contains("; 3 hidden files or directories: "), "{told}");
+        let (links, twice) = ("; 1 link to a directory: ", "\nnamed twice, read once: ");
+        assert!([links, twice].iter().all(|words| told.contains(words) == cfg!(unix)), "{told}");
     }
     fs::remove_file(&single).unwrap();
+}
+
+/// The captures, the lines about what was left out, and the frames.
+fn found(arguments: &[&Path]) -> (Vec<PathBuf>, String, Vec<u8>) {
+    let set = InputSet::find(arguments).unwrap();
+    let (paths, told) = (set.paths(), set.told());
+    let (frames, errors) = first_bytes(&mut FileSource::of(set, OrderRules::default()));
+    assert!(errors.is_empty(), "{errors:?}");
+    (paths, told, frames)
+}
+
+/// However many paths lead to a capture, its packets are read once, and the others are named.
+#[cfg(unix)]
+#[test]
+fn a_capture_that_is_named_twice_is_read_once() {
+    use std::os::unix::fs::symlink;
+    let scratch = Scratch::new("twice");
+    let (dir, one) = (scratch.0.join("dir"), scratch.file("dir/1.pcap", &at(1)));
+    let copy = scratch.file("copy", &at(1));
+    let (hard, soft, other) = (scratch.0.join("hard"), scratch.0.join("soft"), scratch.0.join("o"));
+    fs::hard_link(&one, &hard).unwrap();
+    symlink(&one, &soft).unwrap();
+    symlink(&dir, &other).unwrap();
+    let dotted = scratch.0.join("./dir/1.pcap");
+    let ways = [&one, &dir, &hard, &soft, &other, &dotted];
+    for (first, second) in ways.iter().flat_map(|first| ways.map(|second| (first, second))) {
+        let (paths, told, frames) = found(&[first, second]);
+        assert_eq!((paths.len(), &frames[..]), (1, &[1][..]), "{first:?} {second:?}");
+        let (lead, name) = told.split_once(": ").unwrap();
+        assert_eq!(lead, "named twice, read once");
+        assert!(name.starts_with(second.to_str().unwrap()), "{second:?}: {told}");
+        // A copy is another file.
+        assert_eq!(found(&[first, &copy, second]).2, [1, 1]);
+    }
+    assert_eq!(found(&[&one, &one, &one]).1.lines().count(), 1);
+    // Standard input is what it is.
+    let set = InputSet::find(&["-", "-"]).unwrap();
+    assert_eq!((set.paths().len(), set.told()), (2, String::new()));
+}
+
+/// Nothing in a directory is passed over without being named, unless it was named to be read.
+#[cfg(unix)]
+#[test]
+fn what_is_passed_over_in_a_directory_is_named_and_not_what_is_below() {
+    let scratch = Scratch::new("hidden");
+    let (dir, outside) = (scratch.0.join("dir"), scratch.0.join("outside"));
+    scratch.file("dir/a", &at(1));
+    let hidden = scratch.file("dir/.x", &at(2));
+    scratch.file("dir/.deep/b", &at(3));
+    scratch.file("outside/c", &at(4));
+    std::os::unix::fs::symlink(&outside, dir.join("sub")).unwrap();
+    let name = |name| dir.join(name).display().to_string();
+    let link = format!("1 link to a directory: {}\n", name("sub"));
+    let (_, told, frames) = found(&[&dir]);
+    let both = format!("2 hidden files or directories: {}, {}", name(".deep"), name(".x"));
+    assert_eq!((told, &frames[..]), (format!("left out: {both}; {link}"), &[1][..]));
+    for arguments in [[&dir, &hidden], [&hidden, &dir]] {
+        let (_, told, frames) = found(&arguments.map(PathBuf::as_path));
+        let deep = format!("1 hidden file or directory: {}", name(".deep"));
+        assert_eq!((told, &frames[..]), (format!("left out: {deep}; {link}"), &[1, 2][..]));
+    }
+    assert_eq!(found(&[&dir, &dir.join(".deep")]).2, [1, 3]);
+    // Where nothing else is there, the error says what is.
+    fs::remove_file(dir.join("a")).unwrap();
+    let error = InputSet::find(&[&dir]).unwrap_err().to_string();
+    assert!(error.contains("no capture file; left out: 2 hidden"), "{error}");
+    assert!(error.ends_with(link.trim_end()), "{error}");
 }
 
 #[cfg(unix)]
@@ -179,9 +257,8 @@ fn paths_that_lead_nowhere_are_errors() {
     );
     for file in [None, Some("README.txt")] {
         file.map(|name| scratch.file(name, b"words"));
-        assert!(
-            matches!(InputSet::find(&[&scratch.0]), Err(SourceError::NoFiles { path }) if path == scratch.0)
-        );
+        let error = InputSet::find(&[&scratch.0]).unwrap_err();
+        assert!(matches!(&error, SourceError::NoFiles { path, .. } if *path == scratch.0));
     }
 }
 

@@ -1,11 +1,13 @@
 //! Which files the captures are: arguments and directories in, captures in the order of time out.
 
+use super::left_out::{LeftOut, Why, told_left_out};
 use super::names::{is_named_as_capture, natural_order};
 use super::rules::OrderRules;
 use super::{Reading, Spare, is_pipe, open};
 use crate::error::SourceError;
+use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +15,6 @@ use std::sync::atomic::AtomicBool;
 
 /// Frames that are read of a capture to see when it begins.
 const LOOK_FRAMES: usize = 32;
-/// Names that are listed of the files that were left out.
-const LISTED: usize = 5;
 
 /// A capture, and when it begins.
 #[derive(Clone, Debug)]
@@ -27,13 +27,14 @@ pub(super) struct Found {
 /// The captures that paths lead to, in the order of their first packets.
 ///
 /// A directory stands for the captures in it and in its subdirectories. Their first bytes say what they are,
-/// never their names; files that are no captures are left out and listed. Hidden files and directories, whose
-/// names start with a dot, are passed over, and so are links to directories, which could form a circle. A
-/// path that is no directory stands for itself, whatever it is, and so does `-`.
+/// never their names; files that are no captures are left out and listed. Hidden files and
+/// directories, whose names start with a dot, are passed over, and so are links to directories, which
+/// could form a circle: they are listed too. A path that is no directory stands for itself, whatever
+/// it is, and so does `-`. A file that several paths lead to is read once, and listed.
 #[derive(Clone, Debug, Default)]
 pub struct InputSet {
     found: Vec<Found>,
-    left_out: Vec<PathBuf>,
+    left_out: Vec<LeftOut>,
 }
 
 impl InputSet {
@@ -42,39 +43,77 @@ impl InputSet {
     /// # Errors
     /// When a path does not exist, a directory cannot be listed, or it holds no capture at all.
     pub fn find<P: AsRef<Path>>(paths: &[P]) -> Result<Self, SourceError> {
-        let mut set = Self::default();
-        let mut look = Look::default();
+        let (mut set, mut search) = (Self::default(), Search::default());
         for path in paths.iter().map(AsRef::as_ref) {
-            let failed = |error| SourceError::Open { path: path.to_path_buf(), error };
-            let is_named = path == Path::new("-") || !fs::metadata(path).map_err(failed)?.is_dir();
-            if is_named {
-                let first_ns = if is_pipe(path) || path == Path::new("-") {
-                    None
-                } else {
-                    look.at(path).unwrap_or_default()
-                };
-                set.found.push(Found { path: path.to_path_buf(), first_ns });
+            if path == Path::new("-") {
+                set.found.push(Found { path: path.to_path_buf(), first_ns: None });
                 continue;
             }
-            let before = set.found.len();
-            for file in walk(path)? {
-                set.take(file, &mut look);
-            }
-            if set.found.len() == before {
-                return Err(SourceError::NoFiles { path: path.to_path_buf() });
+            let failed = |error| SourceError::Open { path: path.to_path_buf(), error };
+            let metadata = fs::metadata(path).map_err(failed)?;
+            if metadata.is_dir() {
+                search.named.extend(identity(path, &metadata));
+                set.take_directory(path, &mut search)?;
+            } else if search.is_first(path, &metadata) {
+                let first_ns = if is_pipe(path) { None } else { search.look.at(path) };
+                set.found.push(Found { path: path.to_path_buf(), first_ns: first_ns.flatten() });
+            } else {
+                set.leave_out(path.to_path_buf(), Why::Twice);
             }
         }
+        set.forget_what_is_read(&search);
         sort(&mut set.found);
         Ok(set)
     }
 
-    /// Takes a file of a directory, if it is a capture.
-    fn take(&mut self, path: PathBuf, look: &mut Look) {
-        let is_file = fs::metadata(&path).map_or(true, |found| found.is_file());
-        match if is_file { look.at(&path) } else { None } {
-            Some(first_ns) => self.found.push(Found { path, first_ns }),
-            None => self.left_out.push(path),
+    /// Takes the captures in a directory, of which there must be one.
+    fn take_directory(&mut self, path: &Path, search: &mut Search) -> Result<(), SourceError> {
+        let (files, passed_over) = walk(path)?;
+        let mut captures = 0;
+        for file in files {
+            captures += usize::from(self.take(file, search));
         }
+        self.left_out.extend(passed_over);
+        if captures == 0 {
+            let left_out = std::mem::take(&mut self.left_out);
+            let left_out = left_out.into_iter().filter(|left| left.path.starts_with(path));
+            let told = told_left_out(&left_out.collect::<Vec<_>>());
+            return Err(SourceError::NoFiles { path: path.to_path_buf(), told });
+        }
+        Ok(())
+    }
+
+    /// Takes a file of a directory; whether it is a capture, found before or not.
+    fn take(&mut self, path: PathBuf, search: &mut Search) -> bool {
+        // A link that leads nowhere is taken, and reading it says so.
+        let metadata = fs::metadata(&path).ok();
+        if metadata.as_ref().is_some_and(|found| !found.is_file()) {
+            self.leave_out(path, Why::NoCapture);
+            return false;
+        }
+        let Some(first_ns) = search.look.at(&path) else {
+            self.leave_out(path, Why::NoCapture);
+            return false;
+        };
+        if metadata.is_none_or(|found| search.is_first(&path, &found)) {
+            self.found.push(Found { path, first_ns });
+        } else {
+            self.leave_out(path, Why::Twice);
+        }
+        true
+    }
+
+    fn leave_out(&mut self, path: PathBuf, why: Why) {
+        self.left_out.push(LeftOut { path, why });
+    }
+
+    /// Lists nothing twice, and nothing hidden that was named by itself.
+    fn forget_what_is_read(&mut self, search: &Search) {
+        let mut listed = HashSet::new();
+        self.left_out.retain(|left| {
+            let is_named = left.why == Why::Hidden && search.knows(&left.path);
+            !is_named && listed.insert(left.clone())
+        });
     }
 
     /// The captures, in the order of their first packets; those that begin at the same time by name.
@@ -83,13 +122,13 @@ impl InputSet {
         self.found.iter().map(|found| found.path.clone()).collect()
     }
 
-    /// Files in directories that are no captures.
+    /// What in directories is not read, and what was named twice.
     #[must_use]
-    pub fn left_out(&self) -> &[PathBuf] {
+    pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }
 
-    /// Names what was left out, as a line; nothing where nothing was.
+    /// Names what was left out, in lines; nothing where nothing was.
     #[must_use]
     pub fn told(&self) -> String {
         told_left_out(&self.left_out)
@@ -100,19 +139,43 @@ impl InputSet {
     }
 }
 
-/// Names files that are no captures, as a line; nothing where there are none.
-#[must_use]
-pub fn told_left_out(files: &[PathBuf]) -> String {
-    if files.is_empty() {
-        return String::new();
+/// What a search for captures has met.
+#[derive(Default)]
+struct Search {
+    look: Look,
+    /// Files that are read, and directories that were named.
+    named: HashSet<Identity>,
+}
+
+impl Search {
+    /// Whether a file was not found before; all but regular files always are the first.
+    fn is_first(&mut self, path: &Path, metadata: &Metadata) -> bool {
+        !metadata.is_file() || identity(path, metadata).is_none_or(|file| self.named.insert(file))
     }
-    let names: Vec<String> =
-        files.iter().take(LISTED).map(|path| path.display().to_string()).collect();
-    let more = files.len() - names.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let (plural, are) =
-        if files.len() == 1 { ("", "is no capture") } else { ("s", "are no captures") };
-    format!("left out: {} file{plural} that {are}: {}{more}\n", files.len(), names.join(", "))
+
+    fn knows(&self, path: &Path) -> bool {
+        let identity = fs::metadata(path).ok().and_then(|metadata| identity(path, &metadata));
+        identity.is_some_and(|identity| self.named.contains(&identity))
+    }
+}
+
+/// What two paths to the same file share: its device and its number there.
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(_path: &Path, metadata: &Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// What two paths to the same file share: its path without links.
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+#[cfg(not(unix))]
+fn identity(path: &Path, _metadata: &Metadata) -> Option<Identity> {
+    fs::canonicalize(path).ok()
 }
 
 /// Sorts captures by time, then by name, so that the order in which they were named never matters.
@@ -155,38 +218,45 @@ impl Look {
     }
 }
 
-/// All files below a directory, sorted.
-fn walk(root: &Path) -> Result<Vec<PathBuf>, SourceError> {
-    let (mut files, mut directories) = (Vec::new(), vec![root.to_path_buf()]);
+/// All files below a directory, and what is passed over there, both sorted.
+fn walk(root: &Path) -> Result<(Vec<PathBuf>, Vec<LeftOut>), SourceError> {
+    let (mut below, mut directories) = (Below::default(), vec![root.to_path_buf()]);
     while let Some(directory) = directories.pop() {
-        if let Err(error) = list(&directory, &mut files, &mut directories) {
+        if let Err(error) = below.list(&directory, &mut directories) {
             return Err(SourceError::Open { path: directory, error });
         }
     }
-    files.sort_by(|a, b| natural_order(a, b));
-    Ok(files)
+    below.files.sort_by(|a, b| natural_order(a, b));
+    below.passed_over.sort_by(|a, b| natural_order(&a.path, &b.path));
+    Ok((below.files, below.passed_over))
 }
 
-/// Sorts the visible entries of one directory into files and directories.
-fn list(
-    directory: &Path,
-    files: &mut Vec<PathBuf>,
-    directories: &mut Vec<PathBuf>,
-) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if is_hidden(&entry.file_name()) {
-            continue;
+/// What stands below a directory.
+#[derive(Default)]
+struct Below {
+    files: Vec<PathBuf>,
+    passed_over: Vec<LeftOut>,
+}
+
+impl Below {
+    /// Sorts the entries of one directory into files, directories and what is passed over.
+    fn list(&mut self, directory: &Path, directories: &mut Vec<PathBuf>) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let (kind, path) = (entry.file_type()?, entry.path());
+            if is_hidden(&entry.file_name()) {
+                self.passed_over.push(LeftOut { path, why: Why::Hidden });
+            } else if kind.is_dir() {
+                directories.push(path);
+            } else if kind.is_symlink() && fs::metadata(&path).is_ok_and(|found| found.is_dir()) {
+                self.passed_over.push(LeftOut { path, why: Why::Link });
+            } else {
+                // A link that leads nowhere is a file that cannot be opened, and reading says so.
+                self.files.push(path);
+            }
         }
-        let (kind, path) = (entry.file_type()?, entry.path());
-        if kind.is_dir() {
-            directories.push(path);
-        } else if !kind.is_symlink() || fs::metadata(&path).map_or(true, |found| !found.is_dir()) {
-            // A link that leads nowhere is a file that cannot be opened, and is named as such then.
-            files.push(path);
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn is_hidden(name: &OsStr) -> bool {

@@ -9,6 +9,7 @@
 //! follow each other, batches pass all of this as they were read.
 
 mod find;
+mod left_out;
 mod merge;
 mod names;
 mod pipe;
@@ -18,7 +19,8 @@ mod stray;
 mod stream;
 mod window;
 
-pub use find::{InputSet, told_left_out};
+pub use find::InputSet;
+pub use left_out::{LeftOut, Why, told_left_out};
 pub use merge::MOST_OPEN;
 pub use names::{capture_name, is_named_as_capture, natural_order};
 pub use pipe::is_pipe;

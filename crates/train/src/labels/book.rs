@@ -3,6 +3,7 @@
 use super::{LabelError, Split, sort_labels};
 use serveflow_core::key::FlowKey;
 use serveflow_core::verdict::FiveTuple;
+use serveflow_io::inputs::LeftOut;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -102,8 +103,8 @@ pub struct LabelBook {
     pub path: PathBuf,
     /// The directory that captures stand below.
     pub captures: PathBuf,
-    /// Files in directories of captures that are none.
-    pub left_out: Vec<PathBuf>,
+    /// What in directories of captures is not read.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl LabelBook {
