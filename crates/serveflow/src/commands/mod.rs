@@ -41,6 +41,7 @@ use serveflow_model::bundle::Bundle;
 use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
 use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -97,12 +98,12 @@ pub(crate) fn complain(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Refuses an output that is one of the captures, before opening it would empty that capture.
+/// Refuses an output that is one of the captures, by whatever name, before opening it would empty it.
 fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
-    let Ok(out_file) = out.canonicalize() else { return Ok(()) };
-    let is_out = |capture: &PathBuf| capture.canonicalize().is_ok_and(|path| path == out_file);
+    let id = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let Some(out_id) = id(out) else { return Ok(()) };
     anyhow::ensure!(
-        !(out_file.is_file() && captures.iter().any(is_out)),
+        !(out.is_file() && captures.iter().any(|capture| id(capture) == Some(out_id))),
         "{}: expected an output other than the captures, found one of them",
         out.display()
     );

@@ -3,7 +3,7 @@
 use super::args::ClonedArgs;
 use crate::commands::args::Labelled;
 use crate::commands::{Session, find_sample, label_book, labelled, reports};
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serveflow::bench::contender::Contender;
 use serveflow_io::SourceError;
 use serveflow_model::bundle::Bundle;
