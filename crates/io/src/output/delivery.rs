@@ -30,6 +30,12 @@ pub trait Transport: Send {
         true
     }
 
+    /// Whether it has failed of late only because nobody reads yet: that is waited for also where
+    /// nothing may be lost.
+    fn awaits_reader(&self) -> bool {
+        false
+    }
+
     /// Adds what happened to a status.
     fn tell(&self, _status: &mut super::OutputStatus) {}
 }

@@ -3,7 +3,7 @@
 
 use super::delivery::Transport;
 use super::rotation::Rotation;
-use super::{OutputStatus, standard};
+use super::{OutputStatus, pipe, standard};
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -127,7 +127,7 @@ pub struct OutputFile {
     path: PathBuf,
     options: FileOptions,
     kind: FileKind,
-    /// A pipe is opened by the thread that writes, since that waits for a reader.
+    /// A pipe is opened by the thread that writes, once it has a reader.
     file: Option<File>,
     /// Device and number of the file that is open.
     id: (u64, u64),
@@ -139,6 +139,8 @@ pub struct OutputFile {
     born_ns: u64,
     /// Whether the reader of a pipe is gone.
     is_broken: bool,
+    /// Whether a pipe is to be opened that has no reader yet, or is not there yet.
+    awaits_reader: bool,
     /// Since when nothing stands at the path, nanoseconds since the epoch.
     moved_at: Option<u64>,
     rotate_again_ns: u64,
@@ -169,6 +171,7 @@ impl OutputFile {
             is_mid_line: false,
             born_ns: 0,
             is_broken: false,
+            awaits_reader: false,
             moved_at: None,
             rotate_again_ns: 0,
             is_to_empty: false,
@@ -215,15 +218,22 @@ impl OutputFile {
         let now = (self.options.epoch)();
         self.born_ns = if self.bytes == 0 { now } else { born(&metadata).unwrap_or(now) };
         self.file = Some(file);
-        (self.is_broken, self.moved_at) = (false, None);
+        (self.is_broken, self.awaits_reader, self.moved_at) = (false, false, None);
         Ok(())
     }
 
-    /// Opens what stands at the path now. A pipe waits for a reader.
+    /// Opens what stands at the path now. A pipe is an error until it has a reader.
     fn reopen(&mut self) -> io::Result<()> {
         let kind = kind_of(&self.path);
+        if self.kind == FileKind::Pipe && is_missing(&self.path) {
+            // Who makes a pipe anew would find a file of ours in its place.
+            self.awaits_reader = true;
+            return Err(pipe::no_reader("no pipe stands at its place"));
+        }
         // The one before stays open until then: what a pipe holds is left to its next reader.
-        let file = open_file(&self.path, kind)?;
+        let file = open_file(&self.path, kind).inspect_err(|error| {
+            self.awaits_reader = error.kind() == io::ErrorKind::BrokenPipe;
+        })?;
         if kind == FileKind::Regular {
             lock(&file).map_err(|why| match why {
                 Refusal::Io(error) => error,
@@ -233,7 +243,10 @@ impl OutputFile {
         self.kind = kind;
         self.put(file)?;
         if kind == FileKind::Pipe {
-            self.begin()?;
+            let begun = self.begin();
+            // Its reader may be gone again; the next one gets the heading.
+            self.is_broken = begun.is_err();
+            begun?;
         }
         Ok(())
     }
@@ -246,8 +259,13 @@ impl OutputFile {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         let open = self.file.as_ref().and_then(|file| file.metadata().ok());
-        if !missing || open.is_none_or(|open| open.nlink() == 0) {
+        let is_deleted = open.is_none_or(|open| open.nlink() == 0);
+        if !missing || is_deleted && self.kind != FileKind::Pipe {
             return Place::Gone;
+        }
+        if self.kind == FileKind::Pipe {
+            // Its reader may still read it, and no file takes the place of a pipe.
+            return Place::Moved;
         }
         let now = (self.options.epoch)();
         let since = *self.moved_at.get_or_insert(now);
@@ -256,6 +274,7 @@ impl OutputFile {
 
     /// Reopens if need be; whether it did.
     fn follow(&mut self, reopen: bool) -> io::Result<bool> {
+        self.awaits_reader = false;
         if self.file.is_none() || self.is_broken {
             let is_first = self.file.is_none();
             self.reopen()?;
@@ -373,6 +392,10 @@ impl Transport for OutputFile {
         is_back
     }
 
+    fn awaits_reader(&self) -> bool {
+        self.awaits_reader
+    }
+
     fn tell(&self, status: &mut OutputStatus) {
         let OutputStatus { reopened, rotated, truncated, rotation_trouble, .. } = &self.status;
         (status.reopened, status.rotated) = (*reopened, *rotated);
@@ -390,14 +413,18 @@ fn kind_of(path: &Path) -> FileKind {
     }
 }
 
+fn is_missing(path: &Path) -> bool {
+    std::fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 fn open_file(path: &Path, kind: FileKind) -> io::Result<File> {
     let mut options = OpenOptions::new();
     match kind {
         // Read too: whether it ends with a whole line.
-        FileKind::Regular => options.read(true).append(true).create(true).mode(MODE),
-        FileKind::Pipe | FileKind::Device => options.write(true),
-    };
-    options.open(path)
+        FileKind::Regular => options.read(true).append(true).create(true).mode(MODE).open(path),
+        FileKind::Pipe => pipe::open(path),
+        FileKind::Device => options.write(true).open(path),
+    }
 }
 
 fn lock(file: &File) -> Result<(), Refusal> {

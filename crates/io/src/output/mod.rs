@@ -17,6 +17,7 @@ mod buffer;
 mod delivery;
 mod file;
 mod lines;
+mod pipe;
 mod rotation;
 mod standard;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Outputs that stall, fail, write in parts and recover, by seeds: nothing is lost without being counted, and
 //! what is written is whole and in order.
 
+mod pipes;
+
 use super::buffer::{Buffer, LossReason};
 use super::delivery::{Delivery, Transport};
 use super::{

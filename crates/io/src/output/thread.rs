@@ -12,6 +12,8 @@ use std::time::Duration;
 /// Time until a write is tried again that failed: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_secs(1);
+/// Time until it is looked again whether a reader has come, at most.
+const READER_MOST: Duration = Duration::from_millis(100);
 /// Memory that the thread keeps for the next records, bytes.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -253,6 +255,7 @@ impl<T: Transport> Thread<T> {
         let mut result = self.delivery.prepare(false);
         let mut retry = RETRY_FIRST;
         loop {
+            let has_failed = result.is_err();
             match result {
                 Ok(()) => {
                     if self.tell_progress() {
@@ -263,11 +266,13 @@ impl<T: Transport> Thread<T> {
                     if self.tell_trouble(&error) {
                         return;
                     }
+                    let awaits_reader = self.delivery.transport.awaits_reader();
+                    retry = retry.min(if awaits_reader { READER_MOST } else { RETRY_MOST });
                     self.rest(retry);
-                    retry = (2 * retry).min(RETRY_MOST);
+                    retry *= 2;
                 }
             }
-            let Some(reopen) = self.next() else { return };
+            let Some(reopen) = self.next(has_failed) else { return };
             result = match self.delivery.is_done() {
                 true => self.delivery.prepare(reopen),
                 false => self.delivery.step(reopen),
@@ -275,8 +280,9 @@ impl<T: Transport> Thread<T> {
         }
     }
 
-    /// Waits for something to do: records to write, or a file to reopen. `None` at the end.
-    fn next(&mut self) -> Option<bool> {
+    /// Waits for something to do: records to write, or a file to reopen, also one that could not be
+    /// opened before. `None` at the end.
+    fn next(&mut self, has_failed: bool) -> Option<bool> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         loop {
@@ -302,10 +308,15 @@ impl<T: Transport> Thread<T> {
             if std::mem::take(&mut state.wants_reopen) {
                 return Some(true);
             }
-            if state.is_closing {
+            // Who may lose nothing has the heading written too, if a reader comes in time.
+            let is_awaited = shared.limits.is_lossless && self.delivery.transport.awaits_reader();
+            if state.is_closing && !is_awaited {
                 state.is_over = true;
                 shared.room.notify_all();
                 return None;
+            }
+            if has_failed {
+                return Some(false);
             }
             state.is_idle = true;
             state = shared.wait(&shared.work, state);
@@ -358,7 +369,9 @@ impl<T: Transport> Thread<T> {
         // What cannot even begin stands still as well.
         state.busy_since = state.busy_since.or_else(|| Some((self.shared.limits.now)()));
         self.delivery.transport.tell(&mut state.status);
-        let is_last = self.shared.limits.is_lossless || !self.delivery.transport.can_recover();
+        let transport = &self.delivery.transport;
+        let must_end = self.shared.limits.is_lossless && !transport.awaits_reader();
+        let is_last = must_end || !transport.can_recover();
         if is_last {
             state.failure = Some((error.kind(), error.to_string()));
             state.buffer.lose_all(why);
