@@ -32,8 +32,10 @@ impl Rotation {
         bytes > 0 && more > 0 && (is_large || is_old)
     }
 
-    /// Sets a file aside: each file that was set aside before gets the next number, and the last one goes.
+    /// Sets a file aside: each file that was set aside before gets the next number, and the last one
+    /// goes, with all behind it where more were kept before.
     pub(super) fn set_aside(&self, path: &Path) -> io::Result<()> {
+        self.remove_rest(path)?;
         for number in (1..self.keep).rev() {
             let from = numbered(path, number);
             if std::fs::symlink_metadata(&from).is_ok() {
@@ -42,6 +44,21 @@ impl Rotation {
         }
         std::fs::rename(path, numbered(path, 1))
     }
+
+    /// Removes the files behind the last that is kept, up to the first number that is missing: what
+    /// has a far number is not from here (`NAME.2026`). The last goes first, so that the next time
+    /// finds what is left.
+    fn remove_rest(&self, path: &Path) -> io::Result<()> {
+        let behind = self.keep.saturating_add(1)..u32::MAX;
+        let rest = behind.map(|number| numbered(path, number)).take_while(|name| is_file(name));
+        let rest: Vec<PathBuf> = rest.collect();
+        rest.iter().rev().try_for_each(std::fs::remove_file)
+    }
+}
+
+/// Whether a file has this name, and nothing else, which would not be ours.
+fn is_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|there| there.is_file())
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {

@@ -515,3 +515,32 @@ fn own_rotation_keeps_so_many_files_and_loses_nothing_of_them() {
     assert_eq!(numbers_in(&path), [2]);
     assert_eq!(numbers_in(&path.with_extension("1")), [0, 1]);
 }
+
+#[test]
+fn files_behind_the_last_that_is_kept_go_with_the_next_rotation() {
+    for (before, keep) in [(5, 3), (5, 1), (3, 3), (2, 3), (0, 1), (12, 2)] {
+        let path = scratch(&format!("fewer-{before}-{keep}")).join("out");
+        let name = |number: u64| path.with_file_name(format!("out.{number}"));
+        (1..=before).for_each(|number| fs::write(name(number), number.to_string()).unwrap());
+        // Not from here.
+        fs::write(name(2026), "").unwrap();
+        fs::create_dir(name(before.max(u64::from(keep)) + 1)).unwrap();
+        let rotation = Rotation { most_bytes: Some(1), most_age_ns: None, keep };
+        let mut file = OutputFile::open(&path, FileOptions { rotation, ..OPTIONS }).unwrap();
+        write_to(&mut file, 0..1, false);
+        write_to(&mut file, 1..2, false);
+        assert_eq!((numbers_in(&name(1)), numbers_in(&path)), (vec![0], vec![1]));
+        let kept = (before + 1).min(u64::from(keep));
+        for number in 2..=kept {
+            assert_eq!(fs::read_to_string(name(number)).unwrap(), (number - 1).to_string());
+        }
+        let foreign = [2026, before.max(u64::from(keep)) + 1];
+        assert!(foreign.iter().all(|&number| name(number).exists()));
+        let left = fs::read_dir(path.parent().unwrap()).unwrap().count() as u64;
+        assert_eq!(
+            left,
+            3 + kept,
+            "the file, what is kept, and what is not ours; {before} before, {keep} kept"
+        );
+    }
+}
