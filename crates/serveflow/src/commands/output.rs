@@ -2,9 +2,10 @@
 
 use super::Session;
 use super::args::RunArgs;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serveflow::clock;
-use serveflow::config::{Config, OutputConfig};
+use serveflow::config::{Config, OutputConfig, ServiceLimits};
+use serveflow::service::{Confinement, would_write};
 use serveflow::summary;
 use serveflow_io::output::{
     Existing, FileOptions, Output, OutputFile, OutputLimits, OutputStatus, StandardStream,
@@ -47,13 +48,13 @@ enum Transport {
 
 impl Outlet {
     /// Opens what verdicts go to, and changes nothing of it.
-    pub(crate) fn open(
-        config: &OutputConfig,
-        args: &RunArgs,
-        run: RunKind,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &Config, args: &RunArgs, run: RunKind) -> anyhow::Result<Self> {
+        let Config { output: config, service, .. } = config;
         let kind = format(config.format.as_deref(), args)?;
         let path = args.out.clone();
+        if let Some(path) = path.as_ref().filter(|_| run.is_live && kind.name != "null") {
+            foresee(config, service, path)?;
+        }
         let transport = match &path {
             // Nothing is written.
             _ if kind.name == "null" => Transport::None,
@@ -89,8 +90,7 @@ impl Outlet {
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         let is_device = matches!(&self.transport, Transport::File(file) if !file.is_regular() && file.file().is_some());
         let path = self.path.as_ref().filter(|_| !is_device)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Some(parent.unwrap_or(Path::new(".")).to_owned())
+        Some(directory_of(path).to_owned())
     }
 
     /// Gives a file to the user that the process is about to become.
@@ -116,11 +116,7 @@ impl Outlet {
         if let Some(directory) = self.directory()
             && let Err(error) = serveflow_io::user::may_write(&directory)
         {
-            let directory = directory.display();
-            let sentence = format!(
-                "{directory}: expected a directory that this process may write to, or the output cannot be \
-                 opened anew once it is moved or rotated: {error}"
-            );
+            let sentence = shut(&directory, &error);
             if config.rotation.is_on() {
                 bail!("{sentence}");
             }
@@ -147,6 +143,36 @@ impl Outlet {
         let output = (self.kind.name != "null").then_some(output);
         Ok(Verdicts { kind: self.kind, name, is_standard: self.path.is_none(), output })
     }
+}
+
+/// Refuses own rotation where the process may not rotate once it has given up its privileges. It comes
+/// before the file is opened: a start that is refused neither makes a file nor gives one away.
+fn foresee(config: &OutputConfig, service: &ServiceLimits, path: &Path) -> anyhow::Result<()> {
+    if !config.rotation.is_on() {
+        return Ok(());
+    }
+    let confinement = Confinement {
+        user: service.user.clone(),
+        is_strict: service.confine,
+        ..Confinement::default()
+    };
+    let directory = directory_of(path);
+    would_write(&confinement, directory).map_err(|error| anyhow!(shut(directory, &error)))
+}
+
+/// The directory in which a file stands.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// What is said of a directory that may not be written to.
+fn shut(directory: &Path, error: &std::io::Error) -> String {
+    format!(
+        "{}: expected a directory that this process may write to, or the output cannot be opened \
+         anew once it is moved or rotated: {error}",
+        directory.display()
+    )
 }
 
 /// What becomes of a file that is there. A service adds to it; a run over captures leaves it alone, since verdicts

@@ -120,6 +120,30 @@ fn lock_files(to: &Confinement) -> Result<String, landlock::RulesetError> {
     })
 }
 
+/// Whether the process, once it has given this up, may make and rename files in a directory: tried on
+/// a thread, so that nothing is changed where it may not.
+///
+/// # Errors
+/// When it may not, there is no such directory, or the process cannot become the user.
+#[cfg(target_os = "linux")]
+pub fn would_write(to: &Confinement, directory: &std::path::Path) -> io::Result<()> {
+    let look = || {
+        if to.is_strict {
+            // Root without capabilities is held to the permissions as others are.
+            caps::clear(None, caps::CapSet::Effective)
+                .map_err(|error| failed("cannot drop capabilities", error))?;
+        }
+        serveflow_io::user::may_write(directory)
+    };
+    if let Some(user) = &to.user {
+        return serveflow_io::as_user::as_user(user, look)?;
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, look)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the look at it panicked")))
+    })
+}
+
 /// Elsewhere than on Linux nothing is given up.
 ///
 /// # Errors
@@ -148,4 +172,40 @@ pub fn keep_capabilities() -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub fn confine_capturing(_to: &Confinement) -> io::Result<()> {
     Ok(())
+}
+
+/// Elsewhere than on Linux nothing is given up, and this is not looked at.
+///
+/// # Errors
+/// Never.
+#[cfg(not(target_os = "linux"))]
+pub fn would_write(_to: &Confinement, _directory: &std::path::Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_of_others_is_found_out_without_giving_anything_up() {
+        let name = format!("serveflow-would-write-{}", std::process::id());
+        let own = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let as_one = |user: Option<&str>, is_strict| Confinement {
+            user: user.map(str::to_owned),
+            is_strict,
+            ..Confinement::default()
+        };
+        for is_strict in [false, true] {
+            would_write(&as_one(None, is_strict), &own).unwrap();
+            // Another user may not, or cannot be become.
+            assert!(would_write(&as_one(Some("61234"), is_strict), &own).is_err());
+            assert!(would_write(&as_one(None, is_strict), &own.join("missing")).is_err());
+            serveflow_io::user::may_write(&own).unwrap();
+        }
+        std::fs::remove_dir(&own).unwrap();
+    }
 }

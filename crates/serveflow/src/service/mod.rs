@@ -29,7 +29,7 @@ mod wires;
 pub use attaching::Attaching;
 pub(crate) use board::locked;
 pub use board::{Board, Totals, WorkerState};
-pub use confine::{Confinement, confine, confine_capturing, keep_capabilities};
+pub use confine::{Confinement, confine, confine_capturing, keep_capabilities, would_write};
 pub use control::{Control, Listeners, ask};
 pub use drift::{DriftBoard, StageDrift};
 pub use exposition::page;
