@@ -30,6 +30,16 @@ pub trait Transport: Send {
         true
     }
 
+    /// Whether whoever reads it may leave for good, which is looked for while nothing is written.
+    fn may_be_left(&self) -> bool {
+        false
+    }
+
+    /// Whether it has been left for good; then the next [`prepare`](Self::prepare) is an error.
+    fn is_left(&mut self) -> bool {
+        false
+    }
+
     /// Whether it has failed of late only because nobody reads yet: that is waited for also where
     /// nothing may be lost.
     fn awaits_reader(&self) -> bool {

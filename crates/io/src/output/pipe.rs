@@ -20,6 +20,14 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Whether nobody has the reading end of a pipe open any more.
+pub(super) fn is_left(file: &File) -> bool {
+    let mut look = libc::pollfd { fd: file.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one entry, which lives for the call; it does not wait.
+    let found = unsafe { libc::poll(&raw mut look, 1, 0) };
+    found == 1 && look.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
 /// Why nothing can be written: nobody takes it.
 pub(super) fn no_reader(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, why)

@@ -2,9 +2,11 @@
 //! else writes there never waits for them.
 
 use super::delivery::Transport;
+use super::pipe;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 
 /// Bytes that go into a pipe at once or not at all (`PIPE_BUF`).
 pub(super) const MOST_PIPE_BYTES: usize = 4096;
@@ -15,6 +17,7 @@ const MOST_FILE_BYTES: usize = 64 * 1024;
 pub struct StandardStream {
     file: File,
     is_regular: bool,
+    is_pipe: bool,
     /// What is still to stand above the first record.
     heading: &'static [u8],
     is_gone: bool,
@@ -41,13 +44,13 @@ impl StandardStream {
         Self::new(io::stderr().as_fd(), b"")
     }
 
-    fn new(fd: std::os::fd::BorrowedFd<'_>, heading: &'static [u8]) -> io::Result<Self> {
+    pub(super) fn new(fd: std::os::fd::BorrowedFd<'_>, heading: &'static [u8]) -> io::Result<Self> {
         let mut file = File::from(fd.try_clone_to_owned()?);
         let metadata = file.metadata()?;
-        let is_regular = metadata.is_file();
+        let (is_regular, is_pipe) = (metadata.is_file(), metadata.file_type().is_fifo());
         let is_added_to = is_regular && metadata.len() > 0 && file.stream_position()? == 0;
         let heading = if is_added_to { b"" } else { heading };
-        Ok(Self { file, is_regular, heading, is_gone: false })
+        Ok(Self { file, is_regular, is_pipe, heading, is_gone: false })
     }
 }
 
@@ -57,6 +60,9 @@ impl Transport for StandardStream {
     }
 
     fn prepare(&mut self, _bytes: usize, _reopen: bool) -> io::Result<bool> {
+        if self.is_gone {
+            return Err(pipe::no_reader("its reader is gone"));
+        }
         while !self.heading.is_empty() {
             let heading = self.heading;
             let count = self.write(heading)?;
@@ -85,6 +91,15 @@ impl Transport for StandardStream {
         }
         let to = at.saturating_sub(bytes as u64);
         self.file.set_len(to).and_then(|()| self.file.seek(SeekFrom::Start(to))).is_ok()
+    }
+
+    fn may_be_left(&self) -> bool {
+        self.is_pipe
+    }
+
+    fn is_left(&mut self) -> bool {
+        self.is_gone |= self.is_pipe && pipe::is_left(&self.file);
+        self.is_gone
     }
 
     fn can_recover(&self) -> bool {

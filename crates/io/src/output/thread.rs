@@ -5,6 +5,7 @@ use super::delivery::{Delivery, Transport};
 use super::lines::{Lines, RecordWriter};
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
@@ -14,6 +15,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_secs(1);
 /// Time until it is looked again whether a reader has come, at most.
 const READER_MOST: Duration = Duration::from_millis(100);
+/// Time until it is looked again whether the reader has left, while nothing is written.
+const LEFT_LOOK: Duration = Duration::from_millis(500);
 /// Memory that the thread keeps for the next records, bytes.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -51,6 +54,8 @@ struct Shared {
     work: Condvar,
     /// For callers: there is room, or it is over.
     room: Condvar,
+    /// Whether writing has failed for good: callers look at it with each batch, without the lock.
+    has_failed: AtomicBool,
 }
 
 struct State {
@@ -113,7 +118,8 @@ impl Output {
             is_over: false,
         };
         let (work, room) = Default::default();
-        Self(Arc::new(Shared { limits, state: Mutex::new(state), work, room }))
+        let (state, has_failed) = (Mutex::new(state), AtomicBool::new(false));
+        Self(Arc::new(Shared { limits, state, work, room, has_failed }))
     }
 
     /// Starts the thread, which writes to a transport with the privileges of whoever calls this.
@@ -206,6 +212,11 @@ impl Output {
         Ok(())
     }
 
+    /// The error that ended it, if one did.
+    fn failure(&self) -> io::Result<()> {
+        self.0.lock().failure().map_or(Ok(()), Err)
+    }
+
     /// Loses records that come after the end.
     fn refuse(&self, state: &mut State, lines: &Lines) -> io::Result<()> {
         let error = state.failure();
@@ -228,11 +239,14 @@ impl RecordWriter for Output {
         result
     }
 
-    /// Where nothing may be lost, waits until all is written. Else there is nothing to do: the thread writes
-    /// without being asked.
+    /// Where nothing may be lost, waits until all is written. Else there is nothing to do: the thread
+    /// writes without being asked. A caller that makes no records finds out here that it has failed
+    /// for good.
     fn flush(&mut self) -> io::Result<()> {
-        if !self.0.limits.is_lossless {
-            return Ok(());
+        let limits = &self.0.limits;
+        if !limits.is_lossless {
+            let must_end = limits.ends_with_reader && self.0.has_failed.load(Ordering::Relaxed);
+            return if must_end { self.failure() } else { Ok(()) };
         }
         let mut state = self.0.lock();
         while !state.is_over && state.buffer.bytes() > 0 {
@@ -309,7 +323,8 @@ impl<T: Transport> Thread<T> {
                 return Some(true);
             }
             // Who may lose nothing has the heading written too, if a reader comes in time.
-            let is_awaited = shared.limits.is_lossless && self.delivery.transport.awaits_reader();
+            let transport = &mut self.delivery.transport;
+            let is_awaited = shared.limits.is_lossless && transport.awaits_reader();
             if state.is_closing && !is_awaited {
                 state.is_over = true;
                 shared.room.notify_all();
@@ -318,8 +333,16 @@ impl<T: Transport> Thread<T> {
             if has_failed {
                 return Some(false);
             }
+            // Who may lose nothing has lost nothing then.
+            let may_be_left = !shared.limits.is_lossless && transport.may_be_left();
+            if may_be_left && transport.is_left() {
+                return Some(false);
+            }
             state.is_idle = true;
-            state = shared.wait(&shared.work, state);
+            state = match may_be_left {
+                true => shared.wait_for(state, LEFT_LOOK),
+                false => shared.wait(&shared.work, state),
+            };
         }
     }
 
@@ -374,6 +397,7 @@ impl<T: Transport> Thread<T> {
         let is_last = must_end || !transport.can_recover();
         if is_last {
             state.failure = Some((error.kind(), error.to_string()));
+            self.shared.has_failed.store(true, Ordering::Relaxed);
             state.buffer.lose_all(why);
             state.is_over = true;
             self.shared.room.notify_all();
@@ -396,6 +420,7 @@ impl<T> Drop for Thread<T> {
         let mut state = self.shared.lock();
         if !state.is_over {
             state.failure = Some((io::ErrorKind::Other, "the writing thread panicked".to_owned()));
+            self.shared.has_failed.store(true, Ordering::Relaxed);
             state.trouble =
                 Some((LossReason::WriteFailed, "the writing thread panicked".to_owned()));
             state.buffer.lose_all(LossReason::WriteFailed);

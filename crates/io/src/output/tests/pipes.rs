@@ -1,8 +1,10 @@
 //! Named pipes: readers that come late, leave or never come, and pipes that are made anew.
 
 use super::*;
+use crate::output::StandardStream;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Instant;
 
@@ -157,4 +159,29 @@ fn who_may_lose_nothing_waits_for_the_first_reader_and_ends_without_the_last() {
     let error = (3..).find_map(|number| hand_over(&output, number..number + 1).err()).unwrap();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     assert!(RecordWriter::flush(&mut output.clone()).is_err());
+}
+
+#[test]
+fn a_reader_that_leaves_for_good_is_missed_without_a_record() {
+    for ends_with_reader in [true, false] {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let stream = StandardStream::new(writer.as_fd(), b"").unwrap();
+        drop(writer);
+        let limits = OutputLimits { ends_with_reader, stall_ns: 0, ..limits(false) };
+        let output = start(stream, limits);
+        hand_over(&output, 0..1).unwrap();
+        let mut text = vec![0; records(0..1).bytes.len()];
+        reader.read_exact(&mut text).unwrap();
+        until("it is written", || output.status().written == 1);
+        let flush = || RecordWriter::flush(&mut output.clone());
+        flush().unwrap();
+        drop(reader);
+        until("it is missed", || output.status().is_stalled && output.status().trouble.is_some());
+        match flush() {
+            Err(error) if ends_with_reader => assert_eq!(error.kind(), io::ErrorKind::BrokenPipe),
+            result => assert!(result.is_ok() && !ends_with_reader),
+        }
+        let status = output.close(LONG);
+        assert_eq!((status.written, status.all_lost()), (1, 0));
+    }
 }
