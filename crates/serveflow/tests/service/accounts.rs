@@ -124,3 +124,33 @@ fn systemd_is_told_of_the_start_of_life_and_of_the_end() {
     let last = std::iter::repeat_with(next).find(|text| text != "WATCHDOG=1");
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
 }
+
+/// A manager that does not read holds up neither answers nor the end, and is told once it reads.
+#[test]
+fn a_manager_that_does_not_read_is_not_waited_for() {
+    let dir = scratch("systemd-full");
+    let path = dir.join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(super::kit::LIMIT)).unwrap();
+    let filler = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"FILLER=1", &path).is_ok() {}
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "800000")];
+    let among = Among { environment: &environment, ..Among::default() };
+    let mut running = Running::start_among(&dir, &bundle(), 1, among);
+    // Longer than between two looks, so that it has tried.
+    for _ in 0..3 {
+        assert_eq!(running.ask("GET", "/healthz", "").0, 200);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    let next = || {
+        let mut text = [0; 256];
+        let len = socket.recv(&mut text).unwrap();
+        String::from_utf8(text[..len].to_vec()).unwrap()
+    };
+    let mut told = std::iter::repeat_with(next).filter(|text| text != "FILLER=1");
+    assert!(told.by_ref().take(4).any(|text| text == "READY=1"));
+    while filler.send_to(b"FILLER=1", &path).is_ok() {}
+    running.feed(&pcap(&traffic(1)));
+    running.end();
+}
