@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,12 +48,31 @@ pub struct Listeners {
 
 /// A socket in the file system, which is removed at the end.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    /// Its device and inode.
+    place: (u64, u64),
+}
+
+impl SocketFile {
+    /// The one that was just bound there.
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), place: place_of(path)? })
+    }
+}
 
 impl Drop for SocketFile {
+    /// What another one has put there meanwhile is not this process's to remove.
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if place_of(&self.path).is_ok_and(|found| found == self.place) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn place_of(path: &Path) -> io::Result<(u64, u64)> {
+    let data = std::fs::symlink_metadata(path)?;
+    Ok((data.dev(), data.ino()))
 }
 
 impl Listeners {
@@ -66,7 +85,7 @@ impl Listeners {
         let control = limits.control.as_deref().map(|path| open_unix(path, limits)).transpose();
         let (metrics, control) = (metrics?, control?);
         let (control, socket) = control.unzip();
-        Ok(Self { metrics, control, socket: socket.map(SocketFile) })
+        Ok(Self { metrics, control, socket })
     }
 
     /// The sockets, for the runtime of the calling thread.
@@ -105,7 +124,7 @@ fn open_tcp(address: SocketAddr) -> Result<TcpListener, (&'static str, String)> 
 fn open_unix(
     path: &Path,
     limits: &ServiceLimits,
-) -> Result<(UnixListener, PathBuf), (&'static str, String)> {
+) -> Result<(UnixListener, SocketFile), (&'static str, String)> {
     let refused = |error: io::Error| {
         let expected = "expected a path where a socket can be made";
         ("service.control", format!("{expected}, found {}: {error}", path.display()))
@@ -123,9 +142,10 @@ fn open_unix(
         std::fs::remove_file(path).map_err(refused)?;
     }
     let listener = UnixListener::bind(path).map_err(refused)?;
-    give_to_group(path, limits).inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    let socket = SocketFile::of(path).map_err(refused)?;
+    give_to_group(path, limits)?;
     listener.set_nonblocking(true).map_err(refused)?;
-    Ok((listener, path.to_owned()))
+    Ok((listener, socket))
 }
 
 /// The number of a group of the system.

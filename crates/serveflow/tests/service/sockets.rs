@@ -25,6 +25,26 @@ fn the_socket_has_the_group_and_mode_of_the_configuration_and_goes_at_the_end() 
     }
 }
 
+/// What another process has put at the socket's path is left there, whatever it is.
+#[test]
+fn what_stands_at_the_path_in_place_of_the_socket_is_left_there() {
+    let dir = scratch("foreign");
+    let foreign: [fn(&std::path::Path); 3] = [
+        |path| std::fs::write(path, "theirs").unwrap(),
+        |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
+        |path| std::os::unix::fs::symlink("nowhere", path).unwrap(),
+    ];
+    for put in foreign {
+        let mut running = Running::start(&dir, &bundle(), 1);
+        let socket = running.socket.clone();
+        std::fs::remove_file(&socket).unwrap();
+        put(&socket);
+        running.feed(&pcap(&traffic(1)));
+        running.end();
+        std::fs::remove_file(&socket).expect("it is still there");
+    }
+}
+
 #[test]
 fn a_group_that_is_none_is_named() {
     let dir = scratch("no-group");
