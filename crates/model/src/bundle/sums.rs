@@ -56,6 +56,15 @@ pub(super) fn read(dir: &Path) -> Result<(BTreeMap<String, Vec<u8>>, String), Bu
 
 /// Refuses what cannot be a bundle at a glance, and says what it is instead.
 fn is_one(dir: &Path) -> Result<(), BundleError> {
+    let unseen = |path: &Path, error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Ok(()),
+        _ => Err(BundleError::Io { path: path.to_owned(), source: error }),
+    };
+    // What may not be looked at is not nothing.
+    for path in [dir.to_owned(), dir.join(SUMS), dir.join(PLAN)] {
+        path.symlink_metadata().map(drop).or_else(|error| unseen(&path, error))?;
+    }
+    dir.metadata().map(drop).or_else(|error| unseen(dir, error))?;
     let found = match dir {
         dir if dir.is_file() => "a file; captures are named without --bundle",
         // Also where it is a link that leads nowhere: the reader says so.
@@ -84,4 +93,22 @@ fn is_hash(word: &str) -> bool {
 /// A bundle never reaches outside of its directory.
 pub(super) fn is_inside(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('/') && name.split('/').all(|part| part != "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the system does not let be looked at is not said to be nothing.
+    #[test]
+    fn a_path_that_cannot_be_looked_at_is_told_with_the_systems_error() {
+        // Also root is refused these.
+        let long = std::env::temp_dir().join("x".repeat(300));
+        for path in [long.clone(), long.join("bundle"), "a\0b".into()] {
+            let error = is_one(&path).unwrap_err();
+            assert!(matches!(error, BundleError::Io { .. }), "{error}");
+        }
+        let missing = std::env::temp_dir().join("serveflow-nowhere/bundle");
+        assert!(matches!(is_one(&missing), Err(BundleError::NoBundle { found: "nothing", .. })));
+    }
 }
