@@ -134,7 +134,15 @@ impl Output {
             let delivery = if is_lossless { delivery.waiting_for_its_reader() } else { delivery };
             Thread { shared, delivery }.run();
         });
-        spawned.map(|_| ())
+        spawned.map(|_| ()).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot start the thread {name}: {error}"))
+        })
+    }
+
+    /// Writes what waits on the calling thread, where the system gives no other, and ends the output.
+    pub fn write_here(&self, transport: impl Transport) {
+        self.0.lock().is_closing = true;
+        Thread { shared: Arc::clone(&self.0), delivery: Delivery::new(transport) }.run();
     }
 
     /// Writes to what stands at the output's place from now on. Ends a [`hold`](Self::hold).

@@ -76,5 +76,5 @@ pub(crate) fn say_when_interrupted(words: String) -> anyhow::Result<()> {
             std::process::exit(128 + signal);
         }
     };
-    thread.spawn(follow).map(|_| ()).context("cannot listen for signals")
+    thread.spawn(follow).map(|_| ()).context("cannot start the thread signals")
 }

@@ -66,6 +66,6 @@ impl Signals {
             }
         };
         let thread = std::thread::Builder::new().name("signals".to_owned());
-        thread.spawn(follow).map(|_| ()).context("cannot listen for signals")
+        thread.spawn(follow).map(|_| ()).context("cannot start the thread signals")
     }
 }

@@ -40,7 +40,8 @@ impl Attaching {
                 attach(attacher, &confined, &over);
             }
         };
-        std::thread::Builder::new().name("interfaces".to_owned()).spawn(work)?;
+        let thread = std::thread::Builder::new().name("interfaces".to_owned());
+        thread.spawn(work).map_err(super::no_thread("interfaces"))?;
         let ended = || io::Error::other("the thread that waits for interfaces ended at once");
         told.recv().map_err(|_| ended())??;
         Ok(Self { is_over, go })

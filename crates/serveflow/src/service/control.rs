@@ -215,7 +215,8 @@ impl Control {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("control".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(keeper.run(listeners)))?;
+        let thread = thread.spawn(move || runtime.block_on(keeper.run(listeners)));
+        let thread = thread.map_err(super::no_thread("control"))?;
         Ok(Self { is_over, thread: Some(thread), _socket: socket })
     }
 }

@@ -54,7 +54,9 @@ pub fn follow() -> io::Result<()> {
     if IS_FOLLOWED.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
-    lines.write_to(StandardStream::error()?, "log")?;
+    let started = StandardStream::error().and_then(|stream| lines.write_to(stream, "log"));
+    // So that the end of the process still writes what waits.
+    started.inspect_err(|_| IS_FOLLOWED.store(false, Ordering::Relaxed))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())
 }
@@ -74,7 +76,11 @@ pub fn dropped() -> u64 {
 /// Writes what waits, before the process ends. A reader that stands still is waited for only for a moment.
 pub fn finish() {
     if let Some(lines) = LINES.get() {
-        let _ = follow();
+        if follow().is_err()
+            && let Ok(stream) = StandardStream::error()
+        {
+            lines.write_here(stream);
+        }
         let OutputStatus { .. } = lines.close(PATIENCE);
     }
 }

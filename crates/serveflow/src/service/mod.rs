@@ -48,6 +48,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Says of which thread it is that the system does not give it.
+pub(crate) fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> std::io::Error {
+    move |error| {
+        std::io::Error::new(error.kind(), format!("cannot start the thread {name}: {error}"))
+    }
+}
+
 /// The exit code of a run that did its work and lost something on the way, which is counted.
 pub const EXIT_LOST: i32 = 4;
 

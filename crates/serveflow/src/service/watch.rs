@@ -1,8 +1,8 @@
 //! Whether the directory of the served bundle holds another one now.
 
-use super::Service;
 use super::control::LOOK;
 use super::loader::{BundleLoad, NotLoaded};
+use super::{Service, no_thread};
 use serveflow_model::bundle::Bundle;
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +19,8 @@ pub(super) fn watch(service: Arc<Service>, is_over: Arc<AtomicBool>) -> io::Resu
             std::thread::sleep(LOOK);
         }
     };
-    std::thread::Builder::new().name("bundle-watch".to_owned()).spawn(look).map(drop)
+    let thread = std::thread::Builder::new().name("bundle-watch".to_owned());
+    thread.spawn(look).map(drop).map_err(no_thread("bundle-watch"))
 }
 
 /// What was seen of the served bundle's directory.
