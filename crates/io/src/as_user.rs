@@ -18,7 +18,11 @@ pub fn as_user<T: Send>(user: &str, work: impl FnOnce() -> T + Send) -> io::Resu
         Ok(work())
     };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, become_and_work)?;
+        let thread = std::thread::Builder::new().spawn_scoped(scope, become_and_work);
+        let thread = thread.map_err(|error| {
+            let why = format!("cannot start a thread to try it: {error}");
+            io::Error::new(error.kind(), why)
+        })?;
         let panicked = |_| Err(io::Error::other("what was tried as another user panicked"));
         thread.join().unwrap_or_else(panicked)
     })
@@ -92,9 +96,17 @@ pub struct SystemLimits {
     pub threads: Option<u64>,
 }
 
-/// The limits of the system on this process.
+/// The number of a user, by name or number; without one, or where there is none so named, that of this process.
 #[must_use]
-pub fn system_limits() -> SystemLimits {
+pub fn number_of(user: Option<&str>) -> u32 {
+    let found = user.and_then(|user| find(user).ok());
+    // SAFETY: a call without arguments.
+    found.map_or_else(|| unsafe { libc::geteuid() }, |(uid, _)| uid)
+}
+
+/// The limits of the system on this process, once it is of the user of this number.
+#[must_use]
+pub fn system_limits(uid: u32) -> SystemLimits {
     let soft = |which| {
         let mut limit =
             libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
@@ -105,7 +117,7 @@ pub fn system_limits() -> SystemLimits {
     SystemLimits {
         address_space: soft(libc::RLIMIT_AS),
         descriptors: soft(libc::RLIMIT_NOFILE),
-        threads: soft(libc::RLIMIT_NPROC).filter(|_| !is_root()),
+        threads: soft(libc::RLIMIT_NPROC).filter(|_| uid != 0),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::Listeners;
 use crate::config::{Config, ConfigError, Typed};
 use crate::live::{self, Opened};
-use serveflow_io::as_user::{SystemLimits, as_user, is_root, system_limits};
+use serveflow_io::as_user::{SystemLimits, as_user, is_root, number_of, system_limits};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -73,16 +73,22 @@ pub struct Needs {
 pub struct Held {
     /// Bytes of address space.
     pub bytes: u64,
+    /// Threads of the user in other processes, which count against the same limit.
+    pub user_threads: u64,
     /// Threads in the control group, and how many there may be.
     pub tasks: Option<(u64, u64)>,
 }
 
 impl Held {
-    /// What this process has now.
+    /// What this process has now, and what the user of this number has beside it.
     #[must_use]
-    pub fn now() -> Self {
+    pub fn now(uid: u32) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Self { bytes: status_bytes(&status, "VmSize:"), tasks: tasks() }
+        Self {
+            bytes: status_bytes(&status, "VmSize:"),
+            user_threads: user_threads(uid),
+            tasks: tasks(),
+        }
     }
 }
 
@@ -97,6 +103,28 @@ fn status_bytes(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// Threads of a user in other processes, as far as they are to be seen.
+fn user_threads(uid: u32) -> u64 {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
+    let own = std::process::id().to_string();
+    let is_other = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit()) && name != own;
+    let names = processes.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let threads = names.filter(|name| is_other(name)).filter_map(|name| {
+        let status = std::fs::read_to_string(format!("/proc/{name}/status")).ok()?;
+        threads_of(&status, uid)
+    });
+    threads.sum()
+}
+
+/// The threads of a process in proc_pid_status(5), if it is of this user.
+fn threads_of(status: &str, uid: u32) -> Option<u64> {
+    let word = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
+    };
+    let is_theirs = word("Uid:")?.parse() == Ok(uid);
+    is_theirs.then(|| word("Threads:")?.parse().ok()).flatten()
 }
 
 /// Tasks of the process's control group, and how many there may be.
@@ -131,9 +159,10 @@ pub fn within_limits(needs: &Needs, limits: &SystemLimits, held: &Held) -> Resul
             ("the limit of descriptors (ulimit -n, LimitNOFILE=)", "limits.workers");
         return short(what, remedy, needs.descriptors.to_string(), found.to_string());
     }
-    if let Some(found) = limits.threads.filter(|&most| most < needs.threads) {
+    let threads = needs.threads + held.user_threads;
+    if let Some(found) = limits.threads.filter(|&most| most < threads) {
         let what = "the limit of the user's threads (ulimit -u, LimitNPROC=)";
-        return short(what, "limits.workers", needs.threads.to_string(), found.to_string());
+        return short(what, "limits.workers", threads.to_string(), found.to_string());
     }
     if let Some((used, most)) = held.tasks
         && most < used + needs.threads
@@ -173,7 +202,9 @@ pub fn open(
     stop: &Arc<AtomicBool>,
 ) -> Result<Start, StartError> {
     user(typed, config)?;
-    within_limits(needs, &system_limits(), &Held::now()).map_err(StartError::Limit)?;
+    // The limit of threads binds whom the process becomes, as root it is not bound.
+    let uid = number_of(config.service.user.as_deref());
+    within_limits(needs, &system_limits(uid), &Held::now(uid)).map_err(StartError::Limit)?;
     let live = interfaces(typed, config, stop)?;
     let listeners = match what {
         Opens::All => listeners(typed, config)?,
@@ -288,9 +319,9 @@ mod tests {
     #[test]
     fn what_is_needed_is_held_against_each_limit_to_the_unit() {
         let needs = Needs { bytes: 3 << 20, descriptors: 20, threads: 7 };
-        let held = Held { bytes: 1 << 20, tasks: Some((5, 12)) };
+        let held = Held { bytes: 1 << 20, user_threads: 2, tasks: Some((5, 12)) };
         let enough =
-            SystemLimits { address_space: Some(4 << 20), descriptors: Some(20), threads: Some(7) };
+            SystemLimits { address_space: Some(4 << 20), descriptors: Some(20), threads: Some(9) };
         assert_eq!(within_limits(&needs, &enough, &held), Ok(()));
         assert_eq!(within_limits(&needs, &SystemLimits::default(), &Held::default()), Ok(()));
         let short = |limits: SystemLimits, held: Held| {
@@ -300,9 +331,16 @@ mod tests {
         assert!(said.contains("ulimit -v") && said.contains("at least 4 MiB"), "{said}");
         let said = short(SystemLimits { descriptors: Some(19), ..enough }, held);
         assert!(said.contains("ulimit -n") && said.contains("at least 20, found 19"), "{said}");
-        let said = short(SystemLimits { threads: Some(6), ..enough }, held);
-        assert!(said.contains("ulimit -u") && said.contains("at least 7, found 6"), "{said}");
+        let said = short(SystemLimits { threads: Some(8), ..enough }, held);
+        assert!(said.contains("ulimit -u") && said.contains("at least 9, found 8"), "{said}");
         let said = short(enough, Held { tasks: Some((5, 11)), ..held });
         assert!(said.contains("TasksMax=") && said.contains("at least 12, found 11"), "{said}");
+    }
+
+    #[test]
+    fn threads_of_a_user_are_those_of_its_processes() {
+        let status = "Name:\tx\nUid:\t7\t0\t0\t0\nThreads:\t3\n";
+        assert_eq!((threads_of(status, 7), threads_of(status, 0)), (Some(3), None));
+        assert_eq!((threads_of("", 7), threads_of("Uid:\t7\n", 7)), (None, None));
     }
 }

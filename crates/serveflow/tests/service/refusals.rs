@@ -151,6 +151,30 @@ fn a_limit_of_the_system_that_is_too_low_is_refused_by_both() {
     }
 }
 
+/// The limit of threads binds the user that the process becomes, also where it is started as root.
+#[test]
+fn a_limit_of_threads_that_is_too_low_for_the_user_is_refused_by_both() {
+    let dir = scratch("threads");
+    let config = dir.join("s.toml");
+    // Where this user may not become another one, that is what both refuse first.
+    put(
+        &config,
+        &["interfaces = [\"lo\"]".to_owned(), "user = \"61237\"".to_owned(), String::new()],
+    );
+    let may = ended(&mut start("check", &config)).0 == Some(0);
+    for most in [1, 3, 7] {
+        for what in ["check", "run"] {
+            let line = format!("ulimit -u {most}; exec \"$0\" {what} --config \"$1\"");
+            let mut command = Command::new("bash");
+            command.args(["-c", &line, env!("CARGO_BIN_EXE_serveflow"), config.to_str().unwrap()]);
+            let (code, text) = ended(&mut command);
+            assert_eq!(code, Some(1), "{what}: {text}");
+            let says = text.contains("ulimit -u") && text.contains("expected at least");
+            assert!(says || !may, "{what}: {text}");
+        }
+    }
+}
+
 /// A check beside a service that runs does not touch what is in use, and says what the service costs.
 #[test]
 fn a_check_beside_the_service_leaves_its_sockets_alone() {
