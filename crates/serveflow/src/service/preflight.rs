@@ -60,7 +60,7 @@ impl fmt::Display for Shortage {
 /// What a service needs of the system at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Bytes of memory of flows, packets, jobs and rings.
+    /// Bytes of address space: of flows, packets, jobs and rings, and of threads.
     pub bytes: u64,
     /// Descriptors: those of rings, sockets and a few more.
     pub descriptors: u64,
