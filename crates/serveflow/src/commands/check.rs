@@ -37,8 +37,24 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitC
     for warning in preflight::warnings(&config, &path) {
         let _ = writeln!(text, "warning:  {warning}");
     }
+    for note in notes(&config) {
+        let _ = writeln!(text, "note:     {note}");
+    }
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `run` refuses unless its command line has more.
+fn notes(config: &Config) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    if config.live.interfaces.is_empty() {
+        notes.push("there are no interfaces: run needs captures, --interface or live.interfaces");
+    }
+    let rotation = &config.output.rotation;
+    if rotation.most_bytes.is_some() || rotation.most_age_ns.is_some() {
+        notes.push("the output is rotated: run needs --out with a file");
+    }
+    notes
 }
 
 /// The configuration, and over it what was typed on the command line.
