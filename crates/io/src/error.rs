@@ -248,17 +248,15 @@ impl fmt::Display for SourceError {
                 PathName(path)
             ),
             Self::NoFiles { path, told } => {
-                write!(f, "the directory {} holds no capture file", PathName(path))?;
-                told.lines().try_for_each(|line| write!(f, "; {line}"))
+                let more: String = told.lines().map(|line| format!("; {line}")).collect();
+                write!(f, "the directory {} holds no capture file{more}", PathName(path))
             }
             Self::Interface { name, error } if error.kind() == io::ErrorKind::NotConnected => {
                 write!(f, "interface {name}: expected it to stay, found that it was removed")
             }
             Self::Interface { name, error } => write!(f, "interface {name}: {error}"),
             Self::Read { at, error } => write!(f, "reading failed at {at}: {error}"),
-            Self::Compression { at, error } => {
-                write!(f, "decompression failed at {at}: {error}")
-            }
+            Self::Compression { at, error } => write!(f, "decompression failed at {at}: {error}"),
             Self::Empty { at } => {
                 write!(f, "{} is empty, expected a capture file", PathName(&at.path))
             }
@@ -298,12 +296,10 @@ impl fmt::Display for SourceError {
                 "another capture begins at {at}: expected a record, found a {format} file \
                  header, as {UNJOIN}"
             ),
-            Self::Truncated { at, expected, found } => {
-                write!(
-                    f,
-                    "the capture is cut short at {at}: expected {expected} bytes, found {found}"
-                )
-            }
+            Self::Truncated { at, expected, found } => write!(
+                f,
+                "the capture is cut short at {at}: expected {expected} bytes, found {found}"
+            ),
             Self::Damaged { at, expected, found } => {
                 write!(f, "damage at {at}: expected {expected}, found {found} ({found:#x})")
             }

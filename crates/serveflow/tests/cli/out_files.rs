@@ -149,7 +149,7 @@ fn tables_of_features_follow_the_same_rules() {
 #[test]
 fn a_report_replaces_a_report_and_nothing_else() {
     let dir = scratch("report-files");
-    let capture = put(dir.join("a.pcap"), std::fs::read(kit::data().join("labels.csv")).unwrap());
+    let capture = put(dir.join("a.pcap"), std::fs::read(data().join("labels.csv")).unwrap());
     let table = put(dir.join("labels.csv"), "file,label\n");
     let bundle = dir.join("bundle");
     std::fs::create_dir(&bundle).unwrap();
@@ -172,7 +172,7 @@ fn a_report_replaces_a_report_and_nothing_else() {
         }
     }
     let report = put(dir.join("old.json"), "{ \"schema\": 1 }");
-    let capture = kit::data().join("test/nbns.pcap.zst");
+    let capture = data().join("test/nbns.pcap.zst");
     for path in [report, dir.join("new.json")] {
         let args = ["bench", "packets", text(&capture), "--rounds", "1", "--json", text(&path)];
         serveflow(&args).exits(0);
