@@ -8,7 +8,8 @@ use common::{data, pcap, pcapng, put, quick_plan, scratch, udp};
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::FiveTuple;
 use serveflow_train::labels::{
-    FileLabels, LabelBook, LabelError, Split, by_path, from_comments, read_table,
+    FileLabels, LabelBook, LabelError, LabelMatch, Split, by_path, from_comments, read_table,
+    survey,
 };
 use serveflow_train::pipeline::TrainPlan;
 use serveflow_train::record::{Dataset, record};
@@ -348,5 +349,58 @@ fn ports_may_be_left_out_where_a_protocol_has_none() {
     for proto in ["tcp", "17", "33", "SCTP", "136"] {
         let message = of(proto, "").unwrap_err().to_string();
         assert!(message.ends_with("src_port: expected a port number, found ``"), "{message}");
+    }
+}
+
+/// However the captures are listed, and however their paths are written: the one that is told is the
+/// one that the row means, and its flows are those of the rows.
+#[test]
+fn the_capture_that_is_suggested_is_the_one_that_is_meant() {
+    let dir = scratch("suggested");
+    let names = ["test/a.p1.pcap", "test/a.pcap", "train/a.pcap", "train/b.pcap", "val/a.pcap"];
+    let mut captures = Vec::new();
+    let mut table = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        // The first by name are the last by time.
+        let begin = START + (names.len() - at) as u64 * 1_000_000_000_000;
+        let frames: Vec<(u64, Vec<u8>)> = (0..8)
+            .map(|flow| (begin + flow * 7_000_001_000, udp((1, 5_000 + flow as u16), (2, 53), 9)))
+            .collect();
+        captures.push(put(dir.join(name), pcap(&frames)));
+        for (flow, (ns, _)) in frames.iter().enumerate() {
+            let keys = format!("17,10.0.0.1,{},10.0.0.2,53,{}", 5_000 + flow, ns / 1_000);
+            table.push((*name, keys));
+        }
+    }
+    type Write = fn(&str) -> String;
+    let writes: [Write; 5] = [
+        |name| name.replace(".pcap", ".pcapng"),
+        |name| name.to_uppercase(),
+        |name| name.replace('/', "\\"),
+        |name| format!("data/app/{name}"),
+        |name| format!("{name}.zst"),
+    ];
+    for turn in 0..captures.len() {
+        captures.rotate_left(1);
+        // All rows, and those of one capture alone.
+        for (write, only) in writes.iter().flat_map(|write| [(write, None), (write, Some(turn))]) {
+            let is_odd = |name: &str| only.is_none_or(|only| names[only] == name);
+            let line = |(name, keys): &(&str, String)| {
+                let file = if is_odd(name) { write(name) } else { (*name).to_owned() };
+                format!("{file},,x,{keys}\n")
+            };
+            let lines: String = table.iter().map(line).collect();
+            let labels = put(dir.join("labels.csv"), format!("{HEADER}\n{lines}"));
+            let book = read_table(&labels, &dir).unwrap();
+            let flows = serveflow_core::FlowConfig::default();
+            let dataset = survey(&book, flows, &mut |_| ()).unwrap();
+            let found = LabelMatch::new(&book, &dataset, &captures, flows).unwrap();
+            let meant = names[only.unwrap_or(0)];
+            let words = format!("`{meant}` in place of `{}`", write(meant));
+            let [(said, rows)] = &found.causes[..] else { panic!("{found}") };
+            assert!(said.contains("as they stand") && said.ends_with(&words), "{said}: {words}");
+            assert_eq!(*rows, if only.is_some() { 8 } else { table.len() }, "{found}");
+        }
     }
 }

@@ -69,11 +69,12 @@ impl LabelMatch {
         found.absent = absent.map(|path| name(path)).collect();
         let mut files: Vec<PathBuf> = book.files.keys().cloned().collect();
         let mut entries = entries(dataset, 0);
-        let more = alike(book, captures);
-        if !more.is_empty() {
-            let dataset = survey(&unlabelled_book(&more), flows, &mut |_| {})?;
+        let more = unlabelled_book(&alike(book, captures));
+        if !more.files.is_empty() {
+            let dataset = survey(&more, flows, &mut |_| {})?;
             entries.extend(self::entries(&dataset, files.len()));
-            files.extend(more);
+            // A dataset numbers captures as its book has them, however they were listed.
+            files.extend(more.files.into_keys());
         }
         let rows = rows(book);
         let tables = Tables { files: &files, rows: &rows, flows: &entries };

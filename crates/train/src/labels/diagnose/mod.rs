@@ -98,6 +98,7 @@ type Spot = (u64, usize, usize);
 
 /// The flows without a row, by what they can be looked up by.
 struct Index<'a> {
+    files: &'a [PathBuf],
     flows: &'a [Entry],
     by_key: HashMap<FlowKey, Vec<Spot>>,
     /// By addresses and protocol.
@@ -201,6 +202,7 @@ fn within(spots: &[Spot], at_us: u64, tolerance_us: u64) -> &[Spot] {
 impl<'a> Index<'a> {
     fn new(tables: Tables<'a>, free: &[usize]) -> Self {
         let mut index = Self {
+            files: tables.files,
             flows: tables.flows,
             by_key: HashMap::new(),
             by_ends: HashMap::new(),
@@ -247,11 +249,21 @@ impl<'a> Index<'a> {
             }
         };
         let found = within(spots?, at_us, difference.clock.tolerance_us());
-        let found = found.iter().find(|spot| {
+        let is_so = |spot: &&Spot| {
             self.file(row, spot.1) == difference.file
                 && ports(&row.flow, &self.flows[spot.2].flow) == difference.ports
-        });
-        found.map(|spot| spot.2)
+        };
+        let mut found = found.iter().filter(is_so);
+        let first = found.next()?;
+        // One flow may be in several captures: the one that is meant has the nearest path.
+        let nearer = |a, b| if self.nearness(row, b) > self.nearness(row, a) { b } else { a };
+        Some(found.fold(first, nearer).2)
+    }
+
+    /// How near the path of a flow's capture is to the one that a row has: its name, its folders.
+    fn nearness(&self, row: &Entry, spot: &Spot) -> (bool, usize) {
+        let (own, other) = (&self.files[row.file], &self.files[spot.1]);
+        (stem(own) == stem(other), common_folders(own, other))
     }
 
     fn file(&self, row: &Entry, file: usize) -> FileDifference {
