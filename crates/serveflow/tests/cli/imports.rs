@@ -152,6 +152,12 @@ fn an_import_is_held_to_the_answers_of_its_library() {
     hold(&path, &[]).exits(0).says(&["held to", &format!("{} rows", lines.len())]);
     let path = write(&[], &mut answered().skip(1));
     hold(&path, &[]).exits(1).says(&["expected.csv", "a row for each of", "found"]);
+    // What says nothing holds nothing.
+    for keys in [&keys[..], &[]] {
+        let path = write(keys, &mut answered().take(0));
+        let refused = hold(&path, &[]).exits(1);
+        refused.says(&["expected.csv", "expected rows of the exported flows, found none"]);
+    }
     // One answer that is another.
     let spoiled = |(row, (line, [http, dns])): (usize, (_, [f64; 2]))| match row {
         20 => (line, [http + 0.01, dns - 0.01]),

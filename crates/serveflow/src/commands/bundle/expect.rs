@@ -31,6 +31,7 @@ pub(super) struct Answers<'a> {
 pub(super) fn hold(answers: &Answers<'_>, path: &Path, tolerance: f64) -> anyhow::Result<String> {
     let table = Probabilities::read(path)?;
     let place = path.display();
+    ensure!(table.rows > 0, "{place}: expected rows of the exported flows, found none");
     let named = |class: &String| table.classes.iter().any(|(label, _)| label == class);
     if let Some(class) = answers.classes.iter().find(|class| !named(class)) {
         bail!("{place}: expected a column `{PREFIX}{class}`, found none");
