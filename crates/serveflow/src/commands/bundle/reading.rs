@@ -9,7 +9,7 @@ use serveflow_core::lane::Model;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{self, Bundle, Files, ModelPlan, Plan, StagePlan};
 use serveflow_model::formats::{FOREST, REMOTE, is_forest};
-use serveflow_train::fit::{Gain, MOST_CLASSES, class_order, order_found};
+use serveflow_train::fit::{Gain, MOST_CLASSES, class_order, is_explained, order_found};
 use serveflow_train::labels::Split;
 use serveflow_train::metrics::Confusion;
 use serveflow_train::recalibrate::{CalibrationFlows, score_all};
@@ -28,10 +28,15 @@ pub(super) const XGBOOST: &str = "xgboost";
 /// Where the names of columns stand while they are tried.
 const TRIED: &str = "models/tried.columns.txt";
 
+/// What is said of an order of classes under which most answers stay wrong.
+const DOUBTFUL: &str = "most answers stay wrong so, and the order of the columns (--columns) is as \
+                        likely the cause";
+
 /// A reading that fits better, and how to ask for it.
 struct Better {
     what: String,
-    option: String,
+    /// None where it fits better, and is not likely to be what is wrong.
+    option: Option<String>,
     gain: Gain,
 }
 
@@ -72,7 +77,8 @@ pub(super) fn hold(
     if labels.len() > MOST_CLASSES {
         text.push_str("too many classes to search for another order of them\n");
     } else if let Some((label_of, gain)) = parts.class_order(labels.len()) {
-        let option = format!("--classes {}", classes_in(stage, labels, &label_of).join(","));
+        let classes = || format!("--classes {}", classes_in(stage, labels, &label_of).join(","));
+        let option = parts.explains(&label_of).then(classes);
         better.push(Better { what: "another order of classes".to_owned(), option, gain });
     }
     tried(taken, &parts, &mut better)?;
@@ -80,17 +86,21 @@ pub(super) fn hold(
     better.sort_by(|a, b| b.gain.lower.total_cmp(&a.gain.lower));
     let refusal = better.first().filter(|better| better.gain.is_far_better());
     let refusal = refusal.map(|better| {
+        let cure = match &better.option {
+            Some(option) => format!("{option} takes it so"),
+            None => DOUBTFUL.to_owned(),
+        };
         format!(
-            "{}: the calibration flows fit {} far better: {}\n{} takes it so, --accept the model as it is given",
+            "{}: the calibration flows fit {} far better: {}\n{cure}, --accept the model as it is given",
             taken.file,
             better.what,
             figures(&better.gain),
-            better.option
         )
     });
     if refusal.is_none() {
         for better in better.iter().take(1) {
-            let (what, option) = (&better.what, &better.option);
+            let what = &better.what;
+            let option = better.option.as_deref().unwrap_or(DOUBTFUL);
             let _ = writeln!(
                 text,
                 "note: {what} ({option}) fits them better: {}",
@@ -176,6 +186,14 @@ impl Parts {
         Some((label_of, gain))
     }
 
+    /// Whether the model's answers are right under an order of classes, on either split.
+    fn explains(&self, label_of: &[u16]) -> bool {
+        [Some(&self.val), self.train.as_ref()].into_iter().flatten().any(|part| {
+            let other: Vec<u16> = part.taken.iter().map(|at| label_of[usize::from(*at)]).collect();
+            is_explained(&part.truth, &other)
+        })
+    }
+
     /// What another reading gains: on each split, and told is the smaller.
     fn gain(&self, answers: &dyn Fn(&Rows) -> Option<Vec<u16>>) -> Option<Gain> {
         let gains = [Some(&self.val), self.train.as_ref()].into_iter().flatten().map(|part| {
@@ -198,6 +216,7 @@ fn tried(taken: &Taken<'_>, parts: &Parts, better: &mut Vec<Better>) -> anyhow::
         let other = other_model(taken, model, names);
         let answers =
             |rows: &Rows| score_all(other.as_deref()?, rows).ok().map(|scores| answers(&scores));
+        let option = Some(option);
         better.extend(parts.gain(&answers).map(|gain| Better { what, option, gain }));
     };
     for (what, names) in other_columns(stage, &taken.columns)? {
