@@ -22,6 +22,15 @@ use serveflow_train::promise::{Loss, Promise};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built {
+    cross_fitted(book, params, shelf, 3)
+}
+
+fn cross_fitted(
+    book: &LabelBook,
+    params: &TrainPlan,
+    shelf: &mut dyn Shelf,
+    cross_fit: usize,
+) -> Built {
     let recipes = grid(&[Kind::Tree, Kind::Boosted], &[2], &[1, 3, 5], &[params.wait_ms], 1);
     let features = vec![params.features.clone()];
     // The clock below stands still, so that runs end by their flows.
@@ -29,7 +38,7 @@ fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built
     let wanted = PoolPlan {
         recipes,
         features,
-        cross_fit: 3,
+        cross_fit,
         budget_ns: None,
         all_wanted: false,
         load,
@@ -238,6 +247,37 @@ fn a_promise_is_in_the_plan_only_if_it_is_granted() {
     }));
     let (_, found) = planned(&built, wish, Some(promise(0.0)));
     assert!(!found.granted.unwrap().granted && found.plan.promise.is_none());
+}
+
+#[test]
+fn a_promise_of_several_stages_needs_cross_fitted_flows() {
+    let book = small_book("planner-blind");
+    let mut params = quick_plan(&["tree@1"]);
+    params.params.boost.patience = None;
+    // More parts than there are captures, and none.
+    for parts in [100_000, 0] {
+        let built = cross_fitted(&book, &params, &mut NoShelf, parts);
+        assert_eq!(built.pool.unseen, built.pool.val.truth.len());
+        let promise = Some(Promise { loss: Loss::Accuracy, tolerated: 0.2, confidence: 0.9 });
+        let captures = built.pool.data.as_ref().unwrap().train_captures;
+        for rule in [Rule::Learned, Rule::Doubt(Measure::Margin)] {
+            for names in [&["tree@1", "boosted@3"][..], &["tree@1", "tree@3", "boosted@5"]] {
+                let stages = Some(named(&built.pool, names));
+                let wish = Wish { stages, ..wish(rule) };
+                let lanes = LanePlan::default();
+                let request = Request { wish, promise, lanes, seed: 1, threads: 2 };
+                let refused = plan(&built.pool, &built.models, &request, || 0).unwrap_err();
+                let (words, refused) = (["--promise", "--cross-fit of 2"], refused.to_string());
+                assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+                let found = format!("found {captures} captures for --cross-fit {parts}");
+                assert!(refused.ends_with(&found), "{refused}");
+            }
+            // One stage alone loses nothing, whatever was cross-fitted.
+            let stages = Some(named(&built.pool, &["boosted@5"]));
+            let (_, found) = planned(&built, Wish { stages, ..wish(rule) }, promise);
+            assert!(found.granted.is_none() && found.plan.promise.is_none());
+        }
+    }
 }
 
 #[test]

@@ -192,6 +192,11 @@ pub enum PipelineError {
         /// What is wrong, in words.
         message: String,
     },
+    /// A promise is wanted of several stages, and no flow was answered by models that did not see it.
+    NotCrossFitted {
+        /// Captures of training flows, and the parts wanted; none where the pool does not say.
+        found: Option<(u64, u64)>,
+    },
     /// There is no tier.
     NoTier,
 }
@@ -209,6 +214,16 @@ impl fmt::Display for PipelineError {
             }
             Self::Window { tier, expected } => write!(f, "{tier}: expected {expected}"),
             Self::Given { name, message } => write!(f, "`{name}`: {message}"),
+            Self::NotCrossFitted { found } => {
+                f.write_str(
+                    "--promise: expected --cross-fit of 2 parts or more and training flows of at \
+                     least as many captures, since the calibration split is for the promise alone",
+                )?;
+                found.map_or(Ok(()), |(captures, parts)| {
+                    let s = if captures == 1 { "" } else { "s" };
+                    write!(f, "; found {captures} capture{s} for --cross-fit {parts}")
+                })
+            }
             Self::NoTier => f.write_str("expected at least one stage, found none"),
         }
     }

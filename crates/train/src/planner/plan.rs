@@ -52,7 +52,8 @@ pub struct Planned {
 /// Searches the pool and writes the plan of what was found. `files` holds the models of the pool.
 ///
 /// # Errors
-/// When there are no calibration flows.
+/// When there are no calibration flows, or a promise is wanted of several stages and the pool has
+/// no flows that were cross-fitted.
 ///
 /// # Panics
 /// When `files` lacks a model of the pool.
@@ -71,8 +72,15 @@ pub fn plan(
     let mut granted = None;
     if let Some(promise) = request.promise {
         let parted = without_split(pool);
+        // Heads are learned from cross-fitted flows, and cascades are chosen by them.
+        let blind = |stages: usize| match parted.val.truth.is_empty() && stages > 1 {
+            true => Err(not_cross_fitted(pool)),
+            false => Ok(()),
+        };
+        blind(request.wish.stages.as_ref().map_or(0, Vec::len))?;
         let own = learn_heads(&parted, &wanted(&parted), request, wall)?;
         found = search(&Board { pool: &parted, heads: &own, cost: cost.clone() }, &request.wish);
+        blind(found.chosen.cascade.stages.len())?;
         heads = rejoined(own, pool);
         board = Board { pool, heads: &heads, cost };
         // A plan that is the slow model alone loses nothing against it: there is nothing to promise.
@@ -103,6 +111,12 @@ pub fn plan(
     plan.promise = granted.as_ref().and_then(Granted::plan);
     let cost = board.cost;
     Ok(Planned { plan, models, found, heads, cost, test, granted })
+}
+
+/// Why a pool can promise nothing of several stages.
+fn not_cross_fitted(pool: &Pool) -> PipelineError {
+    let found = pool.data.as_ref().map(|data| (data.train_captures, data.cross_fit));
+    PipelineError::NotCrossFitted { found }
 }
 
 /// Tells a point's figures anew, since its price or its flows are others.
