@@ -277,7 +277,7 @@ fn what_cannot_be_measured_is_1_and_says_why() {
     std::fs::copy(&capture, &copy).unwrap();
     let args =
         ["bench", "traffic", "--bundle", bundle, "--replay", text(&copy), "--json", text(&copy)];
-    serveflow(&args).exits(1).says(&["an output other than the captures"]);
+    serveflow(&args).exits(1).says(&["expected a new file or a report to replace"]);
     assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&capture).unwrap());
 }
 
