@@ -41,7 +41,7 @@ def case(cases):
         return f"left out, since this kernel has no AF_XDP, or lets nobody load programs: {said!r}"
     expect_that(code == 1 and "interface nosuch" in said, "a second interface that is none", "a refusal", (code, said))
     code, said = refused(cases, ["--interface", "vb", "--workers", "2"], XDP)
-    expect_that(code == 1 and said.startswith("error: limits.workers: expected 1"), "two workers", "a refusal", (code, said))
+    expect_that(code == 1 and "limits.workers: expected 1" in said, "two workers", "a refusal", (code, said))
     code, said = refused(cases, ["--interface", "vb"], XDP, ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock"])
     expect_that(code == 1 and "may lock" in said, "more memory than may be locked", "a refusal", (code, said))
     results = [replayed(cases) for _ in range(3)]

@@ -119,6 +119,8 @@ enum Place {
     Moved,
     /// Deleted, or something else stands at its path.
     Gone,
+    /// This process may not look there, or no longer: it became another user.
+    Unseen,
 }
 
 /// An output in a file, by its name.
@@ -253,13 +255,18 @@ impl OutputFile {
 
     /// Where the open file is now, seen from its path.
     fn place(&mut self) -> Place {
-        let missing = match std::fs::metadata(&self.path) {
+        let seen = match std::fs::metadata(&self.path) {
             Ok(there) if id_of(&there) == self.id => return Place::There { bytes: there.len() },
-            Ok(_) => false,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            seen => seen,
         };
         let open = self.file.as_ref().and_then(|file| file.metadata().ok());
         let is_deleted = open.is_none_or(|open| open.nlink() == 0);
+        let missing = match seen {
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(_) if is_deleted => false,
+            Err(_) => return Place::Unseen,
+        };
         if !missing || is_deleted && self.kind != FileKind::Pipe {
             return Place::Gone;
         }
@@ -296,7 +303,15 @@ impl OutputFile {
                 self.status.reopened += u64::from(reopen);
                 Ok(false)
             }
-            Place::Moved if !reopen => Ok(false),
+            Place::Moved | Place::Unseen if !reopen => Ok(false),
+            Place::Unseen => {
+                // Rather the file that is open than none.
+                let reopened = self.reopen();
+                self.status.reopened += u64::from(reopened.is_ok());
+                self.status.rotation_trouble =
+                    reopened.as_ref().err().map(|error| format!("cannot be opened anew: {error}"));
+                Ok(reopened.is_ok())
+            }
             Place::Moved | Place::Gone => {
                 self.reopen()?;
                 self.status.reopened += 1;

@@ -486,6 +486,37 @@ fn files_that_are_moved_or_deleted_are_followed() {
 }
 
 #[test]
+fn a_file_is_written_on_whose_place_cannot_be_looked_at() {
+    let dir = scratch("unseen");
+    let (there, moved) = (dir.join("there"), dir.join("moved"));
+    fs::create_dir(&there).unwrap();
+    let mut file = OutputFile::open(&there.join("out"), OPTIONS).unwrap();
+    write_to(&mut file, 0..1, false);
+    fs::rename(&there, &moved).unwrap();
+    // Root may look anywhere, but neither through a link to itself nor below a file.
+    std::os::unix::fs::symlink(&there, &there).unwrap();
+    write_to(&mut file, 1..2, false);
+    // A signal cannot be obeyed, and costs no record.
+    write_to(&mut file, 2..3, true);
+    let mut status = OutputStatus::default();
+    file.tell(&mut status);
+    assert!(status.rotation_trouble.is_some() && status.reopened == 0);
+    fs::remove_file(&there).unwrap();
+    fs::write(&there, "").unwrap();
+    write_to(&mut file, 3..4, false);
+    fs::remove_file(&there).unwrap();
+    fs::create_dir(&there).unwrap();
+    write_to(&mut file, 4..5, true);
+    assert_eq!(numbers_in(&moved.join("out")), [0, 1, 2, 3]);
+    assert_eq!(numbers_in(&there.join("out")), [4]);
+    // Deleted, and nobody may look there: what is written would be lost.
+    fs::remove_file(there.join("out")).unwrap();
+    fs::remove_dir(&there).unwrap();
+    fs::write(&there, "").unwrap();
+    assert!(file.prepare(1, false).is_err());
+}
+
+#[test]
 fn own_rotation_keeps_so_many_files_and_loses_nothing_of_them() {
     let path = scratch("rotation").join("out");
     let rotation = Rotation { most_bytes: Some(100), most_age_ns: None, keep: 3 };

@@ -47,7 +47,10 @@ impl OutputLog {
         }
         if now.rotation_trouble.is_some() && now.rotation_trouble != then.rotation_trouble {
             let why = now.rotation_trouble.as_deref();
-            tracing::error!(why, "the output's file cannot be rotated, and grows on");
+            tracing::error!(
+                why,
+                "the output's file cannot be rotated or opened anew, and grows on"
+            );
         }
         self.tell_losses(&now);
         self.seen = now;
