@@ -7,6 +7,7 @@ mod cli {
     mod benches;
     mod bundles;
     mod configs;
+    mod controls;
     mod drifts;
     mod evaluations;
     mod exits;

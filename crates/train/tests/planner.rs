@@ -267,7 +267,7 @@ fn a_promise_of_several_stages_needs_cross_fitted_flows() {
                 let lanes = LanePlan::default();
                 let request = Request { wish, promise, lanes, seed: 1, threads: 2 };
                 let refused = plan(&built.pool, &built.models, &request, || 0).unwrap_err();
-                let (words, refused) = (["--promise", "--cross-fit of 2"], refused.to_string());
+                let (words, refused) = (["--guarantee", "--cross-fit of 2"], refused.to_string());
                 assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
                 let found = format!("found {captures} captures for --cross-fit {parts}");
                 assert!(refused.ends_with(&found), "{refused}");

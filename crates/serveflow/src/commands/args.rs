@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "serveflow", version, about, long_about = None, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// The operator's configuration; see `serveflow inspect --example-config`
+    /// The operator's configuration; see `serveflow config example`
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// No progress and no summary on standard error
@@ -61,6 +61,12 @@ pub(crate) enum Command {
     Features(FeaturesArgs),
     /// Show what a bundle or a capture holds
     Inspect(InspectArgs),
+    /// Write the commented configuration file
+    Config {
+        /// What
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
     /// Put models of your own into a bundle, check it, write its hashes anew
     Bundle {
         /// What
@@ -198,12 +204,12 @@ pub(crate) struct TrainArgs {
     /// Threshold gates on the doubt of each answer in place of a planned rule, for --stages that are
     /// given: least_confidence, margin or entropy
     #[arg(long, value_parser = measure, conflicts_with_all = [
-        "rule", "objective", "promise", "p50_ms", "p99_ms", "flows_per_s", "memory_mb", "max_class_loss", "cores",
+        "rule", "objective", "guarantee", "p50_ms", "p99_ms", "flows_per_s", "memory_mb", "max_class_loss", "cores",
         "unknown_rate",
     ])]
-    pub(crate) measure: Option<Measure>,
-    /// With --measure: one threshold per gate, or one per gate and predicted class
-    #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "measure")]
+    pub(crate) uncertainty: Option<Measure>,
+    /// With --uncertainty: one threshold per gate, or one per gate and predicted class
+    #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "uncertainty")]
     pub(crate) thresholds: Thresholds,
     /// Longest time that scoring a full batch may hold up the packet path, microseconds. A stage that
     /// was measured to take longer is put on a thread of its own (lane = "thread" in the plan).
@@ -220,7 +226,7 @@ pub(crate) struct TrainArgs {
     /// Leave out the honest evaluation of the best single model: other masks and splits, duplicates,
     /// neighbours, intervals. It trains that model up to four more times, on what it sees unmasked too
     #[arg(long)]
-    pub(crate) no_honest: bool,
+    pub(crate) no_audit: bool,
     /// Also train each kind of model at each of --depths and print how good each is alone
     #[arg(long)]
     pub(crate) compare: bool,
@@ -387,6 +393,7 @@ Examples:
   serveflow control reload --socket /run/serveflow/control.sock --bundle /srv/bundles/new
   serveflow control rollback --socket /run/serveflow/control.sock
   serveflow control shadow --socket /run/serveflow/control.sock --bundle /srv/bundles/new --share 0.2
+  serveflow control shadow --socket /run/serveflow/control.sock --stop
   serveflow control promote --socket /run/serveflow/control.sock")]
 pub(crate) struct ControlArgs {
     /// What to do
@@ -401,6 +408,9 @@ pub(crate) struct ControlArgs {
     /// For shadow: the share of the flows that it sees, above 0 and up to 1
     #[arg(long, default_value_t = 0.1, value_parser = some_share)]
     pub(crate) share: f64,
+    /// With shadow: stop the shadow bundle
+    #[arg(long, conflicts_with_all = ["bundle", "share"])]
+    pub(crate) stop: bool,
 }
 
 /// What a running service is told.
@@ -414,10 +424,9 @@ pub(crate) enum Order {
     Reload,
     /// Serve the bundle before this one again
     Rollback,
-    /// Let another bundle see a share of the flows and say nothing; status tells how it compares
+    /// Run a second bundle on a share of the flows without output, or stop it with --stop;
+    /// `status` shows how it compares
     Shadow,
-    /// End the shadow
-    Unshadow,
     /// Serve the bundle in the shadow from now on
     Promote,
     /// Give every open flow its verdict, and end
@@ -512,15 +521,18 @@ pub(crate) enum RowPer {
 #[command(after_help = "\
 Examples:
   serveflow inspect bundle
-  serveflow inspect capture.pcap
-  serveflow inspect --example-config > serveflow.toml")]
+  serveflow inspect capture.pcap")]
 pub(crate) struct InspectArgs {
     /// A bundle's directory, or captures
-    #[arg(value_name = "PATH", required_unless_present = "example_config")]
+    #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Write a commented serveflow.toml with every key and its default
-    #[arg(long)]
-    pub(crate) example_config: bool,
+}
+
+/// `serveflow config`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Write a commented serveflow.toml with every key and its default to standard output
+    Example,
 }
 
 /// `serveflow demo`

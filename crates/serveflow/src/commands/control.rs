@@ -11,13 +11,14 @@ pub(crate) fn control(session: &Session, args: &ControlArgs) -> anyhow::Result<E
     let socket = args.socket.as_ref().or(session.typed.service.control.as_ref());
     let socket = socket
         .context("expected a control socket, by --socket or service.control, found neither")?;
+    anyhow::ensure!(!args.stop || args.what == Order::Shadow, "expected --stop with shadow alone");
     let (method, path) = match args.what {
         Order::Status => ("GET", "/status"),
         Order::Metrics => ("GET", "/metrics"),
         Order::Reload => ("POST", "/reload"),
         Order::Rollback => ("POST", "/rollback"),
+        Order::Shadow if args.stop => ("POST", "/shadow/end"),
         Order::Shadow => ("POST", "/shadow"),
-        Order::Unshadow => ("POST", "/shadow/end"),
         Order::Promote => ("POST", "/promote"),
         Order::Stop => ("POST", "/stop"),
     };
@@ -27,6 +28,7 @@ pub(crate) fn control(session: &Session, args: &ControlArgs) -> anyhow::Result<E
     let body = match (args.what, bundle) {
         (Order::Reload, bundle) => bundle.unwrap_or_default(),
         (Order::Shadow, Some(bundle)) => format!("{}\n{bundle}", args.share),
+        (Order::Shadow, None) if args.stop => String::new(),
         (Order::Shadow, None) => {
             anyhow::bail!("expected the bundle of the shadow by --bundle, found none")
         }

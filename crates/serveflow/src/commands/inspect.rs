@@ -2,7 +2,6 @@
 
 use super::Session;
 use super::args::InspectArgs;
-use serveflow::config::EXAMPLE;
 use serveflow::summary;
 use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
@@ -18,10 +17,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    if args.example_config {
-        super::print(EXAMPLE)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut damaged = Vec::new();
     for path in &args.paths {
         if path.join("plan.toml").is_file() || path.join("SHA256SUMS").is_file() {

@@ -17,7 +17,7 @@ pub(super) fn joined(
     for path in bundles {
         let bundle = Bundle::load(path)?;
         let (_, files) = bundle::read_unsigned(path)?;
-        let named = |what: &str| format!("--join {}: {what}", path.display());
+        let named = |what: &str| format!("--external-bundle {}: {what}", path.display());
         let flows = FlowPlan::from_config(&plan.flows);
         anyhow::ensure!(
             bundle.plan.flows == flows,
@@ -33,7 +33,7 @@ pub(super) fn joined(
             let set =
                 features.iter().position(|set| *set == stage.features).with_context(|| {
                     own(&format!(
-                        "the encoders of --features or of an --also-features, found {}",
+                        "the encoders of --features or of an --extra-features, found {}",
                         stage.features.join("+")
                     ))
                 })?;

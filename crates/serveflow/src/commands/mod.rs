@@ -26,11 +26,11 @@ mod train;
 mod trainer_args;
 
 use anyhow::Context;
-use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
+use args::{BenchCommand, Cli, Command, ConfigCommand, Labelled, LabelsFrom};
 use bundle::BundleCommand;
 use clap::CommandFactory;
 use serveflow::clock;
-use serveflow::config::Typed;
+use serveflow::config::{EXAMPLE, Typed};
 use serveflow::plan_page::{Section, html};
 use serveflow::remote::Remote;
 use serveflow::service::log;
@@ -141,6 +141,10 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             BenchCommand::Packets(args) => bench::packets(&session, &args),
             BenchCommand::Scale(args) => bench_scale::scale(&session, &args),
         },
+        Command::Config { what: ConfigCommand::Example } => {
+            print(EXAMPLE)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "serveflow", &mut text);

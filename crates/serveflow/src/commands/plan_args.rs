@@ -39,16 +39,16 @@ pub(crate) struct WishArgs {
     /// Most memory of flows that wait for packets, at --flows-per-s, MiB
     #[arg(long, value_name = "MIB", value_parser = quantity, requires = "flows_per_s")]
     pub(crate) memory_mb: Option<f64>,
-    /// Promise that what --promise-of names is at most this much below the last stage alone, by tests
+    /// Promise that what --guarantee-metric names is at most this much below the last stage alone, by tests
     /// on a calibration split that nothing else is fitted on
     #[arg(long, value_name = "LOSS", value_parser = between, conflicts_with = "escalate")]
-    pub(crate) promise: Option<f64>,
+    pub(crate) guarantee: Option<f64>,
     /// What is promised: accuracy or macro_f1
-    #[arg(long, value_enum, default_value_t = PromiseOf::Accuracy, requires = "promise")]
-    pub(crate) promise_of: PromiseOf,
+    #[arg(long, value_enum, default_value_t = GuaranteeMetric::Accuracy, requires = "guarantee")]
+    pub(crate) guarantee_metric: GuaranteeMetric,
     /// Probability, over the draw of the calibration flows, that the promise is true
     #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = between)]
-    #[arg(requires = "promise")]
+    #[arg(requires = "guarantee")]
     pub(crate) confidence: f64,
     /// Let this share of the flows reach the last stage, in place of limits
     #[arg(long, value_name = "SHARE", value_parser = share)]
@@ -66,7 +66,7 @@ pub(crate) struct WishArgs {
 /// What may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub(crate) enum PromiseOf {
+pub(crate) enum GuaranteeMetric {
     /// The share of right answers
     Accuracy,
     /// The mean of the classes' F1
@@ -77,12 +77,12 @@ pub(crate) enum PromiseOf {
 impl WishArgs {
     /// What is to be promised.
     pub(crate) fn promise(&self) -> Option<Promise> {
-        let loss = match self.promise_of {
-            PromiseOf::Accuracy => Loss::Accuracy,
-            PromiseOf::MacroF1 => Loss::MacroF1,
+        let loss = match self.guarantee_metric {
+            GuaranteeMetric::Accuracy => Loss::Accuracy,
+            GuaranteeMetric::MacroF1 => Loss::MacroF1,
         };
         let confidence = self.confidence;
-        self.promise.map(|tolerated| Promise { loss, tolerated, confidence })
+        self.guarantee.map(|tolerated| Promise { loss, tolerated, confidence })
     }
 }
 
@@ -100,12 +100,12 @@ pub(crate) struct PoolArgs {
     /// Also candidates of these encoders in place of --features, such as packet_series+flow_stats; may
     /// be given several times
     #[arg(long, value_name = "ENCODERS", value_parser = encoders)]
-    pub(crate) also_features: Vec<Encoders>,
+    pub(crate) extra_features: Vec<Encoders>,
     /// Also the stages of this bundle as candidates, whose models another library trained (`serveflow bundle
     /// add`); may be given several times. Captures are not parted then (--cross-fit), since nobody has
     /// such models that did not see a part
     #[arg(long, value_name = "BUNDLE")]
-    pub(crate) join: Vec<PathBuf>,
+    pub(crate) external_bundle: Vec<PathBuf>,
     /// Longest waits of candidates, milliseconds [default: --wait-ms alone]
     #[arg(long, value_delimiter = ',', value_name = "MS", value_parser = plan_number())]
     pub(crate) waits_ms: Vec<u64>,

@@ -62,7 +62,7 @@ impl Shelf for Folder {
 pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Result<Wish> {
     let is_alone = stages.as_ref().is_some_and(|stages| stages.len() < 2);
     for (name, is_typed) in
-        [("--escalate", args.escalate.is_some()), ("--promise", args.promise.is_some())]
+        [("--escalate", args.escalate.is_some()), ("--guarantee", args.guarantee.is_some())]
     {
         anyhow::ensure!(
             !(is_alone && is_typed),
@@ -83,7 +83,7 @@ pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Resul
         rule: args.rule,
         stages,
         escalate: args.escalate,
-        ends_in_best: args.promise.is_some(),
+        ends_in_best: args.guarantee.is_some(),
     })
 }
 
@@ -114,7 +114,7 @@ fn recipes(
         if plan.flows.window_ns != NO_WINDOW {
             depths.push(Tier::WINDOW);
         }
-        return Ok(grid(&args.kinds, &sizes, &depths, &waits, 1 + args.also_features.len()));
+        return Ok(grid(&args.kinds, &sizes, &depths, &waits, 1 + args.extra_features.len()));
     };
     for (at, tier) in tiers.iter().enumerate() {
         anyhow::ensure!(
@@ -139,19 +139,19 @@ fn recipes(
 
 /// What is to be put into the pool.
 fn wanted(args: &TrainArgs, plan: &TrainPlan, stages: Option<&[Tier]>) -> anyhow::Result<PoolPlan> {
-    let also = args.pool.also_features.iter().map(|encoders| encoders.0.clone());
+    let also = args.pool.extra_features.iter().map(|encoders| encoders.0.clone());
     let features: Vec<Vec<String>> = [plan.features.clone()].into_iter().chain(also).collect();
     for (at, set) in features.iter().enumerate() {
         let words = set.join("+");
         anyhow::ensure!(
             !features[..at].contains(set),
-            "--also-features: expected each set of encoders once, found {words} twice"
+            "--extra-features: expected each set of encoders once, found {words} twice"
         );
     }
-    let joined = joined(&args.pool.join, plan, &features)?;
+    let joined = joined(&args.pool.external_bundle, plan, &features)?;
     anyhow::ensure!(
-        joined.is_empty() || args.wish.promise.is_none(),
-        "--promise: expected candidates that are trained here alone, found --join: models of another \
+        joined.is_empty() || args.wish.guarantee.is_none(),
+        "--guarantee: expected candidates that are trained here alone, found --external-bundle: models of another \
          library may have seen the calibration split"
     );
     Ok(PoolPlan {
@@ -179,10 +179,10 @@ pub(crate) fn train(
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("{}: cannot write", folder.display()))?;
     let mut plan = plan.clone();
-    if args.wish.promise.is_some() {
+    if args.wish.guarantee.is_some() {
         anyhow::ensure!(
             args.pool.cross_fit >= 2,
-            "--promise: expected --cross-fit of 2 parts or more, since the calibration split is for \
+            "--guarantee: expected --cross-fit of 2 parts or more, since the calibration split is for \
              the promise alone"
         );
         // Nothing may be fitted on the split that the promise is tested on.
@@ -218,7 +218,7 @@ pub(crate) fn train(
     let (mut bundle, mut told) = planned((&built.pool, &built.models), &request, &args.out, wish)?;
     let pool_and_told = (&built.pool, &told);
     told.checks = checks(book, &mut bundle, plan, pool_and_told, &args.wish, session)?;
-    if !args.no_honest {
+    if !args.no_audit {
         let mut progress = Progress::new(session);
         if let Some(best) = built.pool.best_trained() {
             let tier = built.pool.candidates[best].recipe.tier();
@@ -351,7 +351,10 @@ pub(crate) fn pool_file(bundle: &Path) -> PathBuf {
 pub(crate) fn load(bundle: &Path) -> anyhow::Result<(Pool, BTreeMap<String, Vec<u8>>)> {
     let (dir, path) = (bundle.join(POOL), pool_file(bundle));
     let text = std::fs::read(&path).with_context(|| {
-        format!("{}: cannot read; only train without --measure leaves candidates", path.display())
+        format!(
+            "{}: cannot read; only train without --uncertainty leaves candidates",
+            path.display()
+        )
     })?;
     let pool: Pool =
         serde_json::from_slice(&text).with_context(|| format!("{}: no pool", path.display()))?;

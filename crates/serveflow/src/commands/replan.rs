@@ -31,8 +31,8 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
     let patient = pool.provenance.parameters.get("boosted.patience").is_some_and(|p| p != "None");
     anyhow::ensure!(
         promise.is_none() || (parted && !patient),
-        "--promise: the candidates of {} were trained on the calibration split (early stopping), or \
-         without --cross-fit; train with --promise first",
+        "--guarantee: the candidates of {} were trained on the calibration split (early stopping), or \
+         without --cross-fit; train with --guarantee first",
         args.bundle.display()
     );
     let request = Request { wish, promise, lanes, seed: pool.provenance.seed, threads };

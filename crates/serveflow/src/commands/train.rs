@@ -27,7 +27,7 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     let replaced = claim::claimed(&args.out, book.files.keys())?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot write", args.out.display()))?;
-    let kept = match args.measure {
+    let kept = match args.uncertainty {
         None => format!(
             "models that were trained so far are kept in {}, and the same command goes on from \
              there",
@@ -40,14 +40,14 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     if let Some(words) = replaced {
         session.say(&format!("{words}\n"));
     }
-    let ended = match args.measure {
+    let ended = match args.uncertainty {
         None => {
             let (damaged, told) = planned::train(session, args, &book, &plan, stages.as_deref())?;
             publish(session, &args.out, &told)?;
             super::ended(&damaged)
         }
         Some(_) => {
-            anyhow::ensure!(stages.is_some(), "--measure: expected --stages that are given");
+            anyhow::ensure!(stages.is_some(), "--uncertainty: expected --stages that are given");
             thresholds(session, args, &book, &plan)?
         }
     };
@@ -65,7 +65,7 @@ fn summarized(
     plan: &TrainPlan,
 ) -> anyhow::Result<()> {
     let dataset = labelled::surveyed(session, book, plan.flows)?;
-    let is_parted = args.measure.is_none() && args.pool.join.is_empty();
+    let is_parted = args.uncertainty.is_none() && args.pool.external_bundle.is_empty();
     let parts = if is_parted { usize::from(args.pool.cross_fit) } else { 0 };
     let summary = DataSummary::new(&dataset.labels, &dataset.flows, parts);
     labelled::trainable(book, &summary)?;
@@ -117,7 +117,7 @@ fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<T
         window_packets: args.window_packets,
         flows: args.features.flows(config.engine.flows),
         params,
-        measure: args.measure.unwrap_or(Measure::LeastConfidence),
+        measure: args.uncertainty.unwrap_or(Measure::LeastConfidence),
         granularity: match args.thresholds {
             Thresholds::Universal => Granularity::Universal,
             Thresholds::PerClass => Granularity::PerClass,

@@ -25,7 +25,7 @@ fn number(field: &str) -> u64 {
 
 fn trained(dir: &Path, table: &str) -> Ran {
     let labels = put(dir.join("labels.csv"), table);
-    train(&labels, &data(), &dir.join("bundle"), &["--stages", "tree@1", "--no-honest"])
+    train(&labels, &data(), &dir.join("bundle"), &["--stages", "tree@1", "--no-audit"])
 }
 
 fn evaluated(dir: &Path, table: &str) -> Ran {
@@ -251,7 +251,7 @@ fn a_bundle_goes_into_a_folder_of_its_own() {
     let labels = put(dir.join("labels.csv"), some_labels(&["llmnr", "mdns"]));
     let into = |out: &Path, captures: &Path| {
         let args = ["train", "--captures", text(captures), "--labels", text(&labels), "--out"];
-        let more = ["--stages", "tree@1", "--no-honest"];
+        let more = ["--stages", "tree@1", "--no-audit"];
         serveflow(&[&args[..], &[text(out)], &more[..]].concat())
     };
     let captures = dir.join("captures");
@@ -334,7 +334,7 @@ fn stages_that_are_given_are_all_trained_whatever_the_budget() {
     let dir = scratch("budget");
     let labels = put(dir.join("labels.csv"), some_labels(&["llmnr", "mdns"]));
     let bundle = dir.join("bundle");
-    let stages = ["--stages", "tree@1,tree@2,tree@3", "--budget-s", "0", "--no-honest"];
+    let stages = ["--stages", "tree@1,tree@2,tree@3", "--budget-s", "0", "--no-audit"];
     train(&labels, &data(), &bundle, &stages).exits(0);
     let plan = std::fs::read_to_string(bundle.join("plan.toml")).unwrap();
     for stage in ["tree@1", "tree@2", "tree@3"] {

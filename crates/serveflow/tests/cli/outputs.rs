@@ -156,7 +156,7 @@ fn helpers_of_a_shell_are_written() {
     }
     let ran = kit::serveflow(&["man"]).exits(0);
     assert!(ran.out.contains(".TH") && ran.out.contains("evaluate"));
-    let ran = kit::serveflow(&["inspect", "--example-config"]).exits(0);
+    let ran = kit::serveflow(&["config", "example"]).exits(0);
     let path = put(scratch("example").join("serveflow.toml"), &ran.out);
     run(&[&capture()], &["--config", text(&path)]).exits(0);
     let ran = kit::serveflow(&["inspect", text(kit::bundle()), text(&capture())]).exits(0);

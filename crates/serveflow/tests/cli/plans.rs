@@ -40,8 +40,8 @@ fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
     let dir = scratch("plans");
     let labels = put(dir.join("labels.csv"), some_labels(&["http", "llmnr", "mdns", "smb", "tls"]));
     let first = dir.join("first");
-    let wish = ["--stages", "tree@1,boosted@5", "--promise", "0.25", "--confidence", "0.8"];
-    train(&labels, &data(), &first, &[&wish[..], &["--no-honest"]].concat()).exits(0);
+    let wish = ["--stages", "tree@1,boosted@5", "--guarantee", "0.25", "--confidence", "0.8"];
+    train(&labels, &data(), &first, &[&wish[..], &["--no-audit"]].concat()).exits(0);
     let report = json(&first.join("report.json"));
     same(&report, &evaluated(&first, &labels, "test"));
     let plan: toml::Table =
@@ -64,8 +64,8 @@ fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
     // What cannot be kept replaces nothing, and neither do other candidates.
     let asked = replanned(&first, bundle(), &[]).exits(1);
     asked.says(&["--out", "candidates of another training"]);
-    let asked = replanned(&first, &second, &["--stages", "tree@1", "--promise", "0.1"]);
-    asked.exits(1).says(&["--promise", "two --stages or more"]);
+    let asked = replanned(&first, &second, &["--stages", "tree@1", "--guarantee", "0.1"]);
+    asked.exits(1).says(&["--guarantee", "two --stages or more"]);
     // A limit that nothing keeps is named.
     let third = dir.join("third");
     replanned(&first, &third, &["--flows-per-s", "1e12"]).exits(0);
@@ -85,8 +85,8 @@ fn what_has_no_candidates_is_not_planned_anew() {
     replanned(&bare, &dir.join("out"), &[]).exits(1).says(&["pool.json", "cannot read"]);
     // Models that have seen the calibration split promise nothing on it.
     let (_, from) = small();
-    let asked = replanned(from, &dir.join("out"), &["--promise", "0.1"]);
-    asked.exits(1).says(&["--promise", "early stopping"]);
+    let asked = replanned(from, &dir.join("out"), &["--guarantee", "0.1"]);
+    asked.exits(1).says(&["--guarantee", "early stopping"]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_window_stage_needs_windows() {
     let dir = scratch("window");
     let labels = put(dir.join("labels.csv"), some_labels(&["http", "llmnr", "mdns", "smb", "tls"]));
     let out = dir.join("bundle");
-    let stages = ["--stages", "tree@1,boosted@window", "--no-honest"];
+    let stages = ["--stages", "tree@1,boosted@window", "--no-audit"];
     let refused = train(&labels, &data(), &out, &stages);
     refused.exits(1).says(&["boosted@window", "window_ms"]);
     train(&labels, &data(), &out, &[&stages[..], &["--window-ms", "500"]].concat()).exits(0);

@@ -20,7 +20,7 @@ fn flows_of_no_known_class_are_called_unknown() {
     let known = ["http", "llmnr", "mdns", "smb", "tls"];
     let labels = put(dir.join("labels.csv"), some_labels(&known));
     let bundle = dir.join("bundle");
-    let wish = ["--stages", "tree@1,boosted@5", "--no-honest", "--unknown-rate", "0.05"];
+    let wish = ["--stages", "tree@1,boosted@5", "--no-audit", "--unknown-rate", "0.05"];
     train(&labels, &data(), &bundle, &[&wish[..], &["--unknown-classes", "2"]].concat()).exits(0);
     let report = json(&bundle.join("report.json"));
     let told = &report["unknown"];
@@ -76,7 +76,7 @@ fn no_rule_is_asked_for_and_there_is_none() {
     assert_eq!(report["unknown"], Value::Null);
     let plan = std::fs::read_to_string(super::kit::bundle().join("plan.toml")).unwrap();
     assert!(!plan.contains("unknown"), "{plan}");
-    let args = ["--stages", "tree@1,boosted@5", "--measure", "margin", "--unknown-rate", "0.1"];
+    let args = ["--stages", "tree@1,boosted@5", "--uncertainty", "margin", "--unknown-rate", "0.1"];
     let dir = scratch("unknowns-refused");
     let labels = put(dir.join("labels.csv"), some_labels(&["http", "tls"]));
     train(&labels, &data(), &dir, &args).exits(2).says(&["--unknown-rate"]);

@@ -216,7 +216,7 @@ impl fmt::Display for PipelineError {
             Self::Given { name, message } => write!(f, "`{name}`: {message}"),
             Self::NotCrossFitted { found } => {
                 f.write_str(
-                    "--promise: expected --cross-fit of 2 parts or more and training flows of at \
+                    "--guarantee: expected --cross-fit of 2 parts or more and training flows of at \
                      least as many captures, since the calibration split is for the promise alone",
                 )?;
                 found.map_or(Ok(()), |(captures, parts)| {

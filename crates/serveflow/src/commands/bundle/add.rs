@@ -85,7 +85,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
             let learned =
                 |stage: &StagePlan| stage.gate.as_ref().is_some_and(|gate| gate.measure == LEARNED);
             if plan.stages.iter().any(learned) {
-                session.say("gates that were learned give way to thresholds; `train --join` learns them anew\n");
+                session.say("gates that were learned give way to thresholds; `train --external-bundle` learns them anew\n");
             }
             let found = recalibrate(&flows, &trial, wanted, &mut || session.wall_ns())?;
             let rule = LanePlan {
@@ -124,7 +124,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
 fn wanted(args: &BundleAddArgs) -> Wanted {
     Wanted {
         target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
-        measure: args.measure,
+        measure: args.uncertainty,
         granularity: match args.thresholds {
             Thresholds::Universal => Granularity::Universal,
             Thresholds::PerClass => Granularity::PerClass,
