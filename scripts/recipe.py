@@ -85,7 +85,7 @@ def one(serveflow, name, python, ending, table, work):
     if "more than --tolerance" not in said:
         sys.exit(f"recipe.py: {name}: expected a refusal of other classes by --expect, found {said}")
     said = run(serveflow, *add)
-    print("  " + next(line for line in said.splitlines() if line.startswith("held to")))
+    print("  " + next(line for line in said.splitlines() if line.startswith("compared with")))
     run(serveflow, "bundle", "check", bundle)
     told = evaluated(serveflow, bundle, work)
     data = Table(table)

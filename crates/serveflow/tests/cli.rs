@@ -11,6 +11,7 @@ mod cli {
     mod drifts;
     mod evaluations;
     mod exits;
+    mod helps;
     mod imports;
     mod inputs;
     mod mistakes;

@@ -1,12 +1,13 @@
-//! The files of `--json` and `--html`, which are made anew each time and must replace nothing else.
+//! The files of `--json` and `--html`, which replace earlier reports and nothing else.
 
 use anyhow::{Context, ensure};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Holds each file to be new, empty, or a report of before. Called before anything is measured: a slip of
-/// the pen must cost neither a capture, a label table or a bundle, nor the figures of a long run.
+/// Requires each file to be new, empty, or an earlier report. Called before anything is measured: a
+/// typing error must cost neither a capture, a label table or a bundle, nor the results of a long
+/// run.
 ///
 /// # Errors
 /// When something else stands there, or nothing can be written.

@@ -64,12 +64,12 @@ fn each_order_is_one_request() {
 #[test]
 fn options_of_another_order_are_refused() {
     let refused = |order: &[&str]| serveflow(&[&["control"], order, &["--socket", "s"]].concat());
-    refused(&["shadow"]).exits(1).says(&["--bundle", "found none"]);
+    refused(&["shadow"]).exits(2).says(&["--bundle"]);
     for order in ["status", "metrics", "rollback", "promote", "stop"] {
-        refused(&[order, "--bundle", "b"]).exits(1).says(&["--bundle", "reload and shadow"]);
+        refused(&[order, "--bundle", "b"]).exits(2).says(&["unexpected argument", "--bundle"]);
     }
     for order in ["status", "metrics", "reload", "rollback", "promote", "stop"] {
-        refused(&[order, "--stop"]).exits(1).says(&["--stop", "shadow alone"]);
+        refused(&[order, "--stop"]).exits(2).says(&["unexpected argument", "--stop"]);
     }
     refused(&["shadow", "--stop", "--bundle", "b"]).exits(2).says(&["--stop", "--bundle"]);
     refused(&["unshadow"]).exits(2).says(&["unshadow"]);

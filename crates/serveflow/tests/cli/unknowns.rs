@@ -34,7 +34,7 @@ fn flows_of_no_known_class_are_called_unknown() {
         assert!(text.to_lowercase().contains("flows of no known class"), "{part}");
     }
     let inspected = serveflow(&["inspect", text(&bundle)]).exits(0).out;
-    assert!(inspected.contains("    unknown  where its "), "{inspected}");
+    assert!(inspected.contains("    unknown  if its "), "{inspected}");
     // At most the stated share of the calibration flows, and what evaluation measures.
     for stage in told["stages"].as_array().unwrap() {
         assert!(stage["val"][1].as_f64().unwrap() <= 0.05, "{stage}");
@@ -47,7 +47,8 @@ fn flows_of_no_known_class_are_called_unknown() {
     let (said, found) = (told["test"].as_f64(), figures["unknown"]["share"].as_f64());
     assert!((said.unwrap() - found.unwrap()).abs() < 1e-9, "{said:?} was said, {found:?} found");
 
-    // One rule that calls everything unknown: no verdict has a label that could be taken for an answer.
+    // One rule that calls everything unknown: no verdict has a label that could be taken for an
+    // answer.
     let plan = std::fs::read_to_string(bundle.join("plan.toml")).unwrap();
     let strict: Vec<&str> = plan
         .lines()
