@@ -96,7 +96,7 @@ fn examples(help: &str) -> Vec<String> {
 }
 
 /// The words of the calls of `serveflow` in a line of a shell, as far as examples use one.
-fn calls(line: &str) -> Vec<Vec<String>> {
+pub(super) fn calls(line: &str) -> Vec<Vec<String>> {
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
     let (mut quote, mut is_word) = (None, false);

@@ -9,6 +9,8 @@ mod claim;
 mod control;
 mod data_args;
 mod demo;
+#[cfg(test)]
+mod document_tests;
 mod evaluate;
 mod features;
 #[cfg(test)]
