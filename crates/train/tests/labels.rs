@@ -7,12 +7,12 @@ mod common;
 use common::{data, pcap, pcapng, put, quick_plan, scratch, udp};
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::FiveTuple;
-use serveflow_train::labels::{
-    FileLabels, LabelBook, LabelError, LabelMatch, Split, by_path, from_comments, read_table,
-    survey,
+use serveflow_label::{
+    FileLabels, LabelBook, LabelError, Split, by_path, from_comments, read_table,
 };
+use serveflow_train::dataset::{Dataset, record};
+use serveflow_train::dataset::{LabelMatch, survey};
 use serveflow_train::pipeline::TrainPlan;
-use serveflow_train::record::{Dataset, record};
 use std::collections::HashSet;
 use std::path::Path;
 

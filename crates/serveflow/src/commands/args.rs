@@ -12,7 +12,7 @@ use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
 use serveflow_core::gate::Measure;
 use serveflow_core::parse::Header;
-use serveflow_train::labels::Split;
+use serveflow_label::Split;
 use serveflow_train::pipeline::{Kind, Tier, WINDOW_PACKETS};
 use std::path::PathBuf;
 
@@ -347,7 +347,7 @@ pub(crate) struct RunArgs {
 }
 
 fn sink(name: &str) -> Result<String, String> {
-    let known: Vec<&str> = serveflow_io::SINKS.iter().map(|sink| sink.name).collect();
+    let known: Vec<&str> = serveflow_output::FORMATS.iter().map(|sink| sink.name).collect();
     let found = known.contains(&name).then(|| name.to_owned());
     found.ok_or_else(|| format!("expected one of {}", known.join(", ")))
 }

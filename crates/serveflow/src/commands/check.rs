@@ -2,11 +2,11 @@
 
 use super::Session;
 use super::args::CheckArgs;
-use serveflow::config::{Config, Typed};
-use serveflow::service::preflight::{self, Needs, Opens};
-use serveflow::service::{Loaded, MemoryBound};
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{Bundle, LANE_NAMES};
+use serveflow_serve::config::{Config, Typed};
+use serveflow_serve::service::preflight::{self, Needs, Opens};
+use serveflow_serve::service::{Loaded, MemoryBound};
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -210,10 +210,10 @@ fn end(config: &Config, bundle: &Bundle) -> String {
         for _ in 0..rows {
             batch.push();
         }
-        let began = serveflow::clock::now_ns();
+        let began = serveflow_serve::clock::now_ns();
         // It has answered when it was tried.
         let _ = model.score(&batch, &mut Scores::default());
-        ns += (serveflow::clock::now_ns() - began) as f64 / rows as f64;
+        ns += (serveflow_serve::clock::now_ns() - began) as f64 / rows as f64;
     }
     let capacity = config.engine.flows.capacity;
     let seconds = MARGIN * ns * capacity as f64 / config.listeners() as f64 / 1e9;

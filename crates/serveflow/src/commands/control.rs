@@ -3,7 +3,7 @@
 use super::Session;
 use super::args::{ControlArgs, Order};
 use anyhow::Context;
-use serveflow::service::ask;
+use serveflow_serve::service::ask;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 

@@ -2,8 +2,8 @@
 
 use super::Session;
 use clap::Args;
-use serveflow::config::Config;
 use serveflow_io::{InputSet, OrderRules, PipeTime, Tables};
+use serveflow_serve::config::Config;
 use std::path::PathBuf;
 
 /// Which captures share a flow table.

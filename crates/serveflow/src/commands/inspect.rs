@@ -2,15 +2,15 @@
 
 use super::Session;
 use super::args::InspectArgs;
-use serveflow::config::EXAMPLE;
-use serveflow::summary;
 use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
-use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError};
 use serveflow_model::bundle::{Bundle, GatePlan, HeadPlan, StagePlan};
+use serveflow_serve::config::EXAMPLE;
+use serveflow_serve::summary;
+use serveflow_train::dataset::{RecordingLane, recording_cascade};
 use serveflow_train::pipeline::TrainPlan;
-use serveflow_train::record::{RecordingLane, recording_cascade};
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -29,16 +29,16 @@ use anyhow::Context;
 use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
 use bundle::BundleCommand;
 use clap::CommandFactory;
-use serveflow::clock;
-use serveflow::config::Typed;
-use serveflow::plan_page::{Section, html};
-use serveflow::remote::Remote;
-use serveflow::service::log;
 use serveflow_io::inputs::told_left_out;
-use serveflow_io::output::is_closed_stdout;
+use serveflow_io::os::was_stdout_closed;
 use serveflow_io::{InputSet, Severity, SourceError};
+use serveflow_label::{LabelBook, by_path, from_comments, read_table};
 use serveflow_model::bundle::Bundle;
-use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
+use serveflow_report::plan_page::{Section, html};
+use serveflow_serve::clock;
+use serveflow_serve::config::Typed;
+use serveflow_serve::remote::Remote;
+use serveflow_serve::service::log;
 use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -52,7 +52,7 @@ const NOT_ALL_SERVED: u8 = 3;
 
 /// Something was lost on the way, and is counted: records, answers for flows of a capture, a
 /// worker.
-const LOST: u8 = serveflow::service::EXIT_LOST as u8;
+const LOST: u8 = serveflow_serve::service::EXIT_LOST as u8;
 
 /// The sample, from the root of the project.
 const SAMPLE: &str = "data/app_protocol";
@@ -256,7 +256,7 @@ fn ended(notices: &[impl Notice]) -> ExitCode {
 /// Writes a plan's report beside the bundle, and tells of it.
 fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
-    let mut text = serveflow::plan_text::text(told);
+    let mut text = serveflow_report::plan_text::text(told);
     let mut extras = Vec::new();
     if let Some(honest) = &told.honest {
         let section = honest.text();
@@ -281,7 +281,10 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Writes to standard output; unlike `print!`, an output that was closed is an error, no panic.
 fn print(text: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(!is_closed_stdout(), "standard output: it was closed before the program began");
+    anyhow::ensure!(
+        !was_stdout_closed(),
+        "standard output: it was closed before the program began"
+    );
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }

@@ -3,16 +3,17 @@
 use super::Session;
 use super::args::RunArgs;
 use anyhow::{Context, anyhow, bail};
-use serveflow::clock;
-use serveflow::config::{Config, OutputConfig, ServiceLimits};
-use serveflow::service::{Confinement, would_write};
-use serveflow::summary;
-use serveflow_io::output::{
+use serveflow_io::Sink;
+use serveflow_model::bundle::Bundle;
+use serveflow_output::FORMATS;
+use serveflow_output::format::VerdictFormat;
+use serveflow_output::{
     Existing, FileOptions, Output, OutputFile, OutputLimits, OutputStatus, StandardStream,
 };
-use serveflow_io::sink::SinkKind;
-use serveflow_io::{SINKS, Sink};
-use serveflow_model::bundle::Bundle;
+use serveflow_serve::clock;
+use serveflow_serve::config::{Config, OutputConfig, ServiceLimits};
+use serveflow_serve::service::{Confinement, would_write};
+use serveflow_serve::summary;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ impl RunKind {
 
 /// An output that may be written to, and is not yet.
 pub(crate) struct Outlet {
-    kind: &'static SinkKind,
+    kind: &'static VerdictFormat,
     path: Option<PathBuf>,
     limits: OutputLimits,
     transport: Transport,
@@ -99,7 +100,7 @@ impl Outlet {
         let Transport::File(file) = &self.transport else { return Ok(()) };
         let Some(open) = file.file().filter(|_| file.is_regular()) else { return Ok(()) };
         let named = || format!("service.user = {user}");
-        let (uid, gid) = serveflow_io::user::find(user).with_context(named)?;
+        let (uid, gid) = serveflow_io::os::privileges::find(user).with_context(named)?;
         let given = std::os::unix::fs::fchown(open, Some(uid), Some(gid));
         given.with_context(|| format!("{}: cannot give it to {user}", self.name()))
     }
@@ -114,7 +115,7 @@ impl Outlet {
     pub(crate) fn look_ahead(&self, config: &OutputConfig) -> anyhow::Result<()> {
         #[cfg(target_os = "linux")]
         if let Some(directory) = self.directory()
-            && let Err(error) = serveflow_io::user::may_write(&directory)
+            && let Err(error) = serveflow_io::os::privileges::may_write(&directory)
         {
             let sentence = shut(&directory, &error);
             if config.rotation.is_on() {
@@ -186,18 +187,18 @@ fn existing(args: &RunArgs, run: RunKind) -> Existing {
 }
 
 /// The format that was stated, or else the one that the output's name ends in.
-fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static SinkKind> {
+fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static VerdictFormat> {
     let ending =
         args.out.as_ref().and_then(|path| path.extension()?.to_str().map(str::to_lowercase));
-    let by_ending = |ending: &String| SINKS.iter().find(|kind| kind.endings.contains(&&**ending));
+    let by_ending = |ending: &String| FORMATS.iter().find(|kind| kind.endings.contains(&&**ending));
     let ends_in = ending.as_ref().and_then(by_ending);
     if ending.as_deref() == Some("parquet") && stated != Some("null") {
         bail!("--out: verdicts are written as json or csv, found a name that ends in .parquet");
     }
     let Some(stated) = stated else {
-        return ends_in.or_else(|| SINKS.first()).context("there is a format");
+        return ends_in.or_else(|| FORMATS.first()).context("there is a format");
     };
-    let kind = SINKS.iter().find(|kind| kind.name == stated).context("the config was checked")?;
+    let kind = FORMATS.iter().find(|kind| kind.name == stated).context("the config was checked")?;
     if let (Some(other), Some(path)) = (ends_in, &args.out)
         && other.name != kind.name
         && !kind.endings.is_empty()
@@ -214,7 +215,7 @@ fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static SinkK
 
 /// The output of a run.
 pub(crate) struct Verdicts {
-    kind: &'static SinkKind,
+    kind: &'static VerdictFormat,
     name: String,
     is_standard: bool,
     output: Option<Output>,

@@ -4,23 +4,23 @@ use super::Session;
 use super::args::RunArgs;
 use super::output::{Outlet, RunKind};
 use super::signals::Signals;
-use serveflow::clock;
-use serveflow::config::{Config, Typed};
-use serveflow::lanes::LaneMaker;
-use serveflow::live;
-use serveflow::panics;
-use serveflow::patient::PatientSource;
-use serveflow::service::preflight::{self, Needs, Opens, Start};
-use serveflow::service::{
-    Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,
-};
-use serveflow::summary;
-use serveflow::workers::{self, Crew, Failure, Post, ServeError, Served};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, InputCounts, PipeTime, Source, share_out};
 use serveflow_model::bundle::Bundle;
+use serveflow_serve::clock;
+use serveflow_serve::config::{Config, Typed};
+use serveflow_serve::lanes::LaneMaker;
+use serveflow_serve::live;
+use serveflow_serve::panics;
+use serveflow_serve::patient::PatientSource;
+use serveflow_serve::service::preflight::{self, Needs, Opens, Start};
+use serveflow_serve::service::{
+    Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,
+};
+use serveflow_serve::summary;
+use serveflow_serve::workers::{self, Crew, Failure, Post, ServeError, Served};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::process::ExitCode;

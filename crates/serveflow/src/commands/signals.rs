@@ -1,8 +1,8 @@
 //! What signals do to a run.
 
 use anyhow::Context;
-use serveflow::service::log;
-use serveflow_io::output::Output;
+use serveflow_output::Output;
+use serveflow_serve::service::log;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator;

@@ -2,7 +2,7 @@
 
 use crate::commands::args::{LabelsFrom, share, split};
 use clap::{Args, ValueEnum};
-use serveflow_train::labels::Split;
+use serveflow_label::Split;
 use serveflow_train::traffic::fresh::MOST_WORKERS;
 use serveflow_train::traffic::generator::Arrivals;
 use std::path::PathBuf;

@@ -9,13 +9,13 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
 use serveflow_core::parse::Header;
+use serveflow_label::LabelBook;
 use serveflow_model::bundle::{
     self, Bundle, Files, FlowPlan, GatePlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     Provenance, StagePlan,
 };
 use serveflow_model::formats::{FORMATS, Head, guess, is_forest};
 use serveflow_train::calibrate::{Granularity, Target};
-use serveflow_train::labels::LabelBook;
 use serveflow_train::recalibrate::{
     CalibrationFlows, Wanted, calibration_flows, recalibrate, score_all,
 };
