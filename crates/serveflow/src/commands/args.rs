@@ -326,8 +326,9 @@ pub(crate) struct RunArgs {
     /// json, csv or null [default: as --out ends (.json, .jsonl, .ndjson, .csv), or json]
     #[arg(long, value_parser = sink)]
     pub(crate) format: Option<String>,
-    /// Where verdicts go: a file or a named pipe [default: standard output]. A service adds to a file that
-    /// is there; a run over captures refuses one that is not empty, unless told otherwise
+    /// Where verdicts go: a file or a named pipe [default: standard output], uncompressed. A
+    /// service adds to a file that is there; a run over captures refuses one that is not empty,
+    /// unless told otherwise
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// Add to the file of --out

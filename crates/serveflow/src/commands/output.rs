@@ -1,7 +1,7 @@
 //! Where the verdicts of a run go.
 
-use super::Session;
 use super::args::RunArgs;
+use super::{Session, reports};
 use anyhow::{Context, anyhow, bail};
 use serveflow::clock;
 use serveflow::config::{Config, OutputConfig, ServiceLimits};
@@ -52,6 +52,9 @@ impl Outlet {
         let Config { output: config, service, .. } = config;
         let kind = format(config.format.as_deref(), args)?;
         let path = args.out.clone();
+        if let Some(path) = path.as_ref().filter(|_| kind.name != "null") {
+            reports::keep_plain("--out", path)?;
+        }
         if let Some(path) = path.as_ref().filter(|_| run.is_live && kind.name != "null") {
             foresee(config, service, path)?;
         }

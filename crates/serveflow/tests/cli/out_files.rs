@@ -180,3 +180,31 @@ fn a_report_replaces_a_report_and_nothing_else() {
         assert!(written.contains("serveflow-bench"), "{written}");
     }
 }
+
+/// Each output of each command, under each ending that says compression.
+#[test]
+fn no_plain_text_has_a_compressed_name() {
+    let dir = scratch("compressed");
+    let (capture, bundle) = (capture(), kit::bundle());
+    let commands: [(&str, Vec<&str>); 5] = [
+        ("--out", vec!["run", text(&capture), "--bundle", text(bundle)]),
+        ("--out", vec!["run", text(&capture), "--bundle", text(bundle), "--format", "csv"]),
+        ("--out", vec!["features", text(&capture)]),
+        ("--out", vec!["features", text(&capture), "--format", "parquet"]),
+        ("--json", vec!["bench", "packets", text(&capture), "--rounds", "1"]),
+    ];
+    for ending in ["csv.gz", "jsonl.zst", "json.ZST", "csv.bz2", "parquet.xz", "Z", "zip"] {
+        let out = dir.join(format!("v.{ending}"));
+        for (option, command) in &commands {
+            let line = [command.as_slice(), &[option, text(&out)]].concat();
+            let word = ending.rsplit('.').next().unwrap().to_lowercase();
+            let word = format!("with the ending .{word}");
+            serveflow(&line).exits(1).says(&["not compressed", text(&out), &word]);
+            assert!(!out.exists(), "{line:?}");
+        }
+    }
+    // Nothing is written, so nothing is wrong.
+    to(&dir.join("v.csv.gz"), &["--format", "null"]).exits(0);
+    // An ending is what stands last.
+    to(&dir.join("v.gz.csv"), &[]).exits(0);
+}
