@@ -298,7 +298,7 @@ fn feed(
     let source: Box<dyn Source> = if never_waits {
         Box::new(files)
     } else {
-        Box::new(PatientSource::new(Box::new(files), Arc::clone(stop), clock::now_ns))
+        Box::new(PatientSource::new(Box::new(files), Arc::clone(stop), clock::now_ns)?)
     };
     let drains = !never_waits;
     let sources = share_sources(source, config);
