@@ -120,7 +120,7 @@ pub(crate) struct FeatureArgs {
     #[arg(long, value_delimiter = ',', default_value = "addresses,ports,checksums,ip_id,seq_ack")]
     pub(crate) mask: Vec<String>,
     /// Longest wait for a row's packets, milliseconds after the flow's first
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = plan_number())]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = wait())]
     pub(crate) wait_ms: u64,
     /// Cut flows into windows this long, milliseconds; each is a sample of its own. Windows lie on a grid
     /// that begins with the flow's first packet [default: flows.window_ms of the configuration, or none]
@@ -130,6 +130,11 @@ pub(crate) struct FeatureArgs {
 
 /// The longest window: what nanoseconds can hold.
 const MOST_MS: u64 = u64::MAX / 1_000_000;
+
+/// How long to wait: for nothing there is a stage of one packet.
+pub(crate) fn wait() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=i64::MAX as u64)
+}
 
 /// A number that a plan can hold: TOML's integers have a sign.
 pub(crate) fn plan_number() -> RangedU64ValueParser {
