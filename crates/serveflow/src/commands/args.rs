@@ -380,7 +380,12 @@ pub(crate) struct CheckArgs {
     /// As of run: threads that share the packets
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
-    /// The service is running: do not open its addresses and its control socket, which are in use
+    /// As of run: where verdicts go. A file is opened as run opens it; one that was not there is
+    /// removed again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The service is running: do not open its output, its addresses and its control socket, which
+    /// are in use
     #[arg(long)]
     pub(crate) running: bool,
 }

@@ -47,7 +47,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let switch = Switch::new(loaded, config.clone(), typed, maker);
     let service = Service::new(switch, workers, interfaces, Arc::clone(&stop));
     // Last of all that may refuse: a start that fails leaves what is there as it is.
-    let outlet = Outlet::open(&config, args, run)?;
+    let outlet = Outlet::open(&config, args.into(), run)?;
     let attaching = match run.is_live {
         true => give_up_privileges(&config, &outlet, attacher, &path)?,
         false => None,

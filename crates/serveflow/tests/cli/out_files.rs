@@ -208,3 +208,31 @@ fn no_plain_text_has_a_compressed_name() {
     // An ending is what stands last.
     to(&dir.join("v.gz.csv"), &[]).exits(0);
 }
+
+/// `check --out` refuses what `run --out` refuses, with its words, and leaves nothing behind.
+#[test]
+fn check_tries_the_output_as_run_does() {
+    let dir = scratch("check-out");
+    let taken = put(dir.join("taken.jsonl"), "precious\n");
+    let rotated = put(dir.join("rotated.toml"), "[output]\nrotate_mb = 1\n");
+    let plain = put(dir.join("plain.toml"), "");
+    let fifo = dir.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (out, config, words) in [
+        (taken.as_path(), &plain, "expected"),
+        (&dir.join("v.csv.gz"), &plain, "not compressed"),
+        (&dir.join("v.parquet"), &plain, ".parquet"),
+        (&dir.join("none/v.jsonl"), &plain, "No such file"),
+        (&fifo, &rotated, "expected a regular file to rotate"),
+    ] {
+        let args = ["--out", text(out), "--config", text(config)];
+        let bundle = ["check", "--bundle", text(kit::bundle())];
+        let checked = serveflow(&[&bundle[..], &args].concat()).exits(1).says(&[words]);
+        let ran = run(&[&capture()], &args).exits(1).says(&[words]);
+        assert_eq!(checked.err.lines().last(), ran.err.lines().last());
+    }
+    assert_eq!(std::fs::read(&taken).unwrap(), b"precious\n");
+    let new = dir.join("new.jsonl");
+    serveflow(&["check", "--bundle", text(kit::bundle()), "--out", text(&new)]).exits(0);
+    assert!(!new.exists());
+}
