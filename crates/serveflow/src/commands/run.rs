@@ -74,10 +74,12 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         drift: Some(&service.drift),
     };
     let served = workers::serve(&crew, posts.collect());
-    drop((guard, attaching));
+    drop(attaching);
     let took = Duration::from_nanos(session.wall_ns() - started);
     let status =
         verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
+    // A slow reader may take its time: whoever looks at the service meanwhile has an answer.
+    drop(guard);
     tell(session, &service, &served, took);
     session.say(&summary::inputs(inputs.as_ref()));
     session.say(&summary::remote(&remote.status()));
