@@ -8,15 +8,22 @@ use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_train::traffic::fresh::number_of;
 use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe, shuffled};
 use serveflow_train::traffic::template::TemplateSet;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// The answer to each template: every one is cloned once and served without any hurry.
 ///
+/// # Errors
+/// When a thread cannot be started.
+///
 /// # Panics
 /// When there is no template.
-#[must_use]
-pub fn answers(contender: &Contender, templates: &TemplateSet, seed: u64) -> Vec<Option<u16>> {
+pub fn answers(
+    contender: &Contender,
+    templates: &TemplateSet,
+    seed: u64,
+) -> io::Result<Vec<Option<u16>>> {
     let count = templates.flows().len();
     let recipe = Recipe {
         flows_per_s: 1000.0,
@@ -29,7 +36,7 @@ pub fn answers(contender: &Contender, templates: &TemplateSet, seed: u64) -> Vec
     let mut sink = Memory::default();
     let outcome = Worker {
         engine: &mut Engine::new(Arc::clone(&contender.cascade), contender.engine),
-        lanes: &mut contender.lanes(|| 0, &Stamps::default()),
+        lanes: &mut contender.lanes(|| 0, &Stamps::default())?,
         sink: &mut sink,
         wall: &mut || 0,
         batch_frames: 256,
@@ -45,5 +52,5 @@ pub fn answers(contender: &Contender, templates: &TemplateSet, seed: u64) -> Vec
             answers[order[number as usize] as usize] = verdict.answer.map(|answer| answer.label);
         }
     }
-    answers
+    Ok(answers)
 }

@@ -8,6 +8,7 @@ use serveflow_model::bundle::Bundle;
 use serveflow_serve::lanes::{self, BatchConfig, LaneParts};
 use serveflow_train::evaluate::stage_alone;
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 /// A cascade with its models, limits and lanes.
@@ -66,17 +67,21 @@ impl Contender {
     }
 
     /// The lanes of a worker, by lane index; a queue leaves its stamps.
-    pub(super) fn lanes(&self, wall: Wall, stamps: &Stamps) -> Vec<Box<dyn Lane>> {
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub(super) fn lanes(&self, wall: Wall, stamps: &Stamps) -> io::Result<Vec<Box<dyn Lane>>> {
         match self.queue {
             None => {
                 let parts =
                     LaneParts { batch: self.batch, ..LaneParts::new(&self.models, self.lane_jobs) };
                 let lanes = lanes::build(&parts, self.cascade.stages());
-                lanes::boxed(lanes.expect("a machine that is measured has threads"))
+                lanes.map(lanes::boxed)
             }
             Some(spec) => {
                 let model = Arc::clone(&self.models[0]);
-                vec![Box::new(QueueLane::new(model, spec, wall, stamps.clone()))]
+                let lane = QueueLane::new(model, spec, wall, stamps.clone())?;
+                Ok(vec![Box::new(lane)])
             }
         }
     }

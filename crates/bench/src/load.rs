@@ -9,13 +9,16 @@ use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, Source, SourceError};
+use serveflow_serve::service::no_thread;
 use serveflow_train::traffic::generator::{Arrivals, Generator, Recipe, START_NS, shuffled};
 use serveflow_train::traffic::template::TemplateSet;
 use serveflow_train::traffic::timed::Timed;
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::thread::Builder;
 
 /// How packets come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +125,8 @@ pub struct Loaded {
 pub enum LoadError {
     /// The source failed.
     Source(SourceError),
+    /// A thread cannot be started.
+    Thread(io::Error),
     /// Something is not accounted for.
     Unaccounted {
         /// What should be equal.
@@ -137,6 +142,7 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(error) => error.fmt(f),
+            Self::Thread(error) => error.fmt(f),
             Self::Unaccounted { what, expected, found } => {
                 write!(f, "the accounts do not add up: {what}: expected {expected}, found {found}")
             }
@@ -149,7 +155,7 @@ impl std::error::Error for LoadError {}
 /// Puts a contender under load.
 ///
 /// # Errors
-/// When anything is not accounted for.
+/// When anything is not accounted for, or a thread cannot be started.
 ///
 /// # Panics
 /// When a worker does.
@@ -162,22 +168,32 @@ pub fn run(
     usage::forget_peak();
     let start = Start { barrier: Barrier::new(load.workers + 1), wall_ns: OnceLock::new() };
     let stop = Arc::new(AtomicBool::new(false));
-    let (served, cpu_s) = std::thread::scope(|scope| {
+    // Held until all workers are there, since those that are would wait for the others for ever.
+    let is_short = Mutex::new(true);
+    let served = std::thread::scope(|scope| {
+        let mut held = is_short.lock().expect("nobody panics with it");
         let worker = |index| {
-            let (stop, start) = (Arc::clone(&stop), &start);
+            let (stop, start, is_short) = (Arc::clone(&stop), &start, &is_short);
             let part = Part { load, contender, traffic, index, stop, start, wall };
-            scope.spawn(move || part.serve())
+            Builder::new().spawn_scoped(scope, move || {
+                let is_short = *is_short.lock().expect("nobody panics with it");
+                (!is_short).then(|| part.serve())
+            })
         };
-        let workers: Vec<_> = (0..load.workers).map(worker).collect();
+        let workers = (0..load.workers).map(worker).collect::<io::Result<Vec<_>>>()?;
+        *held = false;
+        drop(held);
         start.barrier.wait();
         let before = usage::cpu_seconds();
         let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
             worker.join().expect("a worker does not panic")
         };
-        let served: Vec<Result<Served, LoadError>> = workers.into_iter().map(join).collect();
+        let served: Vec<Result<Served, LoadError>> = workers.into_iter().filter_map(join).collect();
         let used = usage::cpu_seconds().zip(before).map(|(after, before)| after - before);
-        (served, used)
+        Ok((served, used))
     });
+    let (served, cpu_s) =
+        served.map_err(|error| LoadError::Thread(no_thread("of a worker")(error)))?;
     let mut parts = served.into_iter();
     let mut all = parts.next().expect("there is a worker")?;
     for part in parts {
@@ -280,7 +296,8 @@ impl Part<'_> {
     ) -> Result<Served, LoadError> {
         let wall = self.wall;
         let mut source = Timed::new(source, wall);
-        let mut lanes = self.contender.lanes(wall, &meter.stamps);
+        let lanes = self.contender.lanes(wall, &meter.stamps);
+        let mut lanes = lanes.map_err(LoadError::Thread)?;
         let end_ns = pace.wall_start_ns.saturating_add(pace.load_ns);
         let (mut loaded, mut table_flows) = (None, 0);
         let is_draining = Arc::clone(&meter.is_draining);

@@ -7,9 +7,11 @@
 use super::Wall;
 use serveflow_core::lane::{Job, Lane, Model};
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_serve::service::no_thread;
+use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 /// When the consumer had each flow's answer, by the engine's number of the flow: a pipeline's consumer
 /// passes its answers on itself, and need not wait until the worker looks at them.
@@ -56,11 +58,18 @@ pub struct QueueLane {
 
 impl QueueLane {
     /// A queue in front of a model, whose consumer stamps its answers.
-    #[must_use]
-    pub fn new(model: Arc<dyn Model>, spec: QueueSpec, wall: Wall, stamps: Stamps) -> Self {
+    ///
+    /// # Errors
+    /// When the consumer's thread cannot be started.
+    pub fn new(
+        model: Arc<dyn Model>,
+        spec: QueueSpec,
+        wall: Wall,
+        stamps: Stamps,
+    ) -> io::Result<Self> {
         let (queue, waiting) = sync_channel::<Box<Job>>(spec.waiting_flows.max(1));
         let (answers, done) = channel();
-        let consumer = std::thread::spawn(move || {
+        let consumer = Builder::new().spawn(move || {
             let mut taken: Vec<Box<Job>> = Vec::new();
             let mut rows = Rows::with_capacity(model.shape(), spec.batch_flows);
             let mut scores = Scores::default();
@@ -74,7 +83,8 @@ impl QueueLane {
                 }
             }
         });
-        Self { queue: Some(queue), done, consumer: Some(consumer) }
+        let consumer = consumer.map_err(no_thread("of the queue"))?;
+        Ok(Self { queue: Some(queue), done, consumer: Some(consumer) })
     }
 }
 

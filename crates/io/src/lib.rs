@@ -51,6 +51,7 @@ pub use batch::{Batch, OrderCount, Restart};
 pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
 pub use error::{Location, Severity, SourceError};
 pub use inputs::{FileSource, InputCounts, InputSet, OrderRules, PipeTime, Tables};
+pub use links::link_words;
 pub use memory::{MemorySource, OwnedFrame};
 pub use share::{Share, share_out};
 pub use sink::{Memory, Null, Sink};

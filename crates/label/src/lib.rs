@@ -44,9 +44,9 @@ impl Split {
         }
     }
 
-    /// The split of that name.
+    /// The split of that name, in upper or lower case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|split| split.name() == name)
+        Self::ALL.into_iter().find(|split| split.name().eq_ignore_ascii_case(name))
     }
 }

@@ -128,9 +128,9 @@ impl<'a> Table<'a> {
     fn split(&self, record: &StringRecord) -> Result<Option<Split>, LabelError> {
         match self.text(record, SPLIT) {
             "" => Ok(None),
-            name => Split::from_name(name)
-                .map(Some)
-                .ok_or_else(|| self.bad(record, SPLIT, "train, val, test or nothing")),
+            name => Split::from_name(name).map(Some).ok_or_else(|| {
+                self.bad(record, SPLIT, "train, val, test (in any case) or nothing")
+            }),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct OutputStatus {
     /// Whether it has taken nothing for longer than [`OutputLimits::stall_ns`](super::OutputLimits::stall_ns)
     /// although something waits.
     pub is_stalled: bool,
+    /// Whether a [`hold`](super::Output::hold) keeps it from writing at the moment.
+    pub is_held: bool,
     /// The error that keeps it from writing at the moment.
     pub trouble: Option<String>,
     /// Why own rotation failed last, if it did.

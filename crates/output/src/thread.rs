@@ -172,6 +172,7 @@ impl Output {
             buffered_bytes: state.buffer.bytes() as u64,
             lost: state.buffer.lost,
             is_stalled: state.busy_since.is_some_and(|at| now.saturating_sub(at) > stall_ns),
+            is_held: state.held_until.is_some_and(|until| until > now),
             trouble: state.trouble.as_ref().map(|(_, text)| text.clone()),
             ..state.status.clone()
         }

@@ -356,6 +356,11 @@ impl Typed {
 
 impl TypedFlows {
     fn over(&self, bundle: &FlowConfig) -> Result<FlowConfig, ConfigError> {
+        for (key, typed) in [("flows.idle_ms", self.idle_ms), ("flows.active_ms", self.active_ms)] {
+            if typed == Some(0) {
+                return Err(ConfigError::Zero { key });
+            }
+        }
         let ns = |typed: Option<u64>, default| {
             typed.map_or(default, |ms| ms.saturating_mul(MILLISECOND))
         };
@@ -462,6 +467,60 @@ mod tests {
         let config = Config { lanes: LaneConfig::default(), ..config };
         assert_eq!(config, Typed::default().check(&bundle).unwrap());
         assert_ne!(typed, Typed::default(), "the example shows the keys");
+    }
+
+    /// Each duration of the example, by section and key, with the comment above it.
+    fn durations() -> Vec<(String, String, String)> {
+        let (mut section, mut comment, mut found) = (String::new(), String::new(), Vec::new());
+        // Keys that stand together share the comment above them.
+        let mut is_over = false;
+        for line in EXAMPLE.lines() {
+            let text = line.strip_prefix("# ").unwrap_or(line);
+            let key = text.split_once(" = ").map(|(key, _)| key).filter(|key| !key.contains(' '));
+            match key {
+                Some(key) => {
+                    is_over = true;
+                    if ["_ms", "_us", "_s"].iter().any(|unit| key.ends_with(unit)) {
+                        found.push((section.clone(), key.to_owned(), comment.clone()));
+                    }
+                }
+                None if line.starts_with('[') => line.clone_into(&mut section),
+                None => {
+                    if std::mem::take(&mut is_over) {
+                        comment.clear();
+                    }
+                    comment.push_str(text);
+                    comment.push(' ');
+                }
+            }
+        }
+        found
+    }
+
+    /// A duration of nothing is refused, or the example says what it means.
+    #[test]
+    fn every_duration_refuses_0_or_says_what_it_means() {
+        let mut durations = durations();
+        assert!(durations.len() > 12, "{durations:?}");
+        let block = ("[live]\nhand_over = \"block\"", "block_ms", "");
+        let named = ("[remote.models.x]\nendpoints = [\"http://[::1]\"]", "timeout_ms", "");
+        for (section, key, comment) in [block, named, (named.0, "health_ms", "")] {
+            durations.push((section.to_owned(), key.to_owned(), comment.to_owned()));
+        }
+        for (section, key, comment) in durations {
+            let typed: Typed = toml::from_str(&format!("{section}\n{key} = 0")).unwrap();
+            match typed.check(&FlowConfig::default()) {
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.contains(&key) && error.contains("found 0"), "{error}");
+                }
+                Ok(_) => {
+                    let words = comment.split(|c: char| !c.is_alphanumeric());
+                    let says = words.filter(|word| *word == "0").count() > 0;
+                    assert!(says, "{section} {key}: what does 0 mean?");
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! rest serves on. What it said is then a fact about the service, and belongs into the log.
 
 use crate::clock;
+use crate::service::log;
 use std::any::Any;
 use std::io::Write;
 use std::panic::PanicHookInfo;
@@ -50,6 +51,7 @@ fn tell(info: &PanicHookInfo<'_>) {
         return;
     }
     let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    let what = log::shown_line(&what);
     // Where nobody reads it, there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "error: panic in thread `{thread}` at {at}: {what}");
 }

@@ -1,12 +1,18 @@
 //! Sources that may keep a worker waiting, read so that a stop need not wait with it.
 
+use crate::lanes::Task;
+use crate::service::no_thread;
 use serveflow_io::quiet::LastSeen;
 use serveflow_io::{Batch, Source, SourceError};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Builder;
 use std::time::Duration;
 
+/// The name of the reading thread.
+const NAME: &str = "captures";
 /// How often a waiting worker looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
 /// Looks that a source has to bring what it holds once it should stop.
@@ -43,12 +49,30 @@ pub struct PatientSource {
 impl PatientSource {
     /// Reads `source` until its end. Once `stop` is set it should end by itself and bring what it holds; if it
     /// does not return, its thread is left behind, which holds nothing but its input.
-    #[must_use]
-    pub fn new(mut source: Box<dyn Source>, stop: Arc<AtomicBool>, wall: fn() -> u64) -> Self {
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn new(
+        source: Box<dyn Source>,
+        stop: Arc<AtomicBool>,
+        wall: fn() -> u64,
+    ) -> io::Result<Self> {
+        Self::started(source, stop, wall, &|read| {
+            Builder::new().name(NAME.to_owned()).spawn(read).map(drop)
+        })
+    }
+
+    /// The same on a thread that is started so.
+    fn started(
+        mut source: Box<dyn Source>,
+        stop: Arc<AtomicBool>,
+        wall: fn() -> u64,
+        spawn: &dyn Fn(Task) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let (wishes, asked) = channel::<(Batch, usize)>();
         let (answers, filled) = channel();
         let name = source.name().to_owned();
-        std::thread::spawn(move || {
+        let read = move || {
             for (mut batch, max_frames) in asked {
                 let result = source.fill(&mut batch, max_frames);
                 let name = source.name().to_owned();
@@ -56,9 +80,10 @@ impl PatientSource {
                     return;
                 }
             }
-        });
+        };
+        spawn(Box::new(read)).map_err(no_thread(NAME))?;
         let last = LastSeen::default();
-        Self {
+        Ok(Self {
             wishes,
             filled,
             stop,
@@ -68,7 +93,7 @@ impl PatientSource {
             wall,
             last,
             looks_left: LAST_LOOKS,
-        }
+        })
     }
 }
 
@@ -134,7 +159,7 @@ mod tests {
     #[test]
     fn frames_and_the_end_are_those_of_the_source() {
         let inner = Box::new(MemorySource::new(frames()));
-        let mut source = PatientSource::new(inner, Arc::default(), || 0);
+        let mut source = PatientSource::new(inner, Arc::default(), || 0).unwrap();
         assert_eq!(source.name(), "memory");
         let mut batch = Batch::new();
         assert_eq!(source.fill(&mut batch, 3).unwrap(), 3);
@@ -142,6 +167,17 @@ mod tests {
         assert_eq!(MemorySource::read(&mut source).unwrap().frames(), &frames()[3..]);
         assert_eq!(source.fill(&mut batch, 3).unwrap(), 0);
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn a_system_without_threads_is_an_error_that_names_the_thread() {
+        let inner = Box::new(MemorySource::new(frames()));
+        let none = |_: Task| Err(io::Error::from(io::ErrorKind::WouldBlock));
+        let error = PatientSource::started(inner, Arc::default(), || 0, &none).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let error = error.to_string();
+        assert!(error.starts_with("cannot start the thread captures: "), "{error}");
+        assert!(error.contains("ulimit -u"), "{error}");
     }
 
     /// A pipe on which nothing ever comes.
@@ -162,7 +198,7 @@ mod tests {
     #[test]
     fn a_silent_source_says_so_and_a_stop_does_not_wait_for_it() {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut source = PatientSource::new(Box::new(Silence), Arc::clone(&stop), || 0);
+        let mut source = PatientSource::new(Box::new(Silence), Arc::clone(&stop), || 0).unwrap();
         let mut batch = Batch::new();
         for _ in 0..3 {
             assert_eq!(source.fill(&mut batch, 1).unwrap(), 0);

@@ -66,6 +66,11 @@ fn the_core_only_computes() {
 }
 
 #[test]
+fn no_thread_is_taken_for_granted() {
+    hold(&code_rules::panicking_spawns(&Tree::here().rust()));
+}
+
+#[test]
 fn links_in_documents_lead_somewhere() {
     let tree = Tree::here();
     let documents = tree.texts(|path| path.ends_with(".md"));

@@ -324,6 +324,28 @@ fn a_flow_listed_twice_counts_once_and_a_contradiction_is_refused() {
     assert!(message.ends_with("in line 2, `x` (train), found `x`"), "{message}");
 }
 
+/// Each split in each case, in a table and as a folder.
+#[test]
+fn a_split_is_read_in_any_case() {
+    for split in Split::ALL {
+        let name = split.name();
+        let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
+        for spelled in [name, &title, &name.to_uppercase()] {
+            assert_eq!(Split::from_name(spelled), Some(split));
+            let line = GOOD.replacen(",train,", &format!(",{spelled},"), 1);
+            let found = table("any-case", format!("{HEADER}\n{line}\n")).unwrap();
+            let plain = GOOD.replacen(",train,", &format!(",{name},"), 1);
+            let plain = table("any-case", format!("{HEADER}\n{plain}\n")).unwrap();
+            assert_eq!(format!("{:?}", found.files), format!("{:?}", plain.files), "{spelled}");
+        }
+    }
+    assert_eq!(Split::from_name("tests"), None);
+    let line = GOOD.replacen(",train,", ",exam,", 1);
+    let error = refused("no-split", format!("{HEADER}\n{line}\n"));
+    assert!(error.contains("train, val, test (in any case) or nothing"), "{error}");
+    assert!(error.contains("exam"), "{error}");
+}
+
 #[test]
 fn a_table_without_a_split_is_split_by_time() {
     let with = format!("{HEADER}\n{}\n", GOOD.replace(",train,", ",,"));

@@ -18,6 +18,7 @@ use serveflow_io::{Batch, Null, OwnedFrame, Source, share_out};
 use serveflow_model::bundle::Bundle;
 use serveflow_serve::config::Config;
 use serveflow_train::random::Random;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,14 +61,18 @@ pub struct Meter<'a> {
 
 impl Meter<'_> {
     /// Measures all costs with this traffic. `tell` hears what is measured next.
-    #[must_use]
-    pub fn measure(&self, tape: &Tape, tell: &mut dyn FnMut(&str)) -> Measured {
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn measure(&self, tape: &Tape, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
         tell("reading");
         let (read_ns, block_packets) = self.read(tape);
         tell("parting and handing over");
         let (part_ns, hand_ns) = self.share(tape, read_ns);
         tell("waking");
-        let wake_ns = self.fastest(|| machine::wake_ns(self.wall));
+        let wakes = (0..self.repeats.max(1)).map(|_| machine::wake_ns(self.wall));
+        let wakes = wakes.collect::<io::Result<Vec<f64>>>()?;
+        let wake_ns = wakes.into_iter().fold(f64::INFINITY, f64::min);
         tell("serving");
         let [large, small] =
             [self.config.batch_frames, SMALL_BATCH].map(|packets| self.serve(tape, packets));
@@ -82,13 +87,13 @@ impl Meter<'_> {
         let batch_ns = slope([large.batches, small.batches], [large.rest_ns, small.rest_ns]);
         let rest_ns = (large.rest_ns - batch_ns * large.batches) / tape.packets as f64;
         let packet_ns = (rest_ns - asking * flows_per_packet).max(0.0);
-        Measured {
+        Ok(Measured {
             costs: Costs { read_ns, part_ns, hand_ns, wake_ns, packet_ns, batch_ns, stages },
             flows_per_packet,
             recorded: large.recorded,
             block_packets,
             alone_packets: (tape.packets as f64 / large.batches).round() as usize,
-        }
+        })
     }
 
     /// A stage's costs, from what large and small batches gave.

@@ -189,3 +189,21 @@ fn a_reader_that_leaves_for_good_is_missed_without_a_record() {
         assert_eq!((status.written, status.all_lost()), (1, 0));
     }
 }
+
+#[test]
+fn an_output_that_is_held_says_so_until_it_goes_on() {
+    let path = scratch("held").join("out");
+    let limits = OutputLimits { stall_ns: 0, ..limits(false) };
+    let output = start(OutputFile::open(&path, OPTIONS).unwrap(), limits);
+    assert!(!output.status().is_held);
+    output.hold(u64::MAX);
+    hand_over(&output, 0..3).unwrap();
+    let status = output.status();
+    assert_eq!((status.is_held, status.written, status.made()), (true, 0, 3));
+    output.reopen();
+    until("all is written", || output.status().written == 3);
+    assert!(!output.status().is_held);
+    output.hold(0);
+    assert!(!output.status().is_held, "it is over");
+    assert_eq!(output.close(LONG).all_lost(), 0);
+}

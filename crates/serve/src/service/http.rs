@@ -217,8 +217,9 @@ fn output(service: &Service) -> Value {
     let lost = lost.map(|(why, count)| (why.name().to_owned(), count.into()));
     json!({ "written": status.written, "buffered": status.buffered,
             "buffered_bytes": status.buffered_bytes, "lost": lost.collect::<Map<_, _>>(),
-            "stalled": status.is_stalled, "trouble": status.trouble, "reopened": status.reopened,
-            "rotated": status.rotated, "log_lines_dropped": log::dropped() })
+            "stalled": status.is_stalled, "held": status.is_held, "trouble": status.trouble,
+            "reopened": status.reopened, "rotated": status.rotated,
+            "log_lines_dropped": log::dropped() })
 }
 
 /// What an operator asks first, as JSON.

@@ -3,6 +3,7 @@
 
 use crate::clock;
 use serveflow_output::{Lines, Output, OutputLimits, OutputStatus, RecordWriter, StandardStream};
+use std::borrow::Cow;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,6 +126,33 @@ fn is_plain(letter: char) -> bool {
     !(letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}'))
 }
 
+/// A text for a terminal, in which all characters are escaped that are neither plain nor lay it
+/// out: names of files and answers of a service may hold any.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let is_shown = |letter: char| is_plain(letter) || matches!(letter, '\n' | '\t');
+    if text.chars().all(is_shown) {
+        return text.into();
+    }
+    let escape = |letter: char| match is_shown(letter) {
+        true => letter.to_string(),
+        false => letter.escape_default().to_string(),
+    };
+    text.chars().map(escape).collect::<String>().into()
+}
+
+/// The same for a text that is one line.
+#[must_use]
+pub fn shown_line(text: &str) -> String {
+    escaped(text, false)
+}
+
+/// The same for an object of JSON, which stays one.
+#[must_use]
+pub fn shown_json(text: &str) -> String {
+    text.split('\n').map(|line| escaped(line, true)).collect::<Vec<_>>().join("\n")
+}
+
 /// A line with all characters escaped that are not plain: as JSON has it, or as Rust has it.
 fn escaped(line: &str, is_json: bool) -> String {
     if line.chars().all(is_plain) {
@@ -158,6 +186,28 @@ mod tests {
         assert!(line.chars().all(is_plain));
         let read: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(read["path"].as_str(), Some(all.as_str()));
+    }
+
+    #[test]
+    fn no_text_from_outside_commands_a_terminal() {
+        let all = (0..0x3000).filter_map(char::from_u32).chain("é 🦀 漢".chars());
+        let all: String = all.collect();
+        let text = shown(&all);
+        assert!(text.chars().all(|letter| is_plain(letter) || "\n\t".contains(letter)));
+        assert!(text.contains("\\u{1b}") && text.contains("\\u{7f}") && text.contains("\\u{9b}"));
+        assert!(shown_line(&all).chars().all(is_plain));
+        // One of each is left or escaped, and none goes.
+        for letter in all.chars() {
+            let (shown, line) = (shown(letter.encode_utf8(&mut [0; 4])).len(), letter.len_utf8());
+            assert!(shown >= line, "{letter:?}");
+        }
+        let object = serde_json::json!({ "path": all });
+        for text in [object.to_string(), serde_json::to_string_pretty(&object).unwrap()] {
+            let shown = shown_json(&text);
+            assert!(shown.chars().all(|letter| is_plain(letter) || letter == '\n'));
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), object);
+        }
+        assert_eq!(shown("a\n\tb é"), "a\n\tb é");
     }
 
     #[test]

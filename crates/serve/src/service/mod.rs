@@ -49,9 +49,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Says of which thread it is that the system does not give it.
-pub(crate) fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> std::io::Error {
+#[must_use]
+pub fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> std::io::Error {
     move |error| {
-        std::io::Error::new(error.kind(), format!("cannot start the thread {name}: {error}"))
+        let limits = match error.kind() {
+            // All limits of threads say the same.
+            std::io::ErrorKind::WouldBlock => {
+                "; `ulimit -u` and `ulimit -v`, a unit's TasksMax and \
+                pids.max of a control group limit threads"
+            }
+            _ => "",
+        };
+        let what = format!("cannot start the thread {name}: {error}{limits}");
+        std::io::Error::new(error.kind(), what)
     }
 }
 

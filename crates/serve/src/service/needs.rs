@@ -15,6 +15,8 @@ pub struct MemoryBound {
     pub rings: u64,
     /// Rows that wait in lanes, and what workers read, count and write by.
     pub jobs: u64,
+    /// Records that wait for the output, and those that are being written.
+    pub output: u64,
 }
 
 /// Bytes that a flow takes in the table and while it waits, and a packet that is kept: as
@@ -25,6 +27,8 @@ const BYTES_A_PACKET: u64 = 96;
 const BYTES_A_ROW: u64 = 128;
 /// Bytes of a worker's buffers, counters and spare memory.
 const BYTES_A_WORKER: u64 = 6 << 20;
+/// A buffer that grows has its records twice for a moment, and one is written while the next fills.
+const OUTPUT_COPIES: u64 = 2;
 /// Jobs of a stage that is scored inline.
 const INLINE_JOBS: u64 = 4;
 /// Lanes by their index: see `LANE_NAMES`.
@@ -58,13 +62,14 @@ impl MemoryBound {
             packets: config.engine.record_packets as u64 * BYTES_A_PACKET,
             rings: live.interfaces.len() as u64 * workers * ring,
             jobs: jobs.sum::<u64>() + workers * BYTES_A_WORKER,
+            output: OUTPUT_COPIES * config.output.buffer_bytes as u64,
         }
     }
 
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.flows + self.packets + self.rings + self.jobs
+        self.flows + self.packets + self.rings + self.jobs + self.output
     }
 
     /// What a shadow adds, beside its models: it has a table and packets of its own.
@@ -108,3 +113,35 @@ const BYTES_AN_ARENA: u64 = 64 << 20;
 const OTHER_DESCRIPTORS: u64 = 16;
 /// Control, signals, log, output, a bundle that is being read, and those that watch for one and for interfaces.
 const OTHER_THREADS: u64 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Typed;
+    use std::path::Path;
+
+    /// What `total` sums up is each part once: no limit of the configuration is left out.
+    #[test]
+    fn each_part_counts_and_grows_with_its_limit() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/app_protocol/bundle");
+        let bundle = Bundle::load(&path).unwrap();
+        let bound = |text: &str| {
+            let typed: Typed = toml::from_str(text).unwrap();
+            MemoryBound::of(&typed.check_for(&bundle).unwrap(), &bundle)
+        };
+        let usual = bound("");
+        let MemoryBound { flows, packets, rings, jobs, output } = usual;
+        assert_eq!(usual.total(), flows + packets + rings + jobs + output);
+        for (text, part) in [
+            ("[flows]\ncapacity = 2000000", (|of| of.flows) as fn(&MemoryBound) -> u64),
+            ("[limits]\nrecord_packets = 5000000", |of| of.packets),
+            ("[live]\ninterfaces = [\"lo\"]", |of| of.rings),
+            ("[limits]\nbatch_rows = 512", |of| of.jobs),
+            ("[output]\nbuffer_mb = 1000", |of| of.output),
+        ] {
+            let larger = bound(text);
+            assert!(part(&larger) > part(&usual), "{text}");
+            assert_eq!(larger.total() - usual.total(), part(&larger) - part(&usual), "{text}");
+        }
+    }
+}

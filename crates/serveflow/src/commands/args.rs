@@ -120,7 +120,7 @@ pub(crate) struct FeatureArgs {
     #[arg(long, value_delimiter = ',', default_value = "addresses,ports,checksums,ip_id,seq_ack")]
     pub(crate) mask: Vec<String>,
     /// Longest wait for a row's packets, milliseconds after the flow's first
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = plan_number())]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = wait())]
     pub(crate) wait_ms: u64,
     /// Cut flows into windows this long, milliseconds; each is a sample of its own. Windows lie on a grid
     /// that begins with the flow's first packet [default: flows.window_ms of the configuration, or none]
@@ -130,6 +130,11 @@ pub(crate) struct FeatureArgs {
 
 /// The longest window: what nanoseconds can hold.
 const MOST_MS: u64 = u64::MAX / 1_000_000;
+
+/// How long to wait: for nothing there is a stage of one packet.
+pub(crate) fn wait() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=i64::MAX as u64)
+}
 
 /// A number that a plan can hold: TOML's integers have a sign.
 pub(crate) fn plan_number() -> RangedU64ValueParser {
@@ -326,8 +331,9 @@ pub(crate) struct RunArgs {
     /// json, csv or null [default: as --out ends (.json, .jsonl, .ndjson, .csv), or json]
     #[arg(long, value_parser = sink)]
     pub(crate) format: Option<String>,
-    /// Where verdicts go: a file or a named pipe [default: standard output]. A service adds to a file that
-    /// is there; a run over captures refuses one that is not empty, unless told otherwise
+    /// Where verdicts go: a file or a named pipe [default: standard output], uncompressed. A
+    /// service adds to a file that is there; a run over captures refuses one that is not empty,
+    /// unless told otherwise
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// Add to the file of --out
@@ -374,7 +380,12 @@ pub(crate) struct CheckArgs {
     /// As of run: threads that share the packets
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
-    /// The service is running: do not open its addresses and its control socket, which are in use
+    /// As of run: where verdicts go. A file is opened as run opens it; one that was not there is
+    /// removed again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The service is running: do not open its output, its addresses and its control socket, which
+    /// are in use
     #[arg(long)]
     pub(crate) running: bool,
 }

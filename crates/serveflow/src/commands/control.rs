@@ -3,7 +3,7 @@
 use super::Session;
 use super::args::{ControlArgs, Order};
 use anyhow::Context;
-use serveflow_serve::service::ask;
+use serveflow_serve::service::{ask, log};
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
@@ -42,7 +42,10 @@ pub(crate) fn control(session: &Session, args: &ControlArgs) -> anyhow::Result<E
         _ => error.into(),
     })?;
     if status == 200 {
-        super::print(&answer)?;
+        match args.what {
+            Order::Status => super::print_as_is(&log::shown_json(&answer))?,
+            _ => super::print(&answer)?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     anyhow::bail!("{}", answer.trim_end());

@@ -2,7 +2,7 @@
 
 use super::args::{FeaturesArgs, RowPer, TableFormat};
 use super::progress::Progress;
-use super::{Session, labelled};
+use super::{Session, labelled, reports};
 use anyhow::{Context, anyhow, bail};
 use serveflow::table::{
     CsvTable, FLOW_KEYS, Head, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table,
@@ -43,6 +43,7 @@ pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result
     let captures = super::inputs::find(session, &args.captures)?;
     super::keep_captures(&args.out, &captures.paths())?;
     // Before the work, which may take long.
+    reports::keep_plain("--out", &args.out)?;
     format(args)?;
     keep_tables(args)?;
     let told = match (args.per, &args.labels) {

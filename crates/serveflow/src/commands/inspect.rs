@@ -5,7 +5,7 @@ use super::args::InspectArgs;
 use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
 use serveflow_io::worker_loop::{WhenFull, Worker};
-use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError};
+use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError, link_words};
 use serveflow_model::bundle::{Bundle, GatePlan, HeadPlan, StagePlan};
 use serveflow_serve::config::EXAMPLE;
 use serveflow_serve::summary;
@@ -237,7 +237,11 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
         ControlFlow::Continue(())
     })?;
     let mut text = format!("capture {}: {format}\n", path.display());
-    let links: Vec<String> = seen.links.iter().map(|(link, n)| format!("{link:?} {n}")).collect();
+    let links: Vec<String> = seen
+        .links
+        .iter()
+        .map(|&(link, count)| format!("{} of {count} packets", link_words(link)))
+        .collect();
     let first = seen.first_ns.unwrap_or(0);
     let _ = writeln!(text, "  link types: {}", links.join(", "));
     let _ = writeln!(

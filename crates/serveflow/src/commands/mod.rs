@@ -95,7 +95,7 @@ pub(crate) fn complain(text: &str) {
     if log::is_begun() {
         return text.lines().for_each(|line| tracing::error!("{line}"));
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(log::shown(text).as_bytes());
 }
 
 /// Refuses an output that is one of the captures, by whatever name, before opening it would empty it.
@@ -248,7 +248,7 @@ impl Notice for String {
 
 /// Writes what there is to say about the inputs; how a command ends that met it.
 fn ended(notices: &[impl Notice]) -> ExitCode {
-    notices.iter().for_each(|notice| complain(&format!("{}\n", notice.line())));
+    notices.iter().for_each(|notice| complain(&format!("{}\n", log::shown_line(&notice.line()))));
     let is_served = notices.iter().all(|notice| notice.severity() == Severity::Warning);
     if is_served { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL_SERVED) }
 }
@@ -279,8 +279,14 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
 }
 
-/// Writes to standard output; unlike `print!`, an output that was closed is an error, no panic.
+/// Writes to standard output what people read; unlike `print!`, an output that was closed is an
+/// error, no panic.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_as_is(&log::shown(text))
+}
+
+/// The same of a text without characters that a terminal obeys.
+fn print_as_is(text: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
         !was_stdout_closed(),
         "standard output: it was closed before the program began"

@@ -1,7 +1,7 @@
 //! Where the verdicts of a run go.
 
-use super::Session;
 use super::args::RunArgs;
+use super::{Session, reports};
 use anyhow::{Context, anyhow, bail};
 use serveflow_io::Sink;
 use serveflow_model::bundle::Bundle;
@@ -33,6 +33,27 @@ impl RunKind {
     }
 }
 
+/// What the command line says of an output.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Target<'a> {
+    /// `--out`, if it is given.
+    pub(crate) out: Option<&'a Path>,
+    /// Whether the format is that of `--format`.
+    pub(crate) has_format: bool,
+    /// `--append`.
+    pub(crate) append: bool,
+    /// `--overwrite`.
+    pub(crate) overwrite: bool,
+}
+
+impl<'a> From<&'a RunArgs> for Target<'a> {
+    fn from(args: &'a RunArgs) -> Self {
+        let RunArgs { out, format, append, overwrite, .. } = args;
+        let (out, has_format) = (out.as_deref(), format.is_some());
+        Self { out, has_format, append: *append, overwrite: *overwrite }
+    }
+}
+
 /// An output that may be written to, and is not yet.
 pub(crate) struct Outlet {
     kind: &'static VerdictFormat,
@@ -49,10 +70,13 @@ enum Transport {
 
 impl Outlet {
     /// Opens what verdicts go to, and changes nothing of it.
-    pub(crate) fn open(config: &Config, args: &RunArgs, run: RunKind) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &Config, args: Target<'_>, run: RunKind) -> anyhow::Result<Self> {
         let Config { output: config, service, .. } = config;
         let kind = format(config.format.as_deref(), args)?;
-        let path = args.out.clone();
+        let path = args.out.map(Path::to_owned);
+        if let Some(path) = path.as_ref().filter(|_| kind.name != "null") {
+            reports::keep_plain("--out", path)?;
+        }
         if let Some(path) = path.as_ref().filter(|_| run.is_live && kind.name != "null") {
             foresee(config, service, path)?;
         }
@@ -85,6 +109,19 @@ impl Outlet {
             now: clock::now_ns,
         };
         Ok(Self { kind, path, limits, transport })
+    }
+
+    /// Opens it and lets go of it again, so that what a run refuses is refused; a file that was not
+    /// there is not there afterwards.
+    pub(crate) fn tried(config: &Config, args: Target<'_>, run: RunKind) -> anyhow::Result<()> {
+        let is_new = args.out.is_some_and(|path| !path.exists());
+        drop(Self::open(config, args, run)?);
+        // Where a link leads, and not the link.
+        let made = args.out.filter(|_| is_new).and_then(|path| path.canonicalize().ok());
+        if let Some(made) = made {
+            let _ = std::fs::remove_file(made);
+        }
+        Ok(())
     }
 
     /// The directory in which the file may have to be opened anew.
@@ -178,7 +215,7 @@ fn shut(directory: &Path, error: &std::io::Error) -> String {
 
 /// What becomes of a file that is there. A service adds to it; a run over captures leaves it alone, since verdicts
 /// of other captures in the same file are seldom what was meant.
-fn existing(args: &RunArgs, run: RunKind) -> Existing {
+fn existing(args: Target<'_>, run: RunKind) -> Existing {
     match () {
         () if args.overwrite => Existing::Overwrite,
         () if args.append || run.is_service() => Existing::Append,
@@ -187,7 +224,7 @@ fn existing(args: &RunArgs, run: RunKind) -> Existing {
 }
 
 /// The format that was stated, or else the one that the output's name ends in.
-fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static VerdictFormat> {
+fn format(stated: Option<&str>, args: Target<'_>) -> anyhow::Result<&'static VerdictFormat> {
     let ending =
         args.out.as_ref().and_then(|path| path.extension()?.to_str().map(str::to_lowercase));
     let by_ending = |ending: &String| FORMATS.iter().find(|kind| kind.endings.contains(&&**ending));
@@ -203,7 +240,7 @@ fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static Verdi
         && other.name != kind.name
         && !kind.endings.is_empty()
     {
-        let which = if args.format.is_some() { "--format" } else { "output.format =" };
+        let which = if args.has_format { "--format" } else { "output.format =" };
         bail!(
             "{which} {stated}: expected an output that ends in .{}, found {}",
             kind.endings.join(" or ."),

@@ -1,6 +1,6 @@
 //! The command line: what is wanted of a plan, and what it may be made of.
 
-use super::args::{measure, plan_number, share};
+use super::args::{measure, share, wait};
 use clap::{Args, ValueEnum};
 use serveflow_core::features::ENCODERS;
 use serveflow_train::pipeline::Kind;
@@ -107,7 +107,7 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) join: Vec<PathBuf>,
     /// Longest waits of candidates, milliseconds [default: --wait-ms alone]
-    #[arg(long, value_delimiter = ',', value_name = "MS", value_parser = plan_number())]
+    #[arg(long, value_delimiter = ',', value_name = "MS", value_parser = wait())]
     pub(crate) waits_ms: Vec<u64>,
     /// Parts of the training captures that are also answered by models which did not see them, to
     /// choose by more than the calibration split; 0 or 1 for none

@@ -5,6 +5,27 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// Endings of names that promise a compression.
+const COMPRESSED: [&str; 14] =
+    ["gz", "gzip", "tgz", "z", "zip", "zst", "zstd", "bz2", "xz", "lzma", "lz4", "br", "sz", "7z"];
+
+/// Refuses a name that says that what is written there is compressed, since nothing here is.
+///
+/// # Errors
+/// When the name ends so.
+pub(super) fn keep_plain(option: &str, out: &Path) -> anyhow::Result<()> {
+    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let compressed = ending.filter(|ending| COMPRESSED.contains(&ending.as_str()));
+    ensure!(
+        compressed.is_none(),
+        "{option}: expected a name without an ending of compression, since what is written is not \
+         compressed, found {} with the ending .{}",
+        out.display(),
+        compressed.unwrap_or_default()
+    );
+    Ok(())
+}
+
 /// Holds each file to be new, empty, or a report of before. Called before anything is measured: a slip of
 /// the pen must cost neither a capture, a label table or a bundle, nor the figures of a long run.
 ///
@@ -19,6 +40,7 @@ pub(super) fn claim<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> anyhow:
             path.display(),
             found.unwrap_or_default()
         );
+        keep_plain("--json, --html", path)?;
         let is_new = !path.exists();
         let file = File::options().append(true).create(true).open(path);
         file.with_context(|| format!("{}: cannot write", path.display()))?;

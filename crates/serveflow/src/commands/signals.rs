@@ -1,5 +1,6 @@
 //! What signals do to a run.
 
+use super::complain;
 use anyhow::Context;
 use serveflow_output::Output;
 use serveflow_serve::service::log;
@@ -15,6 +16,17 @@ const ONE: Duration = Duration::from_millis(500);
 
 /// Longest that SIGUSR2 holds the output, nanoseconds: nobody may have to come back to let it go.
 const HOLD_NS: u64 = 10_000_000_000;
+
+/// What is said of a run that a second signal ends.
+fn ended_at_once(output: Option<&Output>) -> String {
+    let status = output.map(Output::status).unwrap_or_default();
+    format!(
+        "ended at once by a second signal: open flows have no verdict, and of {} records made {} \
+         may be lost\n",
+        status.made(),
+        status.made() - status.written
+    )
+}
 
 /// What signals set.
 pub(crate) struct Signals {
@@ -60,6 +72,7 @@ impl Signals {
                 }
                 self.stop.store(true, Ordering::Relaxed);
                 if ends_since.get_or_insert_with(Instant::now).elapsed() >= ONE {
+                    complain(&ended_at_once(output.as_ref()));
                     log::finish();
                     std::process::exit(1);
                 }

@@ -68,7 +68,7 @@ fn flows(session: &Session, setting: &Setting, args: &BenchTrafficArgs) -> anyho
     }
     let cloned = cloned(session, setting, &args.cloned)?;
     let slow = setting.cascade.alone("slow only", setting.last_stage());
-    let yardstick = answers(&slow, &cloned.templates, args.cloned.seed);
+    let yardstick = answers(&slow, &cloned.templates, args.cloned.seed)?;
     let figures = TrafficFigures::new("cloned", cloned.from, &cloned.templates, args.cloned.seed);
     let traffic = Traffic { templates: cloned.templates, yardstick };
     Ok(Flows { traffic, figures, damaged: cloned.damaged, replayed_s: None })

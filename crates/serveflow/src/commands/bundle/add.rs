@@ -19,7 +19,6 @@ use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::recalibrate::{
     CalibrationFlows, Wanted, calibration_flows, recalibrate, score_all,
 };
-use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -65,7 +64,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
             bundle::read_unsigned(&args.bundle)?
         }
     };
-    let bytes = model_bytes(args)?;
+    let bytes = bundle::model_file(&args.model)?;
     let (format, head) = head(args, &bytes)?;
     if plan.labels.is_empty() {
         plan.labels = first_labels(args, book.as_ref(), &head)?;
@@ -202,17 +201,6 @@ fn held(
         None => {}
     }
     Ok((trial, flows))
-}
-
-/// The model file, which is no longer than a bundle may hold.
-fn model_bytes(args: &BundleAddArgs) -> anyhow::Result<Vec<u8>> {
-    let place = || args.model.display().to_string();
-    let most = bundle::MOST_BUNDLE_BYTES;
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(&args.model).with_context(place)?;
-    file.take(most + 1).read_to_end(&mut bytes).with_context(place)?;
-    ensure!(bytes.len() as u64 <= most, "{}: expected at most {most} bytes, found more", place());
-    Ok(bytes)
 }
 
 fn labels(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Option<LabelBook>> {
