@@ -35,18 +35,22 @@ def cells(line):
 
 
 def results(text):
-    return [row for head, rows in tables(text) if set(KEY) <= set(head) for row in rows]
+    """The rows of the tables of results, joined by task and route."""
+    found = {}
+    for head, rows in tables(text):
+        if set(KEY) <= set(head):
+            for row in rows:
+                found.setdefault(tuple(row[key] for key in KEY), {}).update(row)
+    return found
 
 
 def contradictions(readme, page):
     """Rows of README.md that the results do not have, or have otherwise."""
-    known = {tuple(row[key] for key in KEY): row for row in results(page)}
-    quoted = results(readme)
+    known, quoted = results(page), results(readme)
     if not quoted:
         return ["README.md: expected a table with the columns task and route, found none"]
     found = []
-    for row in quoted:
-        key = tuple(row[key] for key in KEY)
+    for key, row in quoted.items():
         if key not in known:
             found.append(f"README.md: docs/results.md has no row {' / '.join(key)}")
             continue
@@ -54,8 +58,9 @@ def contradictions(readme, page):
             if row[column] != known[key][column]:
                 found.append(f"README.md: {' / '.join(key)}, {column}: expected "
                              f"{known[key][column]} as in docs/results.md, found {row[column]}")
-    if quoted[0]["route"] != "default":
-        found.append(f"README.md: expected the default route first, found {quoted[0]['route']}")
+    first = next(iter(quoted.values()))["route"]
+    if first != "default":
+        found.append(f"README.md: expected the default route first, found {first}")
     return found
 
 
