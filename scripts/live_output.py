@@ -45,10 +45,10 @@ def whole_lines(data):
 class Probe:
     """A run that listens, its control socket, and flows for it."""
 
-    def __init__(self, cases, out, config="", words=()):
+    def __init__(self, cases, out, config="", words=(), service=""):
         self.cases, self.out, self.first = cases, out, 1
         socket = cases.work / f"control{cases.tool.count}"
-        limits = f'[output]\nbuffer_mb = 1\nstall_ms = {STALL_MS}\n{config}[service]\ncontrol = "{socket}"\n'
+        limits = f'[output]\nbuffer_mb = 1\nstall_ms = {STALL_MS}\n{config}[service]\ncontrol = "{socket}"\n{service}'
         self.live = cases.tool.live("--out", out, *words, config=limits, pipe=True)
         self.control = Control(cases.tool, socket)
         await_("that the service answers", socket.exists, 20)
@@ -149,6 +149,27 @@ def stalled(cases):
     expect("lines read, and records written", written, len(flows))
     expect_that(flows == sorted(flows), "lines", "in order", "others")
     return f"stalled pipe: {made} made = {written} written + {lost} lost"
+
+
+def ended(cases):
+    """An end whose output waits for its reader: whoever looks has an answer until the process is gone."""
+    pipe = cases.work / "late"
+    os.mkfifo(pipe)
+    probe = Probe(cases, pipe, service="stop_ms = 60000\n")
+    probe.send(200)
+    probe.live.process.send_signal(signal.SIGTERM)
+    is_done = lambda: any("ended: no more input" in why for why in probe.status()["not_ready"])
+    await_("that the workers have ended", is_done, 20)
+    # What ends with the workers is gone by then.
+    time.sleep(1)
+    expect_that("stopping" in probe.status()["not_ready"], "readiness", "stopping", "another")
+    reader, read = os.open(pipe, os.O_RDONLY), bytearray()
+    while more := os.read(reader, 1 << 16):
+        read.extend(more)
+    os.close(reader)
+    expect("the exit code", 0, probe.live.process.wait(20))
+    expect("lines", 200, len(whole_lines(bytes(read))))
+    return "end: the service answers until its 200 lines are read"
 
 
 def restarted(cases):
@@ -297,6 +318,6 @@ def blocked_log(cases):
 
 def case(cases):
     """All of these."""
-    said = [full(cases), stalled(cases), restarted(cases), rotated(cases, "create"), rotated(cases, "copytruncate"),
-            deleted(cases), blocked_worker(cases), blocked_log(cases)]
+    said = [full(cases), stalled(cases), ended(cases), restarted(cases), rotated(cases, "create"),
+            rotated(cases, "copytruncate"), deleted(cases), blocked_worker(cases), blocked_log(cases)]
     return "; ".join(said)

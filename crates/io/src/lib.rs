@@ -24,16 +24,6 @@
 //!
 //! On Linux, `live::open` listens to interfaces: a source for each worker.
 //!
-//! # Sinks
-//!
-//! What an operator may name ([`SINKS`]):
-//!
-//! - `json`: one JSON object a line, [`JsonLines`];
-//! - `csv`: a header line and one line a verdict, [`Csv`];
-//! - `null`: nothing but a count, [`Null`].
-//!
-//! Behind a sink stands any writer, or an [`output`]: a bounded buffer and a thread that writes.
-//!
 //! # Errors
 //!
 //! A damaged file is a [`SourceError`] with the file, the offset, what was expected and what was
@@ -41,33 +31,29 @@
 //! is none of this crate's business: it is passed on, and the engine counts it. What is no damage, but to be
 //! told, comes as an error of another [`Severity`] behind the last frame.
 
-#[cfg(target_os = "linux")]
-pub mod as_user;
 pub mod batch;
 pub mod capture;
-pub mod drive;
 pub mod error;
 pub mod inputs;
 mod links;
 #[cfg(target_os = "linux")]
 pub mod live;
 pub mod memory;
-pub mod output;
-pub mod pages;
+pub mod os;
 pub mod quiet;
 pub mod share;
 pub mod sink;
 pub mod source;
-#[cfg(target_os = "linux")]
-pub mod user;
+pub mod worker_loop;
 pub mod write;
 
 pub use batch::{Batch, OrderCount, Restart};
 pub use capture::{CODECS, CaptureReader, FORMATS, read_all};
 pub use error::{Location, Severity, SourceError};
 pub use inputs::{FileSource, InputCounts, InputSet, OrderRules, PipeTime, Tables};
+pub use links::link_words;
 pub use memory::{MemorySource, OwnedFrame};
 pub use share::{Share, share_out};
-pub use sink::{Csv, JsonLines, Memory, Null, SINKS, Sink};
+pub use sink::{Memory, Null, Sink};
 pub use source::Source;
 pub use write::PcapWriter;

@@ -1,5 +1,7 @@
 //! Names of link types, for messages.
 
+use serveflow_core::packet::LinkType;
+
 /// The registry's names of link types that captures are met with, without the prefix `LINKTYPE_`.
 const NAMES: [(u16, &str); 78] = [
     (0, "NULL"),
@@ -88,10 +90,33 @@ pub(crate) fn name(number: u16) -> &'static str {
     found.map_or("a type without a name here", |at| NAMES[at].1)
 }
 
+/// A link type in words: its number, its name, and whether it is read.
+#[must_use]
+pub fn link_words(link: LinkType) -> String {
+    let number = link.number();
+    let left_out = if link.is_supported() { "" } else { ", not supported" };
+    format!("{number} ({}{left_out})", name(number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serveflow_core::packet::LinkType;
+
+    /// Whatever the type is called in the code: its number, and no name of the code's.
+    #[test]
+    fn every_type_has_words() {
+        for number in 0..=u16::MAX {
+            let link = LinkType::from_number(number);
+            let words = link_words(link);
+            let start = format!("{} (", link.number());
+            assert!(words.starts_with(&start) && words.ends_with(')'), "{words}");
+            assert!(!words.contains(&format!("{link:?}")), "{words}");
+            assert_eq!(words.contains("not supported"), !link.is_supported(), "{words}");
+        }
+        assert_eq!(link_words(LinkType::Ethernet), "1 (ETHERNET)");
+        let radiotap = link_words(LinkType::from_number(127));
+        assert_eq!(radiotap, "127 (IEEE802_11_RADIOTAP, not supported)");
+    }
 
     #[test]
     fn names_stand_in_order_and_are_unique() {

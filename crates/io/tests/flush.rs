@@ -8,7 +8,7 @@ use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::packet::LinkType;
 use serveflow_core::verdict::Verdict;
-use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, Sink, Source, SourceError};
 use std::io;
 use std::ops::ControlFlow;

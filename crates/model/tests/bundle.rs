@@ -379,6 +379,38 @@ fn only_regular_files_inside_of_the_bundle_are_read() {
     load(&linked).unwrap();
 }
 
+/// A model that is to come into a bundle is read by the bundle's rules, but that it may stand
+/// anywhere.
+#[test]
+#[cfg(unix)]
+fn a_model_file_is_a_regular_one_and_no_longer_than_a_bundle() {
+    use std::os::unix::fs::symlink;
+    let dir = scratch("model-files");
+    let at = |name: &str| dir.join(name);
+    assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    symlink(at("fifo"), at("to-fifo")).unwrap();
+    symlink("/dev/zero", at("device")).unwrap();
+    std::fs::create_dir(at("folder")).unwrap();
+    let long = std::fs::File::create(at("long")).unwrap();
+    long.set_len(bundle::MOST_BUNDLE_BYTES + 1).unwrap();
+    for (name, words) in [
+        ("fifo", "expected a regular file, found a FIFO"),
+        ("to-fifo", "expected a regular file, found a FIFO"),
+        ("device", "expected a regular file, found a device"),
+        ("folder", "expected a regular file, found a directory"),
+        ("long", "expected at most"),
+        ("none", "No such file"),
+    ] {
+        let message = bundle::model_file(&at(name)).unwrap_err().to_string();
+        assert!(message.contains(words) && message.contains(name), "{name}: {message}");
+    }
+    std::fs::write(at("model"), "trees").unwrap();
+    symlink(at("model"), at("to-model")).unwrap();
+    for name in ["model", "to-model"] {
+        assert_eq!(bundle::model_file(&at(name)).unwrap(), b"trees");
+    }
+}
+
 #[test]
 fn files_that_are_not_there_are_named() {
     for name in ["SHA256SUMS", "plan.toml", "models/b.json"] {

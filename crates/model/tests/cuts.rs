@@ -14,6 +14,10 @@ use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::formats::FORMATS;
 use std::sync::Arc;
 
+/// The formats that are text.
+const TEXTS: [&str; 6] =
+    ["lightgbm", "lightgbm-json", "xgboost", "catboost", "sklearn-tree", "forest"];
+
 fn read(sample: &Sample, bytes: &[u8]) -> Result<Arc<dyn Model>, String> {
     let entry = FORMATS.iter().find(|entry| entry.name == sample.format).unwrap();
     (entry.load)(bytes, &sample.binding())
@@ -119,6 +123,35 @@ fn a_tree_that_does_not_have_its_size_is_refused() {
     ] {
         let changed = sized(&text.replacen(from, to, 1));
         assert!(changed == text || read(&sample, changed.as_bytes()).is_err(), "{to}");
+    }
+}
+
+/// Whatever stands behind the end of a model: itself once more, another one, or a part of one. A
+/// file of [`TEXTS`] is one model and nothing else.
+#[test]
+fn two_files_one_behind_the_other_are_no_model() {
+    let samples: Vec<Sample> =
+        samples().into_iter().filter(|sample| TEXTS.contains(&sample.format)).collect();
+    let others: Vec<(&str, &[u8])> = TEXTS
+        .iter()
+        .filter_map(|format| samples.iter().find(|sample| sample.format == *format))
+        .map(|sample| (sample.format, sample.bytes.as_slice()))
+        .collect();
+    assert_eq!(others.len(), TEXTS.len());
+    for sample in &samples {
+        let own = (sample.format, sample.bytes.as_slice());
+        for (format, other) in others.iter().copied().chain([own]) {
+            for between in ["", "\n", "\n\n"] {
+                let joined = [&sample.bytes, between.as_bytes(), other].concat();
+                assert!(read(sample, &joined).is_err(), "{}, then {format}", sample.name);
+            }
+            // Any line of another model that says something.
+            for line in other.split(|&byte| byte == b'\n').filter(|line| line.len() > 1) {
+                let joined = [&sample.bytes, b"\n".as_slice(), line, b"\n"].concat();
+                let line = String::from_utf8_lossy(line);
+                assert!(read(sample, &joined).is_err(), "{}, then `{line}`", sample.name);
+            }
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! FROM is a task's directory or a report that was written before; REPORT is where the report goes as JSON.
 //! `CROSS` is the number of folds of training captures, 3 if it is not set.
 #![allow(clippy::unwrap_used)]
-use serveflow::{plan_page, plan_text};
 use serveflow_model::bundle::LanePlan;
+use serveflow_report::{plan_page, plan_text};
 use serveflow_train::pipeline::{Kind, TrainPlan};
 use serveflow_train::planner::build::{NoShelf, PoolPlan, build, grid};
 use serveflow_train::planner::limits::{Limits, Objective};
@@ -23,7 +23,7 @@ fn wall() -> u64 {
 }
 
 fn planned(dir: &Path) -> PlanReport {
-    let book = serveflow_train::labels::read_table(&dir.join("labels.csv"), dir).unwrap();
+    let book = serveflow_label::read_table(&dir.join("labels.csv"), dir).unwrap();
     let params = TrainPlan { threads: 2, ..TrainPlan::default() };
     let kinds = [Kind::Tree, Kind::Boosted];
     let wanted = PoolPlan {

@@ -3,7 +3,7 @@
 
 mod commands;
 
-use serveflow_io::pages::LargePages;
+use serveflow_io::os::huge_pages::LargePages;
 use std::process::ExitCode;
 
 /// Flow tables are large, and looked up at random.
@@ -27,6 +27,6 @@ struct LogEnd;
 
 impl Drop for LogEnd {
     fn drop(&mut self) {
-        serveflow::service::log::finish();
+        serveflow_serve::service::log::finish();
     }
 }

@@ -5,14 +5,14 @@
 mod common;
 
 use common::{Csv, data, files, golden, parquet_cells, run, scratch, stderr, stdout};
-use serveflow::lanes::{self, LaneParts};
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::rows::Rows;
-use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, FileSource, Null, Source};
 use serveflow_model::bundle::Bundle;
+use serveflow_serve::lanes::{self, LaneParts};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! Laws of the simulation behind `serveflow bench scale`, and its command once.
 #![allow(clippy::unwrap_used)]
 
-use serveflow::scaling::curve::{Binds, Inputs, Memory, bend, curve};
-use serveflow::scaling::shards::Shards;
-use serveflow::scaling::sim::{Costs, Setup, StageCost, play};
+use serveflow_bench::scaling::curve::{Binds, Inputs, Memory, bend, curve};
+use serveflow_bench::scaling::shards::Shards;
+use serveflow_bench::scaling::sim::{Costs, Setup, StageCost, play};
 use std::process::Command;
 
 fn costs() -> Costs {

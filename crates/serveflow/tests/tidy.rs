@@ -22,12 +22,17 @@ fn hold(found: &[String]) {
 fn the_rules_look_at_something() {
     let tree = Tree::here();
     assert!(tree.rust().len() > 5, "the crates' sources are found");
-    assert!(tree.manifests().len() >= 5, "the crates' manifests are found");
+    assert!(tree.manifests().len() >= 10, "the crates' manifests are found");
 }
 
 #[test]
 fn crates_depend_on_each_other_as_drawn() {
     hold(&manifest_rules::wrong_arrows(&Tree::here().manifests()));
+}
+
+#[test]
+fn the_runtime_can_be_embedded_without_the_command_line() {
+    hold(&manifest_rules::heavy_runtime(&Tree::here().manifests()));
 }
 
 #[test]
@@ -58,6 +63,11 @@ fn no_clock_is_read_below_the_worker() {
 #[test]
 fn the_core_only_computes() {
     hold(&code_rules::core_calls(&Tree::here().rust()));
+}
+
+#[test]
+fn no_thread_is_taken_for_granted() {
+    hold(&code_rules::panicking_spawns(&Tree::here().rust()));
 }
 
 #[test]

@@ -7,10 +7,10 @@
 use serveflow_core::rows::Scores;
 use serveflow_model::bundle::Bundle;
 use serveflow_model::drift::StageReference;
+use serveflow_train::dataset::{RecordPlan, record};
 use serveflow_train::drift::{RATE, RUN, WINDOW, Watched};
 use serveflow_train::planner::pool::{Answers, Candidate, Pool};
 use serveflow_train::random::Random;
-use serveflow_train::record::{RecordPlan, record};
 use std::ops::Range;
 use std::path::Path;
 
@@ -120,7 +120,7 @@ fn share_over(own: &Watched, reference: &StageReference, run: usize, random: &mu
 /// All flows of another task as a stage sees them.
 fn foreign(bundle: &Bundle, at: usize, dir: &Path) -> Watched {
     let stage = &bundle.cascade.stages()[at];
-    let book = serveflow_train::labels::read_table(&dir.join("labels.csv"), dir).unwrap();
+    let book = serveflow_label::read_table(&dir.join("labels.csv"), dir).unwrap();
     let plan = RecordPlan {
         specs: vec![stage.features.spec().clone()],
         wait_ns: stage.wait_ns,

@@ -8,7 +8,7 @@ use std::time::Instant;
 fn main() {
     for task in std::env::args().skip(1) {
         let dir = Path::new(&task);
-        let book = serveflow_train::labels::read_table(&dir.join("labels.csv"), dir).unwrap();
+        let book = serveflow_label::read_table(&dir.join("labels.csv"), dir).unwrap();
         let plan = TrainPlan { threads: 2, ..TrainPlan::default() };
         let start = Instant::now();
         // Each training counts from its first round to its last one, which early stopping decides.

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
+pub mod dataset;
 pub mod drift;
 pub mod evaluate;
 pub mod fit;
 pub mod honest;
-pub mod labels;
 pub mod metrics;
 pub mod open_set;
 pub mod pipeline;
@@ -14,7 +14,6 @@ pub mod planner;
 pub mod promise;
 pub mod random;
 pub mod recalibrate;
-pub mod record;
 pub mod reliability;
 
 pub mod traffic;

@@ -1,15 +1,15 @@
 //! Gates and costs of a bundle that was put together by hand, from labelled captures.
 
 use crate::calibrate::{Calibrated, Granularity, StageAnswers, Target, calibrate};
-use crate::labels::{LabelBook, Split};
+use crate::dataset::{Dataset, FlowInfo, RecordPlan, record};
 use crate::pipeline::{PipelineError, cost, filled, gate_plan};
-use crate::record::{Dataset, FlowInfo, RecordPlan, record};
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::Stage;
 use serveflow_core::gate::Measure;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_io::SourceError;
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{Bundle, CostPlan, LanePlan, Plan};
 
 /// How gates are to be calibrated.

@@ -5,10 +5,10 @@ mod common;
 
 use common::{book_of, bundle, quick_plan, small_book};
 use serveflow_core::engine::EngineConfig;
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{Bundle, GatePlan, Plan};
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::evaluate::{EvaluateError, Report, evaluate};
-use serveflow_train::labels::{LabelBook, Split};
 
 fn report(bundle: &Bundle, book: &LabelBook, split: Split) -> Report {
     let limits = EngineConfig { flows: bundle.flow_config(), ..EngineConfig::default() };

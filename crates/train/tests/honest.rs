@@ -4,10 +4,10 @@
 mod common;
 
 use common::{book_of, data, quick_plan};
+use serveflow_label::Split;
+use serveflow_train::dataset::record;
 use serveflow_train::honest::{Figures, HonestReport, examine};
-use serveflow_train::labels::Split;
 use serveflow_train::pipeline::TrainPlan;
-use serveflow_train::record::record;
 use std::collections::HashSet;
 
 const LABELS: [&str; 3] = ["mdns", "smb", "ssdp"];

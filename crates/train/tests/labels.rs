@@ -7,12 +7,12 @@ mod common;
 use common::{data, pcap, pcapng, put, quick_plan, scratch, udp};
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::FiveTuple;
-use serveflow_train::labels::{
-    FileLabels, LabelBook, LabelError, LabelMatch, Split, by_path, from_comments, read_table,
-    survey,
+use serveflow_label::{
+    FileLabels, LabelBook, LabelError, Split, by_path, from_comments, read_table,
 };
+use serveflow_train::dataset::{Dataset, record};
+use serveflow_train::dataset::{LabelMatch, survey};
 use serveflow_train::pipeline::TrainPlan;
-use serveflow_train::record::{Dataset, record};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -322,6 +322,28 @@ fn a_flow_listed_twice_counts_once_and_a_contradiction_is_refused() {
         .replace(",train,", ",,");
     let message = refused("contradiction", format!("{HEADER}\n{GOOD}\n{other}\n"));
     assert!(message.ends_with("in line 2, `x` (train), found `x`"), "{message}");
+}
+
+/// Each split in each case, in a table and as a folder.
+#[test]
+fn a_split_is_read_in_any_case() {
+    for split in Split::ALL {
+        let name = split.name();
+        let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
+        for spelled in [name, &title, &name.to_uppercase()] {
+            assert_eq!(Split::from_name(spelled), Some(split));
+            let line = GOOD.replacen(",train,", &format!(",{spelled},"), 1);
+            let found = table("any-case", format!("{HEADER}\n{line}\n")).unwrap();
+            let plain = GOOD.replacen(",train,", &format!(",{name},"), 1);
+            let plain = table("any-case", format!("{HEADER}\n{plain}\n")).unwrap();
+            assert_eq!(format!("{:?}", found.files), format!("{:?}", plain.files), "{spelled}");
+        }
+    }
+    assert_eq!(Split::from_name("tests"), None);
+    let line = GOOD.replacen(",train,", ",exam,", 1);
+    let error = refused("no-split", format!("{HEADER}\n{line}\n"));
+    assert!(error.contains("train, val, test (in any case) or nothing"), "{error}");
+    assert!(error.contains("exam"), "{error}");
 }
 
 #[test]

@@ -8,12 +8,12 @@ use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::lane::{InlineLane, Job, Lane};
 use serveflow_core::rows::Rows;
 use serveflow_core::verdict::FiveTuple;
-use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory};
+use serveflow_label::LabelBook;
 use serveflow_model::bundle::{Bundle, write};
-use serveflow_train::labels::LabelBook;
+use serveflow_train::dataset::record;
 use serveflow_train::pipeline::{TrainPlan, Trained};
-use serveflow_train::record::record;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -183,7 +183,7 @@ fn where_the_captures_stand_changes_no_bundle() {
             let from = data("app_protocol").join(format!("train/{label}.pcap.zst"));
             std::fs::copy(from, dir.join(format!("{label}.pcap.zst"))).unwrap();
         }
-        fit(&serveflow_train::labels::by_path(&dir).unwrap(), &plan)
+        fit(&serveflow_label::by_path(&dir).unwrap(), &plan)
     });
     assert_eq!((here.plan, here.models), (there.plan, there.models));
 }

@@ -6,9 +6,9 @@ mod common;
 use common::{data, pcap, put, quick_plan, scratch, udp};
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_io::{Batch, FileSource, Source};
-use serveflow_train::labels::{LabelBook, by_path, read_table};
+use serveflow_label::{LabelBook, by_path, read_table};
+use serveflow_train::dataset::{Dataset, record};
 use serveflow_train::pipeline::{PipelineError, Tier, train};
-use serveflow_train::record::{Dataset, record};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

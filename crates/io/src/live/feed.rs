@@ -131,12 +131,12 @@ impl Feed {
         }
     }
 
-    /// Reads the kernel's counts from another thread; none where it counts with the frames that are read.
-    pub(super) fn meter(&self) -> Option<Meter> {
+    /// Reads the kernel's counts from another thread.
+    pub(super) fn meter(&self) -> Meter {
         match self {
-            Self::Ring(ring) => Some(ring.socket().meter()),
+            Self::Ring(ring) => ring.socket().meter(),
             #[cfg(feature = "xdp")]
-            Self::Port(_) => None,
+            Self::Port(port) => port.meter(),
         }
     }
 

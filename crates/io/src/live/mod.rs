@@ -158,7 +158,7 @@ impl InterfaceCounters {
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of an interface that was removed have told everything.
         meters.retain(Meter::is_open);
-        meters.extend(feeds.iter().filter_map(Feed::meter));
+        meters.extend(feeds.iter().map(Feed::meter));
     }
 }
 

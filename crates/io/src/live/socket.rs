@@ -260,7 +260,7 @@ impl PacketSocket {
     /// Reads the kernel's counts from any thread, for as long as the socket is open.
     #[must_use]
     pub fn meter(&self) -> Meter {
-        Meter(Arc::downgrade(&self.socket))
+        Meter::Packet(Arc::downgrade(&self.socket))
     }
 
     /// Why the socket stopped, if it did since the last call.
@@ -286,19 +286,33 @@ impl PacketSocket {
 
 /// Reads what the kernel counts at a socket, also while the worker that reads its frames stands still.
 #[derive(Debug)]
-pub struct Meter(Weak<OwnedFd>);
+pub enum Meter {
+    /// Of a packet socket.
+    Packet(Weak<OwnedFd>),
+    /// Of the AF_XDP sockets of an interface.
+    #[cfg(feature = "xdp")]
+    Xdp(Weak<super::xdp::Drops>),
+}
 
 impl Meter {
     /// Whether the socket is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.strong_count() > 0
+        match self {
+            Self::Packet(socket) => socket.strong_count() > 0,
+            #[cfg(feature = "xdp")]
+            Self::Xdp(drops) => drops.strong_count() > 0,
+        }
     }
 
     /// What the kernel counted since anybody asked last; `None` once the socket is closed.
     #[must_use]
     pub fn counts(&self) -> Option<KernelCounts> {
-        self.0.upgrade().and_then(|socket| counts_of(&socket).ok())
+        match self {
+            Self::Packet(socket) => counts_of(&*socket.upgrade()?).ok(),
+            #[cfg(feature = "xdp")]
+            Self::Xdp(drops) => drops.upgrade()?.counts().ok(),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub use plan::{
     CalibrationPlan, CostPlan, DriftPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan,
     ModelPlan, PLAN_FORMAT, Plan, PromisePlan, Provenance, ReliefPlan, StagePlan, UnknownPlan,
 };
-pub use read::{MOST_BUNDLE_BYTES, MOST_PLAN_BYTES, MOST_SUMS_BYTES};
+pub use read::{MOST_BUNDLE_BYTES, MOST_PLAN_BYTES, MOST_SUMS_BYTES, model_file};
 pub use sums::{SUMS, sha256};
 
 use crate::binding::{Binding, MAX_COLUMNS};

@@ -33,15 +33,37 @@ pub(super) fn file(
         }
         _ => BundleError::Io { path: path.clone(), source },
     };
-    let refused =
-        |expected: String, found: String| BundleError::File { path: path.clone(), expected, found };
     // Where all links on the way end.
     let (real, root) = (path.canonicalize().map_err(io)?, dir.canonicalize().map_err(io)?);
     if !real.starts_with(&root) {
         let expected = "a file inside of the bundle".to_owned();
-        return Err(refused(expected, format!("a link to {}", real.display())));
+        return Err(BundleError::File {
+            path: path.clone(),
+            expected,
+            found: format!("a link to {}", real.display()),
+        });
     }
-    let opened = open(&real).map_err(io)?;
+    regular(&path, open(&real, false).map_err(io)?, most)
+}
+
+/// Reads a model file that is to come into a bundle, wherever it is and links lead to: it must be
+/// one that the bundle could hold.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, or is longer than a bundle may be.
+pub fn model_file(path: &Path) -> Result<Vec<u8>, BundleError> {
+    let io = |source: std::io::Error| BundleError::Io { path: path.to_owned(), source };
+    regular(path, open(path, true).map_err(io)?, MOST_BUNDLE_BYTES)
+}
+
+/// Reads an open file, which must be a regular one of at most so many bytes.
+fn regular(path: &Path, opened: File, most: u64) -> Result<Vec<u8>, BundleError> {
+    let io = |source: std::io::Error| BundleError::Io { path: path.to_owned(), source };
+    let refused = |expected: String, found: String| BundleError::File {
+        path: path.to_owned(),
+        expected,
+        found,
+    };
     let kind = opened.metadata().map_err(io)?;
     if !kind.is_file() {
         return Err(refused("a regular file".to_owned(), what(&kind).to_owned()));
@@ -61,15 +83,18 @@ pub(super) fn file(
     Ok(bytes)
 }
 
-/// Opens what links were resolved of. The kind of file is looked at once it is open, so that nobody can put
-/// another one there in between; opening itself waits for nothing.
-fn open(path: &Path) -> std::io::Result<File> {
+/// Opens what links were resolved of, or else follows them. The kind of file is looked at once it
+/// is open, so that nobody can put another one there in between; opening itself waits for nothing.
+fn open(path: &Path, follows: bool) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
+    #[cfg(not(unix))]
+    let _ = follows;
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY);
+        let links = if follows { 0 } else { libc::O_NOFOLLOW };
+        options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | links);
     }
     options.open(path)
 }

@@ -5,16 +5,17 @@ use super::{Session, find_sample, print, reports, write_file};
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
-use serveflow::bench::usage;
-use serveflow::clock;
-use serveflow::config::Config;
-use serveflow::scaling::curve::{Inputs, Memory, Point, bend, curve};
-use serveflow::scaling::measure::{Measured, Meter};
-use serveflow::scaling::sim::Setup;
-use serveflow::scaling::tape::Tape;
-use serveflow::scaling::trial::{Trial, Trials};
-use serveflow::scaling::{machine, text};
+use serveflow_bench::scaling::curve::{Inputs, Memory, Point, bend, curve};
+use serveflow_bench::scaling::measure::{Measured, Meter};
+use serveflow_bench::scaling::sim::Setup;
+use serveflow_bench::scaling::tape::Tape;
+use serveflow_bench::scaling::trial::{Trial, Trials};
+use serveflow_bench::scaling::{machine, text};
+use serveflow_bench::usage;
 use serveflow_model::bundle::Bundle;
+use serveflow_serve::clock;
+use serveflow_serve::config::Config;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,9 +92,10 @@ pub(crate) fn scale(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<
     let wall = clock::now_ns;
     let meter =
         Meter { bundle: &bundle, config: &config, wall, repeats: args.repeats, seed: args.seed };
-    let measured = meter.measure(&tape, &mut |what| session.say(&format!("measuring: {what}\n")));
+    let measured =
+        meter.measure(&tape, &mut |what| session.say(&format!("measuring: {what}\n")))?;
     session.say("measuring: memory\n");
-    let inputs = inputs(args, &tape, &measured);
+    let inputs = inputs(args, &tape, &measured)?;
     print(&text::costs(&measured, &inputs))?;
     let rounds = TRIAL_PACKETS.div_ceil(tape.packets);
     let trials = Trials {
@@ -162,19 +164,22 @@ fn tried(args: &BenchScaleArgs) -> Vec<u16> {
 }
 
 /// What the curve is computed from.
-fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> Inputs {
+fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> io::Result<Inputs> {
     let cores = usage::cores();
     let once = |threads| machine::bandwidth(threads, clock::now_ns);
-    let bandwidth = |threads| (0..args.repeats.max(1)).map(|_| once(threads)).fold(0.0, f64::max);
+    let bandwidth = |threads| {
+        let mut all = (0..args.repeats.max(1)).map(|_| once(threads));
+        all.try_fold(0.0, |most: f64, bytes| Ok::<_, io::Error>(most.max(bytes?)))
+    };
     let record_bytes = tape.len_bytes() as f64 / tape.packets as f64;
     let memory = Memory {
         // The block that a record is copied into stays in a cache, and is not counted.
         bytes_per_packet: record_bytes + 2.0 * LINE * (FLOW_LINES + measured.recorded * KEPT_LINES),
-        one_core: bandwidth(1),
-        all_cores: bandwidth(cores),
+        one_core: bandwidth(1)?,
+        all_cores: bandwidth(cores)?,
         cores,
     };
-    Inputs {
+    Ok(Inputs {
         costs: measured.costs.clone(),
         memory,
         flow_sizes: tape.flow_sizes(),
@@ -184,5 +189,5 @@ fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> Inputs {
         alone_packets: measured.alone_packets,
         blocks_ahead: BLOCKS_AHEAD,
         seed: args.seed,
-    }
+    })
 }

@@ -1,12 +1,13 @@
 //! `serveflow check`: the limits and the memory of a configuration, before it is served.
 
 use super::Session;
+use super::output::{Outlet, RunKind, Target};
 use super::serve_args::CheckArgs;
-use serveflow::config::{Config, Typed};
-use serveflow::service::preflight::{self, Needs, Opens};
-use serveflow::service::{Loaded, MemoryBound};
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{Bundle, LANE_NAMES};
+use serveflow_serve::config::{Config, Typed};
+use serveflow_serve::service::preflight::{self, Needs, Opens};
+use serveflow_serve::service::{Loaded, MemoryBound};
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +29,11 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitC
     let sockets = (!is_live && !args.running).then(|| preflight::listeners(&typed, &config));
     start.transpose()?;
     sockets.transpose()?;
+    if let Some(out) = args.out.as_deref().filter(|_| !args.running) {
+        let is_watched = config.service.metrics.is_some() || config.service.control.is_some();
+        let target = Target { out: Some(out), ..Target::default() };
+        Outlet::tried(&config, target, RunKind { is_live, is_watched })?;
+    }
     let loaded = Loaded::new(bundle, &path, &config)?.tried()?;
     let mut text = resolved(&config);
     text.push_str(&stages(&loaded.bundle));
@@ -37,7 +43,7 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitC
     for warning in preflight::warnings(&config, &path) {
         let _ = writeln!(text, "warning:  {warning}");
     }
-    for note in notes(&config) {
+    for note in notes(&config, args) {
         let _ = writeln!(text, "note:     {note}");
     }
     super::print(&text)?;
@@ -45,13 +51,13 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitC
 }
 
 /// What `run` refuses unless its command line has more.
-fn notes(config: &Config) -> Vec<&'static str> {
+fn notes(config: &Config, args: &CheckArgs) -> Vec<&'static str> {
     let mut notes = Vec::new();
     if config.live.interfaces.is_empty() {
         notes.push("no interfaces: run needs captures, --interface or live.interfaces");
     }
     let rotation = &config.output.rotation;
-    if rotation.most_bytes.is_some() || rotation.most_age_ns.is_some() {
+    if rotation.is_on() && args.out.is_none() {
         notes.push("the output is rotated: run needs --out with a file");
     }
     notes
@@ -175,17 +181,18 @@ fn stages(bundle: &Bundle) -> String {
 /// part of the models.
 fn memory(config: &Config, bundle: &Bundle, resident: u64, models: u64) -> String {
     let bound = MemoryBound::of(config, bundle);
-    let MemoryBound { flows, packets, rings, jobs } = bound;
+    let MemoryBound { flows, packets, rings, jobs, output } = bound;
     format!(
         "memory:   at most {}: flows {}, their packets {}, rings {}, rows in lanes and buffers {}, \
-         program and models {}\n          a shadow adds up to {} and its models; each further \
-         bundle in use adds its models and {} of rows in lanes (models of this bundle: about \
-         {})\n",
+         records in the output's buffer {}, program and models {}\n          a shadow adds \
+         up to {} and its models; each further bundle in use adds its models and {} of rows in \
+         lanes (models of this bundle: about {})\n",
         mib(bound.total() + resident),
         mib(flows),
         mib(packets),
         mib(rings),
         mib(jobs),
+        mib(output),
         mib(resident),
         mib(bound.of_shadow()),
         mib(jobs),
@@ -213,10 +220,10 @@ fn end(config: &Config, bundle: &Bundle) -> String {
         for _ in 0..rows {
             batch.push();
         }
-        let began = serveflow::clock::now_ns();
+        let began = serveflow_serve::clock::now_ns();
         // Its trial succeeded before.
         let _ = model.score(&batch, &mut Scores::default());
-        ns += (serveflow::clock::now_ns() - began) as f64 / rows as f64;
+        ns += (serveflow_serve::clock::now_ns() - began) as f64 / rows as f64;
     }
     let capacity = config.engine.flows.capacity;
     let seconds = MARGIN * ns * capacity as f64 / config.listeners() as f64 / 1e9;

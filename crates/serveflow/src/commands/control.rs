@@ -3,7 +3,7 @@
 use super::Session;
 use super::serve_args::{ControlArgs, Order};
 use anyhow::Context;
-use serveflow::service::ask;
+use serveflow_serve::service::{ask, log};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +22,10 @@ pub(crate) fn control(session: &Session, args: &ControlArgs) -> anyhow::Result<E
         _ => error.into(),
     })?;
     if status == 200 {
-        super::print(&answer)?;
+        match args.order {
+            Order::Status => super::print_as_is(&log::shown_json(&answer))?,
+            _ => super::print(&answer)?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     anyhow::bail!("{}", answer.trim_end());

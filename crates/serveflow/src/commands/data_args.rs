@@ -2,13 +2,13 @@
 
 use super::args::heading;
 use super::inputs::TableRuleArgs;
-use super::values::{encoder, header, mask, plan_number, split};
+use super::values::{encoder, header, mask, split, wait};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
 use serveflow_core::parse::Header;
-use serveflow_train::labels::Split;
+use serveflow_label::Split;
 use std::path::PathBuf;
 
 /// Labelled captures.
@@ -52,7 +52,7 @@ pub(crate) struct FeatureArgs {
     #[arg(default_value = "addresses,ports,checksums,ip_id,seq_ack")]
     pub(crate) mask: Vec<Option<Mask>>,
     /// Longest wait for the packets of a row after the flow's first packet, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = plan_number())]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = wait())]
     pub(crate) wait_ms: u64,
     /// Cut flows into windows of this length, in milliseconds; each window is a sample
     /// [default: flows.window_ms of the configuration, else no windows]

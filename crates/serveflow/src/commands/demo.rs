@@ -3,9 +3,9 @@
 use super::Session;
 use super::data_args::DemoArgs;
 use super::progress::Progress;
+use serveflow_label::{Split, read_table};
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::{Answered, Evaluation, Report, evaluate};
-use serveflow_train::labels::{Split, read_table};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;

@@ -114,7 +114,8 @@ fn documents_name_commands_and_options_that_exist() {
 fn the_law_of_documents_can_fail() {
     let mut program = program();
     program.build();
-    let text = "Run `serveflow run a --bundel b`, `train --join x`\nand `serveflow\nconrol status`.\n\n\
+    let text = "Run `serveflow run a --bundel b`, `train --join x`\nand \
+                `serveflow\nconrol status`.\n\n\
                 \x20   serveflow bundle add m --stage s \\\n        --measure margin\n";
     let found: Vec<String> = pieces(text).iter().filter_map(|p| unknown(p, &program)).collect();
     for what in ["--bundel", "--join", "`conrol`", "--measure"] {

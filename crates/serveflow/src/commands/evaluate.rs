@@ -3,10 +3,10 @@
 use super::data_args::EvaluateArgs;
 use super::progress::Progress;
 use super::{Session, label_book, labelled, reports, write_file};
-use serveflow::summary;
 use serveflow_core::FlowConfig;
+use serveflow_label::{LabelBook, Split};
+use serveflow_serve::summary;
 use serveflow_train::evaluate::{EvaluateError, evaluate as measure};
-use serveflow_train::labels::{LabelBook, Split};
 use std::process::ExitCode;
 
 pub(crate) fn evaluate(session: &Session, args: &EvaluateArgs) -> anyhow::Result<ExitCode> {

@@ -2,9 +2,8 @@
 
 use super::data_args::{FeaturesArgs, RowPer, TableFormat};
 use super::progress::Progress;
-use super::{Session, labelled};
+use super::{Session, labelled, reports};
 use anyhow::{Context, anyhow, bail};
-use serveflow::summary;
 use serveflow::table::{
     CsvTable, FLOW_KEYS, Head, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table,
     flow_keys, packet_features, write_packets,
@@ -15,11 +14,13 @@ use serveflow_core::features::FeatureSpec;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::rows::{Column, RowShape};
 use serveflow_core::{FlowConfig, NO_WINDOW};
-use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{FileSource, InputCounts, InputSet, Memory, PipeTime, SourceError};
-use serveflow_train::labels::{FileLabels, LabelBook, read_table, survey};
+use serveflow_label::{FileLabels, LabelBook, read_table};
+use serveflow_serve::summary;
+use serveflow_train::dataset::survey;
+use serveflow_train::dataset::{RecordPlan, RecordingLane, record, recording_cascade};
 use serveflow_train::pipeline::Step;
-use serveflow_train::record::{RecordPlan, RecordingLane, record, recording_cascade};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
@@ -42,6 +43,7 @@ pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result
     let captures = super::inputs::find(session, &args.captures)?;
     super::keep_captures(&args.out, &captures.paths())?;
     // Before the work, which may take long.
+    reports::keep_plain("--out", &args.out)?;
     format(args)?;
     keep_tables(args)?;
     let outcome = match (args.per, &args.labels) {

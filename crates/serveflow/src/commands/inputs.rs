@@ -3,8 +3,8 @@
 use super::Session;
 use super::args::heading;
 use clap::Args;
-use serveflow::config::Config;
 use serveflow_io::{InputSet, OrderRules, PipeTime, Tables};
+use serveflow_serve::config::Config;
 use std::path::PathBuf;
 
 /// Which captures share a flow table.

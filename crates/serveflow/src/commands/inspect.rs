@@ -2,14 +2,14 @@
 
 use super::Session;
 use super::data_args::InspectArgs;
-use serveflow::summary;
 use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
-use serveflow_io::drive::{WhenFull, Worker};
-use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError};
+use serveflow_io::worker_loop::{WhenFull, Worker};
+use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError, link_words};
 use serveflow_model::bundle::{Bundle, GatePlan, HeadPlan, StagePlan};
+use serveflow_serve::summary;
+use serveflow_train::dataset::{RecordingLane, recording_cascade};
 use serveflow_train::pipeline::TrainPlan;
-use serveflow_train::record::{RecordingLane, recording_cascade};
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -234,7 +234,11 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
         ControlFlow::Continue(())
     })?;
     let mut text = format!("capture {}: {format}\n", path.display());
-    let links: Vec<String> = seen.links.iter().map(|(link, n)| format!("{link:?} {n}")).collect();
+    let links: Vec<String> = seen
+        .links
+        .iter()
+        .map(|&(link, count)| format!("{} of {count} packets", link_words(link)))
+        .collect();
     let first = seen.first_ns.unwrap_or(0);
     let _ = writeln!(text, "  link types: {}", links.join(", "));
     let _ = writeln!(

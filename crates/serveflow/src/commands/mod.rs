@@ -39,16 +39,16 @@ use bench::args::BenchCommand;
 use bundle::BundleCommand;
 use data_args::{Labelled, LabelsFrom};
 use serve_args::ConfigCommand;
-use serveflow::clock;
-use serveflow::config::{EXAMPLE, Typed};
-use serveflow::plan_page::{Section, html};
-use serveflow::remote::Remote;
-use serveflow::service::log;
 use serveflow_io::inputs::told_left_out;
-use serveflow_io::output::is_closed_stdout;
+use serveflow_io::os::was_stdout_closed;
 use serveflow_io::{InputSet, Severity, SourceError};
+use serveflow_label::{LabelBook, by_path, from_comments, read_table};
 use serveflow_model::bundle::Bundle;
-use serveflow_train::labels::{LabelBook, by_path, from_comments, read_table};
+use serveflow_report::plan_page::{Section, html};
+use serveflow_serve::clock;
+use serveflow_serve::config::{EXAMPLE, Typed};
+use serveflow_serve::remote::Remote;
+use serveflow_serve::service::log;
 use serveflow_train::planner::report::PlanReport;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -61,7 +61,7 @@ use std::sync::atomic::AtomicBool;
 const NOT_ALL_SERVED: u8 = 3;
 
 /// Something was lost and is counted: records, scores for flows of a capture, a worker.
-const LOST: u8 = serveflow::service::EXIT_LOST as u8;
+const LOST: u8 = serveflow_serve::service::EXIT_LOST as u8;
 
 /// The sample, from the root of the project.
 const SAMPLE: &str = "data/app_protocol";
@@ -104,7 +104,7 @@ pub(crate) fn complain(text: &str) {
     if log::is_begun() {
         return text.lines().for_each(|line| tracing::error!("{line}"));
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(log::shown(text).as_bytes());
 }
 
 /// Refuses an output that is one of the captures, under any name, before opening empties it.
@@ -264,7 +264,7 @@ impl Notice for String {
 
 /// Writes the notices about the inputs; the exit code that they mean.
 fn ended(notices: &[impl Notice]) -> ExitCode {
-    notices.iter().for_each(|notice| complain(&format!("{}\n", notice.line())));
+    notices.iter().for_each(|notice| complain(&format!("{}\n", log::shown_line(&notice.line()))));
     let is_served = notices.iter().all(|notice| notice.severity() == Severity::Warning);
     if is_served { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL_SERVED) }
 }
@@ -272,7 +272,7 @@ fn ended(notices: &[impl Notice]) -> ExitCode {
 /// Writes a plan's report beside the bundle, and prints it.
 fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
-    let mut text = serveflow::plan_text::text(told);
+    let mut text = serveflow_report::plan_text::text(told);
     let mut extras = Vec::new();
     if let Some(honest) = &told.honest {
         let section = honest.text();
@@ -295,10 +295,16 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
 }
 
-/// Writes to standard output; unlike `print!`, an output that was closed is an error, no panic.
+/// Writes to standard output what people read; unlike `print!`, an output that was closed is an
+/// error, no panic.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_as_is(&log::shown(text))
+}
+
+/// Writes to standard output without escaping control characters.
+fn print_as_is(text: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
-        !is_closed_stdout(),
+        !was_stdout_closed(),
         "standard output: expected an open output, found it closed"
     );
     let mut out = std::io::stdout().lock();

@@ -1,18 +1,19 @@
 //! Where the verdicts of a run go.
 
-use super::Session;
 use super::serve_args::RunArgs;
+use super::{Session, reports};
 use anyhow::{Context, anyhow, bail};
-use serveflow::clock;
-use serveflow::config::{Config, OutputConfig, ServiceLimits};
-use serveflow::service::{Confinement, would_write};
-use serveflow::summary;
-use serveflow_io::output::{
+use serveflow_io::Sink;
+use serveflow_model::bundle::Bundle;
+use serveflow_output::FORMATS;
+use serveflow_output::format::VerdictFormat;
+use serveflow_output::{
     Existing, FileOptions, Output, OutputFile, OutputLimits, OutputStatus, StandardStream,
 };
-use serveflow_io::sink::SinkKind;
-use serveflow_io::{SINKS, Sink};
-use serveflow_model::bundle::Bundle;
+use serveflow_serve::clock;
+use serveflow_serve::config::{Config, OutputConfig, ServiceLimits};
+use serveflow_serve::service::{Confinement, would_write};
+use serveflow_serve::summary;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,9 +33,30 @@ impl RunKind {
     }
 }
 
+/// What the command line says of an output.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Target<'a> {
+    /// `--out`, if it is given.
+    pub(crate) out: Option<&'a Path>,
+    /// Whether the format is that of `--format`.
+    pub(crate) has_format: bool,
+    /// `--append`.
+    pub(crate) append: bool,
+    /// `--overwrite`.
+    pub(crate) overwrite: bool,
+}
+
+impl<'a> From<&'a RunArgs> for Target<'a> {
+    fn from(args: &'a RunArgs) -> Self {
+        let RunArgs { out, format, append, overwrite, .. } = args;
+        let (out, has_format) = (out.as_deref(), format.is_some());
+        Self { out, has_format, append: *append, overwrite: *overwrite }
+    }
+}
+
 /// An output that may be written to, and is not yet.
 pub(crate) struct Outlet {
-    kind: &'static SinkKind,
+    kind: &'static VerdictFormat,
     path: Option<PathBuf>,
     limits: OutputLimits,
     transport: Transport,
@@ -48,10 +70,13 @@ enum Transport {
 
 impl Outlet {
     /// Opens what verdicts go to, and changes nothing of it.
-    pub(crate) fn open(config: &Config, args: &RunArgs, run: RunKind) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &Config, args: Target<'_>, run: RunKind) -> anyhow::Result<Self> {
         let Config { output: config, service, .. } = config;
         let kind = format(config.format.as_deref(), args)?;
-        let path = args.out.clone();
+        let path = args.out.map(Path::to_owned);
+        if let Some(path) = path.as_ref().filter(|_| kind.name != "null") {
+            reports::keep_plain("--out", path)?;
+        }
         if let Some(path) = path.as_ref().filter(|_| run.is_live && kind.name != "null") {
             foresee(config, service, path)?;
         }
@@ -86,6 +111,18 @@ impl Outlet {
         Ok(Self { kind, path, limits, transport })
     }
 
+    /// Opens and closes it, so that what a run refuses is refused; removes a file that it created.
+    pub(crate) fn tried(config: &Config, args: Target<'_>, run: RunKind) -> anyhow::Result<()> {
+        let is_new = args.out.is_some_and(|path| !path.exists());
+        drop(Self::open(config, args, run)?);
+        // The target of a link, and not the link.
+        let made = args.out.filter(|_| is_new).and_then(|path| path.canonicalize().ok());
+        if let Some(made) = made {
+            let _ = std::fs::remove_file(made);
+        }
+        Ok(())
+    }
+
     /// The directory in which the file may have to be reopened.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         let is_device = match &self.transport {
@@ -102,7 +139,7 @@ impl Outlet {
         let Transport::File(file) = &self.transport else { return Ok(()) };
         let Some(open) = file.file().filter(|_| file.is_regular()) else { return Ok(()) };
         let named = || format!("service.user = {user}");
-        let (uid, gid) = serveflow_io::user::find(user).with_context(named)?;
+        let (uid, gid) = serveflow_io::os::privileges::find(user).with_context(named)?;
         let given = std::os::unix::fs::fchown(open, Some(uid), Some(gid));
         given.with_context(|| format!("{}: cannot give it to {user}", self.name()))
     }
@@ -117,7 +154,7 @@ impl Outlet {
     pub(crate) fn look_ahead(&self, config: &OutputConfig) -> anyhow::Result<()> {
         #[cfg(target_os = "linux")]
         if let Some(directory) = self.directory()
-            && let Err(error) = serveflow_io::user::may_write(&directory)
+            && let Err(error) = serveflow_io::os::privileges::may_write(&directory)
         {
             let sentence = shut(&directory, &error);
             if config.rotation.is_on() {
@@ -180,7 +217,7 @@ fn shut(directory: &Path, error: &std::io::Error) -> String {
 
 /// What happens to an existing file. A service appends to it; a run on captures refuses it, since
 /// verdicts of other captures in the same file are seldom what was meant.
-fn existing(args: &RunArgs, run: RunKind) -> Existing {
+fn existing(args: Target<'_>, run: RunKind) -> Existing {
     match () {
         () if args.overwrite => Existing::Overwrite,
         () if args.append || run.is_service() => Existing::Append,
@@ -189,10 +226,10 @@ fn existing(args: &RunArgs, run: RunKind) -> Existing {
 }
 
 /// The format that was stated, or else the one that the output's name ends in.
-fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static SinkKind> {
+fn format(stated: Option<&str>, args: Target<'_>) -> anyhow::Result<&'static VerdictFormat> {
     let ending =
         args.out.as_ref().and_then(|path| path.extension()?.to_str().map(str::to_lowercase));
-    let by_ending = |ending: &String| SINKS.iter().find(|kind| kind.endings.contains(&&**ending));
+    let by_ending = |ending: &String| FORMATS.iter().find(|kind| kind.endings.contains(&&**ending));
     let ends_in = ending.as_ref().and_then(by_ending);
     if ending.as_deref() == Some("parquet") && stated != Some("null") {
         bail!(
@@ -200,14 +237,14 @@ fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static SinkK
         );
     }
     let Some(stated) = stated else {
-        return ends_in.or_else(|| SINKS.first()).context("there is a format");
+        return ends_in.or_else(|| FORMATS.first()).context("there is a format");
     };
-    let kind = SINKS.iter().find(|kind| kind.name == stated).context("the config was checked")?;
+    let kind = FORMATS.iter().find(|kind| kind.name == stated).context("the config was checked")?;
     if let (Some(other), Some(path)) = (ends_in, &args.out)
         && other.name != kind.name
         && !kind.endings.is_empty()
     {
-        let which = if args.format.is_some() { "--format" } else { "output.format =" };
+        let which = if args.has_format { "--format" } else { "output.format =" };
         bail!(
             "{which} {stated}: expected an output that ends in .{}, found {}",
             kind.endings.join(" or ."),
@@ -219,7 +256,7 @@ fn format(stated: Option<&str>, args: &RunArgs) -> anyhow::Result<&'static SinkK
 
 /// The output of a run.
 pub(crate) struct Verdicts {
-    kind: &'static SinkKind,
+    kind: &'static VerdictFormat,
     name: String,
     is_standard: bool,
     output: Option<Output>,

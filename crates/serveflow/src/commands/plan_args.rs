@@ -1,9 +1,7 @@
 //! The command line: the objective and the constraints of a plan, and its candidates.
 
 use super::args::heading;
-use super::values::{
-    Encoders, between, encoders, kind, objective, plan_number, quantity, rule, share,
-};
+use super::values::{Encoders, between, encoders, kind, objective, quantity, rule, share, wait};
 use clap::{Args, ValueEnum};
 use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
@@ -117,7 +115,7 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) external_bundle: Vec<PathBuf>,
     /// Longest waits for packets, in milliseconds [default: --wait-ms]
-    #[arg(long, value_delimiter = ',', value_name = "MS,...", value_parser = plan_number())]
+    #[arg(long, value_delimiter = ',', value_name = "MS,...", value_parser = wait())]
     pub(crate) waits_ms: Vec<u64>,
     /// Parts of the training captures for cross-fitting; 0 or 1 for none
     ///

@@ -5,6 +5,27 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// Extensions of compressed files.
+const COMPRESSED: [&str; 14] =
+    ["gz", "gzip", "tgz", "z", "zip", "zst", "zstd", "bz2", "xz", "lzma", "lz4", "br", "sz", "7z"];
+
+/// Refuses a name with the extension of a compressed file, since output is not compressed.
+///
+/// # Errors
+/// When the name has one.
+pub(super) fn keep_plain(option: &str, out: &Path) -> anyhow::Result<()> {
+    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let compressed = ending.filter(|ending| COMPRESSED.contains(&ending.as_str()));
+    ensure!(
+        compressed.is_none(),
+        "{option}: expected a name without an ending of compression, since what is written is not \
+         compressed, found {} with the ending .{}",
+        out.display(),
+        compressed.unwrap_or_default()
+    );
+    Ok(())
+}
+
 /// Requires each file to be new, empty, or an earlier report. Called before anything is measured: a
 /// typing error must cost neither a capture, a label table or a bundle, nor the results of a long
 /// run.
@@ -20,6 +41,7 @@ pub(super) fn claim<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> anyhow:
             path.display(),
             found.unwrap_or_default()
         );
+        keep_plain("--json, --html", path)?;
         let is_new = !path.exists();
         let file = File::options().append(true).create(true).open(path);
         file.with_context(|| format!("{}: cannot write", path.display()))?;

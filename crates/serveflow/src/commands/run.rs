@@ -4,23 +4,23 @@ use super::Session;
 use super::output::{Outlet, RunKind};
 use super::serve_args::RunArgs;
 use super::signals::Signals;
-use serveflow::clock;
-use serveflow::config::{Config, Typed};
-use serveflow::lanes::LaneMaker;
-use serveflow::live;
-use serveflow::panics;
-use serveflow::patient::PatientSource;
-use serveflow::service::preflight::{self, Needs, Opens, Start};
-use serveflow::service::{
-    Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,
-};
-use serveflow::summary;
-use serveflow::workers::{self, Crew, Failure, Post, ServeError, Served};
 use serveflow_core::FlowConfig;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, InputCounts, PipeTime, Source, share_out};
 use serveflow_model::bundle::Bundle;
+use serveflow_serve::clock;
+use serveflow_serve::config::{Config, Typed};
+use serveflow_serve::lanes::LaneMaker;
+use serveflow_serve::live;
+use serveflow_serve::panics;
+use serveflow_serve::patient::PatientSource;
+use serveflow_serve::service::preflight::{self, Needs, Opens, Start};
+use serveflow_serve::service::{
+    Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,
+};
+use serveflow_serve::summary;
+use serveflow_serve::workers::{self, Crew, Failure, Post, ServeError, Served};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let switch = Switch::new(loaded, config.clone(), typed, maker);
     let service = Service::new(switch, workers, interfaces, Arc::clone(&stop));
     // Last of all that may refuse: a start that fails leaves what is there as it is.
-    let outlet = Outlet::open(&config, args, run)?;
+    let outlet = Outlet::open(&config, args.into(), run)?;
     let attaching = match run.is_live {
         true => give_up_privileges(&config, &outlet, attacher, &path)?,
         false => None,
@@ -74,10 +74,12 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         drift: Some(&service.drift),
     };
     let served = workers::serve(&crew, posts.collect());
-    drop((guard, attaching));
+    drop(attaching);
     let took = Duration::from_nanos(session.wall_ns() - started);
     let status =
         verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
+    // A slow reader may take its time: the endpoints respond meanwhile.
+    drop(guard);
     summarize(session, &service, &served, took);
     session.say(&summary::inputs(inputs.as_ref()));
     session.say(&summary::remote(&remote.status()));
@@ -298,7 +300,7 @@ fn feed(
     let source: Box<dyn Source> = if never_waits {
         Box::new(files)
     } else {
-        Box::new(PatientSource::new(Box::new(files), Arc::clone(stop), clock::now_ns))
+        Box::new(PatientSource::new(Box::new(files), Arc::clone(stop), clock::now_ns)?)
     };
     let drains = !never_waits;
     let sources = share_sources(source, config);

@@ -34,7 +34,7 @@ pub(crate) struct RunArgs {
     /// Bundle to serve [default: service.bundle of the configuration]
     #[arg(long, value_name = "BUNDLE", help_heading = heading::BUNDLE)]
     pub(crate) bundle: Option<PathBuf>,
-    /// File or named pipe of the verdicts [default: standard output]
+    /// File or named pipe of the verdicts, uncompressed [default: standard output]
     ///
     /// A service appends to an existing file. A run on captures refuses a file that is not empty,
     /// unless you give --append or --overwrite.
@@ -84,7 +84,10 @@ pub(crate) struct CheckArgs {
     /// Worker threads, as of `run`
     #[arg(long, value_name = "N", help_heading = heading::THREADS)]
     pub(crate) workers: Option<usize>,
-    /// Skip the addresses and the control socket, which the running service occupies
+    /// File or named pipe of the verdicts, as of `run`; opened, and removed if it is new
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
+    pub(crate) out: Option<PathBuf>,
+    /// Skip the output, the addresses and the control socket, which the running service occupies
     #[arg(long, help_heading = heading::SERVICE)]
     pub(crate) running: bool,
 }

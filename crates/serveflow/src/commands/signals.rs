@@ -1,8 +1,9 @@
 //! What signals do to a run.
 
+use super::complain;
 use anyhow::Context;
-use serveflow::service::log;
-use serveflow_io::output::Output;
+use serveflow_output::Output;
+use serveflow_serve::service::log;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator;
@@ -15,6 +16,17 @@ const ONE: Duration = Duration::from_millis(500);
 
 /// Longest that SIGUSR2 holds the output, nanoseconds: nothing has to release it.
 const HOLD_NS: u64 = 10_000_000_000;
+
+/// What is said of a run that a second signal ends.
+fn ended_at_once(output: Option<&Output>) -> String {
+    let status = output.map(Output::status).unwrap_or_default();
+    format!(
+        "ended at once by a second signal: open flows have no verdict, and of {} records made {} \
+         may be lost\n",
+        status.made(),
+        status.made() - status.written
+    )
+}
 
 /// What signals set.
 pub(crate) struct Signals {
@@ -61,6 +73,7 @@ impl Signals {
                 }
                 self.stop.store(true, Ordering::Relaxed);
                 if ends_since.get_or_insert_with(Instant::now).elapsed() >= ONE {
+                    complain(&ended_at_once(output.as_ref()));
                     log::finish();
                     std::process::exit(1);
                 }

@@ -4,17 +4,18 @@ use super::progress::Progress;
 use super::train_args::{COMPARED_KINDS, Thresholds, TrainArgs};
 use super::{Session, claim, label_book, labelled, planned, publish};
 use anyhow::Context;
-use serveflow::plan_text::data_text;
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::gate::Measure;
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{self, LanePlan};
+use serveflow_report::plan_text::data_text;
 use serveflow_train::calibrate::{Granularity, Target};
-use serveflow_train::labels::{DataSummary, LabelBook, Split};
+use serveflow_train::dataset::DataSummary;
+use serveflow_train::dataset::Dataset;
 use serveflow_train::pipeline::{
     Compared, Tier, TierParams, TrainPlan, Trained, compare, train as fit,
 };
-use serveflow_train::record::Dataset;
 use std::fmt::Write;
 use std::process::ExitCode;
 

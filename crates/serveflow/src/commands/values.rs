@@ -4,9 +4,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, T
 use serveflow_core::features::{ENCODERS, Mask};
 use serveflow_core::gate::Measure;
 use serveflow_core::parse::Header;
+use serveflow_label::Split;
 use serveflow_model::bundle::{LANE_NAMES, LEARNED};
 use serveflow_model::formats::FORMATS;
-use serveflow_train::labels::Split;
 use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
 use serveflow_train::planner::walk::Rule;
@@ -104,7 +104,7 @@ pub(crate) fn encoder() -> PossibleValuesParser {
 
 /// `--format` of verdicts.
 pub(crate) fn sink() -> PossibleValuesParser {
-    serveflow_io::SINKS.iter().map(|sink| sink.name).collect::<Vec<_>>().into()
+    serveflow_output::FORMATS.iter().map(|sink| sink.name).collect::<Vec<_>>().into()
 }
 
 /// `--format` of a model file.
@@ -129,6 +129,11 @@ pub(crate) fn encoders(text: &str) -> Result<Encoders, String> {
         Some(name) => Err(format!("expected some of {}, found `{name}`", known.join(", "))),
         None => Ok(Encoders(names)),
     }
+}
+
+/// Milliseconds of a wait: a stage of one packet waits for nothing.
+pub(crate) fn wait() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=i64::MAX as u64)
 }
 
 /// A number that a plan can hold: TOML's integers have a sign.

@@ -57,7 +57,8 @@ mod tests {
     use ::parquet::file::reader::{FileReader, SerializedFileReader};
     use serveflow_core::rows::{RowShape, Rows};
     use serveflow_core::verdict::{FiveTuple, Reason, Verdict};
-    use serveflow_io::{Csv, JsonLines, Sink};
+    use serveflow_io::Sink;
+    use serveflow_output::{Csv, JsonLines};
     use std::io;
     use std::sync::{Arc, Mutex};
 

@@ -73,8 +73,8 @@ fn the_smallest_limits_keep_the_accounts() {
         ("capacity", "[flows]\ncapacity = 1", true),
         ("pool", "[limits]\nrecord_packets = 1", true),
         ("both", "[limits]\nrecord_packets = 3\nbatch_rows = 2\n[flows]\ncapacity = 2", true),
-        ("idle", "[flows]\nidle_ms = 0", true),
-        ("active", "[flows]\nactive_ms = 0\nlinger_ms = 0", true),
+        ("idle", "[flows]\nidle_ms = 1", true),
+        ("active", "[flows]\nactive_ms = 1\nlinger_ms = 0", true),
         ("forever", "[flows]\nidle_ms = 18446744073709551615", false),
     ] {
         let path = config(&format!("small-{name}"), toml);

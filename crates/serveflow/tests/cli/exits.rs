@@ -6,7 +6,7 @@ use std::path::Path;
 #[test]
 fn a_wrong_command_line_is_2() {
     let bundle = text(kit::bundle());
-    let cases: [&[&str]; 15] = [
+    let cases: [&[&str]; 17] = [
         &[],
         &["fly"],
         &["run"],
@@ -21,6 +21,8 @@ fn a_wrong_command_line_is_2() {
         &["train", "--captures", "x", "--out", "y", "--depths", "0,1"],
         &["train", "--captures", "x", "--out", "y", "--seed", "18446744073709551615"],
         &["train", "--captures", "x", "--out", "y", "--wait-ms", "9223372036854775808"],
+        &["train", "--captures", "x", "--out", "y", "--wait-ms", "0"],
+        &["train", "--captures", "x", "--out", "y", "--waits-ms", "5,0"],
         &["evaluate", "--captures", "x", "--bundle", bundle, "--split", "exam"],
     ];
     for args in cases {

@@ -202,3 +202,14 @@ fn what_was_missing_is_kept_in_the_bundle() {
     odd.exits(2).says(&["--missing", "`zero` or a finite number"]);
     bench.add(model(SIZE), &[&RIGHT[..], &["--missing", "-1"]].concat()).exits(0);
 }
+
+/// A pipe that nobody writes to does not keep the command waiting.
+#[test]
+fn a_model_that_is_a_pipe_is_refused_at_once() {
+    let dir = scratch("import-fifo");
+    let (fifo, bundle) = (dir.join("model.txt"), dir.join("bundle"));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let args = ["bundle", "add", text(&bundle), "--stage", "m@1", "--model", text(&fifo)];
+    serveflow(&args).exits(1).says(&[text(&fifo), "expected a regular file, found a FIFO"]);
+    assert!(!bundle.exists());
+}

@@ -1,6 +1,8 @@
 //! Captures that are odd, but not damaged.
 
-use super::kit::{self, Ran, gzip, pcap, pcapng, put, run, scratch, serveflow, text};
+use super::kit::{
+    self, Ran, gzip, pcap, pcapng, put, run, sample_frames, scratch, serveflow, text,
+};
 use serveflow_core::packet::LinkType;
 use serveflow_io::OwnedFrame;
 use std::path::Path;
@@ -168,4 +170,32 @@ fn times_beyond_what_can_be_stated_are_a_warning() {
     let late = put(scratch("late").join("a.pcapng"), pcapng(&frames));
     let ran = table(&late).exits(0).says(&["\nwarning: 2 packets, the first at ", "2262-04-11"]);
     assert!(ran.out.contains(",9223372036.854775806,"), "{}", ran.out);
+}
+
+/// Names of files hold any character, and none of them commands the terminal of whoever reads of
+/// them.
+#[test]
+fn no_file_name_commands_a_terminal() {
+    let dir = scratch("names");
+    let name = "a\u{1b}[31m\u{7}\u{7f}\u{9b}2J\r\n\u{202e}.pcap";
+    let bytes = pcap(&sample_frames("test/llmnr.pcap.zst"));
+    let cut = put(dir.join(name), &bytes[..bytes.len() - 7]);
+    let (cut, none) = (text(&cut).to_owned(), format!("{}x", text(&cut)));
+    let (bundle, out) = (text(kit::bundle()), dir.join("out.csv"));
+    for args in [
+        vec!["run", &cut, "--bundle", bundle],
+        vec!["run", &none, "--bundle", bundle],
+        vec!["run", &cut, "--bundle", &none],
+        vec!["inspect", &cut],
+        vec!["features", &cut, "--out", text(&out), "--overwrite"],
+        vec!["bundle", "check", &none],
+        vec!["control", "status", "--socket", &none],
+        vec!["run", &cut, "--bundle", bundle, "--config", &cut],
+    ] {
+        let ran = serveflow(&args);
+        let told = format!("{}{}", if args[0] == "run" { "" } else { &ran.out }, ran.err);
+        assert!(told.contains("\\u{1b}[31m"), "{args:?}: {told}");
+        let obeyed = |letter: &char| letter.is_control() && !"\n\t".contains(*letter);
+        assert_eq!(told.chars().find(obeyed), None, "{args:?}: {told:?}");
+    }
 }

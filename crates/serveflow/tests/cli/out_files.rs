@@ -180,3 +180,59 @@ fn a_report_replaces_a_report_and_nothing_else() {
         assert!(written.contains("serveflow-bench"), "{written}");
     }
 }
+
+/// Each output of each command, under each ending that says compression.
+#[test]
+fn no_plain_text_has_a_compressed_name() {
+    let dir = scratch("compressed");
+    let (capture, bundle) = (capture(), kit::bundle());
+    let commands: [(&str, Vec<&str>); 5] = [
+        ("--out", vec!["run", text(&capture), "--bundle", text(bundle)]),
+        ("--out", vec!["run", text(&capture), "--bundle", text(bundle), "--format", "csv"]),
+        ("--out", vec!["features", text(&capture)]),
+        ("--out", vec!["features", text(&capture), "--format", "parquet"]),
+        ("--json", vec!["bench", "packets", text(&capture), "--rounds", "1"]),
+    ];
+    for ending in ["csv.gz", "jsonl.zst", "json.ZST", "csv.bz2", "parquet.xz", "Z", "zip"] {
+        let out = dir.join(format!("v.{ending}"));
+        for (option, command) in &commands {
+            let line = [command.as_slice(), &[option, text(&out)]].concat();
+            let word = ending.rsplit('.').next().unwrap().to_lowercase();
+            let word = format!("with the ending .{word}");
+            serveflow(&line).exits(1).says(&["not compressed", text(&out), &word]);
+            assert!(!out.exists(), "{line:?}");
+        }
+    }
+    // Nothing is written, so nothing is wrong.
+    to(&dir.join("v.csv.gz"), &["--format", "null"]).exits(0);
+    // An ending is what stands last.
+    to(&dir.join("v.gz.csv"), &[]).exits(0);
+}
+
+/// `check --out` refuses what `run --out` refuses, with its words, and leaves nothing behind.
+#[test]
+fn check_tries_the_output_as_run_does() {
+    let dir = scratch("check-out");
+    let taken = put(dir.join("taken.jsonl"), "precious\n");
+    let rotated = put(dir.join("rotated.toml"), "[output]\nrotate_mb = 1\n");
+    let plain = put(dir.join("plain.toml"), "");
+    let fifo = dir.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (out, config, words) in [
+        (taken.as_path(), &plain, "expected"),
+        (&dir.join("v.csv.gz"), &plain, "not compressed"),
+        (&dir.join("v.parquet"), &plain, ".parquet"),
+        (&dir.join("none/v.jsonl"), &plain, "No such file"),
+        (&fifo, &rotated, "expected a regular file to rotate"),
+    ] {
+        let args = ["--out", text(out), "--config", text(config)];
+        let bundle = ["check", "--bundle", text(kit::bundle())];
+        let checked = serveflow(&[&bundle[..], &args].concat()).exits(1).says(&[words]);
+        let ran = run(&[&capture()], &args).exits(1).says(&[words]);
+        assert_eq!(checked.err.lines().last(), ran.err.lines().last());
+    }
+    assert_eq!(std::fs::read(&taken).unwrap(), b"precious\n");
+    let new = dir.join("new.jsonl");
+    serveflow(&["check", "--bundle", text(kit::bundle()), "--out", text(&new)]).exits(0);
+    assert!(!new.exists());
+}

@@ -160,7 +160,7 @@ fn helpers_of_a_shell_are_written() {
     let path = put(scratch("example").join("serveflow.toml"), &ran.out);
     run(&[&capture()], &["--config", text(&path)]).exits(0);
     let ran = kit::serveflow(&["inspect", text(kit::bundle()), text(&capture())]).exits(0);
-    assert!(ran.out.contains("boosted@5") && ran.out.contains("Ethernet"), "{}", ran.out);
+    assert!(ran.out.contains("boosted@5") && ran.out.contains("1 (ETHERNET)"), "{}", ran.out);
 }
 
 #[test]

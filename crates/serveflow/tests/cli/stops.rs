@@ -111,3 +111,66 @@ fn nobody_reading_is_no_panic() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {err}");
     }
 }
+
+/// A pipe for verdicts that nobody reads yet, and the configuration of a run that is looked at by a
+/// socket.
+fn watched(name: &str) -> (std::path::PathBuf, Child) {
+    let dir = kit::scratch(name);
+    let (out, socket) = (dir.join("v.jsonl"), dir.join("s"));
+    assert!(Command::new("mkfifo").arg(&out).status().unwrap().success());
+    let config = format!("[service]\ncontrol = \"{}\"\nstop_ms = 120000\n", text(&socket));
+    let config = kit::put(dir.join("serveflow.toml"), config);
+    let capture = kit::data().join("test/llmnr.pcap.zst");
+    let mut command = program();
+    command.args(["run", text(&capture), "--bundle", text(kit::bundle())]);
+    command.args(["--config", text(&config), "--out", text(&out), "--workers", "1"]);
+    (dir, command.spawn().unwrap())
+}
+
+/// What `control status` says, once it says this.
+fn says_in_time(socket: &Path, word: &str) -> String {
+    let started = Instant::now();
+    loop {
+        let status = kit::serveflow(&["control", "status", "--socket", text(socket)]);
+        if status.code == 0 && status.out.contains(word) {
+            return status.out;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{} {}", status.out, status.err);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// While the output waits for its reader, whoever looks at the service has an answer.
+#[test]
+fn the_service_is_looked_at_until_the_output_has_taken_all() {
+    let (dir, mut child) = watched("slow-reader");
+    let socket = dir.join("s");
+    says_in_time(&socket, "no reader has the pipe open");
+    let status = says_in_time(&socket, "\"seen\": 50");
+    assert!(status.contains("\"held\": false"), "{status}");
+    let lines = std::fs::read_to_string(dir.join("v.jsonl")).unwrap();
+    assert_eq!(ends_soon(&mut child), 0);
+    assert!(lines.lines().count() > 0 && lines.ends_with("}\n"));
+    assert!(!socket.exists());
+}
+
+/// Who ends a run by force is told what that may cost.
+#[test]
+fn a_second_signal_says_what_may_be_lost() {
+    let (dir, mut child) = watched("second-signal");
+    says_in_time(&dir.join("s"), "no reader has the pipe open");
+    let send = || {
+        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    send();
+    says_in_time(&dir.join("s"), "stopping\": true");
+    // Signals that are closer are one.
+    std::thread::sleep(Duration::from_millis(700));
+    send();
+    assert_eq!(ends_soon(&mut child), 1);
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert!(err.contains("ended at once by a second signal"), "{err}");
+    assert!(err.contains("may be lost"), "{err}");
+}

@@ -2,9 +2,9 @@
 
 use super::grpc_kit::FakeGrpc;
 use super::kit::{Fake, Mood, ask, pool, servers, spec, until};
-use serveflow::remote::Pool;
 use serveflow_core::rows::Scores;
 use serveflow_model::remote::{RemoteSpec, Request, Transport};
+use serveflow_serve::remote::Pool;
 
 #[test]
 fn a_right_answer_arrives() {

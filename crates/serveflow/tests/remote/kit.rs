@@ -1,12 +1,12 @@
 //! A server of the Open Inference Protocol over HTTP that does what a test tells it to.
 
 use serde_json::{Value, json};
-use serveflow::config::{Servers, TypedRemote};
-use serveflow::remote::Pool;
 use serveflow_core::lane::ScoreError;
 use serveflow_core::rows::Scores;
 use serveflow_model::binding::Binding;
 use serveflow_model::remote::{RemoteSpec, Request, Transport};
+use serveflow_serve::config::{Servers, TypedRemote};
+use serveflow_serve::remote::Pool;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,8 +4,8 @@ use super::grpc_kit::FakeGrpc;
 use super::kit::{Fake, Mood, ask, pool, servers, spec};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use serveflow::config::TypedRemote;
-use serveflow::remote::Pool;
+use serveflow_serve::config::TypedRemote;
+use serveflow_serve::remote::Pool;
 use std::path::PathBuf;
 use std::sync::Arc;
 

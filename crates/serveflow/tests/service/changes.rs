@@ -1,8 +1,8 @@
 //! Bundles that change under running traffic.
 
 use super::kit::{Running, alone, bundle, copy, other_bundle, pcap, scratch, timeless, traffic};
-use serveflow::config::Typed;
 use serveflow_core::FlowConfig;
+use serveflow_serve::config::Typed;
 use std::collections::BTreeMap;
 
 /// Feeds a capture in pieces, and does something between two of them.

@@ -201,7 +201,7 @@ impl Running {
     }
 
     fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-        serveflow::service::ask(&self.socket, method, path, body).ok()
+        serveflow_serve::service::ask(&self.socket, method, path, body).ok()
     }
 
     /// Asks by the control socket.

@@ -1,11 +1,11 @@
 //! Bundles that take long to be read, or for ever: everything else goes on.
 
 use super::kit::{Running, bundle, pcap, scratch, traffic};
-use serveflow::clock;
-use serveflow::config::{ServiceLimits, Typed};
-use serveflow::lanes::LaneMaker;
-use serveflow::service::{Control, Listeners, Loaded, Service, Switch, ask};
 use serveflow_model::bundle::{Bundle, BundleError};
+use serveflow_serve::clock;
+use serveflow_serve::config::{ServiceLimits, Typed};
+use serveflow_serve::lanes::LaneMaker;
+use serveflow_serve::service::{Control, Listeners, Loaded, Service, Switch, ask};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

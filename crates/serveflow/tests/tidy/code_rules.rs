@@ -145,6 +145,23 @@ pub(crate) fn core_calls(files: &[Text]) -> Vec<String> {
     found
 }
 
+/// Calls that panic where the system has no thread to give; `Builder` says it in an error.
+const PANICKING_SPAWNS: &[&str] = &["thread::spawn(", "scope.spawn("];
+
+pub(crate) fn panicking_spawns(files: &[Text]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files.iter().filter(|file| is_source(&file.path)) {
+        let code = without_tests(&code_of(&file.text));
+        let imported = imports(&code).into_iter().filter(|(name, _)| name == "std::thread::spawn");
+        let calls = PANICKING_SPAWNS.iter().flat_map(|call| words(&code, call));
+        for at in imported.map(|(_, at)| at).chain(calls) {
+            let what = "a spawn that panics where there is no thread; use `thread::Builder`";
+            found.push(finding(file, at, what));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +213,20 @@ mod tests {
         }
         assert_eq!(clock_calls(&one("crates/serveflow/src/a.rs", text)), [""; 0]);
         assert_eq!(clock_calls(&one("crates/io/tests/a.rs", text)), [""; 0]);
+    }
+
+    #[test]
+    fn a_spawn_that_panics_is_found() {
+        let text = "use std::thread::{self, spawn};\nfn f() {\n    std::thread::spawn(|| ());\n    \
+            thread::scope(|scope| {\n        scope.spawn(|| ());\n    });\n    \
+            Builder::new().spawn(f);\n    command.spawn();\n}\n#[cfg(test)]\nmod tests {\n    \
+            fn f() {\n        thread::spawn(|| ());\n    }\n}\n";
+        let what = "a spawn that panics where there is no thread; use `thread::Builder`";
+        for path in ["crates/train/src/a.rs", "crates/serveflow/src/a.rs"] {
+            let expected = [1, 3, 5].map(|line| format!("{path}:{line}: {what}"));
+            assert_eq!(panicking_spawns(&one(path, text)), expected);
+        }
+        assert_eq!(panicking_spawns(&one("crates/serveflow/tests/a.rs", text)), [""; 0]);
     }
 
     #[test]

@@ -3,18 +3,77 @@
 use super::scan::words;
 use super::tree::Text;
 
-/// Each crate's directory, its package, and the packages of ours that it may use: core < {io, model} < train < serveflow.
+/// Each crate's directory, its package, and the packages of ours that it may use: arrows point down.
 const ARROWS: &[(&str, &str, &[&str])] = &[
     ("core", "serveflow-core", &[]),
     ("io", "serveflow-io", &["serveflow-core"]),
     ("model", "serveflow-model", &["serveflow-core"]),
-    ("train", "serveflow-train", &["serveflow-core", "serveflow-io", "serveflow-model"]),
+    ("output", "serveflow-output", &["serveflow-core", "serveflow-io"]),
+    ("label", "serveflow-label", &["serveflow-core", "serveflow-io"]),
+    (
+        "train",
+        "serveflow-train",
+        &["serveflow-core", "serveflow-io", "serveflow-model", "serveflow-label"],
+    ),
+    (
+        "serve",
+        "serveflow-serve",
+        &["serveflow-core", "serveflow-io", "serveflow-model", "serveflow-output"],
+    ),
+    (
+        "report",
+        "serveflow-report",
+        &["serveflow-core", "serveflow-model", "serveflow-label", "serveflow-train"],
+    ),
+    (
+        "bench",
+        "serveflow-bench",
+        &[
+            "serveflow-core",
+            "serveflow-io",
+            "serveflow-model",
+            "serveflow-label",
+            "serveflow-train",
+            "serveflow-serve",
+            "serveflow-report",
+        ],
+    ),
     (
         "serveflow",
         "serveflow",
-        &["serveflow-core", "serveflow-io", "serveflow-model", "serveflow-train"],
+        &[
+            "serveflow-core",
+            "serveflow-io",
+            "serveflow-model",
+            "serveflow-output",
+            "serveflow-label",
+            "serveflow-train",
+            "serveflow-serve",
+            "serveflow-report",
+            "serveflow-bench",
+        ],
     ),
 ];
+
+/// What the serving runtime never needs, so that other programs can embed it.
+const NOT_IN_SERVE: &[&str] = &["clap", "parquet", "indicatif", "hdrhistogram", "anyhow"];
+
+pub(crate) fn heavy_runtime(manifests: &[Text]) -> Vec<String> {
+    let mut found = Vec::new();
+    let of_serve = |manifest: &&Text| manifest.path == "crates/serve/Cargo.toml";
+    for manifest in manifests.iter().filter(of_serve) {
+        for (number, section, line) in lines_of(manifest) {
+            let is_library = section.contains("dependencies") && !section.contains("dev-");
+            for heavy in NOT_IN_SERVE.iter().filter(|_| is_library) {
+                if !words(line, heavy).is_empty() {
+                    let path = &manifest.path;
+                    found.push(format!("{path}:{number}: the runtime may not use {heavy}"));
+                }
+            }
+        }
+    }
+    found
+}
 
 /// The lines of a manifest without comments, each with its number and the section that it stands in.
 fn lines_of(manifest: &Text) -> impl Iterator<Item = (usize, &str, &str)> {
@@ -101,6 +160,18 @@ mod tests {
             );
             assert_eq!(wrong_arrows(&manifest("train", "serveflow-train", spelling)), [""; 0]);
         }
+    }
+
+    #[test]
+    fn a_library_that_the_runtime_may_not_use_is_found() {
+        let found = |section: &str| {
+            let rest = format!("[{section}]\nclap = \"4\"\nclap_complete = \"4\"\n");
+            heavy_runtime(&manifest("serve", "serveflow-serve", &rest))
+        };
+        let expected = ["crates/serve/Cargo.toml:4: the runtime may not use clap"];
+        assert_eq!(found("dependencies"), expected);
+        assert_eq!(found("target.'cfg(unix)'.dependencies"), expected);
+        assert_eq!(found("dev-dependencies"), [""; 0]);
     }
 
     #[test]

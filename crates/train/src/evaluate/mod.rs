@@ -11,11 +11,11 @@ pub use report::{
     StageReport, TierReport, UnknownReport, YardstickReport,
 };
 
-use crate::labels::{LabelBook, Split};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use replay::Tally;
 use serveflow_core::engine::EngineConfig;
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::Bundle;
 use std::fmt;
 

@@ -1,12 +1,12 @@
 //! Replays of the labelled captures: the whole cascade, or one of its stages alone.
 
-use crate::labels::{FileLabels, LabelBook, Split};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_core::verdict::{FiveTuple, Verdict};
-use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, OrderRules, SourceError};
+use serveflow_label::{FileLabels, LabelBook, Split};
 use serveflow_model::bundle::Bundle;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -158,7 +158,7 @@ impl<'a> Replay<'a> {
             let labelled = labels.find(&verdict.flow, verdict.first_ns / 1000);
             found += usize::from(labelled.is_some());
             let split =
-                |split: Option<Split>| split.unwrap_or(crate::record::by_time(order, count));
+                |split: Option<Split>| split.unwrap_or(crate::dataset::by_time(order, count));
             match labelled.filter(|labelled| split(labelled.split) == self.split) {
                 None => tally.other_flows += 1,
                 Some(labelled) => tally.answered.push(Answered {

@@ -7,9 +7,9 @@
 
 use super::report::{Estimate, Figures, Interval};
 use super::spread::spread;
-use crate::labels::Capture;
 use crate::metrics::Confusion;
 use crate::random::Random;
+use serveflow_label::Capture;
 use std::collections::BTreeMap;
 
 const TAG_BOOTSTRAP: u64 = 0x626f_6f74;

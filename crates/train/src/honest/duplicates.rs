@@ -1,6 +1,6 @@
 //! Test flows whose whole row equals that of a training flow.
 
-use crate::record::Dataset;
+use crate::dataset::Dataset;
 use serveflow_core::rows::Rows;
 use std::collections::{BTreeSet, HashMap};
 

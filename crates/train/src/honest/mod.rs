@@ -36,15 +36,15 @@ pub use report::{
     Figures, HonestReport, Interval, NearestReport, SplitReport, UnseenLabel, Warning, WarningKind,
 };
 
-use crate::labels::{Capture, LabelBook};
+use crate::dataset::{Dataset, RecordPlan, record};
 use crate::pipeline::{PipelineError, Step, Tier, TrainPlan};
-use crate::record::{Dataset, RecordPlan, record};
 use bootstrap::{Bootstrap, ByCapture, Resampled};
 use duplicates::{Copied, copies};
 use fields::{Asked, Dealing, importance};
 use model::Model;
 use nearest::Neighbours;
 use serveflow_core::features::{Mask, MaskSet};
+use serveflow_label::{Capture, LabelBook};
 use split::{Parts, stratified};
 use std::collections::BTreeSet;
 

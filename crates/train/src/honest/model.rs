@@ -1,8 +1,8 @@
 //! The reference model, trained on some flows and asked about others.
 
 use super::split::Parts;
+use crate::dataset::Dataset;
 use crate::pipeline::{PipelineError, Step, Tier, TierData, TierParams, train_tier};
-use crate::record::Dataset;
 use serveflow_core::gate::best_class;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::forest::{BoundForest, Forest};

@@ -6,8 +6,8 @@
 //! labels have the same votes, the one whose vote is nearest wins.
 
 use super::spread::spread;
+use crate::dataset::Dataset;
 use crate::metrics::Confusion;
-use crate::record::Dataset;
 use serveflow_core::rows::{Column, Place};
 
 /// Numbers of neighbours that are tried.

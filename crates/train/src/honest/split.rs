@@ -1,9 +1,9 @@
 //! A random split beside the data's own, and stratified samples.
 
-use crate::labels::Split;
+use crate::dataset::Dataset;
 use crate::pipeline::{PipelineError, filled};
 use crate::random::Random;
-use crate::record::Dataset;
+use serveflow_label::Split;
 use std::collections::BTreeMap;
 
 const TAG_SPLIT: u64 = 0x7370_6c69;

@@ -1,5 +1,7 @@
 //! Work that is spread over threads and comes back in order.
 
+use std::thread::Builder;
+
 /// Calls `each` with 0 to `count` less one, on some threads, and gives the answers in that order.
 ///
 /// # Panics
@@ -13,13 +15,14 @@ pub(super) fn spread<T: Send>(
     let part = |thread: usize| (thread..count).step_by(threads).map(&each).collect::<Vec<T>>();
     let mut parts: Vec<std::vec::IntoIter<T>> = std::thread::scope(|scope| {
         let part = &part;
-        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || part(thread))).collect();
+        let start = |thread| (thread, Builder::new().spawn_scoped(scope, move || part(thread)));
+        let others: Vec<_> = (1..threads).map(start).collect();
         let mut parts = vec![part(0).into_iter()];
-        parts.extend(
-            others
-                .into_iter()
-                .map(|other| other.join().expect("what is spread does not panic").into_iter()),
-        );
+        // What the system gives no thread for is done here.
+        parts.extend(others.into_iter().map(|(number, thread)| match thread {
+            Ok(thread) => thread.join().expect("what is spread does not panic").into_iter(),
+            Err(_) => part(number).into_iter(),
+        }));
         parts
     });
     (0..count).filter_map(|index| parts[index % threads].next()).collect()

@@ -1,13 +1,13 @@
 //! The evaluation on data whose truth is known.
 
 use super::*;
-use crate::labels::Split;
+use crate::dataset::FlowInfo;
 use crate::random::{Random, mix};
-use crate::record::FlowInfo;
 use serveflow_core::accounts::Accounts;
 use serveflow_core::features::Features;
 use serveflow_core::rows::Rows;
 use serveflow_core::verdict::FiveTuple;
+use serveflow_label::Split;
 use std::collections::HashSet;
 
 const CAPTURES: usize = 50;

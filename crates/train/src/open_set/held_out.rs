@@ -2,14 +2,14 @@
 //! one class after the other.
 
 use super::{auroc, share, threshold};
-use crate::labels::{LabelBook, Split};
+use crate::dataset::{Dataset, record};
 use crate::pipeline::{Kind, PipelineError, Step, TierData, TrainPlan, filled, train_tier};
 use crate::planner::pool::Recipe;
 use crate::random::Random;
 use crate::recalibrate::score_all;
-use crate::record::{Dataset, record};
 use serde::{Deserialize, Serialize};
 use serveflow_core::gate::Measure;
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::forest::BoundForest;
 
 /// Flows of a class that each of the splits must have for the class to be held out.

@@ -1,11 +1,11 @@
 //! Single models side by side: each kind at each packet depth, the form of the paper's tables.
 
 use super::{Kind, PipelineError, Step, Tier, TierData, TrainPlan, filled, train_tier};
-use crate::labels::{LabelBook, Split};
+use crate::dataset::record;
 use crate::metrics::Confusion;
-use crate::record::record;
 use serveflow_core::gate::best_class;
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::forest::BoundForest;
 
 /// A trained model's figures.

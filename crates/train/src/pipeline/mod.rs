@@ -7,8 +7,7 @@ pub use compare::{Compared, compare};
 pub use tier::{ClassWeights, Kind, Tier, TierData, TierParams, train_tier};
 
 use crate::calibrate::{Calibrated, Granularity, StageAnswers, Target, calibrate};
-use crate::labels::{LabelBook, Split};
-use crate::record::{Dataset, RecordError, RecordPlan, record};
+use crate::dataset::{Dataset, RecordError, RecordPlan, record};
 use crate::trees::{Progress, TrainError};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Mask, MaskSet};
@@ -17,6 +16,7 @@ use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::parse::Header;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_core::{FlowConfig, NO_WINDOW};
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{
     CalibrationPlan, CostPlan, FlowPlan, GatePlan, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     Provenance, StagePlan,

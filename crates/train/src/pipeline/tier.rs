@@ -1,6 +1,6 @@
 //! A tier: a kind of model at a packet depth, and how it is trained.
 
-use crate::record::Dataset;
+use crate::dataset::Dataset;
 use crate::trees::{
     BitMatrix, BoostParams, ForestParams, MAX_CUTS, Progress, TrainError, TrainSet, TreeParams,
     train_boosted, train_forest, train_tree,

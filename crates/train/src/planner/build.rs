@@ -3,17 +3,18 @@
 use super::given::Given;
 use super::meter::{Load, Measured, Meter};
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe, even};
-use crate::labels::{DataSummary, LabelBook, Split};
+use crate::dataset::DataSummary;
+use crate::dataset::{Dataset, record};
 use crate::pipeline::{
     Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
     parameters, train_tier,
 };
 use crate::recalibrate::score_all;
-use crate::record::{Dataset, record};
 use serveflow_core::features::{FeatureSpec, Mask};
 use serveflow_core::gate::Measure;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::parse::Header;
+use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{FlowPlan, ModelPlan, Provenance, sha256};
 use serveflow_model::forest::{BoundForest, Forest};
 use std::collections::{BTreeMap, BTreeSet};

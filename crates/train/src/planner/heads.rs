@@ -17,7 +17,7 @@ use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::forest::{BoundForest, Forest};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::ScopedJoinHandle;
+use std::thread::{Builder, ScopedJoinHandle};
 
 /// Folds of the calibration flows.
 const FOLDS: usize = 5;
@@ -199,9 +199,13 @@ pub fn learn_all(
         own
     };
     let all = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        // Where the system gives no thread, the others do its share.
+        let start = |_| Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..threads).map_while(start).collect();
+        let mut all = work();
         let join = |thread: ScopedJoinHandle<'_, Vec<_>>| thread.join().expect("no head panics");
-        threads.into_iter().flat_map(join).collect::<Vec<_>>()
+        all.extend(others.into_iter().flat_map(join));
+        all
     });
     all.into_iter().map(|(pair, learned)| Ok((pair, learned?))).collect()
 }

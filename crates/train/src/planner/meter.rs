@@ -4,7 +4,6 @@
 //! as many wait, and as much is in the caches, as when they are served. What an answer takes is measured on
 //! the captures as they are, in the small batches of a calm link.
 
-use crate::labels::{LabelBook, Split};
 use crate::traffic::captured::labelled;
 use crate::traffic::generator::{Arrivals, Generator, Recipe};
 use crate::traffic::template::TemplateSet;
@@ -15,8 +14,9 @@ use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::verdict::Verdict;
 use serveflow_core::{FlowConfig, features::MaskSet};
-use serveflow_io::drive::{WhenFull, Worker};
+use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{FileSource, Memory, MemorySource, Null, Sink, Source};
+use serveflow_label::{LabelBook, Split};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

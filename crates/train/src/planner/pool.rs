@@ -1,7 +1,7 @@
 //! The pool: candidate stages, what they answered on the calibration and the test flows, and what they
 //! cost. Cascades are composed from it without touching a capture again.
 
-use crate::labels::DataSummary;
+use crate::dataset::DataSummary;
 use crate::metrics::Confusion;
 use crate::pipeline::{Kind, Tier};
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,7 @@
 //! Templates out of real captures: labelled flows to be cloned, or whole captures to be replayed.
 
 use super::template::TemplateSet;
-use crate::labels::{LabelBook, Split};
-use crate::record::{FlowInfo, RecordPlan, record};
+use crate::dataset::{FlowInfo, RecordPlan, record};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, MaskSet};
@@ -10,6 +9,7 @@ use serveflow_core::key::FlowKey;
 use serveflow_core::packet::Packet;
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_io::{Batch, FileSource, OwnedFrame, Source, SourceError};
+use serveflow_label::{LabelBook, Split};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,7 @@ use super::error::require;
 use super::{Progress, TrainError, TrainSet, TreeParams};
 use crate::random::Random;
 use serveflow_model::forest::{Forest, Kind, Tree};
+use std::thread::Builder;
 
 /// How a random forest grows.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,10 +50,14 @@ pub fn train_forest(
         let numbers = trees.len()..end;
         let grown: Vec<Tree> = std::thread::scope(|scope| {
             let grow = |number| grow(&learner, set, &rows, params, number);
-            let others: Vec<_> =
-                numbers.clone().skip(1).map(|number| scope.spawn(move || grow(number))).collect();
+            let start = |number| (number, Builder::new().spawn_scoped(scope, move || grow(number)));
+            let others: Vec<_> = numbers.clone().skip(1).map(start).collect();
             let first = grow(numbers.start);
-            let others = others.into_iter().map(|t| t.join().expect("growing a tree panics never"));
+            // What the system gives no thread for is grown here.
+            let others = others.into_iter().map(|(number, thread)| match thread {
+                Ok(thread) => thread.join().expect("growing a tree panics never"),
+                Err(_) => grow(number),
+            });
             std::iter::once(first).chain(others).collect()
         });
         trees.extend(grown);

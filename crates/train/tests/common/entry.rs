@@ -3,12 +3,12 @@
 
 use serveflow_core::lane::Model;
 use serveflow_core::rows::{BitAt, Column, Place, RowShape, Rows, Scores};
+use serveflow_label::{LabelBook, read_table, sort_labels};
 use serveflow_model::binding::Binding;
 use serveflow_model::bundle::{Bundle, sha256};
 use serveflow_model::forest::import::{self, Foreign, ImportError};
 use serveflow_model::forest::{BoundForest, Forest, naive};
 use serveflow_model::net::Net;
-use serveflow_train::labels::{LabelBook, read_table, sort_labels};
 use std::path::{Path, PathBuf};
 
 /// Any bytes as a capture file: how many frames it has, and whether it is damaged.

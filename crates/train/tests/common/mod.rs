@@ -3,8 +3,8 @@
 
 use serveflow_core::packet::{LinkType, Packet};
 use serveflow_io::PcapWriter;
+use serveflow_label::{LabelBook, read_table};
 use serveflow_model::bundle::{Bundle, write};
-use serveflow_train::labels::{LabelBook, read_table};
 use serveflow_train::pipeline::{Tier, TrainPlan, Trained, train};
 use std::path::{Path, PathBuf};
 

@@ -8,14 +8,16 @@ mod program;
 mod queue;
 
 use super::LiveConfig;
-use super::socket::{KernelCounts, PacketSocket, RingError, longest};
+use super::socket::{KernelCounts, Meter, PacketSocket, RingError, longest};
 use crate::batch::Batch;
 use program::Program;
 use queue::{Place, Queue};
 use serveflow_core::packet::LinkType;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// All queues of an interface.
 #[derive(Debug)]
@@ -30,9 +32,33 @@ pub(super) struct Port {
     wall: fn() -> u64,
     /// A packet socket that takes no frames: it has the interface promiscuous, and knows what becomes of it.
     socket: PacketSocket,
-    /// Frames taken since the kernel was last asked, and what it had dropped by then.
+    /// Frames taken since they were counted last.
     taken: u64,
-    dropped: u64,
+    drops: Arc<Drops>,
+}
+
+/// What the kernel drops at the queues of an interface, which any thread may ask.
+#[derive(Debug)]
+pub struct Drops {
+    sockets: Vec<Arc<OwnedFd>>,
+    /// Frames dropped so far that somebody was told of.
+    told: AtomicU64,
+}
+
+impl Drops {
+    /// What was dropped since anybody asked last. Frames that are taken are counted by who takes
+    /// them.
+    pub(super) fn counts(&self) -> io::Result<KernelCounts> {
+        let dropped = self.sockets.iter().map(|socket| queue::dropped(socket));
+        let drops = told_once(&self.told, dropped.sum::<io::Result<u64>>()?);
+        Ok(KernelCounts { packets: drops, drops, freezes: 0 })
+    }
+}
+
+/// What a count that grows has more than whoever asked before was told, so that each unit is told
+/// once.
+fn told_once(told: &AtomicU64, now: u64) -> u64 {
+    now.saturating_sub(told.fetch_max(now, Ordering::Relaxed))
 }
 
 /// How the memory of a queue is made.
@@ -83,7 +109,9 @@ impl Port {
         let queues = (0..queues as u32).map(open).collect::<Result<Vec<_>, _>>()?;
         socket.bind(config.promiscuous)?;
         let wall = config.wall;
-        Ok(Self { program, queues, turn: 0, ts_ns: 0, wall, socket, taken: 0, dropped: 0 })
+        let sockets = queues.iter().map(|queue| Arc::clone(queue.socket())).collect();
+        let drops = Arc::new(Drops { sockets, told: AtomicU64::new(0) });
+        Ok(Self { program, queues, turn: 0, ts_ns: 0, wall, socket, taken: 0, drops })
     }
 
     /// Lets frames in.
@@ -149,12 +177,15 @@ impl Port {
     /// # Errors
     /// When the kernel does not tell.
     pub(super) fn counts(&mut self) -> io::Result<KernelCounts> {
-        let dropped = self.queues.iter().map(Queue::dropped).sum::<io::Result<u64>>();
         // What was taken is known whatever the kernel says.
-        let before = self.dropped;
-        self.dropped = dropped.unwrap_or(before).max(before);
-        let drops = self.dropped - before;
-        Ok(KernelCounts { packets: std::mem::take(&mut self.taken) + drops, drops, freezes: 0 })
+        let mut counts = self.drops.counts().unwrap_or_default();
+        counts.packets += std::mem::take(&mut self.taken);
+        Ok(counts)
+    }
+
+    /// Reads what the kernel drops from another thread.
+    pub(super) fn meter(&self) -> Meter {
+        Meter::Xdp(Arc::downgrade(&self.drops))
     }
 }
 
@@ -181,6 +212,24 @@ fn queues_of(interface: &str, number: libc::c_int) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However many threads ask, and whoever reads the count first: the sum of what they are told
+    /// is the count.
+    #[test]
+    fn each_drop_is_told_once() {
+        let (told, count) = (AtomicU64::new(0), AtomicU64::new(0));
+        let sum: u64 = std::thread::scope(|scope| {
+            let ask = || {
+                let now = || count.fetch_add(3, Ordering::Relaxed);
+                (0..1000).map(|_| told_once(&told, now())).sum::<u64>()
+            };
+            let threads = [scope.spawn(ask), scope.spawn(ask), scope.spawn(ask)];
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        let now = count.load(Ordering::Relaxed);
+        assert_eq!(sum + told_once(&told, now), now);
+        assert_eq!(told_once(&told, now - 1), 0, "an older count is known");
+    }
 
     #[test]
     fn queues_share_the_memory_in_powers_of_two() {

@@ -14,12 +14,13 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A socket of a queue of an interface.
 #[derive(Debug)]
 pub(super) struct Queue {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     memory: Mapping,
     received: Ring<libc::xdp_desc>,
     fill: Ring<u64>,
@@ -80,7 +81,7 @@ impl Queue {
         let fill = Ring::of(&socket, libc::XDP_UMEM_PGOFF_FILL_RING as i64, entries, &offsets.fr)?;
         let received = Ring::of(&socket, libc::XDP_PGOFF_RX_RING, entries, &offsets.rx)?;
         let mut queue = Self {
-            socket,
+            socket: Arc::new(socket),
             memory,
             received,
             fill,
@@ -133,7 +134,7 @@ impl Queue {
     }
 
     /// The socket, for the program.
-    pub(super) fn socket(&self) -> &OwnedFd {
+    pub(super) fn socket(&self) -> &Arc<OwnedFd> {
         &self.socket
     }
 
@@ -209,16 +210,16 @@ impl Queue {
             unsafe { libc::recvfrom(self.fd(), none, 0, flags, ptr::null_mut(), ptr::null_mut()) };
         }
     }
+}
 
-    /// Frames that found no room since the socket was opened.
-    pub(super) fn dropped(&self) -> io::Result<u64> {
-        // SAFETY: a structure of numbers, for which zeros are values.
-        let counts: libc::xdp_statistics = unsafe { std::mem::zeroed() };
-        let counts = get(&self.socket, libc::XDP_STATISTICS, counts)?;
-        // Where the kernel copies frames, one that found no piece is counted as both of these; where the driver
-        // writes them itself, as the second alone.
-        Ok(counts.rx_ring_full + counts.rx_dropped.max(counts.rx_fill_ring_empty_descs))
-    }
+/// Frames that found no room since a socket was opened.
+pub(super) fn dropped(socket: &OwnedFd) -> io::Result<u64> {
+    // SAFETY: a structure of numbers, for which zeros are values.
+    let counts: libc::xdp_statistics = unsafe { std::mem::zeroed() };
+    let counts = get(socket, libc::XDP_STATISTICS, counts)?;
+    // Where the kernel copies frames, one that found no piece is counted as both of these; where
+    // the driver writes them itself, as the second alone.
+    Ok(counts.rx_ring_full + counts.rx_dropped.max(counts.rx_fill_ring_empty_descs))
 }
 
 /// Memory that belongs to one value alone.

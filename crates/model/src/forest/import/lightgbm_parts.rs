@@ -8,6 +8,10 @@ use super::ImportError;
 
 /// Behind the last tree.
 const END_OF_TREES: &str = "end of trees";
+/// Above the importances of columns, as versions of the library write it.
+const IMPORTANCES: [&str; 2] = ["feature_importances:", "feature importances:"];
+/// Above the parameters of the training.
+const PARAMETERS: &str = "parameters:";
 /// Behind the parameters, if they are there.
 const END_OF_PARAMETERS: &str = "end of parameters";
 /// The last line of what the Python package writes: the categories of the data frame's columns.
@@ -72,18 +76,72 @@ pub(super) fn parts(text: &str) -> Result<Parts<'_>, ImportError> {
     Ok(Parts { head, trees, pandas })
 }
 
-/// What stands behind the trees ends in a line that is known.
+/// Reads what stands behind the trees: importances, parameters and the categories of a data frame,
+/// each once at most and in this order, and nothing else. Two files that were joined are not the
+/// first of them.
 fn behind<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<&'a str>, ImportError> {
-    let last = lines.filter(|line| !line.trim().is_empty()).last();
-    match last {
-        None | Some(END_OF_PARAMETERS) => Ok(None),
-        Some(line) => line.strip_prefix(PANDAS).map(Some).ok_or_else(|| {
-            let found: String = line.chars().take(60).collect();
-            damaged(
-                "the last line".to_owned(),
-                &format!("`{END_OF_PARAMETERS}` or `{PANDAS}...`"),
-                format!("`{found}`"),
-            )
-        }),
+    let mut behind = Behind::Trees;
+    for line in lines {
+        let is_empty = line.trim().is_empty();
+        behind = match behind {
+            Behind::Importances if is_empty => Behind::Trees,
+            Behind::Importances if is_importance(line) => Behind::Importances,
+            Behind::Parameters if line == END_OF_PARAMETERS => Behind::EndOfParameters,
+            Behind::Parameters if is_empty || is_parameter(line) => Behind::Parameters,
+            _ if is_empty => behind,
+            Behind::Trees if IMPORTANCES.contains(&line) => Behind::Importances,
+            Behind::Trees if line == PARAMETERS => Behind::Parameters,
+            Behind::Trees | Behind::EndOfParameters if line.starts_with(PANDAS) => {
+                Behind::Pandas(&line[PANDAS.len()..])
+            }
+            _ => {
+                let found: String = line.chars().take(60).collect();
+                let place = "behind the trees".to_owned();
+                return Err(damaged(place, behind.expected(), format!("`{found}`")));
+            }
+        };
     }
+    match behind {
+        Behind::Trees | Behind::EndOfParameters => Ok(None),
+        Behind::Pandas(categories) => Ok(Some(categories)),
+        Behind::Importances | Behind::Parameters => {
+            let place = "the last line".to_owned();
+            let expected = format!("`{END_OF_PARAMETERS}` or `{PANDAS}...`");
+            Err(damaged(place, &expected, "the end of the file".to_owned()))
+        }
+    }
+}
+
+/// How far what stands behind the trees was read.
+#[derive(Clone, Copy)]
+enum Behind<'a> {
+    /// To the end of the trees, or of the importances.
+    Trees,
+    Importances,
+    Parameters,
+    EndOfParameters,
+    /// To the last line of all, which says this of categories.
+    Pandas(&'a str),
+}
+
+impl Behind<'_> {
+    /// What may come next.
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Trees => "importances, parameters or the end of the file",
+            Self::Importances => "`COLUMN=IMPORTANCE`",
+            Self::Parameters => "`[PARAMETER: VALUE]` or `end of parameters`",
+            Self::EndOfParameters => "`pandas_categorical:...` or the end of the file",
+            Self::Pandas(_) => "the end of the file",
+        }
+    }
+}
+
+/// Names of columns may have a `=` of their own.
+fn is_importance(line: &str) -> bool {
+    line.rsplit_once('=').is_some_and(|(_, value)| value.trim().parse::<f64>().is_ok())
+}
+
+fn is_parameter(line: &str) -> bool {
+    line.starts_with('[') && line.trim_end().ends_with(']')
 }

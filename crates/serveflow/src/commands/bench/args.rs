@@ -6,7 +6,7 @@ use crate::commands::bench_scale::BenchScaleArgs;
 use crate::commands::data_args::LabelsFrom;
 use crate::commands::values::{share, split};
 use clap::{Args, Subcommand, ValueEnum};
-use serveflow_train::labels::Split;
+use serveflow_label::Split;
 use serveflow_train::traffic::fresh::MOST_WORKERS;
 use serveflow_train::traffic::generator::Arrivals;
 use std::path::PathBuf;

@@ -4,14 +4,14 @@ use super::args::BenchPaperArgs;
 use super::setting::{Setting, cloned};
 use crate::commands::progress::Progress;
 use crate::commands::{Session, ended, print, write_file};
-use serveflow::bench::figures::{Machine, SCHEMA, TrafficFigures};
-use serveflow::bench::load::{Load, Mode, Traffic};
-use serveflow::bench::paper::{
+use serveflow_bench::figures::{Machine, SCHEMA, TrafficFigures};
+use serveflow_bench::load::{Load, Mode, Traffic};
+use serveflow_bench::paper::{
     ContenderFigures, Loads, PaperReport, contenders, gain, measure, text,
 };
-use serveflow::bench::queue::QueueSpec;
-use serveflow::bench::{page, text::traffic as traffic_text};
-use serveflow::clock;
+use serveflow_bench::queue::QueueSpec;
+use serveflow_bench::{page, text::traffic as traffic_text};
+use serveflow_serve::clock;
 use std::process::ExitCode;
 
 pub(crate) fn paper(session: &Session, args: &BenchPaperArgs) -> anyhow::Result<ExitCode> {

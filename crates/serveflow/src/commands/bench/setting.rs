@@ -4,7 +4,7 @@ use super::args::ClonedArgs;
 use crate::commands::data_args::Labelled;
 use crate::commands::{Session, find_sample, label_book, labelled, reports};
 use anyhow::ensure;
-use serveflow::bench::contender::Contender;
+use serveflow_bench::contender::Contender;
 use serveflow_io::SourceError;
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::label_map;

@@ -5,14 +5,14 @@ use super::setting::{Setting, cloned};
 use crate::commands::progress::Progress;
 use crate::commands::{Session, ended, inputs, keep_captures, print, write_file};
 use anyhow::ensure;
-use serveflow::bench::answers::answers;
-use serveflow::bench::figures::{
+use serveflow_bench::answers::answers;
+use serveflow_bench::figures::{
     Limits, Machine, RunFigures, SCHEMA, TrafficFigures, TrafficReport, best,
 };
-use serveflow::bench::load::{Load, Mode, Traffic, run};
-use serveflow::bench::{page, text};
-use serveflow::clock;
+use serveflow_bench::load::{Load, Mode, Traffic, run};
+use serveflow_bench::{page, text};
 use serveflow_io::SourceError;
+use serveflow_serve::clock;
 use serveflow_train::traffic::captured::replay;
 use serveflow_train::traffic::synthetic::{SyntheticSpec, synthetic};
 use std::process::ExitCode;
@@ -68,7 +68,7 @@ fn flows(session: &Session, setting: &Setting, args: &BenchTrafficArgs) -> anyho
     }
     let cloned = cloned(session, setting, &args.cloned)?;
     let slow = setting.cascade.alone("slow only", setting.last_stage());
-    let yardstick = answers(&slow, &cloned.templates, args.cloned.seed);
+    let yardstick = answers(&slow, &cloned.templates, args.cloned.seed)?;
     let figures = TrafficFigures::new("cloned", cloned.from, &cloned.templates, args.cloned.seed);
     let traffic = Traffic { templates: cloned.templates, yardstick };
     Ok(Flows { traffic, figures, damaged: cloned.damaged, replayed_s: None })

@@ -10,17 +10,16 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
 use serveflow_core::parse::Header;
+use serveflow_label::LabelBook;
 use serveflow_model::bundle::{
     self, Bundle, Files, FlowPlan, GatePlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     Provenance, StagePlan,
 };
 use serveflow_model::formats::{FORMATS, Head, guess, is_forest};
 use serveflow_train::calibrate::{Granularity, Target};
-use serveflow_train::labels::LabelBook;
 use serveflow_train::recalibrate::{
     CalibrationFlows, Wanted, calibration_flows, recalibrate, score_all,
 };
-use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -63,7 +62,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
             bundle::read_unsigned(&args.bundle)?
         }
     };
-    let bytes = model_bytes(args)?;
+    let bytes = bundle::model_file(&args.model)?;
     let (format, head) = head(args, &bytes)?;
     if plan.labels.is_empty() {
         plan.labels = first_labels(args, book.as_ref(), &head)?;
@@ -201,17 +200,6 @@ fn held(
         None => {}
     }
     Ok((trial, flows))
-}
-
-/// The model file, which is no longer than a bundle may hold.
-fn model_bytes(args: &BundleAddArgs) -> anyhow::Result<Vec<u8>> {
-    let place = || args.model.display().to_string();
-    let most = bundle::MOST_BUNDLE_BYTES;
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(&args.model).with_context(place)?;
-    file.take(most + 1).read_to_end(&mut bytes).with_context(place)?;
-    ensure!(bytes.len() as u64 <= most, "{}: expected at most {most} bytes, found more", place());
-    Ok(bytes)
 }
 
 fn labels(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Option<LabelBook>> {

@@ -2,8 +2,8 @@
 
 use super::args::BundleAddArgs;
 use anyhow::bail;
+use serveflow_label::other_order;
 use serveflow_model::formats::Head;
-use serveflow_train::labels::other_order;
 
 /// Source of the order of the classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,6 @@ impl Classes {
 /// The labels as numbers have them.
 fn numbers_of(labels: &[String]) -> Vec<String> {
     let mut sorted = labels.to_vec();
-    serveflow_train::labels::sort_labels(&mut sorted);
+    serveflow_label::sort_labels(&mut sorted);
     sorted
 }

@@ -4,7 +4,7 @@ use super::probabilities::{PREFIX, Probabilities, nanoseconds};
 use anyhow::{Context, bail, ensure};
 use serveflow::table::{FLOW_KEYS, Key, flow_keys};
 use serveflow_core::rows::Scores;
-use serveflow_train::record::FlowInfo;
+use serveflow_train::dataset::FlowInfo;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

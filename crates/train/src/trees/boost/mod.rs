@@ -30,6 +30,7 @@ use loss::log_sums;
 use plane_tree::PlaneTree;
 use serveflow_model::forest::{Forest, Kind, Tree};
 use std::sync::Mutex;
+use std::thread::Builder;
 use watch::Watch;
 
 /// What boosting gave.
@@ -149,8 +150,11 @@ impl<'a> Run<'a> {
         };
         std::thread::scope(|scope| {
             let (first, others) = self.growers.split_at_mut(1);
+            // Where the system gives no thread, the others do its share.
             for grower in others {
-                scope.spawn(|| work(grower));
+                if Builder::new().spawn_scoped(scope, || work(grower)).is_err() {
+                    break;
+                }
             }
             first.iter_mut().for_each(work);
         });
