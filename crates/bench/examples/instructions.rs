@@ -5,7 +5,7 @@
 //! clock, and no seed is drawn.
 #![allow(clippy::unwrap_used)]
 
-use serveflow_bench::scaling::tape::Tape;
+use serveflow_bench::scaling::replay_source::Tape;
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;

@@ -10,7 +10,7 @@ use super::load::{Load, LoadError, Mode, Traffic, run};
 use super::queue::QueueSpec;
 use serde::Serialize;
 use serveflow_core::verdict::Reason;
-use serveflow_report::spell::{grouped, time};
+use serveflow_report::number_format::{grouped, time};
 use std::fmt::Write;
 
 /// A saturated run that takes longer than this ends before all its flows.

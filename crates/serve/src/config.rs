@@ -4,23 +4,23 @@
 //! optional left. Flow rules that are not typed come from the bundle, because its models were
 //! trained under them.
 
+mod degradation;
 mod input;
 mod lanes;
 mod live;
 mod models;
 mod origin;
 mod output;
-mod relief;
 mod remote;
 mod service;
 
+pub use degradation::TypedRelief;
 pub use input::{Reorder, TypedInput, TypedLists};
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
 pub use origin::Origin;
 pub use output::{OutputConfig, TypedOutput};
-pub use relief::TypedRelief;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 pub use service::{ServiceLimits, TypedService};
 

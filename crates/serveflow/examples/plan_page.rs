@@ -4,15 +4,15 @@
 //! `CROSS` is the number of folds of training captures, 3 if it is not set.
 #![allow(clippy::unwrap_used)]
 use serveflow_model::bundle::LanePlan;
-use serveflow_report::{plan_page, plan_text};
+use serveflow_report::{html as plan_page, text as plan_text};
 use serveflow_train::pipeline::{Kind, TrainPlan};
-use serveflow_train::planner::build::{NoShelf, PoolPlan, build, grid};
+use serveflow_train::planner::candidates::{NoShelf, PoolPlan, build, grid};
 use serveflow_train::planner::limits::{Limits, Objective};
 use serveflow_train::planner::meter::Load;
-use serveflow_train::planner::plan::{Request, plan};
+use serveflow_train::planner::replay::Rule;
 use serveflow_train::planner::report::{PlanReport, report};
 use serveflow_train::planner::search::Wish;
-use serveflow_train::planner::walk::Rule;
+use serveflow_train::planner::writer::{Request, plan};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -8,9 +8,9 @@
 //! chance, by what differs between captures, and by what is alike in neighbouring flows. Each parting gives the
 //! quantile of its windows' scores at the stated rate, and the largest of all partings is the threshold.
 
-use crate::planner::plan::Planned;
 use crate::planner::pool::{Answers, Pool};
-use crate::planner::walk::{Board, Part};
+use crate::planner::replay::{Board, Part};
+use crate::planner::writer::Planned;
 use crate::random::Random;
 use serveflow_model::drift::{DRIFT_FORMAT, Quantity, Reference, StageReference, What, Window};
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@ mod common;
 
 use common::{book_of, data, quick_plan};
 use serveflow_label::Split;
+use serveflow_train::audit::{Figures, HonestReport, examine};
 use serveflow_train::dataset::record;
-use serveflow_train::honest::{Figures, HonestReport, examine};
 use serveflow_train::pipeline::TrainPlan;
 use std::collections::HashSet;
 

@@ -11,15 +11,15 @@ use serveflow_model::bundle::{LEARNED, LanePlan, write};
 use serveflow_train::dataset::TrainingWarningKind;
 use serveflow_train::evaluate::evaluate;
 use serveflow_train::pipeline::{Kind, TrainPlan};
-use serveflow_train::planner::build::{Built, NoShelf, PoolPlan, Shelf, build, grid};
+use serveflow_train::planner::candidates::{Built, NoShelf, PoolPlan, Shelf, build, grid};
 use serveflow_train::planner::limits::{Limit, Limits, Objective};
 use serveflow_train::planner::meter::Load;
-use serveflow_train::planner::plan::{Planned, Request, plan};
 use serveflow_train::planner::pool::Pool;
+use serveflow_train::planner::replay::{Board, Cascade, Part, Rule};
 use serveflow_train::planner::report::{PlanReport, report};
 use serveflow_train::planner::search::{Verdict, Wish, front, prices};
-use serveflow_train::planner::walk::{Board, Cascade, Part, Rule};
-use serveflow_train::promise::{Loss, Promise};
+use serveflow_train::planner::writer::{Planned, Request, plan};
+use serveflow_train::risk_control::{Loss, Promise};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built {

@@ -4,8 +4,8 @@
 //! made the others slower.
 
 use super::machine;
+use super::replay_source::Tape;
 use super::sim::{Costs, StageCost};
-use super::tape::Tape;
 use serde::Serialize;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model, ScoreError};

@@ -2,7 +2,7 @@
 
 use super::curve::{Inputs, Point, bend};
 use super::measure::Measured;
-use super::trial::Trial;
+use super::validation::Trial;
 use std::fmt::Write;
 
 /// What was measured, one line a cost.

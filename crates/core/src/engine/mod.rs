@@ -5,19 +5,19 @@
 //! before its deadline and before the flow ended. So batches, lanes and shards change no verdict.
 
 mod admit;
+mod batcher;
 mod cascade;
+mod cascades;
 mod config;
-mod desk;
-mod flow;
-mod plans;
-mod room;
+mod lifecycle;
+mod pending;
 mod time;
 
 pub use cascade::{Cascade, CascadeError, Stage};
+pub use cascades::MOST_PLANS;
 pub use config::EngineConfig;
-pub use plans::MOST_PLANS;
 
-pub use crate::reserve::Shortage;
+pub use crate::prealloc::Shortage;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
@@ -26,13 +26,13 @@ use crate::features::layout::HeaderLayout;
 use crate::lane::{Job, Lane};
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
+use crate::prealloc::reserve;
 use crate::record::{PacketMeta, PacketPool};
-use crate::reserve::reserve;
 use crate::select::Selection;
 use crate::table::{DECIDED, FlowTable, NO_WINDOW, Opening, Tag};
 use crate::verdict::{Reason, Verdict};
-use plans::Plans;
-use room::{Cut, WaitingRoom};
+use cascades::Plans;
+use pending::{Cut, WaitingRoom};
 use std::hint::black_box;
 use std::sync::Arc;
 

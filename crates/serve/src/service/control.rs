@@ -1,14 +1,14 @@
 //! The thread beside the workers, and how it is spoken to.
 
 use super::Service;
+use super::bundle_watch::watch;
 use super::connections::{Connections, Place};
 use super::ending::Ending;
 use super::http::{Answer, Reply, reply};
+use super::link_log::Wires;
 use super::loader::{BundleLoad, NotLoaded};
-use super::notify::Systemd;
 use super::output_log::OutputLog;
-use super::watch::watch;
-use super::wires::Wires;
+use super::systemd::Systemd;
 use crate::config::ServiceLimits;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};

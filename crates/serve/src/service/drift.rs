@@ -4,7 +4,7 @@
 //! nothing is shared on a packet's way but a lock that nobody else holds, once a job. Whoever tells of it reads
 //! all workers together: an alarm is on where any worker's is.
 
-use super::board::locked;
+use super::worker_state::locked;
 use serveflow_core::lane::{Job, Lane};
 use serveflow_model::drift::{Detector, Standing, Watch, What};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! Requests and their answers.
 
-use super::exposition::page;
 use super::loader::{BundleLoad, NotLoaded, Pending};
 use super::log;
+use super::metrics::page;
 use super::readiness::NotReady;
 use super::shadow::Comparison;
 use super::{Refused, Service};

@@ -4,7 +4,7 @@
 //! The shadow has an engine and lanes of its own, on the worker's thread. So it costs the worker time, as much
 //! as its sample is large, and that is part of what is told.
 
-use super::switch::Loaded;
+use super::bundle_swap::Loaded;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::key::FlowKey;
 use serveflow_core::lane::Lane;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serveflow_model::bundle::{self, Bundle, FlowPlan};
 use serveflow_train::pipeline::{Tier, TrainPlan};
-use serveflow_train::planner::given::Given;
+use serveflow_train::planner::external::Given;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ use clap::{Args, ValueEnum};
 use serveflow_core::features::ENCODERS;
 use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
-use serveflow_train::planner::walk::Rule;
-use serveflow_train::promise::{Loss, Promise};
+use serveflow_train::planner::replay::Rule;
+use serveflow_train::risk_control::{Loss, Promise};
 use std::path::PathBuf;
 
 /// What is wanted of a cascade.

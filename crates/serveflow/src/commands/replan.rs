@@ -4,8 +4,8 @@ use super::args::ReplanArgs;
 use super::planned::{Unknown, load, planned, pool_file, wish};
 use super::{Session, claim, publish};
 use serveflow_model::bundle::LanePlan;
-use serveflow_train::planner::plan::Request;
 use serveflow_train::planner::pool::Pool;
+use serveflow_train::planner::writer::Request;
 use std::path::Path;
 use std::process::ExitCode;
 

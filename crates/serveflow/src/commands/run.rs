@@ -11,10 +11,10 @@ use serveflow_io::{FileSource, InputCounts, PipeTime, Source, share_out};
 use serveflow_model::bundle::Bundle;
 use serveflow_serve::clock;
 use serveflow_serve::config::{Config, Typed};
+use serveflow_serve::interruptible_source::PatientSource;
 use serveflow_serve::lanes::LaneMaker;
 use serveflow_serve::live;
 use serveflow_serve::panics;
-use serveflow_serve::patient::PatientSource;
 use serveflow_serve::service::preflight::{self, Needs, Opens, Start};
 use serveflow_serve::service::{
     Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,

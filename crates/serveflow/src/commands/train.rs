@@ -9,7 +9,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::gate::Measure;
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{self, LanePlan};
-use serveflow_report::plan_text::data_text;
+use serveflow_report::text::data_text;
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::dataset::DataSummary;
 use serveflow_train::dataset::Dataset;

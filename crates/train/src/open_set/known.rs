@@ -1,9 +1,9 @@
 //! The rule of each stage of a plan, and what it does to flows of known classes.
 
 use super::{HeldOut, share, threshold};
-use crate::planner::plan::Planned;
 use crate::planner::pool::Pool;
-use crate::planner::walk::{Board, Part, Walk};
+use crate::planner::replay::{Board, Part, Walk};
+use crate::planner::writer::Planned;
 use serde::{Deserialize, Serialize};
 use serveflow_core::gate::Measure;
 use serveflow_core::open_set::OpenSet;

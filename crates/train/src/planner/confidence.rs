@@ -6,7 +6,7 @@
 //! captures are parted into folds.
 
 use super::heads::folds;
-use super::walk::{Board, Cascade, Part, Walk};
+use super::replay::{Board, Cascade, Part, Walk};
 use crate::reliability::{Isotonic, bins, calibration_error};
 use serveflow_core::calibration::Calibration;
 use serveflow_core::gate::best_class;

@@ -1,6 +1,6 @@
 //! What the user wants of a cascade, and whether it is met.
 
-use super::walk::Figures;
+use super::replay::Figures;
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,15 +1,15 @@
 //! The report of a plan: what was tried, what was chosen and why, and what it came to.
 
 use super::confidence;
-use super::grant::Granted;
+use super::guarantee::Granted;
 use super::limits::{Limits, Objective, Standing};
-use super::plan::{Planned, Request, told_pairs};
 use super::pool::Pool;
+use super::replay::{Board, Cascade, Figures, Part, Rule, Walk, quantile};
 use super::rules::{RuleReport, compare_rules};
 use super::search::{self, Point, Verdict};
-use super::walk::{Board, Cascade, Figures, Part, Rule, Walk, quantile};
+use super::writer::{Planned, Request, told_pairs};
+use crate::audit::HonestReport;
 use crate::dataset::{DataSummary, TrainingWarning, TrainingWarningKind};
-use crate::honest::HonestReport;
 use crate::open_set::OpenSetReport;
 use crate::reliability::Reliability;
 use serde::{Deserialize, Serialize};
@@ -496,7 +496,7 @@ impl Teller<'_> {
 /// What became of a promise, in words.
 fn promised(granted: &Granted) -> String {
     let Granted { promise, flows, measured, smallest, slow, .. } = granted;
-    let what = super::grant::name(promise.loss).replace('_', "-");
+    let what = super::guarantee::name(promise.loss).replace('_', "-");
     if granted.granted {
         return format!(
             "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} flows \

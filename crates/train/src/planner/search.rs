@@ -9,7 +9,7 @@
 
 use super::limits::{Limit, Limits, Objective, Standing};
 use super::pool::Pool;
-use super::walk::{Board, Cascade, Figures, Part, Rule, Walk};
+use super::replay::{Board, Cascade, Figures, Part, Rule, Walk};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use serde::{Deserialize, Serialize};

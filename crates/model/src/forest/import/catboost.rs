@@ -1,6 +1,6 @@
 //! CatBoost's JSON model: symmetric trees, and others, on numbers.
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, zeros};
 use crate::forest::Link;

@@ -1,7 +1,7 @@
 //! LightGBM's text model.
 
 use super::lightgbm_parts::{Parts, parts};
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, Sum, zeros};
 use crate::forest::Link;

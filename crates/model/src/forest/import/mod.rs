@@ -11,7 +11,7 @@ mod lightgbm;
 mod lightgbm_json;
 mod lightgbm_parts;
 mod onnx;
-mod plant;
+mod convert;
 mod rule;
 mod sklearn;
 #[cfg(test)]
@@ -30,7 +30,7 @@ pub use xgboost::{read as xgboost, read_ubjson as xgboost_ubjson};
 use super::{Forest, Kind, Link, MAX_CLASSES, Tree};
 use crate::binding::Binding;
 use crate::formats::Head;
-use plant::{Budget, FileTree, plant};
+use convert::{Budget, FileTree, plant};
 
 /// How the trees of a foreign model make up its probabilities.
 #[derive(Clone, Debug, PartialEq)]

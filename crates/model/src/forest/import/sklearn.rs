@@ -8,7 +8,7 @@
 //! These are the arrays of `tree_` (`children_left` is called `left`), with class shares as values.
 //! `columns`, `names` and `classes` may be left out.
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, Sum};
 use crate::formats::Head;

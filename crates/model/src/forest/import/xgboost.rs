@@ -3,7 +3,7 @@
 //! Of a model that was stopped early, the trees up to its best iteration count, as `XGBClassifier`
 //! has it.
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, ubjson};
 use crate::forest::{ForestError, Link, MAX_CLASSES};

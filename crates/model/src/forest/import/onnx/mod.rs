@@ -6,7 +6,7 @@
 
 mod proto;
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, zeros};
 use crate::forest::Link;

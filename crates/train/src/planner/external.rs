@@ -1,6 +1,6 @@
 //! Candidates that another library trained.
 
-use super::build::Answering;
+use super::candidates::Answering;
 use super::pool::Recipe;
 use crate::pipeline::Kind;
 use serveflow_core::lane::Model;

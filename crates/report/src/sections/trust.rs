@@ -1,8 +1,8 @@
 //! What can be relied on: the promise, and the probabilities.
 
 use super::{Grid, Part};
-use crate::spell::{grouped, percent, round, score};
-use serveflow_train::planner::grant::{Granted, name};
+use crate::number_format::{grouped, percent, round, score};
+use serveflow_train::planner::guarantee::{Granted, name};
 use serveflow_train::planner::report::{PlanReport, StageReliability};
 
 /// What became of the promise; none where none was asked for.

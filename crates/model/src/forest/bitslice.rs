@@ -6,8 +6,8 @@
 //! looked up in the tree's table of leaves, and added to the row's sum. Trees are run class by class,
 //! in tree order within a class, so each sum is the naive one.
 
-use super::finish::Finish;
-use super::level::{BLOCK, Bytes, Level, Row, Set, Table, WORD};
+use super::isa::{BLOCK, Bytes, Level, Row, Set, Table, WORD};
+use super::link::Finish;
 use super::pack::Packing;
 use super::program::{CONSTANTS, Mux, Program, ZEROS};
 use super::{Forest, Kind};

@@ -1,9 +1,9 @@
 //! What must hold of both the page and the text.
 
 use super::*;
-use crate::page::escape;
-use crate::plan_text::text;
-use crate::plan_words::sample::{AWKWARD, full, least};
+use crate::sections::sample::{AWKWARD, full, least};
+use crate::svg::escape;
+use crate::text::text;
 use serveflow_train::planner::limits::Limit;
 use serveflow_train::planner::search::Verdict;
 

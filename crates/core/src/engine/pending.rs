@@ -1,8 +1,8 @@
 //! The waiting room: what is kept of a flow until it is decided.
 
 use super::cascade::Want;
+use crate::prealloc::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 use crate::record::NONE;
-use crate::reserve::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 use crate::table::Wheel;
 use crate::verdict::{Answer, Reason};
 use std::ops::{Index, IndexMut};

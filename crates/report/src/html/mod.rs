@@ -4,8 +4,8 @@ mod figures;
 #[cfg(test)]
 mod tests;
 
-use crate::page::{escape, page, table, tiles};
-use crate::plan_words::{Grid, Part, headline, highlights, parts, provenance, title};
+use crate::sections::{Grid, Part, headline, highlights, parts, provenance, title};
+use crate::svg::{escape, page, table, tiles};
 use serveflow_train::planner::report::PlanReport;
 
 /// Text that is shown as it is, under a title: what another command has to say of the plan.

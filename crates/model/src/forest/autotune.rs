@@ -1,8 +1,8 @@
 //! Which way to score is the cheapest: an estimate, and a measurement that replaces it.
 
 use super::Forest;
-use super::level::WORD;
-use super::slice::WIDE;
+use super::bitslice::WIDE;
+use super::isa::WORD;
 use serveflow_core::rows::{RowShape, Rows};
 
 /// Rows that are walked at once, so that packed rows stay in the cache.

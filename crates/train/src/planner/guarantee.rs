@@ -7,9 +7,9 @@
 
 use super::heads::{Learned, fact_rows, worths};
 use super::pool::{Answers, Flows, Pool};
+use super::replay::{Board, Cascade, Heads, Part};
 use super::search::prices;
-use super::walk::{Board, Cascade, Heads, Part};
-use crate::promise::{Loss, Outcome, Promise, fixed_sequence, smallest_tolerated};
+use crate::risk_control::{Loss, Outcome, Promise, fixed_sequence, smallest_tolerated};
 use serde::{Deserialize, Serialize};
 use serveflow_model::bundle::PromisePlan;
 

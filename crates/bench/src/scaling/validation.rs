@@ -1,7 +1,7 @@
 //! What workers really do here, to hold the simulation against.
 
+use super::replay_source::Tape;
 use super::sim::{Costs, Setup, play};
-use super::tape::Tape;
 use crate::usage::cpu_seconds;
 use serde::Serialize;
 use serveflow_core::shard::Sharder;

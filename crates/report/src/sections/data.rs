@@ -1,7 +1,7 @@
 //! The labelled flows of a training, and what they cannot support.
 
 use super::{Grid, Part};
-use crate::spell::grouped;
+use crate::number_format::grouped;
 use serveflow_label::Split;
 use serveflow_train::dataset::{ClassCount, DataSummary};
 use serveflow_train::planner::report::PlanReport;

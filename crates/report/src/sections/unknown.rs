@@ -1,7 +1,7 @@
 //! Flows of no class that was learned: the rules, what they cost known flows, how well they tell new classes.
 
 use super::{Grid, Part};
-use crate::spell::{NONE, grouped, percent, score};
+use crate::number_format::{NONE, grouped, percent, score};
 use serveflow_train::open_set::{ClassUnknown, HeldOut, HeldOutClass, OpenSetReport, StageUnknown};
 use serveflow_train::planner::report::PlanReport;
 

@@ -1,8 +1,8 @@
 //! What the page draws: plots, and the confusion matrix as a table of shades.
 
-use crate::page::{Axis, Bar, Dot, Line, MARK_US, Marks, bars, escape, lines};
-use crate::plan_words::{Figure, compared, confusion_heads, idle_ns, pairs};
-use crate::spell::{grouped, percent, round, tick};
+use crate::number_format::{grouped, percent, round, tick};
+use crate::sections::{Figure, compared, confusion_heads, idle_ns, pairs};
+use crate::svg::{Axis, Bar, Dot, Line, MARK_US, Marks, bars, escape, lines};
 use serveflow_train::planner::report::{Choice, LatencyCurve, PlanReport};
 use serveflow_train::planner::rules::{RuleCurve, RuleReport};
 use std::fmt::Write;

@@ -1,9 +1,9 @@
 //! The metrics page, in the text format of OpenMetrics, which Prometheus reads.
 
 use super::Service;
-use super::board::Totals;
 use super::log;
-use super::tally::{BOUNDS, Histogram};
+use super::verdict_stats::{BOUNDS, Histogram};
+use super::worker_state::Totals;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};

@@ -1,11 +1,11 @@
 //! The chosen plan in tables: its stages, its figures beside others', its limits.
 
 use super::{Grid, compared, single};
-use crate::spell::{NONE, grouped, percent, round, score, time};
+use crate::number_format::{NONE, grouped, percent, round, score, time};
 use serveflow_model::bundle::LEARNED;
 use serveflow_train::planner::limits::{Limit, Standing};
+use serveflow_train::planner::replay::Figures;
 use serveflow_train::planner::report::{Choice, PlanReport};
-use serveflow_train::planner::walk::Figures;
 
 /// The stages in the order they are asked.
 pub(super) fn stages(report: &PlanReport, choice: &Choice) -> Grid {

@@ -10,8 +10,8 @@
 //! The bits of a row may first be spread to bytes, which makes a step a third shorter: that pays when
 //! a forest has many trees.
 
-use super::finish::Finish;
-use super::level::Set;
+use super::isa::Set;
+use super::link::Finish;
 use super::nodes::{self, Bits, Index, Layout, Nodes, Table};
 use super::pack::{Packed, Packing};
 use super::{Forest, Kind};

@@ -1,7 +1,7 @@
 //! Tables of the report's parts.
 
 use super::{Grid, compared, idle_ns, pairs, single};
-use crate::spell::{NONE, grouped, percent, round, score, time};
+use crate::number_format::{NONE, grouped, percent, round, score, time};
 use serveflow_train::planner::report::{
     Check, Choice, ClassLine, LatencyCurve, PlanReport, Single,
 };

@@ -1,7 +1,7 @@
 //! The report in one paragraph, for a reader who reads nothing else.
 
 use super::best;
-use crate::spell::{grouped, percent, score, time, times};
+use crate::number_format::{grouped, percent, score, time, times};
 use serveflow_train::planner::report::PlanReport;
 use serveflow_train::planner::search::Verdict;
 

@@ -1,14 +1,14 @@
 //! From a pool and a wish to a bundle's plan.
 
 use super::confidence;
-use super::grant::{Granted, grant, rejoined, without_split};
+use super::guarantee::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
 use super::pool::{Candidate, Pool, Recipe};
+use super::replay::{Board, Cascade, Figures, Heads, Part, Rule, Walk};
 use super::search::{Found, Point, Wish, front, prices, search};
-use super::walk::{Board, Cascade, Figures, Heads, Part, Rule, Walk};
 use crate::pipeline::{PipelineError, Tier};
-use crate::promise::Promise;
+use crate::risk_control::Promise;
 use serveflow_model::bundle::{
     CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     ReliefPlan, StagePlan,

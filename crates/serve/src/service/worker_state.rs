@@ -3,9 +3,9 @@
 //! A worker writes its state down between two batches, so each state is one in which all its accounts
 //! balance; whoever reads sees the same state of all of them.
 
+use super::degradation::Valve;
 use super::shadow::Comparison;
-use super::tally::{Histogram, Said, Tally};
-use super::valve::Valve;
+use super::verdict_stats::{Histogram, Said, Tally};
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
 use std::collections::BTreeMap;

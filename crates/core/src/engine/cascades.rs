@@ -4,7 +4,7 @@
 //! cascade. So a change of plans is a new plan beside the old ones, and no flow notices.
 
 use super::Cascade;
-use super::desk::Desk;
+use super::batcher::Desk;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! A flow's way: waiting, asked, done.
 
-use super::desk::Asking;
-use super::room::{Cut, Pending};
+use super::batcher::Asking;
+use super::pending::{Cut, Pending};
 use super::{AHEAD, Cascade, End, Engine};
 use crate::deferral::FlowFacts;
 use crate::gate::{Gate, best_class};

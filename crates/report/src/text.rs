@@ -1,9 +1,9 @@
 //! A plan's report as plain text, for the terminal.
 
-use crate::plan_words::{
+use crate::number_format::{grouped, score, time};
+use crate::sections::{
     Figure, Grid, Part, confusion_heads, counts, headline, pairs, parts, provenance, title,
 };
-use crate::spell::{grouped, score, time};
 use serveflow_train::dataset::DataSummary;
 use serveflow_train::planner::report::PlanReport;
 use std::fmt::Write;

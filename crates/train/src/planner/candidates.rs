@@ -1,6 +1,6 @@
 //! Building the pool: record, train each candidate, measure it, keep its answers.
 
-use super::given::Given;
+use super::external::Given;
 use super::meter::{Load, Measured, Meter};
 use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe, even};
 use crate::dataset::DataSummary;

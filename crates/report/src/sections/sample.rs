@@ -1,17 +1,17 @@
 //! Reports for tests: a full one with an awkward label, and the least there can be.
 
 use serveflow_train::dataset::{ClassCount, DataSummary, SplitCount};
-use serveflow_train::planner::grant::Granted;
+use serveflow_train::planner::guarantee::Granted;
 use serveflow_train::planner::limits::{Limit, Limits, Objective, Standing};
+use serveflow_train::planner::replay::Figures;
 use serveflow_train::planner::report::{
     Check, Choice, ClassLine, FrontPoint, LatencyCurve, PlanReport, SCHEMA, Single,
     StageReliability,
 };
 use serveflow_train::planner::rules::{RuleCurve, RuleReport};
 use serveflow_train::planner::search::Verdict;
-use serveflow_train::planner::walk::Figures;
-use serveflow_train::promise::{Loss, Promise};
 use serveflow_train::reliability::Reliability;
+use serveflow_train::risk_control::{Loss, Promise};
 
 /// A label that breaks a page which does not escape it.
 pub(crate) const AWKWARD: &str = "<b>&\"";
