@@ -5,8 +5,8 @@ use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneMaker, Lanes, StageTally};
 use crate::panics;
 use crate::service::{
-    Comparison, DriftBoard, Histogram, Load, Loaded, Served as Verdicted, Service, Shadow,
-    ShadowPlan, Tally, TallySink, Valve, ValveLimits, locked,
+    Comparison, DriftBoard, Histogram, LaneLoad, LoadedBundle, Service, Shadow, ShadowPlan,
+    ShadowVerdicts as Verdicted, Tally, TallySink, Valve, ValveLimits, locked,
 };
 use serveflow_core::accounts::Accounts;
 use serveflow_core::engine::Engine;
@@ -60,7 +60,7 @@ pub struct Post {
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Served {
+pub struct ShadowVerdicts {
     /// Where packets and flows went, all workers together.
     pub accounts: Accounts,
     /// What batch lanes did, by stage, all workers and bundles together.
@@ -71,7 +71,7 @@ pub struct Served {
     pub outcome: Result<Outcome, ServeError>,
 }
 
-impl Served {
+impl ShadowVerdicts {
     /// What came of a worker: what its lanes counted is told for all workers together.
     fn new(accounts: &Accounts, outcome: Result<Outcome, ServeError>) -> Self {
         Self { accounts: *accounts, batches: BTreeMap::new(), failures: Vec::new(), outcome }
@@ -113,11 +113,11 @@ pub struct Failure {
 
 /// Serves each source to its end on a thread of its own; a single one on the caller's.
 #[must_use]
-pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
+pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> ShadowVerdicts {
     let count = posts.len();
     // A heading stands before the lines of all workers, whoever writes first.
     if let Some(Err(error)) = posts.first_mut().map(|post| post.sink.flush()) {
-        return Served::new(&Accounts::default(), Err(ServeError::Output(error)));
+        return ShadowVerdicts::new(&Accounts::default(), Err(ServeError::Output(error)));
     }
     let failed = AtomicBool::new(false);
     let counters = match crew.service {
@@ -127,7 +127,9 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     let maker = LaneMaker::new(crew.config, count, crew.is_live, crew.wall, crew.stop);
     let workers = match equip(crew, &maker, &counters, posts) {
         Ok(workers) => workers,
-        Err(error) => return Served::new(&Accounts::default(), Err(ServeError::Start(error))),
+        Err(error) => {
+            return ShadowVerdicts::new(&Accounts::default(), Err(ServeError::Start(error)));
+        }
     };
     let common = Common { crew, failed: &failed, maker: &maker };
     let mut all = Vec::new();
@@ -142,16 +144,17 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
         };
         let threads: Vec<_> = workers.map(start).collect();
         all.extend(own.map(|equipped| common.work(equipped)));
-        let end = |(index, thread): (usize, io::Result<ScopedJoinHandle<'_, Served>>)| match thread
-        {
-            Ok(thread) => thread.join().unwrap_or_else(|payload| {
-                // All that a worker does is caught; this is the end of the catching.
-                common.fail(index, &panics::message(&*payload), &Accounts::default())
-            }),
-            Err(error) => {
-                let why = format!("worker {index}: cannot start a thread: {error}");
-                let error = io::Error::new(error.kind(), why);
-                Served::new(&Accounts::default(), Err(ServeError::Start(error)))
+        let end = |(index, thread): (usize, io::Result<ScopedJoinHandle<'_, ShadowVerdicts>>)| {
+            match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|payload| {
+                    // All that a worker does is caught; this is the end of the catching.
+                    common.fail(index, &panics::message(&*payload), &Accounts::default())
+                }),
+                Err(error) => {
+                    let why = format!("worker {index}: cannot start a thread: {error}");
+                    let error = io::Error::new(error.kind(), why);
+                    ShadowVerdicts::new(&Accounts::default(), Err(ServeError::Start(error)))
+                }
             }
         };
         all.extend(threads.into_iter().map(end));
@@ -163,7 +166,7 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
             stages.map(|stage| stage.name.clone()).zip(counters.tally()).collect()
         }
     };
-    Served { batches, ..together(all) }
+    ShadowVerdicts { batches, ..together(all) }
 }
 
 /// What a worker begins with.
@@ -241,7 +244,7 @@ struct Own {
 
 impl Common<'_> {
     /// A worker's whole life. A panic ends it and none of the others.
-    fn work(&self, equipped: Equipped) -> Served {
+    fn work(&self, equipped: Equipped) -> ShadowVerdicts {
         let Equipped { index, engine, lanes, post } = equipped;
         let Post { source, sink } = post;
         let mut own = Own { engine, sink, whole: Accounts::default() };
@@ -257,7 +260,7 @@ impl Common<'_> {
     }
 
     /// Says that a worker panicked. It is counted up to its last whole batch.
-    fn fail(&self, worker: usize, why: &str, whole: &Accounts) -> Served {
+    fn fail(&self, worker: usize, why: &str, whole: &Accounts) -> ShadowVerdicts {
         let open_flows = whole.flows.waiting + whole.flows.asked;
         tracing::error!(worker, why, open_flows, "a worker failed, the others serve on");
         if let Some(service) = self.crew.service {
@@ -265,7 +268,7 @@ impl Common<'_> {
         }
         let failure = Failure { worker, why: why.to_owned(), open_flows };
         let outcome = Ok(Outcome { damaged: Vec::new(), stopped: false });
-        Served { failures: vec![failure], ..Served::new(whole, outcome) }
+        ShadowVerdicts { failures: vec![failure], ..ShadowVerdicts::new(whole, outcome) }
     }
 
     fn serve(
@@ -274,7 +277,7 @@ impl Common<'_> {
         own: &mut Own,
         mut source: Box<dyn Source>,
         lanes: Lanes,
-    ) -> Served {
+    ) -> ShadowVerdicts {
         let Crew { bundle, config, is_live, .. } = *self.crew;
         let Own { engine, sink, whole } = own;
         engine.prefault();
@@ -315,12 +318,12 @@ impl Common<'_> {
             desk.post(engine);
             desk.service.board.done(index);
         }
-        Served::new(engine.accounts(), outcome.map_err(ServeError::Output))
+        ShadowVerdicts::new(engine.accounts(), outcome.map_err(ServeError::Output))
     }
 
     /// The lanes of a later bundle, which were made before it was served. Where another version of
     /// the same bundle had them, new ones; `None` where the system does not have what they need.
-    fn lanes_of(&self, index: usize, loaded: &Loaded) -> Option<Lanes> {
+    fn lanes_of(&self, index: usize, loaded: &LoadedBundle) -> Option<Lanes> {
         let made = loaded.take_lanes(index);
         made.or_else(|| self.maker.lanes(&loaded.bundle, &loaded.counters).ok())
     }
@@ -450,7 +453,7 @@ impl<'a> Desk<'a> {
                 (since.count() >= 100).then(|| since.quantile_ns(0.99).unwrap_or(u64::MAX));
             (self.age, self.aged_at) = (age, now);
         }
-        let load = Load {
+        let load = LaneLoad {
             jobs: worker.engine.jobs_out() as u64,
             room: config.lane_jobs as u64,
             is_behind: self.full_batches >= FULL_BATCHES,
@@ -499,7 +502,7 @@ impl<'a> Desk<'a> {
 }
 
 /// One account of all workers; the first error stands for all.
-fn together(all: Vec<Served>) -> Served {
+fn together(all: Vec<ShadowVerdicts>) -> ShadowVerdicts {
     let mut accounts = Accounts::default();
     // Workers that share a source go by one clock: each has counted the same restarts.
     let clock_restarts = all.iter().map(|served| served.accounts.clock_restarts).max();
@@ -518,5 +521,5 @@ fn together(all: Vec<Served>) -> Served {
         };
     }
     accounts.clock_restarts = clock_restarts.unwrap_or(0);
-    Served { failures, ..Served::new(&accounts, outcome) }
+    ShadowVerdicts { failures, ..ShadowVerdicts::new(&accounts, outcome) }
 }

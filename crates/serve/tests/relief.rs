@@ -15,7 +15,7 @@ use serveflow_core::gate::{Gate, Measure, Threshold};
 use serveflow_core::lane::{Job, Lane, Model};
 use serveflow_core::packet::LinkType;
 use serveflow_core::verdict::Reason;
-use serveflow_serve::service::{Load, Valve, ValveLimits};
+use serveflow_serve::service::{LaneLoad, Valve, ValveLimits};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -101,7 +101,8 @@ fn serve(flows_a_turn: u32, limits: ValveLimits) -> Outcome {
             engine.collect(&mut lanes[..1]);
         }
         engine.collect(&mut lanes[1..]);
-        let load = Load { jobs: engine.jobs_out() as u64, room: ROOM as u64, ..Load::default() };
+        let load =
+            LaneLoad { jobs: engine.jobs_out() as u64, room: ROOM as u64, ..LaneLoad::default() };
         valve.look(&load, engine.cascade().relief_levels(), turn * MS);
         engine.set_relief(valve.level());
         most = most.max(valve.level());

@@ -12,13 +12,13 @@ use serveflow_train::dataset::TrainingWarningKind;
 use serveflow_train::evaluate::evaluate;
 use serveflow_train::pipeline::{Kind, TrainPlan};
 use serveflow_train::planner::candidates::{Built, NoShelf, PoolPlan, Shelf, build, grid};
-use serveflow_train::planner::limits::{Limit, Limits, Objective};
-use serveflow_train::planner::meter::Load;
-use serveflow_train::planner::pool::Pool;
-use serveflow_train::planner::replay::{Board, Cascade, Part, Rule};
+use serveflow_train::planner::limits::{Constraints, Limit, Objective};
+use serveflow_train::planner::meter::MeterLoad;
+use serveflow_train::planner::pool::CandidatePool;
+use serveflow_train::planner::replay::{Chain, Evaluator, Part, Rule};
 use serveflow_train::planner::report::{PlanReport, report};
-use serveflow_train::planner::search::{Verdict, Wish, front, prices};
-use serveflow_train::planner::writer::{Planned, Request, plan};
+use serveflow_train::planner::search::{SearchOutcome, Wish, front, prices};
+use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan};
 use serveflow_train::risk_control::{Loss, Promise};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ fn cross_fitted(
     let recipes = grid(&[Kind::Tree, Kind::Boosted], &[2], &[1, 3, 5], &[params.wait_ms], 1);
     let features = vec![params.features.clone()];
     // The clock below stands still, so that runs end by their flows.
-    let load = Load { flows: 300, ..Load::default() };
+    let load = MeterLoad { flows: 300, ..MeterLoad::default() };
     let wanted = PoolPlan {
         recipes,
         features,
@@ -49,18 +49,18 @@ fn cross_fitted(
 }
 
 fn wish(rule: Rule) -> Wish {
-    let (objective, limits) = (Objective::Latency, Limits::default());
+    let (objective, limits) = (Objective::Latency, Constraints::default());
     Wish { objective, limits, rule, stages: None, escalate: None, ends_in_best: false }
 }
 
-fn planned(built: &Built, wish: Wish, promise: Option<Promise>) -> (Request, Planned) {
-    let request = Request { wish, promise, lanes: LanePlan::default(), seed: 1, threads: 2 };
+fn planned(built: &Built, wish: Wish, promise: Option<Promise>) -> (PlanRequest, WrittenPlan) {
+    let request = PlanRequest { wish, promise, lanes: LanePlan::default(), seed: 1, threads: 2 };
     let planned = plan(&built.pool, &built.models, &request, || 0).unwrap();
     (request, planned)
 }
 
 /// Indices of candidates by name.
-fn named(pool: &Pool, names: &[&str]) -> Vec<usize> {
+fn named(pool: &CandidatePool, names: &[&str]) -> Vec<usize> {
     names.iter().map(|n| pool.candidates.iter().position(|c| c.name == *n).unwrap()).collect()
 }
 
@@ -107,7 +107,7 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
     let wish =
         Wish { stages: Some(stages), escalate: Some(0.4), ..wish(Rule::Doubt(Measure::Margin)) };
     let (_, found) = planned(&built, wish, None);
-    let board = Board { pool: &built.pool, heads: &found.heads, cost: found.cost.clone() };
+    let board = Evaluator { pool: &built.pool, heads: &found.heads, cost: found.cost.clone() };
     let chosen = &found.found.chosen.cascade;
     let escalated: Vec<f64> = found.plan.relief.iter().map(|relief| relief.escalated).collect();
     assert!(escalated.len() >= 2 && escalated.is_sorted_by(|a, b| a > b), "{escalated:?}");
@@ -115,7 +115,7 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
     let served =
         write(&scratch("planner-relief-served"), &found.plan, found.models.clone()).unwrap();
     for (step, relief) in found.plan.relief.iter().enumerate() {
-        let cascade = Cascade { price: f64::from(relief.gates[0][0]), ..chosen.clone() };
+        let cascade = Chain { price: f64::from(relief.gates[0][0]), ..chosen.clone() };
         let told = board.figures(&cascade, &board.walk(&cascade, Part::Val), Part::Val);
         assert_eq!((relief.macro_f1, relief.accuracy), (told.macro_f1, told.accuracy), "{step}");
         let mut plan = found.plan.clone();
@@ -149,12 +149,12 @@ fn prices_lead_from_the_last_stage_to_the_first() {
     let book = small_book("planner-prices");
     let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
     let (_, found) = planned(&built, wish(Rule::Learned), None);
-    let board = Board { pool: &built.pool, heads: &found.heads, cost: found.cost };
+    let board = Evaluator { pool: &built.pool, heads: &found.heads, cost: found.cost };
     let stages = found.found.chosen.cascade.stages;
     let last = (stages.len() - 1) as u8;
     let all = prices(Rule::Learned);
     let walk = |price| {
-        let cascade = Cascade { stages: stages.clone(), rule: Rule::Learned, price };
+        let cascade = Chain { stages: stages.clone(), rule: Rule::Learned, price };
         board.walk(&cascade, Part::Val)
     };
     assert!(all.is_sorted());
@@ -177,14 +177,14 @@ fn nothing_on_the_front_is_beaten_and_the_best_is_on_it() {
 fn limits_that_cannot_be_kept_are_named() {
     let book = small_book("planner-limits");
     let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
-    let limits = Limits { flows_per_s: Some(1e30), ..Limits::default() };
+    let limits = Constraints { flows_per_s: Some(1e30), ..Constraints::default() };
     let (request, found) = planned(&built, Wish { limits, ..wish(Rule::Learned) }, None);
-    assert_eq!(found.found.verdict, Verdict::NotMet { binding: vec![Limit::Rate] });
+    assert_eq!(found.found.verdict, SearchOutcome::NotMet { binding: vec![Limit::Rate] });
     let told: PlanReport = report(&built.pool, &request, &found);
     assert!(told.reasons[0].contains("flows per second"), "{:?}", told.reasons);
-    let limits = Limits { max_loss: 1.0, ..Limits::default() };
+    let limits = Constraints { max_loss: 1.0, ..Constraints::default() };
     let (_, found) = planned(&built, Wish { limits, ..wish(Rule::Learned) }, None);
-    assert_eq!(found.found.verdict, Verdict::Met);
+    assert_eq!(found.found.verdict, SearchOutcome::Met);
     assert_eq!(found.found.chosen.figures.reach.last(), Some(&1.0), "all may be lost: one stage");
 }
 
@@ -193,7 +193,7 @@ fn a_limit_that_allows_nearly_all_is_a_warning() {
     let book = small_book("planner-loose");
     let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
     for max_loss in [0.0, 0.005, 0.1, 1.0] {
-        let limits = Limits { max_loss, ..Limits::default() };
+        let limits = Constraints { max_loss, ..Constraints::default() };
         let wish = Wish { limits, ..wish(Rule::Learned) };
         let (request, found) = planned(&built, wish, None);
         let told = report(&built.pool, &request, &found);
@@ -220,7 +220,7 @@ fn a_time_budget_leaves_out_what_is_searched_and_never_what_is_asked_for() {
             cross_fit: 0,
             budget_ns: Some(0),
             all_wanted,
-            load: Load { flows: 300, ..Load::default() },
+            load: MeterLoad { flows: 300, ..MeterLoad::default() },
             given: Vec::new(),
         };
         let wall = || NOW.fetch_add(1, Ordering::Relaxed);
@@ -266,7 +266,7 @@ fn a_promise_of_several_stages_needs_cross_fitted_flows() {
                 let stages = Some(named(&built.pool, names));
                 let wish = Wish { stages, ..wish(rule) };
                 let lanes = LanePlan::default();
-                let request = Request { wish, promise, lanes, seed: 1, threads: 2 };
+                let request = PlanRequest { wish, promise, lanes, seed: 1, threads: 2 };
                 let refused = plan(&built.pool, &built.models, &request, || 0).unwrap_err();
                 let (words, refused) = (["--promise", "--cross-fit of 2"], refused.to_string());
                 assert!(words.iter().all(|word| refused.contains(word)), "{refused}");

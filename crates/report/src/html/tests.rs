@@ -5,7 +5,7 @@ use crate::sections::sample::{AWKWARD, full, least};
 use crate::svg::escape;
 use crate::text::text;
 use serveflow_train::planner::limits::Limit;
-use serveflow_train::planner::search::Verdict;
+use serveflow_train::planner::search::SearchOutcome;
 
 fn extras() -> Vec<Section> {
     vec![Section { title: format!("Honest {AWKWARD}"), text: format!("  a {AWKWARD}\n  b") }]
@@ -122,10 +122,10 @@ fn figures_that_are_no_numbers_are_dashes() {
 #[test]
 fn limits_that_are_not_kept_are_named_at_the_top() {
     let mut report = full();
-    report.verdict = Verdict::NotMet { binding: vec![Limit::P99] };
+    report.verdict = SearchOutcome::NotMet { binding: vec![Limit::P99] };
     let lead = headline(&report);
     assert!(lead.contains("Not all limits are kept") && lead.contains("99th percentile"), "{lead}");
-    report.verdict = Verdict::Met;
+    report.verdict = SearchOutcome::Met;
     report.chosen.test.macro_f1 = 0.87;
     let lead = headline(&report);
     assert!(lead.contains("the loss of macro-F1 is 0.0124: more than the 0.005"), "{lead}");

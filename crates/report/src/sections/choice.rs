@@ -3,8 +3,8 @@
 use super::{Grid, compared, single};
 use crate::number_format::{NONE, grouped, percent, round, score, time};
 use serveflow_model::bundle::LEARNED;
-use serveflow_train::planner::limits::{Limit, Standing};
-use serveflow_train::planner::replay::Figures;
+use serveflow_train::planner::limits::{ConstraintStatus, Limit};
+use serveflow_train::planner::replay::ReplayFigures;
 use serveflow_train::planner::report::{Choice, PlanReport};
 
 /// The stages in the order they are asked.
@@ -50,7 +50,7 @@ pub(super) fn rule(choice: &Choice) -> String {
 }
 
 /// How a figure is told.
-type Told = (&'static str, fn(&Figures) -> String);
+type Told = (&'static str, fn(&ReplayFigures) -> String);
 
 /// The figures that plans are compared by.
 const FIGURES: [Told; 11] = [
@@ -69,7 +69,7 @@ const FIGURES: [Told; 11] = [
 
 /// The plan, the runner-up and the best single model on the test flows, and the plan where it was chosen.
 pub(super) fn figures(report: &PlanReport) -> Grid {
-    let mut columns: Vec<(String, &Figures)> = compared(report)
+    let mut columns: Vec<(String, &ReplayFigures)> = compared(report)
         .into_iter()
         .map(|(name, choice)| (format!("{name}\ntest"), &choice.test))
         .collect();
@@ -87,7 +87,7 @@ pub(super) fn figures(report: &PlanReport) -> Grid {
 /// How the limits stand; none when there are none.
 pub(super) fn limits(report: &PlanReport) -> Option<Grid> {
     let standings = &report.chosen.standings;
-    let row = |standing: &Standing| {
+    let row = |standing: &ConstraintStatus| {
         vec![
             standing.limit.to_string(),
             amount(standing.limit, standing.wanted),

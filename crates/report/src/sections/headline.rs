@@ -3,7 +3,7 @@
 use super::best;
 use crate::number_format::{grouped, percent, score, time, times};
 use serveflow_train::planner::report::PlanReport;
-use serveflow_train::planner::search::Verdict;
+use serveflow_train::planner::search::SearchOutcome;
 
 /// The title.
 pub(crate) fn title(report: &PlanReport) -> String {
@@ -61,11 +61,15 @@ pub(crate) fn highlights(report: &PlanReport) -> Vec<(String, String)> {
         tile(percent(chosen.share_under_16ms), "of the flows under 16 ms".to_owned()),
         tile(grouped(chosen.flows_per_s), "flows/s per core".to_owned()),
         match &report.verdict {
-            Verdict::Met => tile("kept".to_owned(), "all limits, on calibration flows".to_owned()),
-            Verdict::Barely => {
+            SearchOutcome::Met => {
+                tile("kept".to_owned(), "all limits, on calibration flows".to_owned())
+            }
+            SearchOutcome::Barely => {
                 tile("barely".to_owned(), "all limits are kept, maybe by luck".to_owned())
             }
-            Verdict::NotMet { .. } => tile("not kept".to_owned(), "not every limit".to_owned()),
+            SearchOutcome::NotMet { .. } => {
+                tile("not kept".to_owned(), "not every limit".to_owned())
+            }
         },
     ]
 }
@@ -113,12 +117,12 @@ fn kept(report: &PlanReport) -> String {
         (_, Some(share)) => {
             format!("It was asked that {} of the flows reach the last stage.", percent(share))
         }
-        (Verdict::Met, None) => "On the calibration flows all limits are kept.".to_owned(),
-        (Verdict::Barely, None) => {
+        (SearchOutcome::Met, None) => "On the calibration flows all limits are kept.".to_owned(),
+        (SearchOutcome::Barely, None) => {
             "On the calibration flows all limits are kept, but on too few resamples of them."
                 .to_owned()
         }
-        (Verdict::NotMet { binding }, None) => {
+        (SearchOutcome::NotMet { binding }, None) => {
             let named: Vec<String> = binding.iter().map(ToString::to_string).collect();
             let binds = match named.len() {
                 0 => "it takes several to be given up".to_owned(),

@@ -2,22 +2,22 @@
 
 use serveflow_train::dataset::{ClassCount, DataSummary, SplitCount};
 use serveflow_train::planner::guarantee::Granted;
-use serveflow_train::planner::limits::{Limit, Limits, Objective, Standing};
-use serveflow_train::planner::replay::Figures;
+use serveflow_train::planner::limits::{ConstraintStatus, Constraints, Limit, Objective};
+use serveflow_train::planner::replay::ReplayFigures;
 use serveflow_train::planner::report::{
     Check, Choice, ClassLine, FrontPoint, LatencyCurve, PlanReport, SCHEMA, Single,
     StageReliability,
 };
 use serveflow_train::planner::rules::{RuleCurve, RuleReport};
-use serveflow_train::planner::search::Verdict;
+use serveflow_train::planner::search::SearchOutcome;
 use serveflow_train::reliability::Reliability;
 use serveflow_train::risk_control::{Loss, Promise};
 
 /// A label that breaks a page which does not escape it.
 pub(crate) const AWKWARD: &str = "<b>&\"";
 
-fn figures(macro_f1: f64, p50_us: f64, stages: usize) -> Figures {
-    Figures {
+fn figures(macro_f1: f64, p50_us: f64, stages: usize) -> ReplayFigures {
+    ReplayFigures {
         macro_f1,
         accuracy: 0.9,
         weighted_f1: 0.89,
@@ -38,7 +38,7 @@ fn figures(macro_f1: f64, p50_us: f64, stages: usize) -> Figures {
 
 fn choice(stages: &[&str], macro_f1: f64, p50_us: f64) -> Choice {
     let own = figures(macro_f1, p50_us, stages.len());
-    let standing = Standing { limit: Limit::Loss, wanted: 0.005, found: 0.0002, met: true };
+    let standing = ConstraintStatus { limit: Limit::Loss, wanted: 0.005, found: 0.0002, met: true };
     Choice {
         stages: stages.iter().map(|&stage| stage.to_owned()).collect(),
         rule: "learned".to_owned(),
@@ -80,13 +80,13 @@ pub(crate) fn least() -> PlanReport {
         warnings: Vec::new(),
         cross_fit_flows: 0,
         objective: Objective::Latency,
-        limits: Limits::default(),
+        limits: Constraints::default(),
         escalate: None,
         singles: Vec::new(),
         left_out: Vec::new(),
         front: Vec::new(),
         searched: (0, 0),
-        verdict: Verdict::Met,
+        verdict: SearchOutcome::Met,
         chosen: Choice { standings: Vec::new(), ..alone.clone() },
         runner_up: None,
         reasons: Vec::new(),

@@ -42,7 +42,7 @@ fn runtime() -> Result<&'static Runtime, String> {
 
 /// Servers that hold the same model.
 #[derive(Debug)]
-pub struct Pool {
+pub struct ServerPool {
     shared: Arc<Shared>,
     watches: Vec<AbortHandle>,
     runtime: &'static Runtime,
@@ -63,7 +63,7 @@ struct Shared {
     is_in: Notify,
 }
 
-impl Pool {
+impl ServerPool {
     /// A pool of these servers. Waits until each was looked at once, at most for the time of an answer.
     ///
     /// # Errors
@@ -122,13 +122,13 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ServerPool {
     fn drop(&mut self) {
         self.watches.iter().for_each(AbortHandle::abort);
     }
 }
 
-impl Transport for Pool {
+impl Transport for ServerPool {
     fn infer(&self, request: &Request<'_>, scores: &mut Scores) -> Result<(), ScoreError> {
         let values = self.runtime.block_on(self.shared.ask(request));
         let model = &self.shared.spec.model;

@@ -20,7 +20,7 @@ const MILLISECOND: u64 = 1_000_000;
 
 /// A bundle, and where it came from.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedBundle {
     /// The cascade and its models, with stages in their lanes.
     pub bundle: Bundle,
     /// Its hash.
@@ -65,11 +65,11 @@ pub struct Switch {
 
 #[derive(Debug)]
 struct Bundles {
-    serving: Arc<Loaded>,
-    previous: Option<Arc<Loaded>>,
+    serving: Arc<LoadedBundle>,
+    previous: Option<Arc<LoadedBundle>>,
 }
 
-impl Loaded {
+impl LoadedBundle {
     /// A bundle as it was read, its stages put into the lanes that the configuration says.
     ///
     /// # Errors
@@ -168,7 +168,7 @@ impl Switch {
     /// Serves a bundle as version 0, by a configuration and what was typed of it; later ones in
     /// lanes that `maker` makes.
     #[must_use]
-    pub fn new(loaded: Loaded, config: Config, typed: Typed, maker: LaneMaker) -> Self {
+    pub fn new(loaded: LoadedBundle, config: Config, typed: Typed, maker: LaneMaker) -> Self {
         let batches = BatchTotals::default();
         batches.count(loaded.stage_names(), &loaded.counters);
         let bundles = Bundles { serving: Arc::new(loaded), previous: None };
@@ -203,14 +203,14 @@ impl Switch {
 
     /// The bundle that new flows should go by, and its version.
     #[must_use]
-    pub fn serving(&self) -> (Arc<Loaded>, u64) {
+    pub fn serving(&self) -> (Arc<LoadedBundle>, u64) {
         let bundles = self.bundles();
         (Arc::clone(&bundles.serving), self.version())
     }
 
     /// The bundle before it.
     #[must_use]
-    pub fn previous(&self) -> Option<Arc<Loaded>> {
+    pub fn previous(&self) -> Option<Arc<LoadedBundle>> {
         self.bundles().previous.clone()
     }
 
@@ -224,7 +224,7 @@ impl Switch {
         &self,
         path: Option<&Path>,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Result<Arc<Loaded>, Refused> {
+    ) -> Result<Arc<LoadedBundle>, Refused> {
         let path = path.map_or_else(|| self.bundles().serving.path.clone(), Path::to_owned);
         let loaded = self.read_while(&path, is_wanted)?;
         let (serving, _) = self.serving();
@@ -236,20 +236,24 @@ impl Switch {
     ///
     /// # Errors
     /// Those of [`Switch::reload`].
-    pub fn read(&self, path: &Path) -> Result<Loaded, Refused> {
+    pub fn read(&self, path: &Path) -> Result<LoadedBundle, Refused> {
         let refused = |why: String| Refused { path: path.to_owned(), why };
         let bundle = (self.load)(path).map_err(|error| refused(error.to_string()))?;
         let rules = self.typed.check_for(&bundle).map_err(|error| refused(error.to_string()))?;
         let [served, found] = [&self.config, &rules].map(|config| config.engine.flows);
         same_rules(&served, &found).map_err(refused)?;
-        Loaded::new(bundle, path, &self.config)?.tried()
+        LoadedBundle::new(bundle, path, &self.config)?.tried()
     }
 
     /// [`Switch::read`], refused if it is not wanted any more when it is read.
     ///
     /// # Errors
     /// Those of [`Switch::reload`].
-    pub fn read_while(&self, path: &Path, is_wanted: &dyn Fn() -> bool) -> Result<Loaded, Refused> {
+    pub fn read_while(
+        &self,
+        path: &Path,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<LoadedBundle, Refused> {
         let loaded = self.read(path)?;
         if is_wanted() {
             return Ok(loaded);
@@ -259,7 +263,7 @@ impl Switch {
     }
 
     /// Makes all that workers need for a bundle, before they are sent to it.
-    fn prepare(&self, loaded: &Loaded) -> Result<(), Refused> {
+    fn prepare(&self, loaded: &LoadedBundle) -> Result<(), Refused> {
         loaded.make_lanes(&self.maker, &loaded.counters)?;
         self.batches.count(loaded.stage_names(), &loaded.counters);
         Ok(())
@@ -269,7 +273,10 @@ impl Switch {
     ///
     /// # Errors
     /// When the system does not have what its lanes need. Then nothing changes.
-    pub fn serve(&self, loaded: impl Into<Arc<Loaded>>) -> Result<Arc<Loaded>, Refused> {
+    pub fn serve(
+        &self,
+        loaded: impl Into<Arc<LoadedBundle>>,
+    ) -> Result<Arc<LoadedBundle>, Refused> {
         let loaded = loaded.into();
         self.prepare(&loaded)?;
         let mut bundles = self.bundles();
@@ -287,7 +294,7 @@ impl Switch {
     ///
     /// # Errors
     /// When the system does not have what they need.
-    pub fn make_shadow_lanes(&self, loaded: &Loaded) -> Result<(), Refused> {
+    pub fn make_shadow_lanes(&self, loaded: &LoadedBundle) -> Result<(), Refused> {
         let counters = BatchCounters::new(loaded.bundle.models.len());
         loaded.make_lanes(&self.maker, &Arc::new(counters))
     }
@@ -303,7 +310,7 @@ impl Switch {
     ///
     /// # Errors
     /// When the system does not have what its lanes need. Then nothing changes.
-    pub fn roll_back(&self) -> Result<Option<Arc<Loaded>>, Refused> {
+    pub fn roll_back(&self) -> Result<Option<Arc<LoadedBundle>>, Refused> {
         let Some(previous) = self.bundles().previous.clone() else { return Ok(None) };
         self.prepare(&previous)?;
         let mut bundles = self.bundles();

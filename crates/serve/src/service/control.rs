@@ -4,7 +4,7 @@ use super::Service;
 use super::bundle_watch::watch;
 use super::connections::{Connections, Place};
 use super::ending::Ending;
-use super::http::{Answer, Reply, reply};
+use super::http::{HttpAnswer, Reply, reply};
 use super::link_log::Wires;
 use super::loader::{BundleLoad, NotLoaded};
 use super::output_log::OutputLog;
@@ -359,10 +359,12 @@ async fn respond(
     let body = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await;
     let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
     let body = body.as_ref().and_then(|body| std::str::from_utf8(body).ok());
-    let Answer { status, kind, body } = match body {
-        None => {
-            Answer { status: 400, kind: "text/plain", body: "expected a short text\n".to_owned() }
-        }
+    let HttpAnswer { status, kind, body } = match body {
+        None => HttpAnswer {
+            status: 400,
+            kind: "text/plain",
+            body: "expected a short text\n".to_owned(),
+        },
         Some(body) => {
             match reply(service, may_control, head.method.as_str(), head.uri.path(), body) {
                 Reply::Now(answer) => answer,

@@ -37,7 +37,7 @@ impl Default for ValveLimits {
 
 /// What a worker feels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct LaneLoad {
     /// Jobs that are with lanes.
     pub jobs: u64,
     /// Jobs for which there is room.
@@ -81,7 +81,7 @@ impl Valve {
 
     /// Looks at the load at `now`, nanoseconds of wall time; `most` is the loosest level there is. Whether the
     /// level changed.
-    pub fn look(&mut self, load: &Load, most: u8, now: u64) -> bool {
+    pub fn look(&mut self, load: &LaneLoad, most: u8, now: u64) -> bool {
         let before = self.level;
         self.level = self.level.min(most);
         if self.limits.is_on {
@@ -96,7 +96,7 @@ impl Valve {
         has_changed
     }
 
-    fn step(&mut self, load: &Load, most: u8, now: u64) {
+    fn step(&mut self, load: &LaneLoad, most: u8, now: u64) {
         let limits = &self.limits;
         let fill = load.jobs * 1000 / load.room.max(1);
         let is_late =
@@ -128,8 +128,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn jobs(jobs: u64) -> Load {
-        Load { jobs, room: 100, ..Load::default() }
+    fn jobs(jobs: u64) -> LaneLoad {
+        LaneLoad { jobs, room: 100, ..LaneLoad::default() }
     }
 
     #[test]
@@ -168,12 +168,12 @@ mod tests {
     #[test]
     fn lateness_and_a_source_ahead_are_pressure_too() {
         let limits = ValveLimits { p99_ns: Some(10 * MS), ..ValveLimits::default() };
-        let late = |ms| Load { p99_ns: Some(ms * MS), room: 1, ..Load::default() };
+        let late = |ms| LaneLoad { p99_ns: Some(ms * MS), room: 1, ..LaneLoad::default() };
         let mut valve = Valve::new(limits);
         assert!(valve.look(&late(11), 2, 0));
         // More than half of what is allowed is not yet ease.
         assert!((1..5000).all(|turn| !valve.look(&late(6), 2, turn * MS)));
-        assert!(valve.look(&Load { is_behind: true, ..Load::default() }, 2, 6000 * MS));
+        assert!(valve.look(&LaneLoad { is_behind: true, ..LaneLoad::default() }, 2, 6000 * MS));
         assert!((6001..7500).any(|turn| valve.look(&late(4), 2, turn * MS)));
         assert_eq!(valve.level(), 1);
     }

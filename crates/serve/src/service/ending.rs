@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::config::Typed;
     use crate::lanes::LaneMaker;
-    use crate::service::{Loaded, Switch, Tally};
+    use crate::service::{LoadedBundle, Switch, Tally};
     use serveflow_model::bundle::Bundle;
     use std::path::Path;
     use std::sync::{Arc, Mutex};
@@ -127,7 +127,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/app_protocol/bundle");
         let (bundle, typed) = (Bundle::load(&path).unwrap(), Typed::default());
         let config = typed.check_for(&bundle).unwrap();
-        let loaded = Loaded::new(bundle, &path, &config).unwrap();
+        let loaded = LoadedBundle::new(bundle, &path, &config).unwrap();
         let stop = Arc::default();
         let maker = LaneMaker::new(&config, 2, true, crate::clock::now_ns, &stop);
         Service::new(Switch::new(loaded, config, typed, maker), 2, None, stop)

@@ -27,20 +27,20 @@ mod verdict_stats;
 mod worker_state;
 
 pub use attaching::Attaching;
-pub use bundle_swap::{Loaded, Refused, Switch};
+pub use bundle_swap::{LoadedBundle, Refused, Switch};
 pub use control::{Control, Listeners, ask};
-pub use degradation::{Load, Valve, ValveLimits};
+pub use degradation::{LaneLoad, Valve, ValveLimits};
 pub use drift::{DriftBoard, StageDrift};
-pub use http::{Answer, Later, Reply, reply};
+pub use http::{HttpAnswer, Later, Reply, reply};
 pub use loader::{BundleLoad, Loader, NotLoaded, Pending};
 pub use metrics::page;
 pub use needs::MemoryBound;
 pub use readiness::NotReady;
 pub use sandbox::{Confinement, confine, confine_capturing, keep_capabilities, would_write};
-pub use shadow::{Comparison, Served, Shadow, ShadowPlan};
+pub use shadow::{Comparison, Shadow, ShadowPlan, ShadowVerdicts};
 pub use verdict_stats::{BOUNDS, Histogram, Said, Tally, TallySink};
 pub(crate) use worker_state::locked;
-pub use worker_state::{Board, Totals, WorkerState};
+pub use worker_state::{Totals, WorkerState, WorkerStates};
 
 use crate::live::{Counted, InterfaceCount};
 use serveflow_output::{Output, OutputStatus};
@@ -74,7 +74,7 @@ pub struct Service {
     /// The bundle that is served.
     pub switch: Switch,
     /// What workers tell.
-    pub board: Board,
+    pub board: WorkerStates,
     /// Whether the traffic is still that of the calibration.
     pub drift: DriftBoard,
     /// What happened.
@@ -117,7 +117,7 @@ impl Service {
     ) -> Self {
         Self {
             switch,
-            board: Board::new(workers),
+            board: WorkerStates::new(workers),
             drift: DriftBoard::new(workers),
             events: Events::default(),
             loader: Loader::default(),
@@ -162,7 +162,7 @@ impl Service {
     ///
     /// # Errors
     /// When it is refused; the one before serves on.
-    pub fn reload(&self, path: Option<&Path>) -> Result<Arc<Loaded>, Refused> {
+    pub fn reload(&self, path: Option<&Path>) -> Result<Arc<LoadedBundle>, Refused> {
         self.reload_while(path, &|| true)
     }
 
@@ -171,7 +171,7 @@ impl Service {
         &self,
         path: Option<&Path>,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Result<Arc<Loaded>, Refused> {
+    ) -> Result<Arc<LoadedBundle>, Refused> {
         let before = self.switch.version();
         let loaded = self.switch.reload(path, is_wanted);
         match &loaded {
@@ -195,10 +195,10 @@ impl Service {
     ///
     /// # Errors
     /// When the system does not have what its lanes need; the one that is served serves on.
-    pub fn roll_back(&self) -> Result<Option<Arc<Loaded>>, Refused> {
+    pub fn roll_back(&self) -> Result<Option<Arc<LoadedBundle>>, Refused> {
         self.loader.give_up();
         let loaded = self.switch.roll_back().inspect_err(|refused| self.refuse(refused))?;
-        if let Some(Loaded { id, path, .. }) = loaded.as_deref() {
+        if let Some(LoadedBundle { id, path, .. }) = loaded.as_deref() {
             tracing::info!(bundle = id, path = %path.display(), "bundle rolled back");
         }
         Ok(loaded)
@@ -227,7 +227,7 @@ impl Service {
     ///
     /// # Errors
     /// When it is refused.
-    pub fn begin_shadow(&self, path: &Path, share: f64) -> Result<Arc<Loaded>, Refused> {
+    pub fn begin_shadow(&self, path: &Path, share: f64) -> Result<Arc<LoadedBundle>, Refused> {
         self.begin_shadow_while(path, share, &|| true)
     }
 
@@ -237,7 +237,7 @@ impl Service {
         path: &Path,
         share: f64,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Result<Arc<Loaded>, Refused> {
+    ) -> Result<Arc<LoadedBundle>, Refused> {
         let loaded = self.switch.read_while(path, is_wanted);
         let loaded = Arc::new(loaded.inspect_err(|refused| self.refuse(refused))?);
         self.switch.make_shadow_lanes(&loaded).inspect_err(|refused| self.refuse(refused))?;
@@ -247,7 +247,7 @@ impl Service {
     }
 
     /// Ends the shadow; its bundle, if there was one.
-    pub fn end_shadow(&self) -> Option<Arc<Loaded>> {
+    pub fn end_shadow(&self) -> Option<Arc<LoadedBundle>> {
         let (plan, _) = self.shadow();
         let loaded = plan?.loaded;
         self.put_shadow(None);
@@ -259,7 +259,7 @@ impl Service {
     ///
     /// # Errors
     /// When the system does not have what its lanes need; the one that is served serves on.
-    pub fn promote(&self) -> Result<Option<Arc<Loaded>>, Refused> {
+    pub fn promote(&self) -> Result<Option<Arc<LoadedBundle>>, Refused> {
         let Some(loaded) = self.end_shadow() else { return Ok(None) };
         let loaded = self.switch.serve(loaded).inspect_err(|refused| self.refuse(refused))?;
         tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle promoted");

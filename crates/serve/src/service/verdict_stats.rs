@@ -1,7 +1,7 @@
 //! What the verdicts of a worker were, counted as they are written.
 
 use super::locked;
-use super::shadow::Served;
+use super::shadow::ShadowVerdicts;
 use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::{Reason, Verdict};
 use serveflow_io::Sink;
@@ -87,7 +87,7 @@ pub struct Tally {
     /// Question to answer, over all stages.
     pub compute: Histogram,
     /// Verdicts of late, while a shadow wants to compare them.
-    kept: Option<Vec<Served>>,
+    kept: Option<Vec<ShadowVerdicts>>,
     /// Time stamp of the deciding packet to the moment that the verdict is written, of live packets; without the
     /// verdicts that no packet brought about, but a timeout.
     pub age: Histogram,
@@ -173,7 +173,7 @@ impl Tally {
             let plan = &mut self.plans[usize::from(verdict.plan)];
             plan.add(verdict);
             if let Some(kept) = &mut self.kept {
-                kept.push(Served::new(verdict, &plan.labels));
+                kept.push(ShadowVerdicts::new(verdict, &plan.labels));
             }
             self.collection.add(verdict.collection_ns);
             self.compute.add(verdict.compute_ns);
@@ -186,7 +186,7 @@ impl Tally {
     }
 
     /// Takes the verdicts since the last call, and keeps those that come: for a shadow that compares them.
-    pub fn take_kept(&mut self, into: &mut Vec<Served>) {
+    pub fn take_kept(&mut self, into: &mut Vec<ShadowVerdicts>) {
         into.clear();
         std::mem::swap(self.kept.get_or_insert_with(Vec::new), into);
     }

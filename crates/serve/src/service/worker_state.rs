@@ -44,7 +44,7 @@ pub struct WorkerState {
 
 /// The states of all workers.
 #[derive(Debug)]
-pub struct Board {
+pub struct WorkerStates {
     workers: Vec<Mutex<WorkerState>>,
     /// What each worker's sink counts, between two states too.
     tallies: Vec<OnceLock<Arc<Mutex<Tally>>>>,
@@ -70,7 +70,7 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Board {
+impl WorkerStates {
     /// A board for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {

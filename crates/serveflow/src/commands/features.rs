@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::{Session, labelled, reports};
 use anyhow::{Context, anyhow, bail};
 use serveflow::table::{
-    CsvTable, FLOW_KEYS, Head, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table,
+    CsvTable, FLOW_KEYS, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table, TableHead,
     flow_keys, packet_features, write_packets,
 };
 use serveflow_core::accounts::Accounts;
@@ -123,7 +123,7 @@ fn open(
     } else {
         Box::new(File::create(&args.out)?)
     };
-    let head = Head { keys: keys.to_vec(), columns };
+    let head = TableHead { keys: keys.to_vec(), columns };
     Ok(match format(args)? {
         TableFormat::Csv => Box::new(CsvTable::new(writer, head)),
         TableFormat::Parquet => Box::new(ParquetTable::new(writer, head, shape)?),

@@ -18,12 +18,12 @@ use serveflow_train::evaluate::{Report, evaluate};
 use serveflow_train::open_set::{self, HeldOut, HeldOutWish};
 use serveflow_train::pipeline::{Tier, TrainPlan};
 use serveflow_train::planner::candidates::{Built, PoolPlan, Shelf, build, grid};
-use serveflow_train::planner::limits::Limits;
-use serveflow_train::planner::meter::{Load, Service};
-use serveflow_train::planner::pool::{POOL_FORMAT, Pool, Recipe};
+use serveflow_train::planner::limits::Constraints;
+use serveflow_train::planner::meter::{MeterLoad, ServiceRate};
+use serveflow_train::planner::pool::{CandidatePool, CandidateSpec, POOL_FORMAT};
 use serveflow_train::planner::report::{Check, PlanReport, report};
 use serveflow_train::planner::search::Wish;
-use serveflow_train::planner::writer::{Planned, Request, plan};
+use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Resul
     }
     Ok(Wish {
         objective: args.objective,
-        limits: Limits {
+        limits: Constraints {
             max_loss: args.max_loss,
             max_class_loss: args.max_class_loss,
             p50_ms: args.p50_ms,
@@ -105,7 +105,7 @@ fn recipes(
     depths: &[u16],
     plan: &TrainPlan,
     given: Option<&[Tier]>,
-) -> anyhow::Result<Vec<Recipe>> {
+) -> anyhow::Result<Vec<CandidateSpec>> {
     let Some(tiers) = given else {
         let waits = &args.waits_ms;
         let waits = if waits.is_empty() { vec![plan.wait_ms] } else { waits.clone() };
@@ -127,7 +127,7 @@ fn recipes(
             "--stages: {tier} wants fewer packets than the stage before it"
         );
     }
-    let recipe = |tier: &Tier| Recipe {
+    let recipe = |tier: &Tier| CandidateSpec {
         kind: tier.kind,
         size: None,
         packets: tier.packets,
@@ -197,14 +197,14 @@ pub(crate) fn train(
     session.say(&super::train::recorded(&built.dataset));
     keep(&args.out, &built)?;
     let own = stages.map(|_| places(&built.pool, &wanted.recipes)).transpose()?;
-    let request = Request {
+    let request = PlanRequest {
         wish: wish(&args.wish, own)?,
         promise: args.wish.promise(),
         lanes: super::train::lane_rule(args.inline_budget_us, session, plan)?,
         seed: plan.seed,
         threads: plan.threads,
     };
-    let mut study = |pool: &Pool, found: &Planned, rate| {
+    let mut study = |pool: &CandidatePool, found: &WrittenPlan, rate| {
         let mut progress = Progress::new(session);
         let last = found.found.chosen.cascade.stages.last().copied().unwrap_or_default();
         let (recipe, features) = (pool.candidates[last].recipe, &pool.features[..]);
@@ -232,8 +232,8 @@ pub(crate) fn train(
 }
 
 /// Where the candidates of some recipes stand in a pool.
-fn places(pool: &Pool, recipes: &[Recipe]) -> anyhow::Result<Vec<usize>> {
-    let place = |recipe: &Recipe| {
+fn places(pool: &CandidatePool, recipes: &[CandidateSpec]) -> anyhow::Result<Vec<usize>> {
+    let place = |recipe: &CandidateSpec| {
         let found = pool.candidates.iter().position(|c| c.recipe == *recipe);
         found.with_context(|| format!("--stages: {} was not trained", recipe.tier()))
     };
@@ -242,7 +242,8 @@ fn places(pool: &Pool, recipes: &[Recipe]) -> anyhow::Result<Vec<usize>> {
 
 /// Looks how well a plan's last stage tells classes that it did not learn, where at most such a share of the
 /// known flows may be called unknown.
-pub(crate) type Study<'a> = dyn FnMut(&Pool, &Planned, f64) -> anyhow::Result<Option<HeldOut>> + 'a;
+pub(crate) type Study<'a> =
+    dyn FnMut(&CandidatePool, &WrittenPlan, f64) -> anyhow::Result<Option<HeldOut>> + 'a;
 
 /// What is wanted of open-set rules.
 pub(crate) struct Unknown<'a> {
@@ -254,12 +255,12 @@ pub(crate) struct Unknown<'a> {
 
 /// Searches, writes the bundle, and tells of it.
 pub(crate) fn planned(
-    (pool, models): (&Pool, &BTreeMap<String, Vec<u8>>),
-    request: &Request,
+    (pool, models): (&CandidatePool, &BTreeMap<String, Vec<u8>>),
+    request: &PlanRequest,
     out: &Path,
     unknown: Unknown<'_>,
 ) -> anyhow::Result<(Bundle, PlanReport)> {
-    let mut found: Planned = plan(pool, models, request, clock::now_ns)?;
+    let mut found: WrittenPlan = plan(pool, models, request, clock::now_ns)?;
     let mut told = report(pool, request, &found);
     let Unknown { rate, study } = unknown;
     if let Some(rate) = rate {
@@ -276,10 +277,10 @@ pub(crate) fn planned(
 }
 
 /// What is measured under: the load that is wished for.
-fn load_of(wish: &WishArgs) -> Load {
-    let usual = Load::default();
+fn load_of(wish: &WishArgs) -> MeterLoad {
+    let usual = MeterLoad::default();
     let flows_per_s = wish.flows_per_s.unwrap_or(usual.flows_per_s) / f64::from(wish.cores);
-    Load { flows_per_s, ..usual }
+    MeterLoad { flows_per_s, ..usual }
 }
 
 /// Runs the plan, and puts what the planner says beside what is measured: on the test flows, which
@@ -288,7 +289,7 @@ fn checks(
     book: &LabelBook,
     bundle: &mut Bundle,
     plan: &TrainPlan,
-    (pool, told): (&Pool, &PlanReport),
+    (pool, told): (&CandidatePool, &PlanReport),
     args: &WishArgs,
     session: &Session,
 ) -> anyhow::Result<Vec<Check>> {
@@ -310,8 +311,8 @@ fn checks(
     let ratio = |what: &str, unit, predicted, measured| {
         Check::ratio(&of(what), unit, predicted, measured, RATIO_TOLERANCE)
     };
-    let load = Load { run_ns: CHECK_NS, ..load_of(args) };
-    let service = Service::new(book, split, plan.flows, load, clock::now_ns);
+    let load = MeterLoad { run_ns: CHECK_NS, ..load_of(args) };
+    let service = ServiceRate::new(book, split, plan.flows, load, clock::now_ns);
     // All stages in the packet path: what is told is what one core serves.
     bundle.place(&vec![0; bundle.plan.stages.len()]);
     let served = (0..CHECKS).map(|_| service.serve(&bundle.cascade, &bundle.models));
@@ -348,12 +349,12 @@ pub(crate) fn pool_file(bundle: &Path) -> PathBuf {
 }
 
 /// The pool that a bundle was planned from, and its models.
-pub(crate) fn load(bundle: &Path) -> anyhow::Result<(Pool, BTreeMap<String, Vec<u8>>)> {
+pub(crate) fn load(bundle: &Path) -> anyhow::Result<(CandidatePool, BTreeMap<String, Vec<u8>>)> {
     let (dir, path) = (bundle.join(POOL), pool_file(bundle));
     let text = std::fs::read(&path).with_context(|| {
         format!("{}: cannot read; only train without --measure leaves candidates", path.display())
     })?;
-    let pool: Pool =
+    let pool: CandidatePool =
         serde_json::from_slice(&text).with_context(|| format!("{}: no pool", path.display()))?;
     let found = &pool.format;
     anyhow::ensure!(

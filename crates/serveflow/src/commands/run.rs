@@ -17,10 +17,10 @@ use serveflow_serve::live;
 use serveflow_serve::panics;
 use serveflow_serve::service::preflight::{self, Needs, Opens, Start};
 use serveflow_serve::service::{
-    Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,
+    Attaching, Confinement, Control, Listeners, LoadedBundle, Service, Switch, confine, log,
 };
 use serveflow_serve::summary;
-use serveflow_serve::workers::{self, Crew, Failure, Post, ServeError, Served};
+use serveflow_serve::workers::{self, Crew, Failure, Post, ServeError, ShadowVerdicts};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let run = kind(session, args, &config);
     let fed = feed(session, args, &typed, &bundle, &mut config, &signals.stop)?;
     let Feed { sources, interfaces, listeners, attacher, inputs, drains } = fed;
-    let loaded = Loaded::new(bundle, &path, &config)?;
+    let loaded = LoadedBundle::new(bundle, &path, &config)?;
     let (workers, stop) = (sources.len(), Arc::clone(&signals.stop));
     let maker = LaneMaker::new(&config, workers, run.is_live, clock::now_ns, &stop);
     let switch = Switch::new(loaded, config.clone(), typed, maker);
@@ -93,12 +93,12 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
 /// The exit code of a run whose output worked.
 fn exit_code(
     session: &Session,
-    served: Served,
+    served: ShadowVerdicts,
     lost_records: u64,
     workers: usize,
     run: RunKind,
 ) -> anyhow::Result<ExitCode> {
-    let Served { accounts, failures, outcome, .. } = served;
+    let ShadowVerdicts { accounts, failures, outcome, .. } = served;
     let outcome = outcome?;
     assert!(accounts.balance(), "every packet and every flow stands in one place");
     if outcome.stopped && !run.is_live {
@@ -146,7 +146,7 @@ fn kind(session: &Session, args: &RunArgs, config: &Config) -> RunKind {
 }
 
 /// The closing accounts.
-fn tell(session: &Session, service: &Service, served: &Served, took: Duration) {
+fn tell(session: &Session, service: &Service, served: &ShadowVerdicts, took: Duration) {
     session.say(&summary::accounts(&served.accounts));
     session.say(&live::summary(&service.interfaces()));
     session.say(&summary::batches(&served.batches));

@@ -5,7 +5,7 @@ use serveflow_model::bundle::{Bundle, BundleError};
 use serveflow_serve::clock;
 use serveflow_serve::config::{ServiceLimits, Typed};
 use serveflow_serve::lanes::LaneMaker;
-use serveflow_serve::service::{Control, Listeners, Loaded, Service, Switch, ask};
+use serveflow_serve::service::{Control, Listeners, LoadedBundle, Service, Switch, ask};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,7 @@ impl Slow {
         let loaded = Bundle::load(&path).unwrap();
         let typed = Typed::default();
         let config = typed.check_for(&loaded).unwrap();
-        let loaded = Loaded::new(loaded, &path, &config).unwrap();
+        let loaded = LoadedBundle::new(loaded, &path, &config).unwrap();
         let stop = Arc::default();
         let maker = LaneMaker::new(&config, 0, false, clock::now_ns, &stop);
         let switch = Switch::new(loaded, config, typed, maker).reading_by(slow);

@@ -4,7 +4,7 @@
 use super::{auroc, share, threshold};
 use crate::dataset::{Dataset, record};
 use crate::pipeline::{Kind, PipelineError, Step, TierData, TrainPlan, filled, train_tier};
-use crate::planner::pool::Recipe;
+use crate::planner::pool::CandidateSpec;
 use crate::random::Random;
 use crate::recalibrate::score_all;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ const CHOICE: u64 = 0x6f70;
 #[derive(Clone, Copy, Debug)]
 pub struct HeldOutWish<'a> {
     /// The stage: its kind, size, packets, wait and features.
-    pub recipe: Recipe,
+    pub recipe: CandidateSpec,
     /// Sets of encoders that recipes name by index.
     pub features: &'a [Vec<String>],
     /// Most classes that are held out, which each cost a training.

@@ -1,8 +1,8 @@
 //! Building the pool: record, train each candidate, measure it, keep its answers.
 
 use super::external::Given;
-use super::meter::{Load, Measured, Meter};
-use super::pool::{Answers, Candidate, Flows, POOL_FORMAT, Pool, Recipe, even};
+use super::meter::{CostMeter, MeterLoad, StageCost};
+use super::pool::{Answers, Candidate, CandidatePool, CandidateSpec, Flows, POOL_FORMAT, even};
 use crate::dataset::DataSummary;
 use crate::dataset::{Dataset, record};
 use crate::pipeline::{
@@ -51,7 +51,7 @@ impl Shelf for NoShelf {
 #[derive(Clone, Debug)]
 pub struct PoolPlan {
     /// The candidates, the most wanted first.
-    pub recipes: Vec<Recipe>,
+    pub recipes: Vec<CandidateSpec>,
     /// Sets of encoders that recipes name by index; the first is the plan's own.
     pub features: Vec<Vec<String>>,
     /// Parts of the training captures, each of which is also answered by models that were trained on the
@@ -62,7 +62,7 @@ pub struct PoolPlan {
     /// The candidates are the stages that were asked for: each is trained, whatever the budget.
     pub all_wanted: bool,
     /// What candidates are measured under.
-    pub load: Load,
+    pub load: MeterLoad,
     /// Models of other libraries that are candidates too.
     pub given: Vec<Given>,
 }
@@ -71,7 +71,7 @@ pub struct PoolPlan {
 #[derive(Debug)]
 pub struct Built {
     /// The candidates and their answers.
-    pub pool: Pool,
+    pub pool: CandidatePool,
     /// Their models, by file name.
     pub models: BTreeMap<String, Vec<u8>>,
     /// What was recorded for the first wait and features, by growing depth.
@@ -90,7 +90,7 @@ pub fn build(
     wall: fn() -> u64,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Built, PipelineError> {
-    let tiers: Vec<_> = wanted.recipes.iter().map(Recipe::tier).collect();
+    let tiers: Vec<_> = wanted.recipes.iter().map(CandidateSpec::tier).collect();
     check_window(plan, &tiers)?;
     let started = wall();
     let mut meter = None;
@@ -100,7 +100,7 @@ pub fn build(
     let mut left_out = Vec::new();
     let mut first = None;
     for (wait_ms, features) in groups(&wanted.recipes) {
-        let own: Vec<Recipe> = wanted
+        let own: Vec<CandidateSpec> = wanted
             .recipes
             .iter()
             .copied()
@@ -110,12 +110,13 @@ pub fn build(
         group.parts = parts
             .get_or_insert_with(|| by_capture(&group.dataset, &group.train, wanted.cross_fit))
             .clone();
-        let meter = meter.get_or_insert_with(|| Meter::new(book, plan.flows, wanted.load, wall));
-        let mut trained: BTreeMap<Recipe, Grown> = BTreeMap::new();
+        let meter =
+            meter.get_or_insert_with(|| CostMeter::new(book, plan.flows, wanted.load, wall));
+        let mut trained: BTreeMap<CandidateSpec, Grown> = BTreeMap::new();
         for recipe in own {
             let is_late =
                 !wanted.all_wanted && wanted.budget_ns.is_some_and(|most| wall() - started > most);
-            let whole = Recipe { size: None, ..recipe };
+            let whole = CandidateSpec { size: None, ..recipe };
             if is_late && candidates.len() >= 2 && !trained.contains_key(&whole) {
                 left_out.push(recipe.name(plan.wait_ms, &wanted.features));
                 continue;
@@ -138,7 +139,8 @@ pub fn build(
         let recipe = given.recipe(at);
         let group = Group::record(book, plan, wanted, &[recipe], progress)?;
         group.knows(given)?;
-        let meter = meter.get_or_insert_with(|| Meter::new(book, plan.flows, wanted.load, wall));
+        let meter =
+            meter.get_or_insert_with(|| CostMeter::new(book, plan.flows, wanted.load, wall));
         candidates.push(group.candidate(recipe, given.answering(), (meter, wall))?);
         models.extend(given.files.clone());
         first.get_or_insert(group);
@@ -152,7 +154,7 @@ pub fn build(
 }
 
 /// Waits and features, each pair once, in the order in which they are wanted.
-fn groups(recipes: &[Recipe]) -> Vec<(u64, usize)> {
+fn groups(recipes: &[CandidateSpec]) -> Vec<(u64, usize)> {
     let mut seen = BTreeSet::new();
     let pairs = recipes.iter().map(|recipe| (recipe.wait_ms, recipe.features));
     pairs.filter(|pair| seen.insert(*pair)).collect()
@@ -231,7 +233,7 @@ impl Group {
         book: &LabelBook,
         plan: &TrainPlan,
         wanted: &PoolPlan,
-        own: &[Recipe],
+        own: &[CandidateSpec],
         progress: &mut dyn FnMut(Step),
     ) -> Result<Self, PipelineError> {
         let depths: BTreeSet<u16> = own.iter().map(|recipe| recipe.packets).collect();
@@ -265,12 +267,12 @@ impl Group {
     fn grown(
         &self,
         plan: &TrainPlan,
-        recipe: Recipe,
-        trained: &mut BTreeMap<Recipe, Grown>,
+        recipe: CandidateSpec,
+        trained: &mut BTreeMap<CandidateSpec, Grown>,
         wall: fn() -> u64,
         (shelf, progress): Helpers<'_>,
     ) -> Result<Grown, PipelineError> {
-        let whole = Recipe { size: None, ..recipe };
+        let whole = CandidateSpec { size: None, ..recipe };
         let known = trained.get(&whole).map(|grown| Grown { train_ns: 0, ..grown.clone() });
         let grown = match known {
             Some(grown) => grown,
@@ -294,7 +296,7 @@ impl Group {
     fn forest(
         &self,
         plan: &TrainPlan,
-        recipe: Recipe,
+        recipe: CandidateSpec,
         part: Option<usize>,
         (shelf, progress): Helpers<'_>,
     ) -> Result<Forest, PipelineError> {
@@ -333,10 +335,10 @@ impl Group {
     /// where they make no cascade.
     fn company(
         &self,
-        pool: &Pool,
+        pool: &CandidatePool,
         models: &BTreeMap<String, Vec<u8>>,
         of: (u64, usize),
-        meter: &mut Meter,
+        meter: &mut CostMeter,
     ) -> Option<Vec<f64>> {
         let own = |c: &usize| {
             let recipe = &pool.candidates[*c].recipe;
@@ -355,7 +357,7 @@ impl Group {
             Some(Arc::new(BoundForest::new(&forest)))
         };
         let (fast, slow) = model(first).zip(model(last))?;
-        let measured = |c: usize, model| Measured {
+        let measured = |c: usize, model| StageCost {
             spec: &self.dataset.specs[self.stage(pool.candidates[c].recipe)],
             wait_ns: self.wait_ns,
             wants_window: packets(c) == Tier::WINDOW,
@@ -373,12 +375,12 @@ impl Group {
         Some(times.into_iter().map(|ns| ns / candidate.compute_ns.max(1.0)).collect())
     }
 
-    fn stage(&self, recipe: Recipe) -> usize {
+    fn stage(&self, recipe: CandidateSpec) -> usize {
         self.depths.binary_search(&recipe.packets).expect("it was recorded")
     }
 
     /// All that decides a model, hashed: the trainer, flows, rows, recipe and parameters.
-    fn key(&self, plan: &TrainPlan, recipe: Recipe, own: &[usize]) -> String {
+    fn key(&self, plan: &TrainPlan, recipe: CandidateSpec, own: &[usize]) -> String {
         let stage = self.stage(recipe);
         let params = parameters(plan);
         let mut told = format!("trainer {TRAINER_FORMAT} {:?} {params:?}", recipe.kind);
@@ -415,9 +417,9 @@ impl Group {
 
     fn candidate(
         &self,
-        recipe: Recipe,
+        recipe: CandidateSpec,
         own: Answering,
-        (meter, mut wall): (&mut Meter, fn() -> u64),
+        (meter, mut wall): (&mut CostMeter, fn() -> u64),
     ) -> Result<Candidate, PipelineError> {
         let stage = self.stage(recipe);
         let failed = |error: ScoreError| {
@@ -438,7 +440,7 @@ impl Group {
         let scored = cost(model, &rows, &mut wall).map_err(failed)?;
         let spec: &FeatureSpec = &self.dataset.specs[stage];
         let wants_window = recipe.packets == Tier::WINDOW;
-        let measured = Measured { spec, wait_ns: self.wait_ns, wants_window, model: &own.model };
+        let measured = StageCost { spec, wait_ns: self.wait_ns, wants_window, model: &own.model };
         let metered = meter.measure(&measured);
         Ok(Candidate {
             file: own.file,
@@ -461,15 +463,15 @@ impl Group {
         wanted: &PoolPlan,
         candidates: Vec<Candidate>,
         left_out: Vec<String>,
-        meter: &Meter,
-    ) -> Pool {
+        meter: &CostMeter,
+    ) -> CandidatePool {
         let dataset = &self.dataset;
         let flows = |own: &[usize]| Flows {
             truth: dataset.labels_of(own),
             capture: own.iter().map(|&flow| dataset.flows[flow].capture.number()).collect(),
         };
         let counts = |split: Split| (split.name().to_owned(), dataset.split(split).len() as u64);
-        Pool {
+        CandidatePool {
             format: POOL_FORMAT.to_owned(),
             task: plan.task.clone(),
             labels: dataset.labels.clone(),
@@ -526,7 +528,7 @@ pub fn grid(
     depths: &[u16],
     waits: &[u64],
     features: usize,
-) -> Vec<Recipe> {
+) -> Vec<CandidateSpec> {
     let mut order: Vec<u16> = Vec::new();
     // The ends of the range first: with both, there is a cascade.
     let mut left: Vec<u16> = depths.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -539,17 +541,17 @@ pub fn grid(
     for (features, wait_ms) in groups {
         for &packets in &order {
             for &kind in kinds {
-                let whole = Recipe { kind, size: None, packets, wait_ms, features };
+                let whole = CandidateSpec { kind, size: None, packets, wait_ms, features };
                 recipes.push(whole);
                 if kind == Kind::Boosted {
-                    recipes.extend(sizes.iter().map(|&s| Recipe { size: Some(s), ..whole }));
+                    recipes.extend(sizes.iter().map(|&s| CandidateSpec { size: Some(s), ..whole }));
                 }
             }
         }
     }
     // A first packet waits for nothing, and a window for its end, whatever the wait.
     let mut seen = BTreeSet::new();
-    let has_waits = |recipe: &Recipe| recipe.packets > 1 && recipe.packets != Tier::WINDOW;
+    let has_waits = |recipe: &CandidateSpec| recipe.packets > 1 && recipe.packets != Tier::WINDOW;
     recipes.retain(|recipe| {
         has_waits(recipe)
             || seen.insert((recipe.kind, recipe.size, recipe.packets, recipe.features))

@@ -1,7 +1,7 @@
 //! Candidates that another library trained.
 
 use super::candidates::Answering;
-use super::pool::Recipe;
+use super::pool::CandidateSpec;
 use crate::pipeline::Kind;
 use serveflow_core::lane::Model;
 use serveflow_model::bundle::ModelPlan;
@@ -31,8 +31,8 @@ pub struct Given {
 
 impl Given {
     /// The recipe of the model that is given at this place.
-    pub(super) fn recipe(&self, at: usize) -> Recipe {
-        Recipe {
+    pub(super) fn recipe(&self, at: usize) -> CandidateSpec {
+        CandidateSpec {
             kind: Kind::Given,
             // Two models of one library differ in nothing else.
             size: Some(at),

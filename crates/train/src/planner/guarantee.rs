@@ -6,8 +6,8 @@
 //! sequence testing, Angelopoulos et al., "Learn then Test", 2021).
 
 use super::heads::{Learned, fact_rows, worths};
-use super::pool::{Answers, Flows, Pool};
-use super::replay::{Board, Cascade, Heads, Part};
+use super::pool::{Answers, CandidatePool, Flows};
+use super::replay::{Chain, Evaluator, Heads, Part};
 use super::search::prices;
 use crate::risk_control::{Loss, Outcome, Promise, fixed_sequence, smallest_tolerated};
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ const ASSUMPTIONS: &str = "the flows to come are exchangeable with those of the 
     times may differ, for which nothing is promised; the models and heads did not see the split";
 
 /// The pool with its training flows for calibration and its calibration split for test.
-pub(super) fn without_split(pool: &Pool) -> Pool {
+pub(super) fn without_split(pool: &CandidatePool) -> CandidatePool {
     let classes = pool.classes();
     let (split, rest) = (0..pool.unseen, pool.unseen..pool.val.truth.len());
     let mut parted = pool.clone();
@@ -86,7 +86,7 @@ pub(super) fn without_split(pool: &Pool) -> Pool {
 }
 
 /// Heads of the parted pool, as the whole one has them.
-pub(super) fn rejoined(heads: Heads, pool: &Pool) -> Heads {
+pub(super) fn rejoined(heads: Heads, pool: &CandidatePool) -> Heads {
     let whole = |((fast, slow), own): ((usize, usize), Learned)| {
         let val = own.test.iter().chain(&own.val).copied().collect();
         let rows = fact_rows(&pool.candidates[fast].test, pool.classes());
@@ -97,7 +97,7 @@ pub(super) fn rejoined(heads: Heads, pool: &Pool) -> Heads {
 }
 
 /// The dearest price up to the cascade's own that the split grants.
-pub(super) fn grant(board: &Board<'_>, cascade: &Cascade, promise: Promise) -> Granted {
+pub(super) fn grant(board: &Evaluator<'_>, cascade: &Chain, promise: Promise) -> Granted {
     let pool = board.pool;
     let last = cascade.stages[cascade.stages.len() - 1];
     let slow = &pool.candidates[last].val.labels[..pool.unseen];
@@ -108,7 +108,7 @@ pub(super) fn grant(board: &Board<'_>, cascade: &Cascade, promise: Promise) -> G
     let answers: Vec<Vec<u16>> = path
         .iter()
         .map(|&price| {
-            let cascade = Cascade { price, ..cascade.clone() };
+            let cascade = Chain { price, ..cascade.clone() };
             board.labels(&cascade, &board.walk(&cascade, Part::Split), Part::Split)
         })
         .collect();

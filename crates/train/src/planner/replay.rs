@@ -2,7 +2,7 @@
 
 use super::heads::Learned;
 use super::meter::BUSY_FRAMES;
-use super::pool::{Answers, Candidate, Pool, job_ns};
+use super::pool::{Answers, Candidate, CandidatePool, job_ns};
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
 use serveflow_core::gate::Measure;
@@ -59,7 +59,7 @@ pub enum Part {
 impl Part {
     /// The true labels of its flows.
     #[must_use]
-    pub fn truth(self, pool: &Pool) -> &[u16] {
+    pub fn truth(self, pool: &CandidatePool) -> &[u16] {
         match self {
             Self::Val => &pool.val.truth,
             Self::Split => &pool.val.truth[..pool.unseen],
@@ -86,7 +86,7 @@ impl Part {
 
 /// A cascade: candidates in the order they are asked, a rule, and how dear going on is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cascade {
+pub struct Chain {
     /// Indices of the candidates.
     pub stages: Vec<usize>,
     /// What passes flows on.
@@ -115,19 +115,19 @@ impl Walk {
 }
 
 /// A pool with the heads of its candidates, and what going on costs.
-pub struct Board<'a> {
+pub struct Evaluator<'a> {
     /// The candidates.
-    pub pool: &'a Pool,
+    pub pool: &'a CandidatePool,
     /// Heads of all pairs that cascades are made of.
     pub heads: &'a Heads,
     /// Cost of stopping at each candidate, in the unit of the objective.
     pub cost: Vec<f64>,
 }
 
-impl Board<'_> {
+impl Evaluator<'_> {
     /// What a head's worth must exceed, by pair of places in a cascade.
     #[must_use]
-    pub fn step_price(&self, cascade: &Cascade, from: usize, to: usize) -> f32 {
+    pub fn step_price(&self, cascade: &Chain, from: usize, to: usize) -> f32 {
         let cost = |place: usize| self.cost[cascade.stages[place]];
         let last = cascade.stages.len() - 1;
         let dearest = (cost(last) - cost(0)).abs().max(1e-9);
@@ -137,7 +137,7 @@ impl Board<'_> {
 
     /// Takes all flows of a part through a cascade.
     #[must_use]
-    pub fn walk(&self, cascade: &Cascade, part: Part) -> Walk {
+    pub fn walk(&self, cascade: &Chain, part: Part) -> Walk {
         let flows = part.truth(self.pool).len();
         let mut walk = Walk { stop: vec![0; flows], asked: vec![1; flows] };
         let steps = self.steps(cascade, part);
@@ -153,7 +153,7 @@ impl Board<'_> {
     }
 
     /// The gate of each place of a cascade.
-    fn steps(&self, cascade: &Cascade, part: Part) -> Vec<Step<'_>> {
+    fn steps(&self, cascade: &Chain, part: Part) -> Vec<Step<'_>> {
         let last = cascade.stages.len() - 1;
         let step = |at: usize| match cascade.rule {
             _ if at == last => Step::Last,
@@ -178,7 +178,7 @@ impl Board<'_> {
 
     /// What a walk's answers come to.
     #[must_use]
-    pub fn confusion(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Confusion {
+    pub fn confusion(&self, cascade: &Chain, walk: &Walk, part: Part) -> Confusion {
         let truth = part.truth(self.pool);
         let labels = self.labels(cascade, walk, part);
         Confusion::of(self.pool.classes(), truth.iter().copied().zip(labels))
@@ -186,7 +186,7 @@ impl Board<'_> {
 
     /// The label that each flow gets.
     #[must_use]
-    pub fn labels(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Vec<u16> {
+    pub fn labels(&self, cascade: &Chain, walk: &Walk, part: Part) -> Vec<u16> {
         let answers: Vec<&Answers> =
             cascade.stages.iter().map(|&c| part.answers(&self.pool.candidates[c])).collect();
         walk.stop.iter().enumerate().map(|(f, &at)| answers[usize::from(at)].labels[f]).collect()
@@ -196,7 +196,7 @@ impl Board<'_> {
     /// stages of a batch of packets are asked one after the other, so that an answer waits for those of
     /// the stages before it; a flow that waits for packets meets them again with each batch.
     #[must_use]
-    pub fn latencies(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Vec<f64> {
+    pub fn latencies(&self, cascade: &Chain, walk: &Walk, part: Part) -> Vec<f64> {
         let own: Vec<&Candidate> =
             cascade.stages.iter().map(|&stage| &self.pool.candidates[stage]).collect();
         let reach = walk.reach(own.len());
@@ -236,7 +236,7 @@ impl Board<'_> {
 
     /// All figures of a cascade on the flows of a part.
     #[must_use]
-    pub fn figures(&self, cascade: &Cascade, walk: &Walk, part: Part) -> Figures {
+    pub fn figures(&self, cascade: &Chain, walk: &Walk, part: Part) -> ReplayFigures {
         let table = self.confusion(cascade, walk, part);
         let mut latencies = self.latencies(cascade, walk, part);
         let flows = latencies.len().max(1) as f64;
@@ -252,7 +252,7 @@ impl Board<'_> {
         let cpu_ns = self.pool.idle_flow_ns + stages.iter().sum::<f64>() + heads;
         let waiting_bytes: f64 =
             (mean_ns / 1e9) * (FLOW_BYTES + self.mean_kept(cascade, walk, part) * PACKET_BYTES);
-        Figures {
+        ReplayFigures {
             macro_f1: table.macro_f1(),
             accuracy: table.accuracy(),
             weighted_f1: table.weighted_f1(),
@@ -274,7 +274,7 @@ impl Board<'_> {
     /// Nanoseconds of a core per flow that each stage takes, and all learned gates together, where each
     /// stage is asked about such a share of the flows.
     #[must_use]
-    pub fn work_ns(&self, cascade: &Cascade, reach: &[f64]) -> (Vec<f64>, f64) {
+    pub fn work_ns(&self, cascade: &Chain, reach: &[f64]) -> (Vec<f64>, f64) {
         let busy = BUSY_FRAMES as f64 / self.pool.packets_per_flow.max(1.0);
         let stage = |(at, reach): (usize, &f64)| {
             let own = &self.pool.candidates[cascade.stages[at]];
@@ -288,7 +288,7 @@ impl Board<'_> {
     }
 
     /// Nanoseconds that the heads of a place take for a job of so many flows.
-    fn heads_ns(&self, cascade: &Cascade, at: usize, flows: f64) -> f64 {
+    fn heads_ns(&self, cascade: &Chain, at: usize, flows: f64) -> f64 {
         if cascade.rule != Rule::Learned {
             return 0.0;
         }
@@ -301,7 +301,7 @@ impl Board<'_> {
     }
 
     /// Packets that a flow keeps while it waits, on average: those of the deepest stage asked.
-    fn mean_kept(&self, cascade: &Cascade, walk: &Walk, part: Part) -> f64 {
+    fn mean_kept(&self, cascade: &Chain, walk: &Walk, part: Part) -> f64 {
         let deepest = |flow: usize| {
             let at = 7 - walk.asked[flow].leading_zeros() as usize;
             part.answers(&self.pool.candidates[cascade.stages[at]]).facts[flow].0.packets
@@ -352,7 +352,7 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
 /// What a cascade comes to. Latencies are end to end: packet time until the deciding question, and
 /// compute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
+pub struct ReplayFigures {
     /// Macro-F1.
     pub macro_f1: f64,
     /// Share of right answers.

@@ -5,7 +5,7 @@
 //! the gap between the two that it closes.
 
 use super::heads::Learned;
-use super::pool::{Answers, Candidate, Flows, Pool};
+use super::pool::{Answers, Candidate, CandidatePool, Flows};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use crate::reliability::Isotonic;
@@ -104,7 +104,7 @@ fn area(curve: &[f64]) -> f64 {
 /// the slow one that `share_needed` is told for.
 #[must_use]
 pub fn compare_rules(
-    pool: &Pool,
+    pool: &CandidatePool,
     (fast, slow): (usize, usize),
     learned: &Learned,
     tolerated: f64,
@@ -155,7 +155,7 @@ pub fn compare_rules(
 
 /// Thresholds by predicted class: the price is one for all, and what a doubt is worth is fitted for each class on
 /// the calibration flows, by isotonic regression of whether the slow one mends the answer. Equal ones by doubt.
-fn per_class(pool: &Pool, fast: &Candidate, slow: &Candidate) -> Vec<usize> {
+fn per_class(pool: &CandidatePool, fast: &Candidate, slow: &Candidate) -> Vec<usize> {
     let classes = pool.classes();
     let doubt = |answers: &Answers, flow: usize| {
         Measure::LeastConfidence.uncertainty(answers.row(flow, classes))
@@ -198,7 +198,7 @@ fn random_curve(pair: &Pair<'_>) -> (Vec<f64>, Vec<f64>) {
 
 /// Disagreement of the candidates that see what the fast one sees: flows by the share that say something
 /// else, then by the fast one's doubt. None where it is alone.
-fn committee(pool: &Pool, fast: &Candidate) -> Option<Vec<usize>> {
+fn committee(pool: &CandidatePool, fast: &Candidate) -> Option<Vec<usize>> {
     let same = |other: &&Candidate| {
         other.recipe.packets == fast.recipe.packets
             && other.recipe.wait_ms == fast.recipe.wait_ms

@@ -4,9 +4,9 @@ use super::confidence;
 use super::guarantee::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
-use super::pool::{Candidate, Pool, Recipe};
-use super::replay::{Board, Cascade, Figures, Heads, Part, Rule, Walk};
-use super::search::{Found, Point, Wish, front, prices, search};
+use super::pool::{Candidate, CandidatePool, CandidateSpec};
+use super::replay::{Chain, Evaluator, Heads, Part, ReplayFigures, Rule, Walk};
+use super::search::{Found, OperatingPoint, Wish, front, prices, search};
 use crate::pipeline::{PipelineError, Tier};
 use crate::risk_control::Promise;
 use serveflow_model::bundle::{
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What to plan, beside the wish.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+pub struct PlanRequest {
     /// What is wanted of the cascade.
     pub wish: Wish,
     /// What the plan must promise, if anything.
@@ -32,7 +32,7 @@ pub struct Request {
 
 /// A plan with its models, and how it was found.
 #[derive(Debug)]
-pub struct Planned {
+pub struct WrittenPlan {
     /// The plan.
     pub plan: Plan,
     /// Model files by name.
@@ -44,7 +44,7 @@ pub struct Planned {
     /// Cost of each candidate in the unit of the objective.
     pub cost: Vec<f64>,
     /// Figures of the chosen cascade on the test flows.
-    pub test: Figures,
+    pub test: ReplayFigures,
     /// What became of the promise that was asked for.
     pub granted: Option<Granted>,
 }
@@ -58,12 +58,12 @@ pub struct Planned {
 /// # Panics
 /// When `files` lacks a model of the pool.
 pub fn plan(
-    pool: &Pool,
+    pool: &CandidatePool,
     files: &BTreeMap<String, Vec<u8>>,
-    request: &Request,
+    request: &PlanRequest,
     wall: fn() -> u64,
-) -> Result<Planned, PipelineError> {
-    let wanted = |pool: &Pool| match &request.wish.stages {
+) -> Result<WrittenPlan, PipelineError> {
+    let wanted = |pool: &CandidatePool| match &request.wish.stages {
         Some(stages) => stages.clone(),
         None => front(pool),
     };
@@ -79,10 +79,11 @@ pub fn plan(
         };
         blind(request.wish.stages.as_ref().map_or(0, Vec::len))?;
         let own = learn_heads(&parted, &wanted(&parted), request, wall)?;
-        found = search(&Board { pool: &parted, heads: &own, cost: cost.clone() }, &request.wish);
+        found =
+            search(&Evaluator { pool: &parted, heads: &own, cost: cost.clone() }, &request.wish);
         blind(found.chosen.cascade.stages.len())?;
         heads = rejoined(own, pool);
-        board = Board { pool, heads: &heads, cost };
+        board = Evaluator { pool, heads: &heads, cost };
         // A plan that is the slow model alone loses nothing against it: there is nothing to promise.
         if found.chosen.cascade.stages.len() > 1 {
             let grant = grant(&board, &found.chosen.cascade, promise);
@@ -100,7 +101,7 @@ pub fn plan(
         told.chain(&mut found.front).for_each(|point| again(&board, point, &request.wish));
     } else {
         heads = learn_heads(pool, &wanted(pool), request, wall)?;
-        board = Board { pool, heads: &heads, cost };
+        board = Evaluator { pool, heads: &heads, cost };
         found = search(&board, &request.wish);
     }
     let chosen = &found.chosen.cascade;
@@ -110,17 +111,17 @@ pub fn plan(
     let (mut plan, models) = Writer { board: &board, request, found: &found, files, walk }.write();
     plan.promise = granted.as_ref().and_then(Granted::plan);
     let cost = board.cost;
-    Ok(Planned { plan, models, found, heads, cost, test, granted })
+    Ok(WrittenPlan { plan, models, found, heads, cost, test, granted })
 }
 
 /// Why a pool can promise nothing of several stages.
-fn not_cross_fitted(pool: &Pool) -> PipelineError {
+fn not_cross_fitted(pool: &CandidatePool) -> PipelineError {
     let found = pool.data.as_ref().map(|data| (data.train_captures, data.cross_fit));
     PipelineError::NotCrossFitted { found }
 }
 
 /// Tells a point's figures anew, since its price or its flows are others.
-fn again(board: &Board<'_>, point: &mut Point, wish: &Wish) {
+fn again(board: &Evaluator<'_>, point: &mut OperatingPoint, wish: &Wish) {
     let pool = board.pool;
     let walk = board.walk(&point.cascade, Part::Val);
     let best = pool.candidates[pool.best()].val.confusion(&pool.val.truth, pool.classes());
@@ -131,7 +132,7 @@ fn again(board: &Board<'_>, point: &mut Point, wish: &Wish) {
 
 /// Pairs that rules are compared on, though no cascade may go through them: the best two that answer on
 /// one packet, and the best one of each other depth, with the best of all.
-pub(super) fn told_pairs(pool: &Pool) -> Vec<(usize, usize)> {
+pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<(usize, usize)> {
     let best = pool.best();
     let on_one = |c: &usize| pool.candidates[*c].recipe.packets == 1 && *c != best;
     let mut fast: Vec<usize> = (0..pool.candidates.len()).filter(on_one).collect();
@@ -149,9 +150,9 @@ pub(super) fn told_pairs(pool: &Pool) -> Vec<(usize, usize)> {
 
 /// The heads of all pairs that a cascade of these candidates may go through.
 fn learn_heads(
-    pool: &Pool,
+    pool: &CandidatePool,
     wanted: &[usize],
-    request: &Request,
+    request: &PlanRequest,
     wall: fn() -> u64,
 ) -> Result<Heads, PipelineError> {
     if request.wish.rule != Rule::Learned || pool.val.truth.is_empty() {
@@ -179,7 +180,7 @@ fn learn_heads(
 
 /// What stopping at each candidate costs, in the unit of the objective.
 #[must_use]
-pub fn costs(pool: &Pool, objective: Objective) -> Vec<f64> {
+pub fn costs(pool: &CandidatePool, objective: Objective) -> Vec<f64> {
     let cost = |candidate: usize| {
         let (_, geometric_us, cpu_ns) = super::search::alone(pool, candidate);
         match objective {
@@ -207,8 +208,8 @@ const RELIEF_STEP: f64 = 0.2;
 
 /// Writes the plan of a cascade.
 struct Writer<'a> {
-    board: &'a Board<'a>,
-    request: &'a Request,
+    board: &'a Evaluator<'a>,
+    request: &'a PlanRequest,
     found: &'a Found,
     files: &'a BTreeMap<String, Vec<u8>>,
     /// Where the calibration flows stop.
@@ -246,7 +247,7 @@ impl Writer<'_> {
         for price in
             prices(self.cascade().rule).into_iter().filter(|&price| price > self.cascade().price)
         {
-            let cascade = Cascade { price, ..self.cascade().clone() };
+            let cascade = Chain { price, ..self.cascade().clone() };
             let walk = self.board.walk(&cascade, Part::Val);
             let figures = self.board.figures(&cascade, &walk, Part::Val);
             let escalated = 1.0 - figures.decided[0];
@@ -261,7 +262,7 @@ impl Writer<'_> {
     }
 
     /// What a gate compares with at the cascade's price.
-    fn gate_numbers(&self, cascade: &Cascade, at: usize) -> Vec<f32> {
+    fn gate_numbers(&self, cascade: &Chain, at: usize) -> Vec<f32> {
         match cascade.rule {
             Rule::Doubt(_) => vec![cascade.price as f32],
             Rule::Learned => {
@@ -271,7 +272,7 @@ impl Writer<'_> {
         }
     }
 
-    fn cascade(&self) -> &Cascade {
+    fn cascade(&self) -> &Chain {
         &self.found.chosen.cascade
     }
 
@@ -373,7 +374,7 @@ impl Writer<'_> {
 }
 
 /// What a candidate is, in words.
-fn words(recipe: &Recipe) -> String {
+fn words(recipe: &CandidateSpec) -> String {
     match recipe.size {
         None => recipe.kind.words().to_owned(),
         Some(size) => format!("{}, the first {size} rounds", recipe.kind.words()),

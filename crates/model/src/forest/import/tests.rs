@@ -175,7 +175,7 @@ fn a_forest_that_would_grow_without_bound_is_refused() {
         tree.parts.push(convert::Part::Split { column: 0, question, yes, no });
     }
     tree.parts.extend((0..=depth).map(|at| convert::Part::Leaf(at % 2)));
-    let head = Head { columns: Some(1), classes: 2, ..Head::default() };
+    let head = FormatHead { columns: Some(1), classes: 2, ..FormatHead::default() };
     let sum = Sum::Binary(0.0);
     let foreign = Foreign { head, sum, trees: vec![(0, tree)] };
     let presence = serveflow_core::rows::BitAt { word: 1, bit: 0 };
