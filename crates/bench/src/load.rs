@@ -5,7 +5,7 @@ use super::contender::Contender;
 use super::meter::{LatencyMeter, Truth};
 use super::paced::{Pace, PacedSource};
 use super::usage;
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::Engine;
 use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, Source, SourceError};
@@ -84,7 +84,7 @@ pub struct ServedLoad {
     /// Latencies, stages and truth.
     pub meter: LatencyMeter,
     /// Where packets and flows went.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// Flows begun.
     pub flows_made: u64,
     /// Packets made.

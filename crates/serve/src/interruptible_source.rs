@@ -30,7 +30,7 @@ struct Filled {
 ///
 /// The thread reads when it is asked and not ahead, so frames come as they would without it.
 #[derive(Debug)]
-pub struct PatientSource {
+pub struct InterruptibleSource {
     wishes: Sender<(Batch, usize)>,
     filled: Receiver<Filled>,
     stop: Arc<AtomicBool>,
@@ -46,7 +46,7 @@ pub struct PatientSource {
     looks_left: u32,
 }
 
-impl PatientSource {
+impl InterruptibleSource {
     /// Reads `source` until its end. Once `stop` is set it should end by itself and bring what it holds; if it
     /// does not return, its thread is left behind, which holds nothing but its input.
     ///
@@ -97,7 +97,7 @@ impl PatientSource {
     }
 }
 
-impl Source for PatientSource {
+impl Source for InterruptibleSource {
     /// A pipe that is silent for a while makes a quiet batch, so that its worker may look after other things;
     /// where packets come as they happen, time goes on meanwhile.
     fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn frames_and_the_end_are_those_of_the_source() {
         let inner = Box::new(MemorySource::new(frames()));
-        let mut source = PatientSource::new(inner, Arc::default(), || 0).unwrap();
+        let mut source = InterruptibleSource::new(inner, Arc::default(), || 0).unwrap();
         assert_eq!(source.name(), "memory");
         let mut batch = Batch::new();
         assert_eq!(source.fill(&mut batch, 3).unwrap(), 3);
@@ -173,7 +173,7 @@ mod tests {
     fn a_system_without_threads_is_an_error_that_names_the_thread() {
         let inner = Box::new(MemorySource::new(frames()));
         let none = |_: Task| Err(io::Error::from(io::ErrorKind::WouldBlock));
-        let error = PatientSource::started(inner, Arc::default(), || 0, &none).unwrap_err();
+        let error = InterruptibleSource::started(inner, Arc::default(), || 0, &none).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         let error = error.to_string();
         assert!(error.starts_with("cannot start the thread captures: "), "{error}");
@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn a_silent_source_says_so_and_a_stop_does_not_wait_for_it() {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut source = PatientSource::new(Box::new(Silence), Arc::clone(&stop), || 0).unwrap();
+        let mut source =
+            InterruptibleSource::new(Box::new(Silence), Arc::clone(&stop), || 0).unwrap();
         let mut batch = Batch::new();
         for _ in 0..3 {
             assert_eq!(source.fill(&mut batch, 1).unwrap(), 0);

@@ -6,12 +6,12 @@
 use serveflow_model::bundle::LanePlan;
 use serveflow_report::{html as plan_page, text as plan_text};
 use serveflow_train::pipeline::{Kind, TrainPlan};
-use serveflow_train::planner::candidates::{NoShelf, PoolPlan, build, grid};
+use serveflow_train::planner::candidates::{NoCache, PoolPlan, build, grid};
 use serveflow_train::planner::limits::{Constraints, Objective};
 use serveflow_train::planner::meter::MeterLoad;
 use serveflow_train::planner::replay::Rule;
 use serveflow_train::planner::report::{PlanReport, report};
-use serveflow_train::planner::search::Wish;
+use serveflow_train::planner::search::PlanGoal;
 use serveflow_train::planner::writer::{PlanRequest, plan};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -35,9 +35,9 @@ fn planned(dir: &Path) -> PlanReport {
         load: MeterLoad::default(),
         given: Vec::new(),
     };
-    let built = build(&book, &params, &wanted, &mut NoShelf, wall, &mut |_| {}).unwrap();
+    let built = build(&book, &params, &wanted, &mut NoCache, wall, &mut |_| {}).unwrap();
     let (rule, limits) = (Rule::Learned, Constraints::default());
-    let wish = Wish {
+    let wish = PlanGoal {
         objective: Objective::Latency,
         limits,
         rule,

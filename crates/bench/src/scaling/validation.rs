@@ -8,7 +8,7 @@ use serveflow_core::shard::Sharder;
 use serveflow_io::{Null, Source, share_out};
 use serveflow_model::bundle::Bundle;
 use serveflow_serve::config::Config;
-use serveflow_serve::workers::{Crew, Post, serve};
+use serveflow_serve::workers::{WorkerIo, WorkerSetup, serve};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -80,10 +80,10 @@ impl Trials<'_> {
                 shares.into_iter().map(|share| Box::new(share) as _).collect()
             }
         };
-        let post = |source| Post { source, sink: Box::new(Null::default()) };
+        let post = |source| WorkerIo { source, sink: Box::new(Null::default()) };
         let posts = sources.into_iter().map(post).collect();
         let stop = Arc::new(AtomicBool::new(false));
-        let crew = Crew {
+        let crew = WorkerSetup {
             bundle: self.bundle,
             config: self.config,
             selection: None,

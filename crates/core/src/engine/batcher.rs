@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 /// A flow that asks, as its row needs it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asking {
+pub(super) struct BatchRequest {
     pub(super) ticket: u32,
     /// Number of the flow.
     pub(super) flow: u64,
@@ -27,7 +27,7 @@ pub(super) struct Asking {
 // Jobs wander between these lists and the lanes: boxed, they move as one word.
 #[allow(clippy::vec_box)]
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Batcher {
     /// The job that each stage fills, and the records of its rows.
     open: Vec<Box<Job>>,
     records: Vec<Vec<(u32, u16)>>,
@@ -43,7 +43,7 @@ pub(super) struct Desk {
     plan: u8,
 }
 
-impl Desk {
+impl Batcher {
     pub(super) fn new(cascade: &Cascade, batch: usize, plan: u8) -> Self {
         let empty = |(stage, _)| empty_job(cascade, stage, batch, plan);
         Self {
@@ -59,7 +59,13 @@ impl Desk {
     }
 
     /// Adds a flow to a stage's open job, which moves on when it is full.
-    pub(super) fn ask(&mut self, cascade: &Cascade, pool: &PacketPool, stage: usize, flow: Asking) {
+    pub(super) fn ask(
+        &mut self,
+        cascade: &Cascade,
+        pool: &PacketPool,
+        stage: usize,
+        flow: BatchRequest,
+    ) {
         let job = &mut self.open[stage];
         job.tickets.push(flow.ticket);
         job.flows.push(flow.flow);

@@ -4,7 +4,7 @@
 //! cascade. So a change of plans is a new plan beside the old ones, and no flow notices.
 
 use super::Cascade;
-use super::batcher::Desk;
+use super::batcher::Batcher;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub const MOST_PLANS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) cascade: Arc<Cascade>,
-    pub(super) desk: Desk,
+    pub(super) desk: Batcher,
     /// Flows that are waiting or asked.
     pub(super) undecided: u64,
     /// Index of the first of its lanes among those of all plans.
@@ -73,7 +73,7 @@ impl Plans {
 
     /// Gives new flows another plan, under a number that is free.
     pub(super) fn put(&mut self, number: u8, cascade: Arc<Cascade>, first_lane: usize) {
-        let desk = Desk::new(&cascade, self.batch, number);
+        let desk = Batcher::new(&cascade, self.batch, number);
         let plan = Plan { cascade, desk, undecided: 0, first_lane };
         match self.all.get_mut(usize::from(number)) {
             Some(place) => *place = plan,
@@ -91,7 +91,7 @@ impl Plans {
     pub(super) fn forget_jobs(&mut self) {
         let batch = self.batch;
         for (plan, number) in self.all.iter_mut().zip(0..) {
-            plan.desk = Desk::new(&plan.cascade, batch, number);
+            plan.desk = Batcher::new(&plan.cascade, batch, number);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A flow's way: waiting, asked, done.
 
-use super::batcher::Asking;
-use super::pending::{Cut, Pending};
+use super::batcher::BatchRequest;
+use super::pending::{Pending, RecordEnd};
 use super::{AHEAD, Cascade, End, Engine};
 use crate::deferral::FlowFacts;
 use crate::gate::{Gate, best_class};
@@ -76,13 +76,13 @@ impl Engine {
 
     /// Ends a flow, no packet finds it any more: for `reason` now, unless its time had passed
     /// before. The wheels find that a little late, and whoever comes first must tell the same.
-    pub(super) fn end_flow(&mut self, id: u32, reason: Reason, now: u64) -> Cut {
+    pub(super) fn end_flow(&mut self, id: u32, reason: Reason, now: u64) -> RecordEnd {
         let entry = &self.table[id];
         let leaves_at = entry.leaves_at(&self.config.flows);
         let cut = if leaves_at < now {
-            Cut::new(Reason::Ended, leaves_at)
+            RecordEnd::new(Reason::Ended, leaves_at)
         } else {
-            Cut::new(reason, now.max(entry.last_at))
+            RecordEnd::new(reason, now.max(entry.last_at))
         };
         let ticket = entry.pending;
         self.table.detach(id);
@@ -96,7 +96,7 @@ impl Engine {
     }
 
     /// Closes a flow's record; the first cut stands, and a window's end that was not told before.
-    pub(super) fn cut(&mut self, ticket: u32, cut: Cut) {
+    pub(super) fn cut(&mut self, ticket: u32, cut: RecordEnd) {
         let pending = &mut self.room[ticket];
         let window_end = pending.window_end;
         let is_over = window_end <= cut.at && window_end < u64::MAX;
@@ -104,8 +104,8 @@ impl Engine {
         pending.cut.get_or_insert(cut);
     }
 
-    fn end_of_window(at: u64) -> Cut {
-        Cut { is_window: true, ..Cut::new(Reason::Ended, at) }
+    fn end_of_window(at: u64) -> RecordEnd {
+        RecordEnd { is_window: true, ..RecordEnd::new(Reason::Ended, at) }
     }
 
     /// The entry of a packet of the flow that arrived at `at`: that of its next window, if it lies behind
@@ -287,7 +287,7 @@ impl Engine {
         let facts =
             facts(&self.table[entry], first_at, question, last.as_ref().map(|(_, meta)| meta));
         let last = last.map_or(NONE, |(cell, _)| cell);
-        let asking = Asking { ticket, flow, last, packets, facts };
+        let asking = BatchRequest { ticket, flow, last, packets, facts };
         let plan = &mut self.plans[plan];
         plan.desk.ask(&plan.cascade, &self.pool, stage, asking);
     }
@@ -306,7 +306,7 @@ impl Engine {
                 deferral.rule(&job.scores, &job.facts, &mut self.rulings);
                 true
             }
-            Gate::Doubt { .. } => false,
+            Gate::Uncertainty { .. } => false,
         };
         for (group, tickets) in job.tickets.chunks(AHEAD).enumerate() {
             let touched = tickets.iter().map(|&ticket| {

@@ -1,6 +1,6 @@
 //! The waiting room: what is kept of a flow until it is decided.
 
-use super::cascade::Want;
+use super::cascade::Requirement;
 use crate::prealloc::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 use crate::record::NONE;
 use crate::table::Wheel;
@@ -9,14 +9,14 @@ use std::ops::{Index, IndexMut};
 
 /// Why and when a flow's record closed: nothing that comes later is part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct RecordEnd {
     pub(super) reason: Reason,
     pub(super) at: u64,
     /// Whether it is the end of the flow's window, and the flow may go on.
     pub(super) is_window: bool,
 }
 
-impl Cut {
+impl RecordEnd {
     /// The end of the flow.
     pub(super) fn new(reason: Reason, at: u64) -> Self {
         Self { reason, at, is_window: false }
@@ -40,7 +40,7 @@ enum Place {
 pub(super) struct Pending {
     /// When its last recorded packet arrived.
     pub(super) tail_at: u64,
-    pub(super) cut: Option<Cut>,
+    pub(super) cut: Option<RecordEnd>,
     /// When its first packet arrived.
     pub(super) first_at: u64,
     /// When its window ends; `u64::MAX` when the flow is not cut into windows.
@@ -116,7 +116,7 @@ impl Pending {
 
     /// Whether there is nothing to do but to wait on: the deadline is noted and not over.
     #[inline]
-    pub(super) fn waits_on(&self, want: Want, now: u64) -> bool {
+    pub(super) fn waits_on(&self, want: Requirement, now: u64) -> bool {
         self.place == Place::Waiting
             && self.cut.is_none()
             && self.count < want.packets
@@ -129,26 +129,26 @@ const WAIT_SHIFT: u32 = 23;
 
 /// All undecided flows, and who waits until when.
 #[derive(Debug)]
-pub(super) struct WaitingRoom {
+pub(super) struct PendingTable {
     slots: Vec<Pending>,
     free: Vec<u32>,
     wheel: Wheel,
 }
 
-impl Index<u32> for WaitingRoom {
+impl Index<u32> for PendingTable {
     type Output = Pending;
     fn index(&self, ticket: u32) -> &Pending {
         &self.slots[ticket as usize]
     }
 }
 
-impl IndexMut<u32> for WaitingRoom {
+impl IndexMut<u32> for PendingTable {
     fn index_mut(&mut self, ticket: u32) -> &mut Pending {
         &mut self.slots[ticket as usize]
     }
 }
 
-impl WaitingRoom {
+impl PendingTable {
     /// A room that may hold this many flows, and grows beyond.
     pub(super) fn new(flows: usize) -> Self {
         Self { slots: room_for(flows), free: Vec::new(), wheel: Wheel::new(WAIT_SHIFT, flows) }

@@ -11,7 +11,7 @@ use serveflow_train::planner::report::{
 use serveflow_train::planner::rules::{RuleCurve, RuleReport};
 use serveflow_train::planner::search::SearchOutcome;
 use serveflow_train::reliability::Reliability;
-use serveflow_train::risk_control::{Loss, Promise};
+use serveflow_train::risk_control::{Guarantee, Loss};
 
 /// A label that breaks a page which does not escape it.
 pub(crate) const AWKWARD: &str = "<b>&\"";
@@ -105,7 +105,7 @@ pub(crate) fn least() -> PlanReport {
 
 fn promise() -> Granted {
     Granted {
-        promise: Promise { loss: Loss::MacroF1, tolerated: 0.01, confidence: 0.9 },
+        promise: Guarantee { loss: Loss::MacroF1, tolerated: 0.01, confidence: 0.9 },
         slow: "boosted@10".to_owned(),
         flows: 1305,
         granted: true,

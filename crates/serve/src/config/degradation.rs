@@ -1,13 +1,13 @@
 //! `[relief]`: when gates are loosened under load, and tightened again.
 
 use super::{Config, ConfigError};
-use crate::service::ValveLimits;
+use crate::service::DegradationLimits;
 use serde::Deserialize;
 
 /// `[relief]` as it is typed.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TypedRelief {
+pub struct TypedDegradation {
     /// Whether gates are loosened at all.
     pub enabled: Option<bool>,
     /// Share of a lane's room from which it is under pressure.
@@ -22,11 +22,11 @@ pub struct TypedRelief {
     pub hold_ms: Option<usize>,
 }
 
-impl TypedRelief {
+impl TypedDegradation {
     /// Fills what was not typed, and checks it.
-    pub(super) fn check(&self) -> Result<ValveLimits, ConfigError> {
+    pub(super) fn check(&self) -> Result<DegradationLimits, ConfigError> {
         const MS: u64 = 1_000_000;
-        let default = ValveLimits::default();
+        let default = DegradationLimits::default();
         let share = |typed: Option<f64>, default: u32| {
             typed.map_or(default, |share| (share * 1000.0).round().clamp(-1.0, 1001.0) as u32)
         };
@@ -50,7 +50,7 @@ impl TypedRelief {
             let typed = typed.unwrap_or((default / MS) as usize);
             Config::within(key, typed, 3_600_000).map(|()| typed as u64 * MS)
         };
-        Ok(ValveLimits {
+        Ok(DegradationLimits {
             is_on: self.enabled.unwrap_or(default.is_on),
             high,
             low,
@@ -68,9 +68,12 @@ mod tests {
     #[test]
     fn what_is_not_typed_has_a_default_and_nonsense_is_refused() {
         let checked = |text: &str| {
-            toml::from_str::<TypedRelief>(text).unwrap().check().map_err(|error| error.to_string())
+            toml::from_str::<TypedDegradation>(text)
+                .unwrap()
+                .check()
+                .map_err(|error| error.to_string())
         };
-        assert_eq!(checked("").unwrap(), ValveLimits::default());
+        assert_eq!(checked("").unwrap(), DegradationLimits::default());
         let limits = checked("p99_ms = 5\nlane_high = 0.9\nhold_ms = 10").unwrap();
         assert_eq!(
             (limits.p99_ns, limits.high, limits.hold_ns),

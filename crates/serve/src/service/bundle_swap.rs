@@ -52,7 +52,7 @@ impl std::error::Error for Refused {}
 
 /// The bundle that new flows go by.
 #[derive(Debug)]
-pub struct Switch {
+pub struct BundleSwap {
     typed: Typed,
     config: Config,
     version: AtomicU64,
@@ -164,7 +164,7 @@ fn same_rules(served: &FlowConfig, found: &FlowConfig) -> Result<(), String> {
 /// Reads a bundle of a directory.
 type ReadBundle = fn(&Path) -> Result<Bundle, BundleError>;
 
-impl Switch {
+impl BundleSwap {
     /// Serves a bundle as version 0, by a configuration and what was typed of it; later ones in
     /// lanes that `maker` makes.
     #[must_use]
@@ -235,7 +235,7 @@ impl Switch {
     /// Reads and checks a bundle.
     ///
     /// # Errors
-    /// Those of [`Switch::reload`].
+    /// Those of [`BundleSwap::reload`].
     pub fn read(&self, path: &Path) -> Result<LoadedBundle, Refused> {
         let refused = |why: String| Refused { path: path.to_owned(), why };
         let bundle = (self.load)(path).map_err(|error| refused(error.to_string()))?;
@@ -245,10 +245,10 @@ impl Switch {
         LoadedBundle::new(bundle, path, &self.config)?.tried()
     }
 
-    /// [`Switch::read`], refused if it is not wanted any more when it is read.
+    /// [`BundleSwap::read`], refused if it is not wanted any more when it is read.
     ///
     /// # Errors
-    /// Those of [`Switch::reload`].
+    /// Those of [`BundleSwap::reload`].
     pub fn read_while(
         &self,
         path: &Path,

@@ -5,7 +5,7 @@ use super::bundle_watch::watch;
 use super::connections::{Connections, Place};
 use super::ending::Ending;
 use super::http::{HttpAnswer, Reply, reply};
-use super::link_log::Wires;
+use super::link_log::LinkLog;
 use super::loader::{BundleLoad, NotLoaded};
 use super::output_log::OutputLog;
 use super::systemd::Systemd;
@@ -204,7 +204,7 @@ impl Control {
         let keeper = Keeper {
             service: Arc::clone(service),
             reload,
-            wires: Wires::default(),
+            wires: LinkLog::default(),
             ending: Ending::new(Duration::from_millis(limits.stop_ms as u64)),
             output_log: OutputLog::default(),
             systemd: Systemd::new(),
@@ -235,7 +235,7 @@ struct Keeper {
     service: Arc<Service>,
     /// Set by SIGHUP.
     reload: Arc<AtomicBool>,
-    wires: Wires,
+    wires: LinkLog,
     output_log: OutputLog,
     systemd: Systemd,
     is_over: Arc<AtomicBool>,
@@ -368,7 +368,7 @@ async fn respond(
         Some(body) => {
             match reply(service, may_control, head.method.as_str(), head.uri.path(), body) {
                 Reply::Now(answer) => answer,
-                Reply::Later(later) => {
+                Reply::DeferredAnswer(later) => {
                     place.keep();
                     is_reading.store(true, Ordering::Relaxed);
                     let answer = later.answer().await;

@@ -7,7 +7,7 @@
 
 /// When gates are loosened and tightened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ValveLimits {
+pub struct DegradationLimits {
     /// Whether they are at all.
     pub is_on: bool,
     /// Share of the room of a lane, per mille, from which it is under pressure.
@@ -22,7 +22,7 @@ pub struct ValveLimits {
     pub hold_ns: u64,
 }
 
-impl Default for ValveLimits {
+impl Default for DegradationLimits {
     fn default() -> Self {
         Self {
             is_on: true,
@@ -51,8 +51,8 @@ pub struct LaneLoad {
 
 /// A worker's valve.
 #[derive(Clone, Copy, Debug)]
-pub struct Valve {
-    limits: ValveLimits,
+pub struct DegradationControl {
+    limits: DegradationLimits,
     level: u8,
     /// When it was last changed, and since when it is at ease.
     changed_at: u64,
@@ -60,10 +60,10 @@ pub struct Valve {
     changes: u64,
 }
 
-impl Valve {
+impl DegradationControl {
     /// A valve that is closed.
     #[must_use]
-    pub fn new(limits: ValveLimits) -> Self {
+    pub fn new(limits: DegradationLimits) -> Self {
         Self { limits, level: 0, changed_at: 0, at_ease_since: None, changes: 0 }
     }
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn pressure_loosens_step_by_step_and_ease_tightens_after_a_while() {
-        let mut valve = Valve::new(ValveLimits::default());
+        let mut valve = DegradationControl::new(DegradationLimits::default());
         let mut levels = Vec::new();
         for turn in 0..100 {
             valve.look(&jobs(80), 3, turn * MS);
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_moment_of_load_begins_the_wait_anew() {
-        let mut valve = Valve::new(ValveLimits::default());
+        let mut valve = DegradationControl::new(DegradationLimits::default());
         valve.look(&jobs(90), 5, 0);
         for turn in 1..3000 {
             let load = if turn % 900 == 0 { jobs(30) } else { jobs(0) };
@@ -167,9 +167,9 @@ mod tests {
 
     #[test]
     fn lateness_and_a_source_ahead_are_pressure_too() {
-        let limits = ValveLimits { p99_ns: Some(10 * MS), ..ValveLimits::default() };
+        let limits = DegradationLimits { p99_ns: Some(10 * MS), ..DegradationLimits::default() };
         let late = |ms| LaneLoad { p99_ns: Some(ms * MS), room: 1, ..LaneLoad::default() };
-        let mut valve = Valve::new(limits);
+        let mut valve = DegradationControl::new(limits);
         assert!(valve.look(&late(11), 2, 0));
         // More than half of what is allowed is not yet ease.
         assert!((1..5000).all(|turn| !valve.look(&late(6), 2, turn * MS)));
@@ -180,11 +180,14 @@ mod tests {
 
     #[test]
     fn a_bundle_without_relief_has_one_level_and_one_that_is_off_stays_so() {
-        let mut valve = Valve::new(ValveLimits::default());
+        let mut valve = DegradationControl::new(DegradationLimits::default());
         assert!(!valve.look(&jobs(100), 0, 0));
         valve.look(&jobs(100), 4, 0);
         assert!(valve.look(&jobs(100), 0, 1) && valve.level() == 0, "a bundle with fewer levels");
-        let mut off = Valve::new(ValveLimits { is_on: false, ..ValveLimits::default() });
+        let mut off = DegradationControl::new(DegradationLimits {
+            is_on: false,
+            ..DegradationLimits::default()
+        });
         assert!(!off.look(&jobs(100), 4, 0));
     }
 }

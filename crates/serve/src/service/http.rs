@@ -49,17 +49,17 @@ pub enum Reply {
     /// The answer.
     Now(HttpAnswer),
     /// A bundle is being read.
-    Later(Later),
+    DeferredAnswer(DeferredAnswer),
 }
 
 /// An answer that comes when a bundle is read.
 #[derive(Debug)]
-pub struct Later {
+pub struct DeferredAnswer {
     pending: Pending,
     is_shadow: bool,
 }
 
-impl Later {
+impl DeferredAnswer {
     /// Waits until the bundle is read.
     pub async fn answer(self) -> HttpAnswer {
         match (self.pending.await, self.is_shadow) {
@@ -111,7 +111,7 @@ pub fn reply(
 fn later(service: &Arc<Service>, load: BundleLoad) -> Reply {
     let is_shadow = matches!(load, BundleLoad::Shadow { .. });
     match service.start_load(load) {
-        Ok(pending) => Reply::Later(Later { pending, is_shadow }),
+        Ok(pending) => Reply::DeferredAnswer(DeferredAnswer { pending, is_shadow }),
         Err(why @ NotLoaded::Busy { .. }) => Reply::Now(HttpAnswer::text(409, why.to_string())),
         Err(why) => Reply::Now(HttpAnswer::text(500, why.to_string())),
     }

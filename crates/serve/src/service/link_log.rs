@@ -7,13 +7,13 @@ const QUIET_LOOKS: u32 = 50;
 
 /// How the interfaces were at the last look.
 #[derive(Debug, Default)]
-pub(super) struct Wires {
+pub(super) struct LinkLog {
     seen: Vec<InterfaceCount>,
     /// Frames dropped that were told of, and looks until more are told of, by interface.
     told: Vec<(u64, u32)>,
 }
 
-impl Wires {
+impl LinkLog {
     /// Looks at what the kernel counts now, and says in the log what is new.
     pub(super) fn look(&mut self, now: Vec<InterfaceCount>) {
         self.seen.resize_with(now.len(), InterfaceCount::default);

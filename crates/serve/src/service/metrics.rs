@@ -202,7 +202,7 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
 /// What became of packet time.
 fn time(
     encoder: &mut DescriptorEncoder<'_>,
-    accounts: &serveflow_core::accounts::Accounts,
+    accounts: &serveflow_core::accounts::Counters,
 ) -> fmt::Result {
     counter(
         encoder,

@@ -27,18 +27,18 @@ mod verdict_stats;
 mod worker_state;
 
 pub use attaching::Attaching;
-pub use bundle_swap::{LoadedBundle, Refused, Switch};
+pub use bundle_swap::{BundleSwap, LoadedBundle, Refused};
 pub use control::{Control, Listeners, ask};
-pub use degradation::{LaneLoad, Valve, ValveLimits};
-pub use drift::{DriftBoard, StageDrift};
-pub use http::{HttpAnswer, Later, Reply, reply};
+pub use degradation::{DegradationControl, DegradationLimits, LaneLoad};
+pub use drift::{DriftMonitor, StageDrift};
+pub use http::{DeferredAnswer, HttpAnswer, Reply, reply};
 pub use loader::{BundleLoad, Loader, NotLoaded, Pending};
 pub use metrics::page;
 pub use needs::MemoryBound;
 pub use readiness::NotReady;
-pub use sandbox::{Confinement, confine, confine_capturing, keep_capabilities, would_write};
-pub use shadow::{Comparison, Shadow, ShadowPlan, ShadowVerdicts};
-pub use verdict_stats::{BOUNDS, Histogram, Said, Tally, TallySink};
+pub use sandbox::{Sandbox, confine, confine_capturing, keep_capabilities, would_write};
+pub use shadow::{Comparison, Shadow, ShadowPlan, ShadowVerdict};
+pub use verdict_stats::{BOUNDS, Histogram, StatsSink, VerdictCounts, VerdictStats};
 pub(crate) use worker_state::locked;
 pub use worker_state::{Totals, WorkerState, WorkerStates};
 
@@ -72,11 +72,11 @@ pub const EXIT_LOST: i32 = 4;
 #[derive(Debug)]
 pub struct Service {
     /// The bundle that is served.
-    pub switch: Switch,
+    pub switch: BundleSwap,
     /// What workers tell.
     pub board: WorkerStates,
     /// Whether the traffic is still that of the calibration.
-    pub drift: DriftBoard,
+    pub drift: DriftMonitor,
     /// What happened.
     pub events: Events,
     /// Reads bundles.
@@ -110,7 +110,7 @@ impl Service {
     /// A service for so many workers that end once `stop` is set.
     #[must_use]
     pub fn new(
-        switch: Switch,
+        switch: BundleSwap,
         workers: usize,
         counted: Option<Counted>,
         stop: Arc<AtomicBool>,
@@ -118,7 +118,7 @@ impl Service {
         Self {
             switch,
             board: WorkerStates::new(workers),
-            drift: DriftBoard::new(workers),
+            drift: DriftMonitor::new(workers),
             events: Events::default(),
             loader: Loader::default(),
             counted,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// What is given up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Confinement {
+pub struct Sandbox {
     /// The user to become.
     pub user: Option<String>,
     /// Whether all capabilities go, and writing to files, where the kernel can see to that.
@@ -22,7 +22,7 @@ pub struct Confinement {
 /// # Errors
 /// When the system refuses; the text says what.
 #[cfg(target_os = "linux")]
-pub fn confine(to: &Confinement) -> io::Result<Vec<String>> {
+pub fn confine(to: &Sandbox) -> io::Result<Vec<String>> {
     let mut done = Vec::new();
     if let Some(user) = &to.user {
         serveflow_io::os::privileges::become_user(user)
@@ -52,7 +52,7 @@ fn failed(what: &str, error: impl std::fmt::Display) -> io::Error {
 
 /// Forbids to gain privileges, and to write files.
 #[cfg(target_os = "linux")]
-fn lock(to: &Confinement) -> io::Result<[String; 2]> {
+fn lock(to: &Sandbox) -> io::Result<[String; 2]> {
     serveflow_io::os::privileges::gain_no_privileges()
         .map_err(|error| failed("cannot forbid new privileges", error))?;
     let files = lock_files(to).map_err(|error| failed("cannot restrict the file system", error))?;
@@ -74,7 +74,7 @@ pub fn keep_capabilities() -> io::Result<()> {
 /// # Errors
 /// When the system refuses.
 #[cfg(target_os = "linux")]
-pub fn confine_capturing(to: &Confinement) -> io::Result<()> {
+pub fn confine_capturing(to: &Sandbox) -> io::Result<()> {
     use caps::{CapSet, Capability};
     let capture = [Capability::CAP_NET_RAW].into_iter().collect();
     let keep = |set| {
@@ -94,7 +94,7 @@ pub fn confine_capturing(to: &Confinement) -> io::Result<()> {
 
 /// Leaves reading alone, and writing in a few places, as far as the kernel knows how (landlock(7)).
 #[cfg(target_os = "linux")]
-fn lock_files(to: &Confinement) -> Result<String, landlock::RulesetError> {
+fn lock_files(to: &Sandbox) -> Result<String, landlock::RulesetError> {
     use landlock::{
         ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
         RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
@@ -126,7 +126,7 @@ fn lock_files(to: &Confinement) -> Result<String, landlock::RulesetError> {
 /// # Errors
 /// When it may not, there is no such directory, or the process cannot become the user.
 #[cfg(target_os = "linux")]
-pub fn would_write(to: &Confinement, directory: &std::path::Path) -> io::Result<()> {
+pub fn would_write(to: &Sandbox, directory: &std::path::Path) -> io::Result<()> {
     let look = || {
         if to.is_strict {
             // Root without capabilities is held to the permissions as others are.
@@ -149,7 +149,7 @@ pub fn would_write(to: &Confinement, directory: &std::path::Path) -> io::Result<
 /// # Errors
 /// When a user is named.
 #[cfg(not(target_os = "linux"))]
-pub fn confine(to: &Confinement) -> io::Result<Vec<String>> {
+pub fn confine(to: &Sandbox) -> io::Result<Vec<String>> {
     match &to.user {
         Some(user) => Err(io::Error::other(format!("service.user = {user}: expected Linux"))),
         None => Ok(Vec::new()),
@@ -170,7 +170,7 @@ pub fn keep_capabilities() -> io::Result<()> {
 /// # Errors
 /// Never.
 #[cfg(not(target_os = "linux"))]
-pub fn confine_capturing(_to: &Confinement) -> io::Result<()> {
+pub fn confine_capturing(_to: &Sandbox) -> io::Result<()> {
     Ok(())
 }
 
@@ -179,7 +179,7 @@ pub fn confine_capturing(_to: &Confinement) -> io::Result<()> {
 /// # Errors
 /// Never.
 #[cfg(not(target_os = "linux"))]
-pub fn would_write(_to: &Confinement, _directory: &std::path::Path) -> io::Result<()> {
+pub fn would_write(_to: &Sandbox, _directory: &std::path::Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -194,10 +194,10 @@ mod tests {
         let own = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&own).unwrap();
         std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let as_one = |user: Option<&str>, is_strict| Confinement {
+        let as_one = |user: Option<&str>, is_strict| Sandbox {
             user: user.map(str::to_owned),
             is_strict,
-            ..Confinement::default()
+            ..Sandbox::default()
         };
         for is_strict in [false, true] {
             would_write(&as_one(None, is_strict), &own).unwrap();

@@ -136,12 +136,7 @@ impl Shadow {
     }
 
     /// Takes the packets of its sample, and what the served bundle said meanwhile.
-    pub fn look(
-        &mut self,
-        batch: &Batch,
-        served: &[ShadowVerdicts],
-        mut wall: impl FnMut() -> u64,
-    ) {
+    pub fn look(&mut self, batch: &Batch, served: &[ShadowVerdict], mut wall: impl FnMut() -> u64) {
         let began = wall();
         self.engine.set_wall(began);
         if batch.is_live() {
@@ -164,11 +159,11 @@ impl Shadow {
             self.engine.collect(&mut self.lanes);
         }
         self.engine.collect(&mut self.lanes);
-        let own: Vec<ShadowVerdicts> = self
+        let own: Vec<ShadowVerdict> = self
             .engine
             .verdicts()
             .iter()
-            .map(|verdict| ShadowVerdicts::new(verdict, &self.labels))
+            .map(|verdict| ShadowVerdict::new(verdict, &self.labels))
             .collect();
         self.engine.clear_verdicts();
         own.into_iter().for_each(|verdict| self.take(verdict, 1));
@@ -179,12 +174,12 @@ impl Shadow {
     }
 
     /// Takes one of the two verdicts of a flow.
-    fn take(&mut self, verdict: ShadowVerdicts, side: usize) {
+    fn take(&mut self, verdict: ShadowVerdict, side: usize) {
         let began_before = self.since_ns.is_none_or(|since| verdict.first_ns < since);
         if began_before || !self.has(&verdict.flow.key().0) {
             return;
         }
-        let ShadowVerdicts { flow, first_ns, label, compute_ns, collection_ns } = verdict;
+        let ShadowVerdict { flow, first_ns, label, compute_ns, collection_ns } = verdict;
         let half = Half { side, label, compute_ns, collection_ns };
         match self.halves.remove(&(flow, first_ns)) {
             Some(other) if other.side != side => self.compare(&half, &other),
@@ -222,7 +217,7 @@ impl Shadow {
 
 /// What of a verdict is compared.
 #[derive(Clone, Debug)]
-pub struct ShadowVerdicts {
+pub struct ShadowVerdict {
     flow: FiveTuple,
     first_ns: u64,
     label: Option<Arc<str>>,
@@ -230,7 +225,7 @@ pub struct ShadowVerdicts {
     collection_ns: u64,
 }
 
-impl ShadowVerdicts {
+impl ShadowVerdict {
     /// What of a verdict is compared, where its plan's labels are called so.
     #[must_use]
     pub fn new(verdict: &Verdict, labels: &[Arc<str>]) -> Self {

@@ -1,7 +1,7 @@
 //! What the verdicts of a worker were, counted as they are written.
 
 use super::locked;
-use super::shadow::ShadowVerdicts;
+use super::shadow::ShadowVerdict;
 use serveflow_core::open_set::UNKNOWN;
 use serveflow_core::verdict::{Reason, Verdict};
 use serveflow_io::Sink;
@@ -74,20 +74,20 @@ impl Histogram {
 }
 
 /// What a verdict says, by name: the label and the stage, where a model was asked.
-pub type Said = (Option<(Arc<str>, Arc<str>)>, Reason);
+pub type VerdictCounts = (Option<(Arc<str>, Arc<str>)>, Reason);
 
 /// Final verdicts so far.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct VerdictStats {
     plans: Vec<PlanTally>,
     /// Those of plans whose number stands for another one now.
-    earlier: BTreeMap<Said, u64>,
+    earlier: BTreeMap<VerdictCounts, u64>,
     /// First packet to question.
     pub collection: Histogram,
     /// Question to answer, over all stages.
     pub compute: Histogram,
     /// Verdicts of late, while a shadow wants to compare them.
-    kept: Option<Vec<ShadowVerdicts>>,
+    kept: Option<Vec<ShadowVerdict>>,
     /// Time stamp of the deciding packet to the moment that the verdict is written, of live packets; without the
     /// verdicts that no packet brought about, but a timeout.
     pub age: Histogram,
@@ -132,7 +132,7 @@ impl PlanTally {
     }
 
     /// Adds what was counted, by name.
-    fn tell(&self, sums: &mut BTreeMap<Said, u64>) {
+    fn tell(&self, sums: &mut BTreeMap<VerdictCounts, u64>) {
         for (row, counts) in self.counts.chunks_exact(Reason::ALL.len()).enumerate() {
             for (reason, &count) in
                 Reason::ALL.into_iter().zip(counts).filter(|(_, count)| **count > 0)
@@ -150,7 +150,7 @@ impl PlanTally {
     }
 }
 
-impl Tally {
+impl VerdictStats {
     /// Nothing yet of plan 0, whose labels and stages are called so.
     #[must_use]
     pub fn new(labels: &[String], stages: &[String]) -> Self {
@@ -173,7 +173,7 @@ impl Tally {
             let plan = &mut self.plans[usize::from(verdict.plan)];
             plan.add(verdict);
             if let Some(kept) = &mut self.kept {
-                kept.push(ShadowVerdicts::new(verdict, &plan.labels));
+                kept.push(ShadowVerdict::new(verdict, &plan.labels));
             }
             self.collection.add(verdict.collection_ns);
             self.compute.add(verdict.compute_ns);
@@ -186,7 +186,7 @@ impl Tally {
     }
 
     /// Takes the verdicts since the last call, and keeps those that come: for a shadow that compares them.
-    pub fn take_kept(&mut self, into: &mut Vec<ShadowVerdicts>) {
+    pub fn take_kept(&mut self, into: &mut Vec<ShadowVerdict>) {
         into.clear();
         std::mem::swap(self.kept.get_or_insert_with(Vec::new), into);
     }
@@ -198,7 +198,7 @@ impl Tally {
 
     /// Final verdicts so far, by what they say.
     #[must_use]
-    pub fn verdicts(&self) -> BTreeMap<Said, u64> {
+    pub fn verdicts(&self) -> BTreeMap<VerdictCounts, u64> {
         let mut sums = self.earlier.clone();
         self.plans.iter().for_each(|plan| plan.tell(&mut sums));
         sums
@@ -206,27 +206,27 @@ impl Tally {
 }
 
 /// A sink that counts what goes through it.
-pub struct TallySink {
+pub struct StatsSink {
     inner: Box<dyn Sink>,
-    tally: Arc<Mutex<Tally>>,
+    tally: Arc<Mutex<VerdictStats>>,
     /// Time since the epoch, nanoseconds, where packets are live.
     epoch: Option<fn() -> u64>,
 }
 
-impl TallySink {
+impl StatsSink {
     /// A sink in front of another one, and what it counts.
     #[must_use]
     pub fn new(
         inner: Box<dyn Sink>,
-        tally: Tally,
+        tally: VerdictStats,
         epoch: Option<fn() -> u64>,
-    ) -> (Self, Arc<Mutex<Tally>>) {
+    ) -> (Self, Arc<Mutex<VerdictStats>>) {
         let tally = Arc::new(Mutex::new(tally));
         (Self { inner, tally: Arc::clone(&tally), epoch }, tally)
     }
 }
 
-impl Sink for TallySink {
+impl Sink for StatsSink {
     fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
         self.inner.write(verdicts)?;
         let now_ns = self.epoch.map(|epoch| epoch());
@@ -286,7 +286,7 @@ mod tests {
             compute_ns: 0,
         };
         let verdicts = Reason::ALL.map(|reason| Verdict { reason, ..one });
-        let mut tally = Tally::new(&[], &[]);
+        let mut tally = VerdictStats::new(&[], &[]);
         tally.add(&verdicts, Some(11_000_000));
         assert_eq!((tally.age.count(), tally.age.quantile_ns(1.0)), (2, Some(10_000_000)));
         assert_eq!(tally.compute.count(), Reason::ALL.len() as u64);

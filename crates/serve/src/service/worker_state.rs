@@ -3,10 +3,10 @@
 //! A worker writes its state down between two batches, so each state is one in which all its accounts
 //! balance; whoever reads sees the same state of all of them.
 
-use super::degradation::Valve;
+use super::degradation::DegradationControl;
 use super::shadow::Comparison;
-use super::verdict_stats::{Histogram, Said, Tally};
-use serveflow_core::accounts::Accounts;
+use super::verdict_stats::{Histogram, VerdictCounts, VerdictStats};
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::Engine;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 #[derive(Clone, Debug, Default)]
 pub struct WorkerState {
     /// Where packets and flows went.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// Flows in the table.
     pub table_flows: u64,
     /// Packets kept of undecided flows.
@@ -29,7 +29,7 @@ pub struct WorkerState {
     /// The version of the bundle that new flows go by.
     pub version: u64,
     /// What was written.
-    pub tally: Tally,
+    pub tally: VerdictStats,
     /// How far its gates are loosened, and how often that changed.
     pub relief: u8,
     /// Changes of it so far.
@@ -47,7 +47,7 @@ pub struct WorkerState {
 pub struct WorkerStates {
     workers: Vec<Mutex<WorkerState>>,
     /// What each worker's sink counts, between two states too.
-    tallies: Vec<OnceLock<Arc<Mutex<Tally>>>>,
+    tallies: Vec<OnceLock<Arc<Mutex<VerdictStats>>>>,
 }
 
 /// The states of all workers together.
@@ -57,7 +57,7 @@ pub struct Totals {
     /// whose gates are the loosest.
     pub sum: WorkerState,
     /// Final verdicts by what they say.
-    pub verdicts: BTreeMap<Said, u64>,
+    pub verdicts: BTreeMap<VerdictCounts, u64>,
     /// Workers that are done, those that failed among them.
     pub done: usize,
     /// Workers that failed.
@@ -81,7 +81,7 @@ impl WorkerStates {
     }
 
     /// Names what a worker's sink counts.
-    pub fn count_by(&self, worker: usize, tally: &Arc<Mutex<Tally>>) {
+    pub fn count_by(&self, worker: usize, tally: &Arc<Mutex<VerdictStats>>) {
         // A second one would be another run's.
         let _ = self.tallies[worker].set(Arc::clone(tally));
     }
@@ -103,7 +103,7 @@ impl WorkerStates {
         &self,
         worker: usize,
         engine: &Engine,
-        tally: &Mutex<Tally>,
+        tally: &Mutex<VerdictStats>,
         turns: u64,
         version: u64,
     ) {
@@ -118,7 +118,7 @@ impl WorkerStates {
     }
 
     /// Writes down how far a worker's gates are loosened.
-    pub fn relieve(&self, worker: usize, valve: &Valve) {
+    pub fn relieve(&self, worker: usize, valve: &DegradationControl) {
         let mut state = self.state(worker);
         (state.relief, state.relief_changes) = (valve.level(), valve.changes());
     }

@@ -10,7 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_core::parse::Header;
 use serveflow_label::Split;
 use serveflow_train::pipeline::{Kind, Tier, WINDOW_PACKETS};
@@ -206,7 +206,7 @@ pub(crate) struct TrainArgs {
         "rule", "objective", "promise", "p50_ms", "p99_ms", "flows_per_s", "memory_mb", "max_class_loss", "cores",
         "unknown_rate",
     ])]
-    pub(crate) measure: Option<Measure>,
+    pub(crate) measure: Option<Uncertainty>,
     /// With --measure: one threshold per gate, or one per gate and predicted class
     #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "measure")]
     pub(crate) thresholds: Thresholds,
@@ -282,9 +282,9 @@ pub(crate) enum Thresholds {
     PerClass,
 }
 
-pub(crate) fn measure(name: &str) -> Result<Measure, String> {
-    let known = || Measure::ALL.map(Measure::name).join(", ");
-    Measure::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
+pub(crate) fn measure(name: &str) -> Result<Uncertainty, String> {
+    let known = || Uncertainty::ALL.map(Uncertainty::name).join(", ");
+    Uncertainty::from_name(name).ok_or_else(|| format!("expected one of {}", known()))
 }
 
 pub(crate) fn share(text: &str) -> Result<f64, String> {

@@ -8,7 +8,7 @@ use serveflow::table::{
     CsvTable, FLOW_KEYS, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table, TableHead,
     flow_keys, packet_features, write_packets,
 };
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::features::FeatureSpec;
 use serveflow_core::features::layout::HeaderLayout;
@@ -33,7 +33,7 @@ const MILLISECOND: u64 = 1_000_000;
 
 /// What is told at the end.
 struct Told {
-    accounts: Accounts,
+    accounts: Counters,
     /// What became of the captures, where they were read as one.
     inputs: Option<InputCounts>,
     damaged: Vec<SourceError>,

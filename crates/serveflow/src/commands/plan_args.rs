@@ -6,7 +6,7 @@ use serveflow_core::features::ENCODERS;
 use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
 use serveflow_train::planner::replay::Rule;
-use serveflow_train::risk_control::{Loss, Promise};
+use serveflow_train::risk_control::{Guarantee, Loss};
 use std::path::PathBuf;
 
 /// What is wanted of a cascade.
@@ -76,13 +76,13 @@ pub(crate) enum PromiseOf {
 
 impl WishArgs {
     /// What is to be promised.
-    pub(crate) fn promise(&self) -> Option<Promise> {
+    pub(crate) fn promise(&self) -> Option<Guarantee> {
         let loss = match self.promise_of {
             PromiseOf::Accuracy => Loss::Accuracy,
             PromiseOf::MacroF1 => Loss::MacroF1,
         };
         let confidence = self.confidence;
-        self.promise.map(|tolerated| Promise { loss, tolerated, confidence })
+        self.promise.map(|tolerated| Guarantee { loss, tolerated, confidence })
     }
 }
 
@@ -130,7 +130,7 @@ fn rule(name: &str) -> Result<Rule, String> {
         return Ok(Rule::Learned);
     }
     let known = |refused: String| refused.replace("expected one of", "expected learned or one of");
-    measure(name).map(Rule::Doubt).map_err(known)
+    measure(name).map(Rule::Uncertainty).map_err(known)
 }
 
 /// Encoders of a row.

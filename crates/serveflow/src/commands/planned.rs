@@ -17,12 +17,12 @@ use serveflow_train::drift;
 use serveflow_train::evaluate::{Report, evaluate};
 use serveflow_train::open_set::{self, HeldOut, HeldOutWish};
 use serveflow_train::pipeline::{Tier, TrainPlan};
-use serveflow_train::planner::candidates::{Built, PoolPlan, Shelf, build, grid};
+use serveflow_train::planner::candidates::{Built, ModelCache, PoolPlan, build, grid};
 use serveflow_train::planner::limits::Constraints;
 use serveflow_train::planner::meter::{MeterLoad, ServiceRate};
 use serveflow_train::planner::pool::{CandidatePool, CandidateSpec, POOL_FORMAT};
 use serveflow_train::planner::report::{Check, PlanReport, report};
-use serveflow_train::planner::search::Wish;
+use serveflow_train::planner::search::PlanGoal;
 use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ const CHECK_NS: u64 = 1_000_000_000;
 /// Models by what they were trained on, in files.
 struct Folder(PathBuf);
 
-impl Shelf for Folder {
+impl ModelCache for Folder {
     fn get(&mut self, key: &str) -> Option<Vec<u8>> {
         std::fs::read(self.0.join(format!("{key}.json"))).ok()
     }
@@ -59,7 +59,7 @@ impl Shelf for Folder {
 }
 
 /// What is wanted, as it was typed; `stages` are indices of candidates.
-pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Result<Wish> {
+pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Result<PlanGoal> {
     let is_alone = stages.as_ref().is_some_and(|stages| stages.len() < 2);
     for (name, is_typed) in
         [("--escalate", args.escalate.is_some()), ("--promise", args.promise.is_some())]
@@ -69,7 +69,7 @@ pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Resul
             "{name}: expected two --stages or more, since one alone passes nothing on"
         );
     }
-    Ok(Wish {
+    Ok(PlanGoal {
         objective: args.objective,
         limits: Constraints {
             max_loss: args.max_loss,

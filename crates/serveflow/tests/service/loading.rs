@@ -5,7 +5,7 @@ use serveflow_model::bundle::{Bundle, BundleError};
 use serveflow_serve::clock;
 use serveflow_serve::config::{ServiceLimits, Typed};
 use serveflow_serve::lanes::LaneMaker;
-use serveflow_serve::service::{Control, Listeners, LoadedBundle, Service, Switch, ask};
+use serveflow_serve::service::{BundleSwap, Control, Listeners, LoadedBundle, Service, ask};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ impl Slow {
         let loaded = LoadedBundle::new(loaded, &path, &config).unwrap();
         let stop = Arc::default();
         let maker = LaneMaker::new(&config, 0, false, clock::now_ns, &stop);
-        let switch = Switch::new(loaded, config, typed, maker).reading_by(slow);
+        let switch = BundleSwap::new(loaded, config, typed, maker).reading_by(slow);
         let service = Arc::new(Service::new(switch, 0, None, stop));
         let socket = scratch(name).join("control");
         let limits = ServiceLimits { control: Some(socket.clone()), ..ServiceLimits::default() };

@@ -40,7 +40,7 @@ pub(super) struct Asked<'a> {
 
 /// How fields are dealt out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dealing {
+pub(super) struct FieldSampling {
     pub(super) repeats: usize,
     pub(super) seed: u64,
     pub(super) threads: usize,
@@ -150,7 +150,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The mean loss of each field.
-    fn losses(&self, fields: &[&Field], dealing: Dealing) -> Vec<Loss> {
+    fn losses(&self, fields: &[&Field], dealing: FieldSampling) -> Vec<Loss> {
         let repeats = dealing.repeats.max(1);
         let flows = self.asked.rows.len();
         let all = spread(dealing.threads, fields.len() * repeats, |job| {
@@ -174,7 +174,7 @@ pub(super) fn importance(
     asked: &Asked<'_>,
     model: &Model,
     columns: &[Column],
-    dealing: Dealing,
+    dealing: FieldSampling,
 ) -> FieldsReport {
     let mut fields = fields(columns);
     fields.retain(|_, field| field.used_by(&model.forest));

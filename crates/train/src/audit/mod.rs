@@ -32,15 +32,15 @@ mod text;
 mod warnings;
 
 pub use report::{
-    BootstrapReport, Counts, DataReport, DuplicateReport, Estimate, FieldReport, FieldsReport,
-    Figures, HonestReport, Interval, NearestReport, SplitReport, UnseenLabel, Warning, WarningKind,
+    AuditReport, BootstrapReport, Counts, DataReport, DuplicateReport, Estimate, FieldReport,
+    FieldsReport, Figures, Interval, NearestReport, SplitReport, UnseenLabel, Warning, WarningKind,
 };
 
 use crate::dataset::{Dataset, RecordPlan, record};
 use crate::pipeline::{PipelineError, Step, Tier, TrainPlan};
 use bootstrap::{Bootstrap, ByCapture, Resampled};
 use duplicates::{Copied, copies};
-use fields::{Asked, Dealing, importance};
+use fields::{Asked, FieldSampling, importance};
 use model::Model;
 use nearest::Neighbours;
 use serveflow_core::features::{Mask, MaskSet};
@@ -89,7 +89,7 @@ pub fn examine(
     plan: &TrainPlan,
     tier: Tier,
     progress: &mut dyn FnMut(Step),
-) -> Result<HonestReport, PipelineError> {
+) -> Result<AuditReport, PipelineError> {
     let files = book.files.len();
     let recorded = record(book, &recording(plan, tier), &mut |done| {
         progress(Step::Recording(done, files));
@@ -112,14 +112,14 @@ fn examine_recorded(
     plan: &TrainPlan,
     tier: Tier,
     progress: &mut dyn FnMut(Step),
-) -> Result<HonestReport, PipelineError> {
+) -> Result<AuditReport, PipelineError> {
     let bench = Bench { dataset, plan, tier };
     let given = Parts::given(dataset)?;
     let random = given.random(plan.seed);
     let of_given = bench.split(&given, progress)?;
     let of_random = bench.split(&random, progress)?;
     let masked = of_given.report.masked.macro_f1.value;
-    let mut report = HonestReport {
+    let mut report = AuditReport {
         model: tier.to_string(),
         seed: plan.seed,
         data: data(dataset, &given),
@@ -259,7 +259,7 @@ impl Bench<'_> {
             truth: &dataset.labels_of(&val),
             untimed: untimed.as_ref(),
         };
-        let dealing = Dealing { repeats: REPEATS, seed: plan.seed, threads: plan.threads };
+        let dealing = FieldSampling { repeats: REPEATS, seed: plan.seed, threads: plan.threads };
         importance(&asked, model, &dataset.columns[MASKED], dealing)
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// All F1 figures are macro averages over the labels that occur as truth or as answer; shares go
 /// from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HonestReport {
+pub struct AuditReport {
     /// The model that was trained again and again, written `boosted@10`.
     pub model: String,
     /// Seed of all random choices.

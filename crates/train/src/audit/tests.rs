@@ -3,7 +3,7 @@
 use super::*;
 use crate::dataset::FlowInfo;
 use crate::random::{Random, mix};
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::features::Features;
 use serveflow_core::rows::Rows;
 use serveflow_core::verdict::FiveTuple;
@@ -74,7 +74,7 @@ fn dataset(flows: &[Made], plan: &TrainPlan, tier: Tier) -> Dataset {
         flows: flows.iter().map(info).collect(),
         specs,
         missing: 0,
-        accounts: Accounts::default(),
+        accounts: Counters::default(),
         damaged: Vec::new(),
     }
 }
@@ -96,12 +96,12 @@ fn made() -> Vec<Made> {
     (0..CAPTURES * FLOWS).map(flow).collect()
 }
 
-fn examined(flows: &[Made], plan: &TrainPlan) -> HonestReport {
+fn examined(flows: &[Made], plan: &TrainPlan) -> AuditReport {
     let tier = "boosted@1".parse().unwrap();
     examine_recorded(&dataset(flows, plan, tier), plan, tier, &mut |_| ()).unwrap()
 }
 
-fn kinds(report: &HonestReport) -> HashSet<WarningKind> {
+fn kinds(report: &AuditReport) -> HashSet<WarningKind> {
     report.warnings.iter().map(|warning| warning.kind).collect()
 }
 

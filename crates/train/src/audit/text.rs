@@ -1,9 +1,9 @@
 //! The report as text, for a terminal 100 columns wide.
 
-use super::report::{DuplicateReport, Estimate, Figures, HonestReport};
+use super::report::{AuditReport, DuplicateReport, Estimate, Figures};
 use std::fmt::{self, Write};
 
-impl HonestReport {
+impl AuditReport {
     /// The report in plain text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -11,7 +11,7 @@ impl HonestReport {
     }
 }
 
-impl fmt::Display for HonestReport {
+impl fmt::Display for AuditReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.head(f)?;
         writeln!(f)?;
@@ -25,7 +25,7 @@ impl fmt::Display for HonestReport {
     }
 }
 
-impl HonestReport {
+impl AuditReport {
     fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (flows, captures) = (&self.data.flows, &self.data.captures);
         let from = if self.data.captures_from_table { "source captures" } else { "files" };

@@ -1,13 +1,13 @@
 //! What a reader should know, in sentences.
 
-use super::report::{FieldReport, HonestReport, Warning, WarningKind};
+use super::report::{AuditReport, FieldReport, Warning, WarningKind};
 use super::{
     DUPLICATE_SHARE, FEW_CAPTURES, IDENTITY_FLOOR, IDENTITY_SHARE, NEAREST_MARGIN, SPLIT_GAP,
     UNMASK_GAP,
 };
 
 /// All warnings that a report's figures call for.
-pub(super) fn warnings(report: &HonestReport) -> Vec<Warning> {
+pub(super) fn warnings(report: &AuditReport) -> Vec<Warning> {
     let all = [
         random_split(report),
         unmasked_random(report),
@@ -25,7 +25,7 @@ fn warn(when: bool, kind: WarningKind, sentence: impl FnOnce() -> String) -> Opt
     when.then(|| Warning { kind, sentence: sentence() })
 }
 
-fn random_split(report: &HonestReport) -> Option<Warning> {
+fn random_split(report: &AuditReport) -> Option<Warning> {
     let (given, random) = (&report.given.masked.macro_f1, &report.random.masked.macro_f1);
     warn(report.random_minus_given > SPLIT_GAP, WarningKind::RandomSplit, || {
         format!(
@@ -37,7 +37,7 @@ fn random_split(report: &HonestReport) -> Option<Warning> {
     })
 }
 
-fn unmasked_random(report: &HonestReport) -> Option<Warning> {
+fn unmasked_random(report: &AuditReport) -> Option<Warning> {
     let gain = -report.random.masked_minus_unmasked.value;
     warn(gain > UNMASK_GAP, WarningKind::UnmaskedRandom, || {
         format!(
@@ -48,7 +48,7 @@ fn unmasked_random(report: &HonestReport) -> Option<Warning> {
     })
 }
 
-fn unmasked_given(report: &HonestReport) -> Option<Warning> {
+fn unmasked_given(report: &AuditReport) -> Option<Warning> {
     let gain = -report.given.masked_minus_unmasked.value;
     let way = if gain > 0.0 {
         "raises macro-F1 on the given split by"
@@ -64,7 +64,7 @@ fn unmasked_given(report: &HonestReport) -> Option<Warning> {
     })
 }
 
-fn duplicates(report: &HonestReport) -> Option<Warning> {
+fn duplicates(report: &AuditReport) -> Option<Warning> {
     let duplicates = &report.duplicates;
     let without = duplicates.without.map_or_else(
         || "nothing is left to judge the model by".to_owned(),
@@ -79,7 +79,7 @@ fn duplicates(report: &HonestReport) -> Option<Warning> {
     })
 }
 
-fn nearest(report: &HonestReport) -> Option<Warning> {
+fn nearest(report: &AuditReport) -> Option<Warning> {
     let nearest = &report.nearest;
     warn(nearest.model_minus_nearest.value <= NEAREST_MARGIN, WarningKind::Nearest, || {
         format!(
@@ -91,7 +91,7 @@ fn nearest(report: &HonestReport) -> Option<Warning> {
     })
 }
 
-fn shared_captures(report: &HonestReport) -> Option<Warning> {
+fn shared_captures(report: &AuditReport) -> Option<Warning> {
     let shared = report.data.shared_captures;
     warn(shared > 0, WarningKind::SharedCaptures, || {
         format!(
@@ -102,7 +102,7 @@ fn shared_captures(report: &HonestReport) -> Option<Warning> {
     })
 }
 
-fn unseen(report: &HonestReport) -> Option<Warning> {
+fn unseen(report: &AuditReport) -> Option<Warning> {
     let unseen = &report.data.unseen;
     warn(!unseen.is_empty(), WarningKind::Unseen, || {
         let names: Vec<String> =
@@ -115,7 +115,7 @@ fn unseen(report: &HonestReport) -> Option<Warning> {
     })
 }
 
-fn few_captures(report: &HonestReport) -> Option<Warning> {
+fn few_captures(report: &AuditReport) -> Option<Warning> {
     let captures = report.data.captures.test;
     warn(captures < FEW_CAPTURES, WarningKind::FewCaptures, || {
         format!("There are only {captures} test captures: the intervals are rough.")
@@ -123,7 +123,7 @@ fn few_captures(report: &HonestReport) -> Option<Warning> {
 }
 
 /// Groups that the model of the given split leans on, and those that only the other one does.
-fn identities(report: &HonestReport) -> Vec<Warning> {
+fn identities(report: &AuditReport) -> Vec<Warning> {
     let mut found: Vec<(&str, Warning)> = Vec::new();
     for (fields, split) in [(&report.fields, "given"), (&report.random_fields, "random")] {
         for group in &fields.identity {

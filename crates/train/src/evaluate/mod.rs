@@ -7,8 +7,8 @@ mod text;
 
 pub use replay::{Answered, EvaluationReplay, stage_alone};
 pub use report::{
-    AccountsReport, ClassReport, FlowReport, LatencyReport, PacketReport, Percentiles, Report,
-    StageReport, TierReport, UnknownReport, YardstickReport,
+    AccountsReport, ClassReport, FlowReport, LatencyReport, PacketReport, Percentiles,
+    ReferenceReport, Report, StageReport, TierReport, UnknownReport,
 };
 
 use crate::metrics::Confusion;
@@ -250,7 +250,7 @@ fn share_under_mark(answered: &[Answered]) -> f64 {
 }
 
 /// The stage that decided each flow, shuffled over the flows.
-fn random(classes: usize, cascade: &ReplayTally, tiers: &[ReplayTally]) -> YardstickReport {
+fn random(classes: usize, cascade: &ReplayTally, tiers: &[ReplayTally]) -> ReferenceReport {
     let mut stops: Vec<usize> = cascade.answered.iter().map(|flow| flow.stage).collect();
     let shares = shares(&stops, tiers.len());
     let (mut accuracy, mut macro_f1) = (0.0, 0.0);
@@ -261,12 +261,12 @@ fn random(classes: usize, cascade: &ReplayTally, tiers: &[ReplayTally]) -> Yards
         accuracy += table.accuracy() / DRAWS as f64;
         macro_f1 += table.macro_f1() / DRAWS as f64;
     }
-    YardstickReport { accuracy, macro_f1, shares }
+    ReferenceReport { accuracy, macro_f1, shares }
 }
 
 /// Each flow stops at the first stage that is right; one that no stage gets right stays at the
 /// first, since escalating it gains nothing.
-fn oracle(classes: usize, tiers: &[ReplayTally]) -> YardstickReport {
+fn oracle(classes: usize, tiers: &[ReplayTally]) -> ReferenceReport {
     let right = |flow: usize| {
         let is_right =
             |tier: &ReplayTally| tier.answered[flow].label == Some(tier.answered[flow].truth);
@@ -274,7 +274,7 @@ fn oracle(classes: usize, tiers: &[ReplayTally]) -> YardstickReport {
     };
     let stops: Vec<usize> = (0..tiers[0].answered.len()).map(right).collect();
     let table = replayed(classes, tiers, &stops);
-    YardstickReport {
+    ReferenceReport {
         accuracy: table.accuracy(),
         macro_f1: table.macro_f1(),
         shares: shares(&stops, tiers.len()),

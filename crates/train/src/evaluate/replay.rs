@@ -1,6 +1,6 @@
 //! Replays of the labelled captures: the whole cascade, or one of its stages alone.
 
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_core::verdict::{FiveTuple, Verdict};
@@ -57,7 +57,7 @@ pub struct ReplayTally {
     /// Listed flows that were not met.
     pub missing_flows: u64,
     /// Where everything went.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// Damaged captures, a sentence each.
     pub damaged: Vec<String>,
     /// Wall time of the whole replay.

@@ -2,10 +2,10 @@
 
 use super::{HeldOut, share, threshold};
 use crate::planner::pool::CandidatePool;
-use crate::planner::replay::{Evaluator, Part, Walk};
+use crate::planner::replay::{Evaluator, Part, ReplayPath};
 use crate::planner::writer::WrittenPlan;
 use serde::{Deserialize, Serialize};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_core::open_set::OpenSet;
 use serveflow_model::bundle::UnknownPlan;
 
@@ -59,7 +59,7 @@ struct Decided<'a> {
     board: &'a Evaluator<'a>,
     planned: &'a WrittenPlan,
     part: Part,
-    walk: Walk,
+    walk: ReplayPath,
 }
 
 impl<'a> Decided<'a> {
@@ -93,7 +93,7 @@ pub fn install(
     rate: f64,
     held_out: Option<HeldOut>,
 ) -> OpenSetReport {
-    let score = held_out.as_ref().map_or(Measure::LeastConfidence, HeldOut::score);
+    let score = held_out.as_ref().map_or(Uncertainty::LeastConfidence, HeldOut::score);
     let board = Evaluator { pool, heads: &planned.heads, cost: planned.cost.clone() };
     let val = Decided::new(&board, planned, Part::Split);
     let test = Decided::new(&board, planned, Part::Test);

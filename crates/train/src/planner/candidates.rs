@@ -1,7 +1,7 @@
 //! Building the pool: record, train each candidate, measure it, keep its answers.
 
-use super::external::Given;
-use super::meter::{CostMeter, MeterLoad, StageCost};
+use super::external::ExternalModel;
+use super::meter::{CandidateCost, CostMeter, MeterLoad};
 use super::pool::{Answers, Candidate, CandidatePool, CandidateSpec, Flows, POOL_FORMAT, even};
 use crate::dataset::DataSummary;
 use crate::dataset::{Dataset, record};
@@ -11,7 +11,7 @@ use crate::pipeline::{
 };
 use crate::recalibrate::score_all;
 use serveflow_core::features::{FeatureSpec, Mask};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::parse::Header;
 use serveflow_label::{LabelBook, Split};
@@ -29,7 +29,7 @@ const MILLISECOND: u64 = 1_000_000;
 const TRAINER_FORMAT: u32 = 1;
 
 /// Trained models are kept here from run to run, so that a run that was cut short is taken up again.
-pub trait Shelf {
+pub trait ModelCache {
     /// The model of that key, if it was kept.
     fn get(&mut self, key: &str) -> Option<Vec<u8>>;
     /// Keeps a model.
@@ -38,9 +38,9 @@ pub trait Shelf {
 
 /// Keeps nothing.
 #[derive(Debug, Default)]
-pub struct NoShelf;
+pub struct NoCache;
 
-impl Shelf for NoShelf {
+impl ModelCache for NoCache {
     fn get(&mut self, _: &str) -> Option<Vec<u8>> {
         None
     }
@@ -64,7 +64,7 @@ pub struct PoolPlan {
     /// What candidates are measured under.
     pub load: MeterLoad,
     /// Models of other libraries that are candidates too.
-    pub given: Vec<Given>,
+    pub given: Vec<ExternalModel>,
 }
 
 /// A pool, its models, and the flows that it was made from.
@@ -86,7 +86,7 @@ pub fn build(
     book: &LabelBook,
     plan: &TrainPlan,
     wanted: &PoolPlan,
-    shelf: &mut dyn Shelf,
+    shelf: &mut dyn ModelCache,
     wall: fn() -> u64,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Built, PipelineError> {
@@ -226,7 +226,7 @@ fn by_capture(dataset: &Dataset, flows: &[usize], count: usize) -> Vec<Vec<usize
 }
 
 /// What training needs beside data: where models are kept, whom to tell.
-type Helpers<'a> = (&'a mut dyn Shelf, &'a mut dyn FnMut(Step));
+type Helpers<'a> = (&'a mut dyn ModelCache, &'a mut dyn FnMut(Step));
 
 impl Group {
     fn record(
@@ -357,7 +357,7 @@ impl Group {
             Some(Arc::new(BoundForest::new(&forest)))
         };
         let (fast, slow) = model(first).zip(model(last))?;
-        let measured = |c: usize, model| StageCost {
+        let measured = |c: usize, model| CandidateCost {
             spec: &self.dataset.specs[self.stage(pool.candidates[c].recipe)],
             wait_ns: self.wait_ns,
             wants_window: packets(c) == Tier::WINDOW,
@@ -365,8 +365,9 @@ impl Group {
         };
         let candidate = &pool.candidates[first];
         let flows = candidate.val.facts.len();
-        let doubt =
-            |flow| Measure::LeastConfidence.uncertainty(candidate.val.row(flow, pool.classes()));
+        let doubt = |flow| {
+            Uncertainty::LeastConfidence.uncertainty(candidate.val.row(flow, pool.classes()))
+        };
         let mut doubts: Vec<f32> = (0..flows).map(doubt).collect();
         doubts.sort_unstable_by(f32::total_cmp);
         let middle = doubts.get(flows / 2).copied().unwrap_or(0.0);
@@ -402,7 +403,7 @@ impl Group {
     }
 
     /// Holds a given model to the labels of the captures.
-    fn knows(&self, given: &Given) -> Result<(), PipelineError> {
+    fn knows(&self, given: &ExternalModel) -> Result<(), PipelineError> {
         let (found, expected) = (&given.labels, &self.dataset.labels);
         if found == expected {
             return Ok(());
@@ -440,7 +441,8 @@ impl Group {
         let scored = cost(model, &rows, &mut wall).map_err(failed)?;
         let spec: &FeatureSpec = &self.dataset.specs[stage];
         let wants_window = recipe.packets == Tier::WINDOW;
-        let measured = StageCost { spec, wait_ns: self.wait_ns, wants_window, model: &own.model };
+        let measured =
+            CandidateCost { spec, wait_ns: self.wait_ns, wants_window, model: &own.model };
         let metered = meter.measure(&measured);
         Ok(Candidate {
             file: own.file,

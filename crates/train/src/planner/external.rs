@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A model that joins the candidates.
 #[derive(Clone, Debug)]
-pub struct Given {
+pub struct ExternalModel {
     /// Name of the candidate.
     pub name: String,
     /// The labels that its scores are of.
@@ -29,7 +29,7 @@ pub struct Given {
     pub model: Arc<dyn Model>,
 }
 
-impl Given {
+impl ExternalModel {
     /// The recipe of the model that is given at this place.
     pub(super) fn recipe(&self, at: usize) -> CandidateSpec {
         CandidateSpec {

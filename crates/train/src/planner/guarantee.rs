@@ -9,7 +9,7 @@ use super::heads::{Learned, fact_rows, worths};
 use super::pool::{Answers, CandidatePool, Flows};
 use super::replay::{Chain, Evaluator, Heads, Part};
 use super::search::prices;
-use crate::risk_control::{Loss, Outcome, Promise, fixed_sequence, smallest_tolerated};
+use crate::risk_control::{Guarantee, Loss, Outcome, fixed_sequence, smallest_tolerated};
 use serde::{Deserialize, Serialize};
 use serveflow_model::bundle::PromisePlan;
 
@@ -17,7 +17,7 @@ use serveflow_model::bundle::PromisePlan;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Granted {
     /// What was asked for.
-    pub promise: Promise,
+    pub promise: Guarantee,
     /// The slow stage that losses are against.
     pub slow: String,
     /// Flows of the calibration split.
@@ -97,7 +97,7 @@ pub(super) fn rejoined(heads: Heads, pool: &CandidatePool) -> Heads {
 }
 
 /// The dearest price up to the cascade's own that the split grants.
-pub(super) fn grant(board: &Evaluator<'_>, cascade: &Chain, promise: Promise) -> Granted {
+pub(super) fn grant(board: &Evaluator<'_>, cascade: &Chain, promise: Guarantee) -> Granted {
     let pool = board.pool;
     let last = cascade.stages[cascade.stages.len() - 1];
     let slow = &pool.candidates[last].val.labels[..pool.unseen];

@@ -10,7 +10,7 @@ use crate::traffic::template::TemplateSet;
 use crate::traffic::timed::Timed;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{FeatureSpec, Features};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::verdict::Verdict;
 use serveflow_core::{FlowConfig, features::MaskSet};
@@ -52,7 +52,7 @@ impl Default for MeterLoad {
 
 /// A stage to measure.
 #[derive(Clone, Copy, Debug)]
-pub struct StageCost<'a> {
+pub struct CandidateCost<'a> {
     /// What its rows show.
     pub spec: &'a FeatureSpec,
     /// Longest wait, nanoseconds.
@@ -206,7 +206,7 @@ impl CostMeter {
     ///
     /// # Panics
     /// When the features cannot be built.
-    pub fn measure(&mut self, own: &StageCost<'_>) -> Metered {
+    pub fn measure(&mut self, own: &CandidateCost<'_>) -> Metered {
         let cascade = self.alone(own);
         let models = [Arc::clone(own.model)];
         self.idle_flow_ns = self.idle_flow_ns.min(self.idle());
@@ -226,12 +226,12 @@ impl CostMeter {
     /// When the features cannot be built, or the second stage sees fewer packets.
     pub fn company(
         &mut self,
-        (first, doubt): (&StageCost<'_>, f32),
-        last: &StageCost<'_>,
+        (first, doubt): (&CandidateCost<'_>, f32),
+        last: &CandidateCost<'_>,
         steps: usize,
     ) -> Vec<f64> {
         let threshold = Threshold::Universal(doubt);
-        let gate = Gate::Doubt { measure: Measure::LeastConfidence, threshold };
+        let gate = Gate::Uncertainty { measure: Uncertainty::LeastConfidence, threshold };
         let stages =
             vec![Self::stage("first", first, gate), Self::stage("last", last, Gate::never())];
         let cascade = Cascade::new(stages, self.labels.clone()).expect("stages in order");
@@ -279,17 +279,17 @@ impl CostMeter {
         let features = Features::new(&spec).expect("the encoder is built in");
         let model = Constant::first(features.shape(), self.labels.len(), 1.0);
         let model: Arc<dyn Model> = Arc::new(model);
-        let idle = StageCost { spec: &spec, wait_ns: 0, wants_window: false, model: &model };
+        let idle = CandidateCost { spec: &spec, wait_ns: 0, wants_window: false, model: &model };
         self.service.serve(&self.alone(&idle), &[Arc::clone(&model)])
     }
 
     /// A cascade of one stage.
-    fn alone(&self, own: &StageCost<'_>) -> Arc<Cascade> {
+    fn alone(&self, own: &CandidateCost<'_>) -> Arc<Cascade> {
         let stage = Self::stage("measured", own, Gate::never());
         Arc::new(Cascade::new(vec![stage], self.labels.clone()).expect("a stage is a cascade"))
     }
 
-    fn stage(name: &str, own: &StageCost<'_>, gate: Gate) -> Stage {
+    fn stage(name: &str, own: &CandidateCost<'_>, gate: Gate) -> Stage {
         let features = Features::new(own.spec).expect("the candidate was trained on them");
         Stage::new(name, features, gate, own.wait_ns).at_window_end(own.wants_window)
     }

@@ -5,7 +5,7 @@ use super::meter::BUSY_FRAMES;
 use super::pool::{Answers, Candidate, CandidatePool, job_ns};
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use std::collections::BTreeMap;
 
 /// The mark that the paper sets.
@@ -28,7 +28,7 @@ pub enum Rule {
     /// Heads that predict what a later stage is worth.
     Learned,
     /// Uncertainty over a threshold that is the same for all classes; to the next stage.
-    Doubt(Measure),
+    Uncertainty(Uncertainty),
 }
 
 impl Rule {
@@ -37,7 +37,7 @@ impl Rule {
     pub fn name(self) -> &'static str {
         match self {
             Self::Learned => serveflow_model::bundle::LEARNED,
-            Self::Doubt(measure) => measure.name(),
+            Self::Uncertainty(measure) => measure.name(),
         }
     }
 }
@@ -97,14 +97,14 @@ pub struct Chain {
 
 /// Where each flow stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walk {
+pub struct ReplayPath {
     /// Place in the cascade, by flow.
     pub stop: Vec<u8>,
     /// Stages that were asked, a bit each, by flow.
     pub asked: Vec<u8>,
 }
 
-impl Walk {
+impl ReplayPath {
     /// Share of the flows that each of so many stages is asked about.
     #[must_use]
     pub fn reach(&self, stages: usize) -> Vec<f64> {
@@ -137,9 +137,9 @@ impl Evaluator<'_> {
 
     /// Takes all flows of a part through a cascade.
     #[must_use]
-    pub fn walk(&self, cascade: &Chain, part: Part) -> Walk {
+    pub fn walk(&self, cascade: &Chain, part: Part) -> ReplayPath {
         let flows = part.truth(self.pool).len();
-        let mut walk = Walk { stop: vec![0; flows], asked: vec![1; flows] };
+        let mut walk = ReplayPath { stop: vec![0; flows], asked: vec![1; flows] };
         let steps = self.steps(cascade, part);
         for flow in 0..flows {
             let mut at = 0;
@@ -165,12 +165,12 @@ impl Evaluator<'_> {
                     })
                     .collect(),
             ),
-            Rule::Doubt(measure) => {
+            Rule::Uncertainty(measure) => {
                 let answers = part.answers(&self.pool.candidates[cascade.stages[at]]);
                 let classes = self.pool.classes();
                 let doubt = |flow| measure.uncertainty(answers.row(flow, classes));
                 let flows = answers.labels.len();
-                Step::Doubt(at + 1, (0..flows).map(doubt).collect(), cascade.price as f32)
+                Step::Uncertainty(at + 1, (0..flows).map(doubt).collect(), cascade.price as f32)
             }
         };
         (0..=last).map(step).collect()
@@ -178,7 +178,7 @@ impl Evaluator<'_> {
 
     /// What a walk's answers come to.
     #[must_use]
-    pub fn confusion(&self, cascade: &Chain, walk: &Walk, part: Part) -> Confusion {
+    pub fn confusion(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> Confusion {
         let truth = part.truth(self.pool);
         let labels = self.labels(cascade, walk, part);
         Confusion::of(self.pool.classes(), truth.iter().copied().zip(labels))
@@ -186,7 +186,7 @@ impl Evaluator<'_> {
 
     /// The label that each flow gets.
     #[must_use]
-    pub fn labels(&self, cascade: &Chain, walk: &Walk, part: Part) -> Vec<u16> {
+    pub fn labels(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> Vec<u16> {
         let answers: Vec<&Answers> =
             cascade.stages.iter().map(|&c| part.answers(&self.pool.candidates[c])).collect();
         walk.stop.iter().enumerate().map(|(f, &at)| answers[usize::from(at)].labels[f]).collect()
@@ -196,7 +196,7 @@ impl Evaluator<'_> {
     /// stages of a batch of packets are asked one after the other, so that an answer waits for those of
     /// the stages before it; a flow that waits for packets meets them again with each batch.
     #[must_use]
-    pub fn latencies(&self, cascade: &Chain, walk: &Walk, part: Part) -> Vec<f64> {
+    pub fn latencies(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> Vec<f64> {
         let own: Vec<&Candidate> =
             cascade.stages.iter().map(|&stage| &self.pool.candidates[stage]).collect();
         let reach = walk.reach(own.len());
@@ -236,7 +236,7 @@ impl Evaluator<'_> {
 
     /// All figures of a cascade on the flows of a part.
     #[must_use]
-    pub fn figures(&self, cascade: &Chain, walk: &Walk, part: Part) -> ReplayFigures {
+    pub fn figures(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> ReplayFigures {
         let table = self.confusion(cascade, walk, part);
         let mut latencies = self.latencies(cascade, walk, part);
         let flows = latencies.len().max(1) as f64;
@@ -301,7 +301,7 @@ impl Evaluator<'_> {
     }
 
     /// Packets that a flow keeps while it waits, on average: those of the deepest stage asked.
-    fn mean_kept(&self, cascade: &Chain, walk: &Walk, part: Part) -> f64 {
+    fn mean_kept(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> f64 {
         let deepest = |flow: usize| {
             let at = 7 - walk.asked[flow].leading_zeros() as usize;
             part.answers(&self.pool.candidates[cascade.stages[at]]).facts[flow].0.packets
@@ -317,7 +317,7 @@ enum Step<'a> {
     /// Places, worths by flow, prices.
     Learned(Vec<(usize, &'a [f32], f32)>),
     /// The next place, doubts by flow, the threshold.
-    Doubt(usize, Vec<f32>, f32),
+    Uncertainty(usize, Vec<f32>, f32),
 }
 
 impl Step<'_> {
@@ -335,7 +335,9 @@ impl Step<'_> {
                 }
                 best.1
             }
-            Self::Doubt(next, doubts, threshold) => (doubts[flow] > *threshold).then_some(*next),
+            Self::Uncertainty(next, doubts, threshold) => {
+                (doubts[flow] > *threshold).then_some(*next)
+            }
         }
     }
 }

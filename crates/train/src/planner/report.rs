@@ -4,11 +4,11 @@ use super::confidence;
 use super::guarantee::Granted;
 use super::limits::{ConstraintStatus, Constraints, Objective};
 use super::pool::CandidatePool;
-use super::replay::{Chain, Evaluator, Part, ReplayFigures, Rule, Walk, quantile};
+use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, Rule, quantile};
 use super::rules::{RuleReport, compare_rules};
 use super::search::{self, OperatingPoint, SearchOutcome};
 use super::writer::{PlanRequest, WrittenPlan, told_pairs};
-use crate::audit::HonestReport;
+use crate::audit::AuditReport;
 use crate::dataset::{DataSummary, TrainingWarning, TrainingWarningKind};
 use crate::open_set::OpenSetReport;
 use crate::reliability::Reliability;
@@ -87,7 +87,7 @@ pub struct PlanReport {
     #[serde(default)]
     pub unknown: Option<OpenSetReport>,
     /// How honest these figures are; none where that was not asked.
-    pub honest: Option<HonestReport>,
+    pub honest: Option<AuditReport>,
     /// Predicted beside measured; empty until the plan was run.
     pub checks: Vec<Check>,
 }
@@ -352,7 +352,7 @@ impl Teller<'_> {
 
     fn classes(&self, best: usize) -> (Vec<ClassLine>, Vec<Vec<u64>>) {
         let chosen = &self.planned.found.chosen.cascade;
-        let walk: Walk = self.board.walk(chosen, Part::Test);
+        let walk: ReplayPath = self.board.walk(chosen, Part::Test);
         let table = self.board.confusion(chosen, &walk, Part::Test);
         let truth = &self.pool.test.truth;
         let single = self.pool.candidates[best].test.confusion(truth, self.pool.classes());

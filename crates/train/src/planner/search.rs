@@ -9,7 +9,7 @@
 
 use super::limits::{ConstraintStatus, Constraints, Limit, Objective};
 use super::pool::CandidatePool;
-use super::replay::{Chain, Evaluator, Part, ReplayFigures, Rule, Walk};
+use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, Rule};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ const MOST_JUDGED: usize = 600;
 
 /// What to search for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wish {
+pub struct PlanGoal {
     /// What is made small.
     pub objective: Objective,
     /// What must be kept.
@@ -108,7 +108,7 @@ pub fn prices(rule: Rule) -> Vec<f64> {
             let above = (0..36).map(|step| 0.004 * 1.18_f64.powi(step));
             below.into_iter().chain([0.0]).chain(above).chain([3.0]).collect()
         }
-        Rule::Doubt(_) => {
+        Rule::Uncertainty(_) => {
             let steps = (0..=44).map(|step| 1.0 - 0.79_f64.powi(step));
             let mut all: Vec<f64> = [-1.0].into_iter().chain(steps).chain([1.0]).collect();
             all.dedup();
@@ -122,7 +122,7 @@ pub fn prices(rule: Rule) -> Vec<f64> {
 /// # Panics
 /// When there is no candidate.
 #[must_use]
-pub fn search(board: &Evaluator<'_>, wish: &Wish) -> Found {
+pub fn search(board: &Evaluator<'_>, wish: &PlanGoal) -> Found {
     let pool = board.pool;
     let best = pool.best();
     let best_table = pool.candidates[best].val.confusion(&pool.val.truth, pool.classes());
@@ -153,7 +153,7 @@ pub fn search(board: &Evaluator<'_>, wish: &Wish) -> Found {
             .expect("figures are numbers")
             .then_with(|| a.cascade.stages.len().cmp(&b.cascade.stages.len()))
     });
-    let judge = Judge::new(board, best, wish.limits.max_loss);
+    let judge = ResampleCheck::new(board, best, wish.limits.max_loss);
     let (chosen, verdict) = match wish.escalate {
         Some(share) => (nearest(&points, share), SearchOutcome::Met),
         None => choose(&points, &judge, &value),
@@ -180,7 +180,7 @@ pub fn search(board: &Evaluator<'_>, wish: &Wish) -> Found {
 /// good; else the one that comes closest.
 fn choose(
     points: &[OperatingPoint],
-    judge: &Judge<'_>,
+    judge: &ResampleCheck<'_>,
     value: &dyn Fn(&OperatingPoint) -> (f64, f64),
 ) -> (usize, SearchOutcome) {
     let met = || (0..points.len()).filter(|&at| points[at].is_met()).take(MOST_JUDGED);
@@ -232,7 +232,7 @@ fn nearest(points: &[OperatingPoint], share: f64) -> usize {
 /// Brings the share of flows that reach the last stage as near to the wanted one as its price can.
 fn refined(
     board: &Evaluator<'_>,
-    wish: &Wish,
+    wish: &PlanGoal,
     best: &Confusion,
     point: &OperatingPoint,
     share: f64,
@@ -267,7 +267,7 @@ fn refined(
 }
 
 /// Judges a loss of macro-F1 on bootstrap resamples of the captures that the calibration flows are from.
-struct Judge<'a> {
+struct ResampleCheck<'a> {
     board: &'a Evaluator<'a>,
     best: usize,
     max_loss: f64,
@@ -276,7 +276,7 @@ struct Judge<'a> {
     split: Vec<u32>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> ResampleCheck<'a> {
     fn new(board: &'a Evaluator<'a>, best: usize, max_loss: f64) -> Self {
         let mut captures: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (flow, &capture) in board.pool.val.capture.iter().enumerate() {
@@ -298,7 +298,7 @@ impl<'a> Judge<'a> {
 
     /// Resamples that keep the limit; none if the calibration split does not.
     fn kept(&self, point: &OperatingPoint) -> usize {
-        let walk: Walk = self.board.walk(&point.cascade, Part::Val);
+        let walk: ReplayPath = self.board.walk(&point.cascade, Part::Val);
         let labels = self.board.labels(&point.cascade, &walk, Part::Val);
         let pool = self.board.pool;
         let best = &pool.candidates[self.best].val.labels;

@@ -5,13 +5,13 @@ use super::guarantee::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
 use super::pool::{Candidate, CandidatePool, CandidateSpec};
-use super::replay::{Chain, Evaluator, Heads, Part, ReplayFigures, Rule, Walk};
-use super::search::{Found, OperatingPoint, Wish, front, prices, search};
+use super::replay::{Chain, Evaluator, Heads, Part, ReplayFigures, ReplayPath, Rule};
+use super::search::{Found, OperatingPoint, PlanGoal, front, prices, search};
 use crate::pipeline::{PipelineError, Tier};
-use crate::risk_control::Promise;
+use crate::risk_control::Guarantee;
 use serveflow_model::bundle::{
-    CalibrationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
-    ReliefPlan, StagePlan,
+    CalibrationPlan, DegradationPlan, GatePlan, HeadPlan, LEARNED, LanePlan, ModelPlan,
+    PLAN_FORMAT, Plan, StagePlan,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanRequest {
     /// What is wanted of the cascade.
-    pub wish: Wish,
+    pub wish: PlanGoal,
     /// What the plan must promise, if anything.
-    pub promise: Option<Promise>,
+    pub promise: Option<Guarantee>,
     /// How lanes are chosen from costs.
     pub lanes: LanePlan,
     /// Seed of the heads.
@@ -121,7 +121,7 @@ fn not_cross_fitted(pool: &CandidatePool) -> PipelineError {
 }
 
 /// Tells a point's figures anew, since its price or its flows are others.
-fn again(board: &Evaluator<'_>, point: &mut OperatingPoint, wish: &Wish) {
+fn again(board: &Evaluator<'_>, point: &mut OperatingPoint, wish: &PlanGoal) {
     let pool = board.pool;
     let walk = board.walk(&point.cascade, Part::Val);
     let best = pool.candidates[pool.best()].val.confusion(&pool.val.truth, pool.classes());
@@ -213,7 +213,7 @@ struct Writer<'a> {
     found: &'a Found,
     files: &'a BTreeMap<String, Vec<u8>>,
     /// Where the calibration flows stop.
-    walk: Walk,
+    walk: ReplayPath,
 }
 
 impl Writer<'_> {
@@ -237,10 +237,10 @@ impl Writer<'_> {
     }
 
     /// The dearer prices of the cascade at which fewer flows go on, a fifth of them at a time.
-    fn relief(&self) -> Vec<ReliefPlan> {
+    fn relief(&self) -> Vec<DegradationPlan> {
         let chosen = &self.found.chosen;
         let planned = 1.0 - chosen.figures.decided[0];
-        let mut levels: Vec<ReliefPlan> = Vec::new();
+        let mut levels: Vec<DegradationPlan> = Vec::new();
         if self.cascade().stages.len() == 1 {
             return levels;
         }
@@ -255,7 +255,12 @@ impl Writer<'_> {
             if escalated <= (last - planned * RELIEF_STEP).max(0.0) && escalated < last {
                 let gates = (0..cascade.stages.len() - 1).map(|at| self.gate_numbers(&cascade, at));
                 let (macro_f1, accuracy) = (figures.macro_f1, figures.accuracy);
-                levels.push(ReliefPlan { escalated, macro_f1, accuracy, gates: gates.collect() });
+                levels.push(DegradationPlan {
+                    escalated,
+                    macro_f1,
+                    accuracy,
+                    gates: gates.collect(),
+                });
             }
         }
         levels
@@ -264,7 +269,7 @@ impl Writer<'_> {
     /// What a gate compares with at the cascade's price.
     fn gate_numbers(&self, cascade: &Chain, at: usize) -> Vec<f32> {
         match cascade.rule {
-            Rule::Doubt(_) => vec![cascade.price as f32],
+            Rule::Uncertainty(_) => vec![cascade.price as f32],
             Rule::Learned => {
                 let later = at + 1..cascade.stages.len();
                 later.map(|to| self.board.step_price(cascade, at, to)).collect()
@@ -339,7 +344,7 @@ impl Writer<'_> {
             heads: Vec::new(),
         };
         match cascade.rule {
-            Rule::Doubt(_) => GatePlan { threshold: Some(cascade.price as f32), ..gate },
+            Rule::Uncertainty(_) => GatePlan { threshold: Some(cascade.price as f32), ..gate },
             Rule::Learned => {
                 let heads = (at + 1..cascade.stages.len()).map(|to| self.head(at, to, models));
                 GatePlan { measure: LEARNED.to_owned(), heads: heads.collect(), ..gate }

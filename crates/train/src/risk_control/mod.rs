@@ -40,7 +40,7 @@ pub enum Loss {
 /// A loss that is not exceeded, but for one minus the confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Promise {
+pub struct Guarantee {
     /// What is lost.
     pub loss: Loss,
     /// How much of it is tolerated, 0 to 1.
@@ -49,7 +49,7 @@ pub struct Promise {
     pub confidence: f64,
 }
 
-impl Promise {
+impl Guarantee {
     /// The chance of a broken promise that is put up with.
     fn level(&self) -> f64 {
         level(self.confidence)
@@ -194,7 +194,7 @@ pub fn p_value(loss: Loss, tolerated: f64, outcome: &Outcome<'_>) -> f64 {
 /// # Panics
 /// When an outcome's lists differ in length or a label is out of range.
 pub fn fixed_sequence<'a>(
-    promise: &Promise,
+    promise: &Guarantee,
     path: impl Iterator<Item = Outcome<'a>>,
 ) -> Option<usize> {
     let granted = |outcome: &Outcome<'_>| {

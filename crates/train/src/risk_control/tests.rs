@@ -261,7 +261,7 @@ impl Path {
         Outcome { truth: &self.truth, slow: &self.slow, cascade, classes: CLASSES }
     }
 
-    fn grant(&self, promise: &Promise) -> Option<usize> {
+    fn grant(&self, promise: &Guarantee) -> Option<usize> {
         fixed_sequence(promise, (0..self.points.len()).map(|point| self.outcome(point)))
     }
 }
@@ -287,7 +287,7 @@ fn over_random_halves_the_promise_is_rarely_broken() {
     let mut random = Random::new(&[4]);
     let pool = Path::draw(&mut random, 8_000, 21);
     for (loss, tolerated) in [(Loss::Accuracy, 0.02), (Loss::MacroF1, 0.06)] {
-        let promise = Promise { loss, tolerated, confidence: 0.9 };
+        let promise = Guarantee { loss, tolerated, confidence: 0.9 };
         let (mut broken, mut over, mut granted, mut points) = (0, 0, 0, 0);
         for _ in 0..100 {
             let mut flows: Vec<usize> = (0..8_000).collect();
@@ -313,7 +313,7 @@ fn over_fresh_draws_the_true_loss_rarely_exceeds_the_tolerated() {
     let mut random = Random::new(&[5]);
     let law = Path::draw(&mut random, 400_000, 21);
     for (loss, tolerated) in [(Loss::Accuracy, 0.02), (Loss::MacroF1, 0.08)] {
-        let promise = Promise { loss, tolerated, confidence: 0.9 };
+        let promise = Guarantee { loss, tolerated, confidence: 0.9 };
         let truth: Vec<f64> = (0..21).map(|point| law.outcome(point).loss(loss)).collect();
         let (mut broken, mut points) = (0, 0);
         for _ in 0..200 {
@@ -334,7 +334,7 @@ fn rare_disagreements_are_granted_more_often_than_by_other_bounds() {
     for _ in 0..300 {
         let drawn = Flows::draw(&mut random, 1_000, 0.005, 0.005);
         let (losses, gains, flows) = counts(&drawn.outcome(2));
-        let promise = Promise { loss: Loss::Accuracy, tolerated: 0.01, confidence: 0.9 };
+        let promise = Guarantee { loss: Loss::Accuracy, tolerated: 0.01, confidence: 0.9 };
         exact += usize::from(fixed_sequence(&promise, [drawn.outcome(2)].into_iter()).is_some());
         bets += usize::from(betting(losses, gains, flows, 0.01, 0.1) <= 0.1);
         bentkus += usize::from(hoeffding_bentkus(losses, gains, flows, 0.01) <= 0.1);
@@ -376,7 +376,7 @@ fn the_edges_promise_nothing_that_is_not_known() {
             assert_eq!(p_value(loss, 1.0, &outcome), 0.0, "no loss is over 1");
             assert_eq!(p_value(loss, -0.1, &outcome), 1.0);
             let granted = |tolerated, confidence| {
-                let promise = Promise { loss, tolerated, confidence };
+                let promise = Guarantee { loss, tolerated, confidence };
                 fixed_sequence(&promise, [outcome, outcome].into_iter())
             };
             assert_eq!(granted(0.0, 0.0), Some(1), "confidence 0 promises nothing");
@@ -385,7 +385,7 @@ fn the_edges_promise_nothing_that_is_not_known() {
             assert_eq!(granted(0.05, 0.9), None, "too few flows");
             assert_eq!(
                 fixed_sequence(
-                    &Promise { loss, tolerated: 1.0, confidence: 0.5 },
+                    &Guarantee { loss, tolerated: 1.0, confidence: 0.5 },
                     std::iter::empty(),
                 ),
                 None
@@ -405,7 +405,7 @@ fn a_path_ends_before_the_first_point_that_fails() {
     let mut random = Random::new(&[9]);
     let good = Flows::draw(&mut random, 1_000, 0.0, 0.0);
     let bad = Flows::draw(&mut random, 1_000, 0.2, 0.0);
-    let promise = Promise { loss: Loss::Accuracy, tolerated: 0.02, confidence: 0.9 };
+    let promise = Guarantee { loss: Loss::Accuracy, tolerated: 0.02, confidence: 0.9 };
     let end = |path: &[&Flows]| fixed_sequence(&promise, path.iter().map(|flows| flows.outcome(2)));
     assert_eq!(end(&[&good, &good, &bad, &good]), Some(1), "what comes after a failure is not had");
     assert_eq!(end(&[&bad, &good]), None);

@@ -2,7 +2,7 @@
 
 use crate::commands::args::{FeatureArgs, LabelsFrom, Thresholds, measure, share};
 use clap::{Args, Subcommand};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_train::pipeline::Tier;
 use std::path::PathBuf;
 
@@ -97,7 +97,7 @@ pub(crate) struct BundleAddArgs {
     pub(crate) escalate: Option<f64>,
     /// Doubt by which gates decide: least_confidence, margin or entropy
     #[arg(long, value_parser = measure, default_value = "least_confidence")]
-    pub(crate) measure: Measure,
+    pub(crate) measure: Uncertainty,
     /// One threshold per gate, or one per gate and predicted class
     #[arg(long, value_enum, default_value_t = Thresholds::PerClass)]
     pub(crate) thresholds: Thresholds,
