@@ -20,7 +20,7 @@ use serveflow_serve::service::{
     Attaching, BundleSwap, Control, Listeners, LoadedBundle, Sandbox, Service, confine, log,
 };
 use serveflow_serve::summary;
-use serveflow_serve::workers::{self, Failure, ServeError, ShadowVerdict, WorkerIo, WorkerSetup};
+use serveflow_serve::workers::{self, Failure, ServeError, WorkerOutcome, WorkerIo, WorkerSetup};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::process::ExitCode;
@@ -93,12 +93,12 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
 /// The exit code of a run whose output worked.
 fn exit_code(
     session: &Session,
-    served: ShadowVerdict,
+    served: WorkerOutcome,
     lost_records: u64,
     workers: usize,
     run: RunKind,
 ) -> anyhow::Result<ExitCode> {
-    let ShadowVerdict { accounts, failures, outcome, .. } = served;
+    let WorkerOutcome { accounts, failures, outcome, .. } = served;
     let outcome = outcome?;
     assert!(accounts.balance(), "every packet and every flow stands in one place");
     if outcome.stopped && !run.is_live {
@@ -146,7 +146,7 @@ fn kind(session: &Session, args: &RunArgs, config: &Config) -> RunKind {
 }
 
 /// The closing accounts.
-fn tell(session: &Session, service: &Service, served: &ShadowVerdict, took: Duration) {
+fn tell(session: &Session, service: &Service, served: &WorkerOutcome, took: Duration) {
     session.say(&summary::accounts(&served.accounts));
     session.say(&live::summary(&service.interfaces()));
     session.say(&summary::batches(&served.batches));
