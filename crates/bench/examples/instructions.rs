@@ -5,12 +5,12 @@
 //! clock, and no seed is drawn.
 #![allow(clippy::unwrap_used)]
 
-use serveflow_bench::scaling::tape::Tape;
+use serveflow_bench::scaling::replay_source::Tape;
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
-use serveflow_core::gate::{Gate, Measure, Threshold, best_class};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty, best_class};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::packet::LinkType;
 use serveflow_core::parse;
@@ -207,8 +207,10 @@ fn encode(times: usize) -> usize {
 }
 
 fn gate(times: usize) -> usize {
-    let gate =
-        Gate::Doubt { measure: Measure::LeastConfidence, threshold: Threshold::Universal(0.3) };
+    let gate = Gate::Uncertainty {
+        measure: Uncertainty::LeastConfidence,
+        threshold: Threshold::Universal(0.3),
+    };
     let answers: Vec<[f32; 16]> = (0..PACKETS)
         .map(|row| std::array::from_fn(|class| ((row * 31 + class * 17) % 97) as f32 / 970.0))
         .collect();

@@ -3,8 +3,8 @@
 
 use super::contender::Contender;
 use super::latency::LatencyFigures;
-use super::load::{Load, Mode, Served};
-use super::meter::Meter;
+use super::load::{LoadRun, Mode, ServedLoad};
+use super::meter::LatencyMeter;
 use super::usage;
 use serde::Serialize;
 use serveflow_core::verdict::Reason;
@@ -242,7 +242,7 @@ fn per_second(count: u64, ns: u64) -> f64 {
 
 /// When a load is more than can be served.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
+pub struct LoadLimits {
     /// Largest 99th percentile from the deciding packet to the verdict, milliseconds.
     pub p99_ms: f64,
 }
@@ -251,11 +251,11 @@ impl RunFigures {
     /// The figures of a run. `slow_name` names whose answers the yardstick is.
     #[must_use]
     pub fn new(
-        load: &Load,
+        load: &LoadRun,
         contender: &Contender,
         slow_name: &str,
-        served: &Served,
-        limits: Limits,
+        served: &ServedLoad,
+        limits: LoadLimits,
     ) -> Self {
         let cores = load.workers * contender.threads();
         let (seen, meter) = (&served.accounts, &served.meter);
@@ -319,7 +319,7 @@ impl RunFigures {
     }
 
     /// What the load was too much for.
-    fn what_gave(&self, limits: Limits) -> Vec<String> {
+    fn what_gave(&self, limits: LoadLimits) -> Vec<String> {
         let mut gave = Vec::new();
         let counts = [
             (self.dropped, "packets dropped"),
@@ -347,7 +347,7 @@ fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-fn without_source(load: &Load, served: &Served, cores: usize) -> Option<WithoutSource> {
+fn without_source(load: &LoadRun, served: &ServedLoad, cores: usize) -> Option<WithoutSource> {
     if load.mode != Mode::Memory {
         return None;
     }
@@ -361,7 +361,7 @@ fn without_source(load: &Load, served: &Served, cores: usize) -> Option<WithoutS
     })
 }
 
-fn stages(contender: &Contender, meter: &Meter) -> Vec<StageFigures> {
+fn stages(contender: &Contender, meter: &LatencyMeter) -> Vec<StageFigures> {
     let stage = |(stage, &flows): (&serveflow_core::engine::Stage, &u64)| StageFigures {
         name: stage.name.clone(),
         packets: stage.packets(),

@@ -2,10 +2,10 @@
 
 use super::Wall;
 use super::contender::Contender;
-use super::meter::{Meter, Truth};
+use super::meter::{LatencyMeter, Truth};
 use super::paced::{Pace, PacedSource};
 use super::usage;
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::Engine;
 use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, Source, SourceError};
@@ -34,7 +34,7 @@ pub enum Mode {
 
 /// A load.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
+pub struct LoadRun {
     /// How packets come.
     pub mode: Mode,
     /// New flows per second, all workers together: of packet time, and when paced of wall time.
@@ -80,11 +80,11 @@ impl Traffic {
 
 /// What came of a load: one worker's part, or all together.
 #[derive(Debug)]
-pub struct Served {
+pub struct ServedLoad {
     /// Latencies, stages and truth.
-    pub meter: Meter,
+    pub meter: LatencyMeter,
     /// Where packets and flows went.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// Flows begun.
     pub flows_made: u64,
     /// Packets made.
@@ -100,7 +100,7 @@ pub struct Served {
     /// Wall time in which workers made packets, the sum of all.
     pub source_ns: u64,
     /// Flows and packets served while the load lasted, and how long that was.
-    pub loaded: Loaded,
+    pub loaded: LoadOutcome,
     /// Most flows in the tables, all workers together.
     pub table_flows: usize,
     /// CPU time of the process, seconds, where the system tells it.
@@ -111,7 +111,7 @@ pub struct Served {
 
 /// What was served while flows still began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadOutcome {
     /// Flows met.
     pub flows: u64,
     /// Packets met.
@@ -160,11 +160,11 @@ impl std::error::Error for LoadError {}
 /// # Panics
 /// When a worker does.
 pub fn run(
-    load: &Load,
+    load: &LoadRun,
     contender: &Contender,
     traffic: &Traffic,
     wall: Wall,
-) -> Result<Served, LoadError> {
+) -> Result<ServedLoad, LoadError> {
     usage::forget_peak();
     let start = Start { barrier: Barrier::new(load.workers + 1), wall_ns: OnceLock::new() };
     let stop = Arc::new(AtomicBool::new(false));
@@ -188,7 +188,8 @@ pub fn run(
         let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
             worker.join().expect("a worker does not panic")
         };
-        let served: Vec<Result<Served, LoadError>> = workers.into_iter().filter_map(join).collect();
+        let served: Vec<Result<ServedLoad, LoadError>> =
+            workers.into_iter().filter_map(join).collect();
         let used = usage::cpu_seconds().zip(before).map(|(after, before)| after - before);
         Ok((served, used))
     });
@@ -213,7 +214,7 @@ struct Start {
 
 /// One worker's part of a load.
 struct Part<'a> {
-    load: &'a Load,
+    load: &'a LoadRun,
     contender: &'a Contender,
     traffic: &'a Traffic,
     index: usize,
@@ -243,7 +244,7 @@ impl Part<'_> {
         Generator::new(self.traffic.templates.clone(), recipe)
     }
 
-    fn serve(&self) -> Result<Served, LoadError> {
+    fn serve(&self) -> Result<ServedLoad, LoadError> {
         let cascade = &self.contender.cascade;
         let truth = self.traffic.truth(cascade.labels().len(), self.load.seed);
         let generator = self.generator();
@@ -256,7 +257,7 @@ impl Part<'_> {
         let stages = cascade.stages().len();
         match self.load.mode {
             Mode::Memory => {
-                let meter = Meter::new(self.wall, None, stages, truth);
+                let meter = LatencyMeter::new(self.wall, None, stages, truth);
                 let mut source = generator;
                 // A replay begins once, and what it holds are flows that go on beginning.
                 let draining = match self.traffic.templates.is_replay() {
@@ -269,7 +270,7 @@ impl Part<'_> {
                 Ok(served)
             }
             Mode::Paced { ring_packets } => {
-                let meter = Meter::new(self.wall, Some(pace), stages, truth);
+                let meter = LatencyMeter::new(self.wall, Some(pace), stages, truth);
                 let has_queue = self.contender.queue.is_some();
                 let meter = if has_queue { meter.with_stamps() } else { meter };
                 let mut source = PacedSource::new(generator, self.wall, pace, ring_packets);
@@ -291,9 +292,9 @@ impl Part<'_> {
         source: &mut dyn Source,
         draining: &AtomicBool,
         mut engine: Engine,
-        mut meter: Meter,
+        mut meter: LatencyMeter,
         pace: Pace,
-    ) -> Result<Served, LoadError> {
+    ) -> Result<ServedLoad, LoadError> {
         let wall = self.wall;
         let mut source = Timed::new(source, wall);
         let lanes = self.contender.lanes(wall, &meter.stamps);
@@ -310,7 +311,7 @@ impl Part<'_> {
             let now_ns = wall();
             if loaded.is_none() && now_ns >= end_ns {
                 self.stop.store(true, Ordering::Relaxed);
-                loaded = Some(Loaded::new(engine, now_ns - pace.wall_start_ns));
+                loaded = Some(LoadOutcome::new(engine, now_ns - pace.wall_start_ns));
             }
             ControlFlow::Continue(())
         };
@@ -330,7 +331,7 @@ impl Part<'_> {
             return Err(LoadError::Source(error));
         }
         let wall_ns = wall() - pace.wall_start_ns;
-        Ok(Served {
+        Ok(ServedLoad {
             meter,
             accounts: *engine.accounts(),
             flows_made: 0,
@@ -340,7 +341,7 @@ impl Part<'_> {
             wall_without_source_ns: wall_ns - source.spent_ns,
             busy_ns: wall_ns,
             source_ns: source.spent_ns,
-            loaded: loaded.unwrap_or_else(|| Loaded::new(&engine, wall_ns)),
+            loaded: loaded.unwrap_or_else(|| LoadOutcome::new(&engine, wall_ns)),
             table_flows,
             cpu_s: None,
             peak_rss_mb: None,
@@ -348,14 +349,14 @@ impl Part<'_> {
     }
 }
 
-impl Loaded {
+impl LoadOutcome {
     fn new(engine: &Engine, wall_ns: u64) -> Self {
         let accounts = engine.accounts();
         Self { flows: accounts.flows.seen, packets: accounts.packets.seen, wall_ns }
     }
 }
 
-impl Served {
+impl ServedLoad {
     /// Takes another worker's part.
     fn add(&mut self, other: &Self) {
         self.meter.add(&other.meter);

@@ -36,7 +36,7 @@ struct Marks {
 
 /// Takes verdicts and keeps what there is to tell of them.
 #[derive(Debug)]
-pub struct Meter {
+pub struct LatencyMeter {
     wall: Wall,
     /// `None`: traffic as fast as it is served, where no packet is due at any time.
     pace: Option<Pace>,
@@ -64,7 +64,7 @@ pub struct Meter {
     marks: Option<Marks>,
 }
 
-impl Meter {
+impl LatencyMeter {
     /// A meter for a cascade of so many stages.
     #[must_use]
     pub fn new(wall: Wall, pace: Option<Pace>, stages: usize, truth: Option<Truth>) -> Self {
@@ -177,7 +177,7 @@ impl Marks {
     }
 }
 
-impl Sink for Meter {
+impl Sink for LatencyMeter {
     fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()> {
         let now_ns = if self.pace.is_some() { (self.wall)() } else { 0 };
         let last = verdicts.iter().filter(|verdict| verdict.is_final);

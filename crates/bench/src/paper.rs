@@ -5,12 +5,12 @@
 
 use super::Wall;
 use super::contender::Contender;
-use super::figures::{Limits, Machine, RunFigures, TrafficFigures};
-use super::load::{Load, LoadError, Mode, Traffic, run};
+use super::figures::{LoadLimits, Machine, RunFigures, TrafficFigures};
+use super::load::{LoadError, LoadRun, Mode, Traffic, run};
 use super::queue::QueueSpec;
 use serde::Serialize;
 use serveflow_core::verdict::Reason;
-use serveflow_report::spell::{grouped, time};
+use serveflow_report::number_format::{grouped, time};
 use std::fmt::Write;
 
 /// A saturated run that takes longer than this ends before all its flows.
@@ -112,7 +112,7 @@ pub fn contenders(cascade: &Contender, queue: QueueSpec) -> Vec<(Contender, Stri
 #[derive(Clone, Copy, Debug)]
 pub struct Loads {
     /// The one that is paced by the clock.
-    pub paced: Load,
+    pub paced: LoadRun,
     /// How often each flow of the traffic is served in the saturated one.
     pub copies: u64,
     /// Rounds of the saturated one, of which the one of the median rate stands.
@@ -132,10 +132,10 @@ pub fn measure(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<ContenderFigures>, LoadError> {
     let flows = loads.copies * traffic.templates.flows().len() as u64;
-    let saturated = Load { mode: Mode::Memory, flows, seconds: MOST_SECONDS, ..loads.paced };
-    let limits = Limits { p99_ms: f64::INFINITY };
+    let saturated = LoadRun { mode: Mode::Memory, flows, seconds: MOST_SECONDS, ..loads.paced };
+    let limits = LoadLimits { p99_ms: f64::INFINITY };
     let (mut done, all) = (0, contenders.len() * (loads.rounds + 1));
-    let mut figures = |load: &Load, contender: &Contender| {
+    let mut figures = |load: &LoadRun, contender: &Contender| {
         let served = run(load, contender, traffic, wall)?;
         done += 1;
         progress(done, all);

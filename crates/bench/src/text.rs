@@ -2,7 +2,7 @@
 
 use super::figures::{RunFigures, TrafficFigures, TrafficReport};
 use super::latency::LatencyFigures;
-use serveflow_report::spell::time;
+use serveflow_report::number_format::time;
 use std::fmt::Write;
 
 /// What was sent, in a line or two.

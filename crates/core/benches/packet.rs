@@ -13,7 +13,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::features::layout::HeaderLayout;
-use serveflow_core::gate::{Gate, Measure, Threshold, best_class};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty, best_class};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::packet::{LinkType, Packet};
 use serveflow_core::parse::{KeyRules, parse};
@@ -184,8 +184,8 @@ fn bench_push(c: &mut Criterion) {
 fn bench_gate(c: &mut Criterion) {
     let mut group = c.benchmark_group("gate_20_classes");
     let mut rng = Rng(1);
-    for measure in Measure::ALL {
-        let gate = Gate::Doubt { measure, threshold: Threshold::Universal(0.3) };
+    for measure in Uncertainty::ALL {
+        let gate = Gate::Uncertainty { measure, threshold: Threshold::Universal(0.3) };
         group.bench_function(measure.name(), |b| {
             b.iter_batched(
                 || -> [f32; 20] { std::array::from_fn(|_| rng.below(1_000) as f32 / 20_000.0) },

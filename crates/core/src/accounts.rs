@@ -5,7 +5,7 @@ use crate::verdict::Reason;
 
 /// Where the packets went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct PacketAccounts {
+pub struct PacketCounters {
     /// Packets pushed.
     pub seen: u64,
     /// Kept in the record of an undecided flow.
@@ -22,7 +22,7 @@ pub struct PacketAccounts {
 
 /// Where the flows went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct FlowAccounts {
+pub struct FlowCounters {
     /// Flows begun.
     pub seen: u64,
     /// Final verdicts, by [`Reason`].
@@ -35,11 +35,11 @@ pub struct FlowAccounts {
 
 /// Where everything went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Accounts {
+pub struct Counters {
     /// Packets.
-    pub packets: PacketAccounts,
+    pub packets: PacketCounters,
     /// Flows.
-    pub flows: FlowAccounts,
+    pub flows: FlowCounters,
     /// Decided flows that left the full table for new ones; they lost nothing.
     pub evicted_decided: u64,
     /// Undecided flows that left the full table for new ones: they were asked with what they had.
@@ -56,7 +56,7 @@ pub struct Accounts {
     pub stray_timestamps: u64,
 }
 
-impl Accounts {
+impl Counters {
     /// Rejected packets of all reasons.
     #[must_use]
     pub fn rejected(&self) -> u64 {
@@ -79,7 +79,7 @@ impl Accounts {
     /// seen = verdicts + waiting + asked.
     #[must_use]
     pub fn balance(&self) -> bool {
-        let PacketAccounts { recorded, not_wanted, after_close, filtered, .. } = self.packets;
+        let PacketCounters { recorded, not_wanted, after_close, filtered, .. } = self.packets;
         let packets = recorded + not_wanted + after_close + self.rejected() + filtered;
         let flows = self.verdicts() + self.flows.waiting + self.flows.asked;
         self.packets.seen == packets && self.flows.seen == flows

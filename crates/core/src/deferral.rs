@@ -139,9 +139,9 @@ impl Deferral {
     ///
     /// # Panics
     /// When there is not one set of facts for each row of scores.
-    pub fn rule(&self, scores: &Scores, facts: &[FlowFacts], room: &mut RuleRoom) {
+    pub fn rule(&self, scores: &Scores, facts: &[FlowFacts], room: &mut RulingBuffers) {
         assert_eq!(scores.len(), facts.len(), "facts of each flow");
-        let RuleRoom { rows, outcome, best, rulings } = room;
+        let RulingBuffers { rows, outcome, best, rulings } = room;
         if rows.shape() != facts_shape(scores.classes()) {
             *rows = Rows::with_capacity(facts_shape(scores.classes()), facts.len());
         }
@@ -174,14 +174,14 @@ impl Deferral {
 
 /// Memory that rulings are made in, kept from batch to batch.
 #[derive(Debug, Default)]
-pub struct RuleRoom {
+pub struct RulingBuffers {
     rows: Rows,
     outcome: Scores,
     best: Vec<f32>,
     rulings: Rulings,
 }
 
-impl RuleRoom {
+impl RulingBuffers {
     /// The rulings of the last batch.
     #[must_use]
     pub fn rulings(&self) -> &[Option<u8>] {
@@ -227,7 +227,7 @@ mod tests {
         let head =
             |to, column, price| Head { to, model: Arc::new(Reads(column, facts_shape(2))), price };
         let rule = Deferral::new(vec![head(1, 0, 0.2), head(2, 1, 0.4)]);
-        let mut room = RuleRoom::default();
+        let mut room = RulingBuffers::default();
         let asked = scores(&[[0.1, 0.3], [0.5, 0.5], [0.3, 0.9], [f32::NAN, 0.0]]);
         rule.rule(&asked, &[FlowFacts::default(); 4], &mut room);
         assert_eq!(room.rulings(), [None, Some(1), Some(2), Some(1)]);

@@ -4,7 +4,7 @@ use crate::deferral::Deferral;
 
 /// How unsure a row of class probabilities is: 0 = certain, growing with doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Measure {
+pub enum Uncertainty {
     /// One less the largest probability.
     LeastConfidence,
     /// One less the distance between the two largest probabilities.
@@ -13,7 +13,7 @@ pub enum Measure {
     Entropy,
 }
 
-impl Measure {
+impl Uncertainty {
     /// All measures.
     pub const ALL: [Self; 3] = [Self::LeastConfidence, Self::Margin, Self::Entropy];
 
@@ -74,9 +74,9 @@ pub enum Threshold {
 #[derive(Clone, Debug)]
 pub enum Gate {
     /// The answer stands if its uncertainty is small enough; else the next stage is asked.
-    Doubt {
+    Uncertainty {
         /// How uncertainty is measured.
-        measure: Measure,
+        measure: Uncertainty,
         /// Up to which uncertainty the answer stands.
         threshold: Threshold,
     },
@@ -89,7 +89,7 @@ impl Gate {
     #[must_use]
     pub fn never() -> Self {
         let threshold = Threshold::Universal(-1.0);
-        Self::Doubt { measure: Measure::LeastConfidence, threshold }
+        Self::Uncertainty { measure: Uncertainty::LeastConfidence, threshold }
     }
 
     /// Whether the answer `label` with these scores is sure enough to stand. A learned gate needs to know
@@ -98,7 +98,7 @@ impl Gate {
     /// Scores that are not numbers are never sure. A label without a threshold is not accepted.
     #[must_use]
     pub fn accepts(&self, label: u16, scores: &[f32]) -> bool {
-        let Self::Doubt { measure, threshold } = self else { return false };
+        let Self::Uncertainty { measure, threshold } = self else { return false };
         let threshold = match threshold {
             Threshold::Universal(threshold) => *threshold,
             Threshold::PerClass(all) => all.get(usize::from(label)).copied().unwrap_or(-1.0),
@@ -125,36 +125,36 @@ mod tests {
 
     #[test]
     fn certainty_is_zero_and_even_odds_are_the_most_doubt() {
-        for measure in Measure::ALL {
+        for measure in Uncertainty::ALL {
             assert!(measure.uncertainty(&[0.0, 1.0, 0.0]).abs() < 1e-6);
             let even = measure.uncertainty(&[0.25; 4]);
             let skewed = measure.uncertainty(&[0.4, 0.2, 0.2, 0.2]);
             assert!(even > skewed, "{measure:?}");
-            assert_eq!(Measure::from_name(measure.name()), Some(measure));
+            assert_eq!(Uncertainty::from_name(measure.name()), Some(measure));
         }
-        assert!((Measure::Entropy.uncertainty(&[0.25; 4]) - 1.0).abs() < 1e-6);
+        assert!((Uncertainty::Entropy.uncertainty(&[0.25; 4]) - 1.0).abs() < 1e-6);
     }
 
     #[test]
     fn gates_compare_with_the_predicted_class() {
         let scores = [0.7, 0.2, 0.1];
-        let universal = |t| Gate::Doubt {
-            measure: Measure::LeastConfidence,
+        let universal = |t| Gate::Uncertainty {
+            measure: Uncertainty::LeastConfidence,
             threshold: Threshold::Universal(t),
         };
         assert!(universal(0.31).accepts(0, &scores) && !universal(0.29).accepts(0, &scores));
-        let per_class = Gate::Doubt {
-            measure: Measure::LeastConfidence,
+        let per_class = Gate::Uncertainty {
+            measure: Uncertainty::LeastConfidence,
             threshold: Threshold::PerClass(vec![0.5, 0.1]),
         };
         assert!(per_class.accepts(0, &scores));
         assert!(!per_class.accepts(1, &scores) && !per_class.accepts(2, &scores));
         assert!(!Gate::never().accepts(0, &[1.0, 0.0]));
-        for measure in Measure::ALL {
-            let gate = Gate::Doubt { measure, threshold: Threshold::Universal(0.99) };
+        for measure in Uncertainty::ALL {
+            let gate = Gate::Uncertainty { measure, threshold: Threshold::Universal(0.99) };
             assert!(!gate.accepts(0, &[f32::NAN, f32::NAN]), "{measure:?}");
             // One that is no number beside one that looks sure, at the widest gate.
-            let gate = Gate::Doubt { measure, threshold: Threshold::Universal(1.0) };
+            let gate = Gate::Uncertainty { measure, threshold: Threshold::Universal(1.0) };
             for scores in [[0.95, f32::NAN], [f32::NAN, 0.95], [f32::INFINITY, 0.0]] {
                 assert!(!gate.accepts(0, &scores), "{measure:?} {scores:?}");
             }

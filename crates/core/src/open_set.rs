@@ -1,6 +1,6 @@
 //! The open set: are an answer's scores so odd that the flow is likely of no class that was learned?
 
-use crate::gate::Measure;
+use crate::gate::Uncertainty;
 
 /// What outputs say in place of a label where the flow is likely of no class that was learned.
 pub const UNKNOWN: &str = "unknown";
@@ -9,7 +9,7 @@ pub const UNKNOWN: &str = "unknown";
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OpenSet {
     /// How odd scores are.
-    pub score: Measure,
+    pub score: Uncertainty,
     /// Up to which oddness the answer is taken for one of the classes.
     pub threshold: f32,
 }
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn what_is_odder_than_the_threshold_is_unknown() {
-        for score in Measure::ALL {
+        for score in Uncertainty::ALL {
             let rule = OpenSet { score, threshold: 0.5 };
             assert!(!rule.is_unknown(&[0.98, 0.01, 0.01]), "{score:?}");
             assert!(rule.is_unknown(&[0.4, 0.3, 0.3]), "{score:?}");

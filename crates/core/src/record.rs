@@ -7,7 +7,7 @@
 
 use crate::features::layout::HeaderLayout;
 use crate::parse::{Header, Parsed, Section};
-use crate::reserve::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
+use crate::prealloc::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 use std::hint::black_box;
 
 /// No cell.

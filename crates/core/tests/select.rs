@@ -7,7 +7,7 @@ use common::drive::Told;
 use common::frames::{Frame, Rng};
 use common::models::{cascade, inline_lanes, stage};
 use common::traffic::{MS, Shape, traffic};
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::{End, Engine, EngineConfig};
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::select::{Lists, Selection, SelectionSpec};
@@ -20,7 +20,7 @@ fn served(
     frames: &[Frame],
     selection: Option<&Arc<Selection>>,
     batch: usize,
-) -> (Vec<Told>, Accounts) {
+) -> (Vec<Told>, Counters) {
     let cascade = cascade(&[stage(1, 50 * MS, 0.3), stage(4, 300 * MS, 1.0)]);
     let mut engine =
         Engine::new(cascade.clone(), EngineConfig::default()).selecting(selection.cloned());

@@ -4,7 +4,7 @@
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{Job, Lane};
 use serveflow_core::packet::LinkType;
 use serveflow_core::verdict::Verdict;
@@ -56,7 +56,8 @@ fn cascade(packets: u16) -> Arc<Cascade> {
         layout: HeaderLayout::default(),
         masks: MaskSet::default(),
     };
-    let gate = Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) };
+    let gate =
+        Gate::Uncertainty { measure: Uncertainty::Margin, threshold: Threshold::Universal(0.5) };
     let stage = Stage::new("only", Features::new(&spec).unwrap(), gate, u64::MAX);
     Arc::new(Cascade::new(vec![stage], vec!["a".to_owned(), "b".to_owned()]).unwrap())
 }

@@ -5,7 +5,7 @@ use serveflow_core::FlowConfig;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{Constant, InlineLane, Lane};
 use serveflow_core::packet::{LinkType, Packet};
 use serveflow_core::parse::Reject;
@@ -55,7 +55,7 @@ fn stage(packets: u16, accepts: bool) -> Stage {
     let (layout, masks) = (HeaderLayout::default(), MaskSet::default());
     let spec = FeatureSpec { encoders, packets, layout, masks };
     let threshold = Threshold::Universal(if accepts { 1.0 } else { -1.0 });
-    let gate = Gate::Doubt { measure: Measure::LeastConfidence, threshold };
+    let gate = Gate::Uncertainty { measure: Uncertainty::LeastConfidence, threshold };
     let features = Features::new(&spec).expect("a stage of header bits");
     Stage::new(&packets.to_string(), features, gate, 60_000_000_000)
 }

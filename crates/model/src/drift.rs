@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 use serveflow_core::deferral::FlowFacts;
-use serveflow_core::gate::{Measure, best_class};
+use serveflow_core::gate::{Uncertainty, best_class};
 use serveflow_core::rows::Scores;
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl What {
     pub fn value(self, scores: &[f32], facts: &FlowFacts) -> f32 {
         match self {
             Self::Confidence => best_class(scores).1,
-            Self::Margin => 1.0 - Measure::Margin.uncertainty(scores),
+            Self::Margin => 1.0 - Uncertainty::Margin.uncertainty(scores),
             Self::Label => f32::from(best_class(scores).0),
             Self::Protocol => f32::from(facts.proto),
             Self::Size => f32::from(facts.size),

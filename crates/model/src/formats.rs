@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
 /// A model, or where and why its file is refused, in words.
-pub type Loaded = Result<Arc<dyn Model>, String>;
+pub type LoadedModel = Result<Arc<dyn Model>, String>;
 
 /// A model format: its name, what it is, and how to read it.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ pub struct FormatEntry {
     /// One sentence for help texts.
     pub doc: &'static str,
     /// Reads a file whose columns are bound so; the error says where and why in words.
-    pub load: fn(&[u8], &Binding) -> Loaded,
+    pub load: fn(&[u8], &Binding) -> LoadedModel,
     /// Reads what a file says of itself; the error says where and why in words.
-    pub head: fn(&[u8]) -> Result<Head, String>,
+    pub head: fn(&[u8]) -> Result<FormatHead, String>,
 }
 
 /// The clock of [`measure_with`].
@@ -40,7 +40,7 @@ pub const FOREST: &str = "forest";
 
 /// What a model file says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct FormatHead {
     /// Columns that it takes, if it says so.
     pub columns: Option<usize>,
     /// Names of the columns, if it knows them.
@@ -60,7 +60,7 @@ pub const FORMATS: &[FormatEntry] = &[
         name: FOREST,
         doc: "this project's own forests: decision trees, random forests and boosted trees on bits",
         load: own_forest,
-        head: |_| Ok(Head::default()),
+        head: |_| Ok(FormatHead::default()),
     },
     FormatEntry {
         name: "lightgbm",
@@ -113,7 +113,7 @@ pub const FORMATS: &[FormatEntry] = &[
         },
         head: |bytes| match import::onnx_is_forest(bytes) {
             true => head(import::onnx(bytes)),
-            false => Ok(Head::default()),
+            false => Ok(FormatHead::default()),
         },
     },
     FormatEntry {
@@ -123,7 +123,7 @@ pub const FORMATS: &[FormatEntry] = &[
             Some(_) => Err(NO_MISSING.to_owned()),
             None => remote::load(bytes, columns),
         },
-        head: |_| Ok(Head::default()),
+        head: |_| Ok(FormatHead::default()),
     },
 ];
 
@@ -159,13 +159,13 @@ pub fn guess(bytes: &[u8], extension: &str) -> Option<&'static str> {
     })
 }
 
-fn head<E: Display>(model: Result<Foreign, E>) -> Result<Head, String> {
+fn head<E: Display>(model: Result<Foreign, E>) -> Result<FormatHead, String> {
     model.map(|model| model.head().clone()).map_err(|error| error.to_string())
 }
 
 /// Rows of a stage are as wide as they are, and a forest that names another width is refused before anything is laid
 /// out for it.
-fn own_forest(bytes: &[u8], columns: &Binding) -> Loaded {
+fn own_forest(bytes: &[u8], columns: &Binding) -> LoadedModel {
     let forest = Forest::from_json(bytes).map_err(|error| error.to_string())?;
     if columns.missing().is_some() {
         return Err(NO_MISSING.to_owned());
@@ -183,7 +183,7 @@ fn own_forest(bytes: &[u8], columns: &Binding) -> Loaded {
 /// Why a value cannot be missing to some models.
 const NO_MISSING: &str = "`missing`: expected trees of another library, which know missing values, found a model that does not";
 
-fn bind<E: Display>(forest: Result<Forest, E>, columns: &Binding) -> Loaded {
+fn bind<E: Display>(forest: Result<Forest, E>, columns: &Binding) -> LoadedModel {
     let forest = forest.map_err(|error| error.to_string())?;
     let mut bound = BoundForest::new(&forest);
     if let Some(clock) = CLOCK.get() {

@@ -18,7 +18,7 @@
 //! checked, and what it asks of such a model fails.
 
 use crate::binding::{Binding, Input};
-use crate::formats::Loaded;
+use crate::formats::LoadedModel;
 use serde::Deserialize;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};
@@ -196,7 +196,7 @@ impl RemoteSpec {
 
 /// Rows that are to be scored elsewhere.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct InferenceRequest<'a> {
     /// The model, and what its tensors look like.
     pub spec: &'a RemoteSpec,
     /// Number of rows.
@@ -206,16 +206,16 @@ pub struct Request<'a> {
 }
 
 /// The way to the servers of a model.
-pub trait Transport: Send + Sync + fmt::Debug {
+pub trait RemoteTransport: Send + Sync + fmt::Debug {
     /// Scores the rows; `scores` becomes `rows` x `classes`. The caller waits, for a bounded time.
     ///
     /// # Errors
     /// When no server gave an answer that holds, with what each said.
-    fn infer(&self, request: &Request<'_>, scores: &mut Scores) -> Result<(), ScoreError>;
+    fn infer(&self, request: &InferenceRequest<'_>, scores: &mut Scores) -> Result<(), ScoreError>;
 }
 
 /// Finds the way to the servers of a model, or says in words why there is none.
-pub type Connect = dyn Fn(&RemoteSpec) -> Result<Arc<dyn Transport>, String> + Send + Sync;
+pub type Connect = dyn Fn(&RemoteSpec) -> Result<Arc<dyn RemoteTransport>, String> + Send + Sync;
 
 /// The connector of [`connect_with`].
 static CONNECT: OnceLock<Box<Connect>> = OnceLock::new();
@@ -230,14 +230,14 @@ pub fn connect_with(connect: Box<Connect>) {
 pub struct RemoteModel {
     spec: RemoteSpec,
     binding: Binding,
-    transport: Option<Arc<dyn Transport>>,
+    transport: Option<Arc<dyn RemoteTransport>>,
 }
 
 /// Reads a spec and connects its model, if there is a connector.
 ///
 /// # Errors
 /// When the spec is refused, or the connector finds no way.
-pub fn load(bytes: &[u8], binding: &Binding) -> Loaded {
+pub fn load(bytes: &[u8], binding: &Binding) -> LoadedModel {
     let spec = RemoteSpec::read(bytes, binding).map_err(|error| error.to_string())?;
     let transport = CONNECT.get().map(|connect| connect(&spec)).transpose()?;
     Ok(Arc::new(RemoteModel::new(spec, binding.clone(), transport)))
@@ -251,14 +251,18 @@ thread_local! {
 impl RemoteModel {
     /// A model whose columns are bound so; without a transport, scoring it fails.
     #[must_use]
-    pub fn new(spec: RemoteSpec, binding: Binding, transport: Option<Arc<dyn Transport>>) -> Self {
+    pub fn new(
+        spec: RemoteSpec,
+        binding: Binding,
+        transport: Option<Arc<dyn RemoteTransport>>,
+    ) -> Self {
         Self { spec, binding, transport }
     }
 
     /// Scores as many rows at once as the server takes.
     fn score_parts(
         &self,
-        transport: &dyn Transport,
+        transport: &dyn RemoteTransport,
         rows: &Rows,
         scores: &mut Scores,
         own: &mut (Vec<f32>, Scores),
@@ -272,7 +276,7 @@ impl RemoteModel {
             for (row, out) in values.chunks_exact_mut(self.binding.len()).enumerate() {
                 self.binding.expand(rows, start + row, out);
             }
-            transport.infer(&Request { spec: &self.spec, rows: count, values }, part)?;
+            transport.infer(&InferenceRequest { spec: &self.spec, rows: count, values }, part)?;
             if (part.len(), part.classes()) != (count, self.spec.classes) {
                 let message = format!("{}: scores of another number of rows", self.spec.model);
                 return Err(ScoreError { message });

@@ -1,8 +1,8 @@
 //! Reports: a plan and its training as text and as an HTML page with SVG plots.
 #![forbid(unsafe_code)]
 
-pub mod page;
-pub mod plan_page;
-pub mod plan_text;
-mod plan_words;
-pub mod spell;
+pub mod html;
+pub mod number_format;
+mod sections;
+pub mod svg;
+pub mod text;

@@ -4,27 +4,27 @@
 //! optional left. Flow rules that are not typed come from the bundle, because its models were
 //! trained under them.
 
+mod degradation;
 mod input;
 mod lanes;
 mod live;
 mod models;
 mod origin;
 mod output;
-mod relief;
 mod remote;
 mod service;
 
+pub use degradation::TypedDegradation;
 pub use input::{Reorder, TypedInput, TypedLists};
 pub use lanes::{LaneConfig, TypedBatch, TypedLanes};
 pub use live::{LiveLimits, TypedLive};
 pub use models::TypedModels;
 pub use origin::Origin;
 pub use output::{OutputConfig, TypedOutput};
-pub use relief::TypedRelief;
 pub use remote::{Address, RemoteConfig, Scheme, Servers, TokenPlace, TypedRemote};
 pub use service::{ServiceLimits, TypedService};
 
-use crate::service::ValveLimits;
+use crate::service::DegradationLimits;
 use serde::Deserialize;
 use serveflow_core::engine::EngineConfig;
 use serveflow_core::parse::{KeyRules, Tunnels};
@@ -61,7 +61,7 @@ pub struct Typed {
     /// Where the servers of remote models stand.
     pub remote: TypedRemote,
     /// When gates are loosened under load.
-    pub relief: TypedRelief,
+    pub relief: TypedDegradation,
     /// How a running service is looked at and changed.
     pub service: TypedService,
     /// Where verdicts go.
@@ -131,7 +131,7 @@ pub struct Config {
     /// Where the servers of remote models stand.
     pub remote: RemoteConfig,
     /// When gates are loosened under load.
-    pub relief: ValveLimits,
+    pub relief: DegradationLimits,
     /// How a running service is looked at and changed.
     pub service: ServiceLimits,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.

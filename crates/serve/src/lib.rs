@@ -7,10 +7,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod interruptible_source;
 pub mod lanes;
 pub mod live;
 pub mod panics;
-pub mod patient;
 pub mod remote;
 pub mod service;
 pub mod summary;

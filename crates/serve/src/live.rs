@@ -67,7 +67,7 @@ mod linux {
     use super::*;
     use serveflow_io::live::ring::{HandOver, RingShape};
     pub use serveflow_io::live::{Attacher, Change, LiveError, is_there};
-    use serveflow_io::live::{InterfaceCounters, LiveConfig, Why};
+    use serveflow_io::live::{InterfaceCounters, LiveConfig, LiveRefusal};
     use std::hash::{BuildHasher, Hasher, RandomState};
     use std::sync::atomic::Ordering;
 
@@ -103,8 +103,8 @@ mod linux {
     #[must_use]
     pub fn key_of(error: &LiveError) -> &'static str {
         match error.why {
-            Why::Filter(_) => "live.filter",
-            Why::Ring(_) => "live.interfaces",
+            LiveRefusal::Filter(_) => "live.filter",
+            LiveRefusal::Ring(_) => "live.interfaces",
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::lanes::StageTally;
 use crate::remote::NodeStatus;
 use crate::workers::Failure;
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
 use serveflow_io::InputCounts;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// The accounts in words, a line each for packets, rejects, flows and verdicts.
 #[must_use]
-pub fn accounts(accounts: &Accounts) -> String {
+pub fn accounts(accounts: &Counters) -> String {
     let (packets, flows) = (&accounts.packets, &accounts.flows);
     let mut text = format!(
         "packets: {} seen = {} recorded + {} not wanted + {} after close + {} rejected + {} filtered\n",
@@ -52,7 +52,7 @@ pub fn accounts(accounts: &Accounts) -> String {
 /// Verdicts of flows that a model should have answered for and did not: its lane had no room, or it
 /// failed.
 #[must_use]
-pub fn lost(accounts: &Accounts) -> u64 {
+pub fn lost(accounts: &Counters) -> u64 {
     LOST.iter().map(|&reason| accounts.flows.verdicts[reason as usize]).sum()
 }
 
@@ -61,7 +61,7 @@ const LOST: [Reason; 2] = [Reason::Shed, Reason::Failed];
 
 /// The same in words.
 #[must_use]
-pub fn lost_answers(accounts: &Accounts) -> String {
+pub fn lost_answers(accounts: &Counters) -> String {
     let counts = LOST.map(|reason| (reason.name(), accounts.flows.verdicts[reason as usize]));
     let mut text = format!("lost: {} flows kept an earlier answer, or none\n", lost(accounts));
     list(&mut text, "verdicts", counts.into_iter());
@@ -149,7 +149,7 @@ pub fn remote(servers: &[NodeStatus]) -> String {
 
 /// The speed of a run in words.
 #[must_use]
-pub fn speed(accounts: &Accounts, took: Duration) -> String {
+pub fn speed(accounts: &Counters, took: Duration) -> String {
     let seconds = took.as_secs_f64().max(1e-9);
     format!(
         "took {seconds:.3} s: {:.0} packets/s, {:.0} flows/s\n",

@@ -5,10 +5,11 @@ use crate::config::Config;
 use crate::lanes::{self, BatchCounters, LaneMaker, Lanes, StageTally};
 use crate::panics;
 use crate::service::{
-    Comparison, DriftBoard, Histogram, Load, Loaded, Served as Verdicted, Service, Shadow,
-    ShadowPlan, Tally, TallySink, Valve, ValveLimits, locked,
+    Comparison, DegradationControl, DegradationLimits, DriftMonitor, Histogram, LaneLoad,
+    LoadedBundle, Service, Shadow, ShadowPlan, ShadowVerdict as Verdicted, StatsSink, VerdictStats,
+    locked,
 };
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::Engine;
 use serveflow_core::lane::Lane;
 use serveflow_core::select::Selection;
@@ -26,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{Builder, ScopedJoinHandle};
 
 /// What all workers have in common.
-pub struct Crew<'a> {
+pub struct WorkerSetup<'a> {
     /// The cascade and its models.
     pub bundle: &'a Bundle,
     /// Limits; those of flows and packets are for all workers together.
@@ -44,14 +45,14 @@ pub struct Crew<'a> {
     /// What is told and changed meanwhile, where it is a service.
     pub service: Option<&'a Service>,
     /// Where drift is told, if it is watched.
-    pub drift: Option<&'a DriftBoard>,
+    pub drift: Option<&'a DriftMonitor>,
 }
 
 /// Longest that a verdict on live traffic waits to be written while more of it waits, nanoseconds.
 const LIVE_FLUSH_NS: u64 = 20_000_000;
 
 /// A worker's own: what it reads and where its verdicts go.
-pub struct Post {
+pub struct WorkerIo {
     /// Brings the packets of this worker's flows and no others'.
     pub source: Box<dyn Source>,
     /// Takes the verdicts.
@@ -60,9 +61,9 @@ pub struct Post {
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Served {
+pub struct WorkerOutcome {
     /// Where packets and flows went, all workers together.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// What batch lanes did, by stage, all workers and bundles together.
     pub batches: BTreeMap<String, StageTally>,
     /// Workers that panicked; the others served on.
@@ -71,9 +72,9 @@ pub struct Served {
     pub outcome: Result<Outcome, ServeError>,
 }
 
-impl Served {
+impl WorkerOutcome {
     /// What came of a worker: what its lanes counted is told for all workers together.
-    fn new(accounts: &Accounts, outcome: Result<Outcome, ServeError>) -> Self {
+    fn new(accounts: &Counters, outcome: Result<Outcome, ServeError>) -> Self {
         Self { accounts: *accounts, batches: BTreeMap::new(), failures: Vec::new(), outcome }
     }
 }
@@ -113,11 +114,11 @@ pub struct Failure {
 
 /// Serves each source to its end on a thread of its own; a single one on the caller's.
 #[must_use]
-pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
+pub fn serve(crew: &WorkerSetup<'_>, mut posts: Vec<WorkerIo>) -> WorkerOutcome {
     let count = posts.len();
     // A heading stands before the lines of all workers, whoever writes first.
     if let Some(Err(error)) = posts.first_mut().map(|post| post.sink.flush()) {
-        return Served::new(&Accounts::default(), Err(ServeError::Output(error)));
+        return WorkerOutcome::new(&Counters::default(), Err(ServeError::Output(error)));
     }
     let failed = AtomicBool::new(false);
     let counters = match crew.service {
@@ -127,7 +128,9 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
     let maker = LaneMaker::new(crew.config, count, crew.is_live, crew.wall, crew.stop);
     let workers = match equip(crew, &maker, &counters, posts) {
         Ok(workers) => workers,
-        Err(error) => return Served::new(&Accounts::default(), Err(ServeError::Start(error))),
+        Err(error) => {
+            return WorkerOutcome::new(&Counters::default(), Err(ServeError::Start(error)));
+        }
     };
     let common = Common { crew, failed: &failed, maker: &maker };
     let mut all = Vec::new();
@@ -142,16 +145,17 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
         };
         let threads: Vec<_> = workers.map(start).collect();
         all.extend(own.map(|equipped| common.work(equipped)));
-        let end = |(index, thread): (usize, io::Result<ScopedJoinHandle<'_, Served>>)| match thread
-        {
-            Ok(thread) => thread.join().unwrap_or_else(|payload| {
-                // All that a worker does is caught; this is the end of the catching.
-                common.fail(index, &panics::message(&*payload), &Accounts::default())
-            }),
-            Err(error) => {
-                let why = format!("worker {index}: cannot start a thread: {error}");
-                let error = io::Error::new(error.kind(), why);
-                Served::new(&Accounts::default(), Err(ServeError::Start(error)))
+        let end = |(index, thread): (usize, io::Result<ScopedJoinHandle<'_, WorkerOutcome>>)| {
+            match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|payload| {
+                    // All that a worker does is caught; this is the end of the catching.
+                    common.fail(index, &panics::message(&*payload), &Counters::default())
+                }),
+                Err(error) => {
+                    let why = format!("worker {index}: cannot start a thread: {error}");
+                    let error = io::Error::new(error.kind(), why);
+                    WorkerOutcome::new(&Counters::default(), Err(ServeError::Start(error)))
+                }
             }
         };
         all.extend(threads.into_iter().map(end));
@@ -163,7 +167,7 @@ pub fn serve(crew: &Crew<'_>, mut posts: Vec<Post>) -> Served {
             stages.map(|stage| stage.name.clone()).zip(counters.tally()).collect()
         }
     };
-    Served { batches, ..together(all) }
+    WorkerOutcome { batches, ..together(all) }
 }
 
 /// What a worker begins with.
@@ -171,7 +175,7 @@ struct Equipped {
     index: usize,
     engine: Engine,
     lanes: Lanes,
-    post: Post,
+    post: WorkerIo,
 }
 
 /// Address space that must be left beside the limits, for models, batches and outputs.
@@ -181,10 +185,10 @@ const LEFT_BYTES: usize = 64 << 20;
 /// and not a panic later: lanes with their threads first, which need room for their stacks, then
 /// engines with all the memory that their limits may ever come to.
 fn equip(
-    crew: &Crew<'_>,
+    crew: &WorkerSetup<'_>,
     maker: &LaneMaker,
     counters: &Arc<BatchCounters>,
-    posts: Vec<Post>,
+    posts: Vec<WorkerIo>,
 ) -> io::Result<Vec<Equipped>> {
     let count = posts.len();
     let lanes = maker.all(crew.bundle, counters)?;
@@ -226,7 +230,7 @@ pub fn worth_while(captures: &[PathBuf]) -> usize {
 /// What the workers of a run share.
 #[derive(Clone, Copy)]
 struct Common<'a> {
-    crew: &'a Crew<'a>,
+    crew: &'a WorkerSetup<'a>,
     /// Set when one of them cannot write.
     failed: &'a AtomicBool,
     maker: &'a LaneMaker,
@@ -236,15 +240,15 @@ struct Common<'a> {
 struct Own {
     engine: Engine,
     sink: Box<dyn Sink>,
-    whole: Accounts,
+    whole: Counters,
 }
 
 impl Common<'_> {
     /// A worker's whole life. A panic ends it and none of the others.
-    fn work(&self, equipped: Equipped) -> Served {
+    fn work(&self, equipped: Equipped) -> WorkerOutcome {
         let Equipped { index, engine, lanes, post } = equipped;
-        let Post { source, sink } = post;
-        let mut own = Own { engine, sink, whole: Accounts::default() };
+        let WorkerIo { source, sink } = post;
+        let mut own = Own { engine, sink, whole: Counters::default() };
         // Sound: of what a panic leaves behind, only accounts that were whole are read, and the
         // sink is flushed, under a guard of its own.
         let life = AssertUnwindSafe(|| self.serve(index, &mut own, source, lanes));
@@ -257,7 +261,7 @@ impl Common<'_> {
     }
 
     /// Says that a worker panicked. It is counted up to its last whole batch.
-    fn fail(&self, worker: usize, why: &str, whole: &Accounts) -> Served {
+    fn fail(&self, worker: usize, why: &str, whole: &Counters) -> WorkerOutcome {
         let open_flows = whole.flows.waiting + whole.flows.asked;
         tracing::error!(worker, why, open_flows, "a worker failed, the others serve on");
         if let Some(service) = self.crew.service {
@@ -265,7 +269,7 @@ impl Common<'_> {
         }
         let failure = Failure { worker, why: why.to_owned(), open_flows };
         let outcome = Ok(Outcome { damaged: Vec::new(), stopped: false });
-        Served { failures: vec![failure], ..Served::new(whole, outcome) }
+        WorkerOutcome { failures: vec![failure], ..WorkerOutcome::new(whole, outcome) }
     }
 
     fn serve(
@@ -274,8 +278,8 @@ impl Common<'_> {
         own: &mut Own,
         mut source: Box<dyn Source>,
         lanes: Lanes,
-    ) -> Served {
-        let Crew { bundle, config, is_live, .. } = *self.crew;
+    ) -> WorkerOutcome {
+        let WorkerSetup { bundle, config, is_live, .. } = *self.crew;
         let Own { engine, sink, whole } = own;
         engine.prefault();
         let mut lanes = self.watched(index, bundle, lanes);
@@ -284,7 +288,7 @@ impl Common<'_> {
             let (counting, tally) = counted(sink_of(sink), bundle, is_live);
             service.board.count_by(index, &tally);
             *sink = counting;
-            Desk::new(index, service, tally, config.relief)
+            ServiceHooks::new(index, service, tally, config.relief)
         });
         let mut worker = Worker {
             engine: &mut *engine,
@@ -315,12 +319,12 @@ impl Common<'_> {
             desk.post(engine);
             desk.service.board.done(index);
         }
-        Served::new(engine.accounts(), outcome.map_err(ServeError::Output))
+        WorkerOutcome::new(engine.accounts(), outcome.map_err(ServeError::Output))
     }
 
     /// The lanes of a later bundle, which were made before it was served. Where another version of
     /// the same bundle had them, new ones; `None` where the system does not have what they need.
-    fn lanes_of(&self, index: usize, loaded: &Loaded) -> Option<Lanes> {
+    fn lanes_of(&self, index: usize, loaded: &LoadedBundle) -> Option<Lanes> {
         let made = loaded.take_lanes(index);
         made.or_else(|| self.maker.lanes(&loaded.bundle, &loaded.counters).ok())
     }
@@ -345,20 +349,20 @@ fn counted(
     inner: Box<dyn Sink>,
     bundle: &Bundle,
     is_live: bool,
-) -> (Box<dyn Sink>, Arc<Mutex<Tally>>) {
+) -> (Box<dyn Sink>, Arc<Mutex<VerdictStats>>) {
     let stages: Vec<String> =
         bundle.cascade.stages().iter().map(|stage| stage.name.clone()).collect();
-    let tally = Tally::new(bundle.cascade.labels(), &stages);
+    let tally = VerdictStats::new(bundle.cascade.labels(), &stages);
     let (sink, tally) =
-        TallySink::new(inner, tally, is_live.then_some(clock::epoch_ns as fn() -> u64));
+        StatsSink::new(inner, tally, is_live.then_some(clock::epoch_ns as fn() -> u64));
     (Box::new(sink), tally)
 }
 
 /// Where a worker tells of itself, and looks for a new bundle.
-struct Desk<'a> {
+struct ServiceHooks<'a> {
     index: usize,
     service: &'a Service,
-    tally: Arc<Mutex<Tally>>,
+    tally: Arc<Mutex<VerdictStats>>,
     turns: u64,
     version: u64,
     /// When it last told, wall time.
@@ -367,7 +371,7 @@ struct Desk<'a> {
     shadow_version: u64,
     /// What was served of late, for the shadow.
     served: Vec<Verdicted>,
-    valve: Valve,
+    valve: DegradationControl,
     /// Batches in a row that were full.
     full_batches: u32,
     /// Ages of verdicts at the last look, when that was, and what it told.
@@ -384,12 +388,12 @@ const AGE_NS: u64 = 100_000_000;
 /// Time between two states that a worker tells, nanoseconds.
 const POST_NS: u64 = 50_000_000;
 
-impl<'a> Desk<'a> {
+impl<'a> ServiceHooks<'a> {
     fn new(
         index: usize,
         service: &'a Service,
-        tally: Arc<Mutex<Tally>>,
-        limits: ValveLimits,
+        tally: Arc<Mutex<VerdictStats>>,
+        limits: DegradationLimits,
     ) -> Self {
         Self {
             index,
@@ -401,7 +405,7 @@ impl<'a> Desk<'a> {
             shadow: None,
             shadow_version: 0,
             served: Vec::new(),
-            valve: Valve::new(limits),
+            valve: DegradationControl::new(limits),
             full_batches: 0,
             age: Histogram::default(),
             aged_at: 0,
@@ -450,7 +454,7 @@ impl<'a> Desk<'a> {
                 (since.count() >= 100).then(|| since.quantile_ns(0.99).unwrap_or(u64::MAX));
             (self.age, self.aged_at) = (age, now);
         }
-        let load = Load {
+        let load = LaneLoad {
             jobs: worker.engine.jobs_out() as u64,
             room: config.lane_jobs as u64,
             is_behind: self.full_batches >= FULL_BATCHES,
@@ -486,7 +490,7 @@ impl<'a> Desk<'a> {
         shadow.look(batch, &self.served, &mut *worker.wall);
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
+    fn tally(&self) -> MutexGuard<'_, VerdictStats> {
         locked(&self.tally)
     }
 
@@ -499,8 +503,8 @@ impl<'a> Desk<'a> {
 }
 
 /// One account of all workers; the first error stands for all.
-fn together(all: Vec<Served>) -> Served {
-    let mut accounts = Accounts::default();
+fn together(all: Vec<WorkerOutcome>) -> WorkerOutcome {
+    let mut accounts = Counters::default();
     // Workers that share a source go by one clock: each has counted the same restarts.
     let clock_restarts = all.iter().map(|served| served.accounts.clock_restarts).max();
     let mut outcome = Ok(Outcome { damaged: Vec::new(), stopped: false });
@@ -518,5 +522,5 @@ fn together(all: Vec<Served>) -> Served {
         };
     }
     accounts.clock_restarts = clock_restarts.unwrap_or(0);
-    Served { failures, ..Served::new(&accounts, outcome) }
+    WorkerOutcome { failures, ..WorkerOutcome::new(&accounts, outcome) }
 }

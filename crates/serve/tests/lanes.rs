@@ -1,11 +1,11 @@
 //! The suite that every lane passes, and what a queue adds to it.
 #![allow(clippy::unwrap_used)]
 
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{Job, Lane, Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::verdict::{Reason, Verdict};
@@ -73,7 +73,10 @@ fn cascade(lane: &str, mood: Mood) -> (Arc<Cascade>, Vec<Arc<Ones>>) {
         let (layout, masks) = (HeaderLayout::default(), MaskSet::default());
         let spec = FeatureSpec { encoders, packets, layout, masks };
         let features = Features::new(&spec).unwrap();
-        let gate = Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) };
+        let gate = Gate::Uncertainty {
+            measure: Uncertainty::Margin,
+            threshold: Threshold::Universal(0.5),
+        };
         Stage { lane, ..Stage::new(&packets.to_string(), features, gate, 1_000_000_000) }
     };
     let stages = vec![stage(1, 0), stage(3, lane)];
@@ -95,7 +98,7 @@ fn served(
     lanes: &mut Vec<Box<dyn Lane>>,
     batch_rows: usize,
     when_full: WhenFull,
-) -> (Vec<Verdict>, Accounts) {
+) -> (Vec<Verdict>, Counters) {
     let config = EngineConfig { batch_rows, ..EngineConfig::default() };
     let mut engine = Engine::new(Arc::clone(cascade), config);
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/app_protocol");
@@ -122,7 +125,7 @@ fn served(
     (sink.verdicts, accounts)
 }
 
-fn on(lane: &str, mood: Mood, jobs: usize, batch_rows: usize) -> (Vec<Verdict>, Accounts) {
+fn on(lane: &str, mood: Mood, jobs: usize, batch_rows: usize) -> (Vec<Verdict>, Counters) {
     at(lane, mood, jobs, batch_rows, WhenFull::Shed)
 }
 
@@ -132,7 +135,7 @@ fn at(
     jobs: usize,
     batch_rows: usize,
     when_full: WhenFull,
-) -> (Vec<Verdict>, Accounts) {
+) -> (Vec<Verdict>, Counters) {
     let (cascade, models) = cascade(lane, mood);
     let mut lanes = build(&cascade, &parts(&models, jobs));
     served(&cascade, &mut lanes, batch_rows, when_full)

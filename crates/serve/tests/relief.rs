@@ -11,11 +11,11 @@ mod models;
 use frames::{Frame, ether, ipv4, udp};
 use models::{StageSpec, cascade, stage};
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig, Stage};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{Job, Lane, Model};
 use serveflow_core::packet::LinkType;
 use serveflow_core::verdict::Reason;
-use serveflow_serve::service::{Load, Valve, ValveLimits};
+use serveflow_serve::service::{DegradationControl, DegradationLimits, LaneLoad};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -56,8 +56,8 @@ impl Lane for Slow {
 fn relieved() -> Arc<Cascade> {
     let plain =
         cascade(&[stage(1, 1_000 * MS, 0.1), StageSpec { lane: 1, ..stage(1, 1_000 * MS, 1.0) }]);
-    let gate = |threshold| Gate::Doubt {
-        measure: Measure::LeastConfidence,
+    let gate = |threshold| Gate::Uncertainty {
+        measure: Uncertainty::LeastConfidence,
         threshold: Threshold::Universal(threshold),
     };
     let mut stages: Vec<Stage> = plain.stages().to_vec();
@@ -77,7 +77,7 @@ struct Outcome {
 }
 
 /// Serves so many flows a turn of a millisecond for a while, then few.
-fn serve(flows_a_turn: u32, limits: ValveLimits) -> Outcome {
+fn serve(flows_a_turn: u32, limits: DegradationLimits) -> Outcome {
     let cascade = relieved();
     let config = EngineConfig { batch_rows: 1, ..EngineConfig::default() };
     let mut engine = Engine::new(Arc::clone(&cascade), config);
@@ -85,7 +85,7 @@ fn serve(flows_a_turn: u32, limits: ValveLimits) -> Outcome {
     let slow = Slow { models: models.clone(), waiting: VecDeque::new(), allowed: 0, a_turn: 20 };
     let inline = serveflow_core::lane::InlineLane::new(models);
     let mut lanes: Vec<Box<dyn Lane>> = vec![Box::new(inline), Box::new(slow)];
-    let mut valve = Valve::new(limits);
+    let mut valve = DegradationControl::new(limits);
     let (mut most, mut number) = (0, 0_u32);
     for turn in 0..8_000_u64 {
         let flows = if turn < 3_000 { flows_a_turn } else { 5 };
@@ -101,7 +101,8 @@ fn serve(flows_a_turn: u32, limits: ValveLimits) -> Outcome {
             engine.collect(&mut lanes[..1]);
         }
         engine.collect(&mut lanes[1..]);
-        let load = Load { jobs: engine.jobs_out() as u64, room: ROOM as u64, ..Load::default() };
+        let load =
+            LaneLoad { jobs: engine.jobs_out() as u64, room: ROOM as u64, ..LaneLoad::default() };
         valve.look(&load, engine.cascade().relief_levels(), turn * MS);
         engine.set_relief(valve.level());
         most = most.max(valve.level());
@@ -126,8 +127,8 @@ fn serve(flows_a_turn: u32, limits: ValveLimits) -> Outcome {
 
 #[test]
 fn gates_give_before_anything_is_shed_and_come_back() {
-    let off = ValveLimits { is_on: false, ..ValveLimits::default() };
-    let (with, without) = (serve(40, ValveLimits::default()), serve(40, off));
+    let off = DegradationLimits { is_on: false, ..DegradationLimits::default() };
+    let (with, without) = (serve(40, DegradationLimits::default()), serve(40, off));
     assert_eq!((without.most, without.changes), (0, 0));
     assert!(without.shed > 10_000, "{without:?}");
     assert!(with.shed * 50 < without.shed, "{with:?} against {without:?}");
@@ -138,6 +139,6 @@ fn gates_give_before_anything_is_shed_and_come_back() {
 
 #[test]
 fn what_the_slow_model_can_take_loosens_no_gate() {
-    let calm = serve(10, ValveLimits::default());
+    let calm = serve(10, DegradationLimits::default());
     assert_eq!((calm.shed, calm.most, calm.changes), (0, 0, 0), "{calm:?}");
 }

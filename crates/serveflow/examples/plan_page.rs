@@ -4,15 +4,15 @@
 //! `CROSS` is the number of folds of training captures, 3 if it is not set.
 #![allow(clippy::unwrap_used)]
 use serveflow_model::bundle::LanePlan;
-use serveflow_report::{plan_page, plan_text};
+use serveflow_report::{html as plan_page, text as plan_text};
 use serveflow_train::pipeline::{Kind, TrainPlan};
-use serveflow_train::planner::build::{NoShelf, PoolPlan, build, grid};
-use serveflow_train::planner::limits::{Limits, Objective};
-use serveflow_train::planner::meter::Load;
-use serveflow_train::planner::plan::{Request, plan};
+use serveflow_train::planner::candidates::{NoCache, PoolPlan, build, grid};
+use serveflow_train::planner::limits::{Constraints, Objective};
+use serveflow_train::planner::meter::MeterLoad;
+use serveflow_train::planner::replay::Rule;
 use serveflow_train::planner::report::{PlanReport, report};
-use serveflow_train::planner::search::Wish;
-use serveflow_train::planner::walk::Rule;
+use serveflow_train::planner::search::PlanGoal;
+use serveflow_train::planner::writer::{PlanRequest, plan};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -32,12 +32,12 @@ fn planned(dir: &Path) -> PlanReport {
         cross_fit: std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap()),
         budget_ns: None,
         all_wanted: false,
-        load: Load::default(),
+        load: MeterLoad::default(),
         given: Vec::new(),
     };
-    let built = build(&book, &params, &wanted, &mut NoShelf, wall, &mut |_| {}).unwrap();
-    let (rule, limits) = (Rule::Learned, Limits::default());
-    let wish = Wish {
+    let built = build(&book, &params, &wanted, &mut NoCache, wall, &mut |_| {}).unwrap();
+    let (rule, limits) = (Rule::Learned, Constraints::default());
+    let wish = PlanGoal {
         objective: Objective::Latency,
         limits,
         rule,
@@ -45,7 +45,8 @@ fn planned(dir: &Path) -> PlanReport {
         escalate: None,
         ends_in_best: false,
     };
-    let request = Request { wish, promise: None, lanes: LanePlan::default(), seed: 1, threads: 2 };
+    let request =
+        PlanRequest { wish, promise: None, lanes: LanePlan::default(), seed: 1, threads: 2 };
     let planned = plan(&built.pool, &built.models, &request, wall).unwrap();
     report(&built.pool, &request, &planned)
 }

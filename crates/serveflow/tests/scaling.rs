@@ -1,7 +1,7 @@
 //! Laws of the simulation behind `serveflow bench scale`, and its command once.
 #![allow(clippy::unwrap_used)]
 
-use serveflow_bench::scaling::curve::{Binds, Inputs, Memory, bend, curve};
+use serveflow_bench::scaling::curve::{Binds, Inputs, MemoryBandwidth, bend, curve};
 use serveflow_bench::scaling::shards::Shards;
 use serveflow_bench::scaling::sim::{Costs, Setup, StageCost, play};
 use std::process::Command;
@@ -36,7 +36,12 @@ fn even(workers: usize) -> Shards {
 fn inputs(costs: Costs) -> Inputs {
     Inputs {
         costs,
-        memory: Memory { bytes_per_packet: 1.0, one_core: 1e12, all_cores: 2e12, cores: 2 },
+        memory: MemoryBandwidth {
+            bytes_per_packet: 1.0,
+            one_core: 1e12,
+            all_cores: 2e12,
+            cores: 2,
+        },
         flow_sizes: vec![8],
         flows: 100_000,
         flows_per_packet: 0.125,
@@ -163,14 +168,15 @@ fn the_largest_shard_bounds_the_rate() {
 
 #[test]
 fn memory_binds_only_where_its_limit_is_known() {
-    let slow = Memory { bytes_per_packet: 1_000.0, one_core: 8e9, all_cores: 9e9, cores: 2 };
+    let slow =
+        MemoryBandwidth { bytes_per_packet: 1_000.0, one_core: 8e9, all_cores: 9e9, cores: 2 };
     assert!(slow.is_saturated());
     let saturated = Inputs { memory: slow, ..inputs(costs()) };
     let points = curve(&saturated, &[1, 4, 64]);
-    assert_eq!(points[2].binds, Binds::Memory);
+    assert_eq!(points[2].binds, Binds::MemoryBandwidth);
     assert!((points[2].packets_per_s - 9e6).abs() < 1.0);
     assert!(bend(&saturated, &points).contains("memory as fast as here allows"));
-    let open = Memory { all_cores: 16e9, ..slow };
+    let open = MemoryBandwidth { all_cores: 16e9, ..slow };
     assert!(!open.is_saturated());
     assert!(open.packets_per_s(64) > 60.0 * open.packets_per_s(1));
 }

@@ -9,7 +9,7 @@ use serveflow_model::bundle::Bundle;
 use serveflow_model::drift::StageReference;
 use serveflow_train::dataset::{RecordPlan, record};
 use serveflow_train::drift::{RATE, RUN, WINDOW, Watched};
-use serveflow_train::planner::pool::{Answers, Candidate, Pool};
+use serveflow_train::planner::pool::{Answers, Candidate, CandidatePool};
 use serveflow_train::random::Random;
 use std::ops::Range;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn main() {
     let (dir, other) = (Path::new(&given[0]), Path::new(&given[1]));
     let bundle = Bundle::load(dir).unwrap();
     let pool = std::fs::read(dir.join("pool/pool.json")).unwrap();
-    let pool = serde_json::from_slice::<Pool>(&pool).unwrap().labelled();
+    let pool = serde_json::from_slice::<CandidatePool>(&pool).unwrap().labelled();
     let mut random = Random::new(&[7]);
     for (at, stage) in bundle.plan.stages.iter().enumerate() {
         let candidate = pool.candidates.iter().find(|own| own.name == stage.name).unwrap();
@@ -66,7 +66,7 @@ struct Held {
 }
 
 impl Held {
-    fn new(pool: &Pool, candidate: &Candidate) -> Self {
+    fn new(pool: &CandidatePool, candidate: &Candidate) -> Self {
         let (unseen, classes) = (pool.unseen, pool.classes());
         let mut answers = Answers {
             scores: candidate.val.scores[..unseen * classes].to_vec(),

@@ -1,6 +1,6 @@
 //! The honest evaluation of tasks: `cargo run --release -p serveflow-train --example honest -- TASK_DIR...`
 #![allow(clippy::unwrap_used)]
-use serveflow_train::honest::examine;
+use serveflow_train::audit::examine;
 use serveflow_train::pipeline::{Step, TrainPlan};
 use std::path::Path;
 use std::time::Instant;

@@ -11,7 +11,7 @@
 
 use crate::metrics::Confusion;
 use crate::random::Random;
-use serveflow_core::gate::{Measure, Threshold, best_class};
+use serveflow_core::gate::{Threshold, Uncertainty, best_class};
 use serveflow_core::rows::Scores;
 
 /// Candidate thresholds per gate, at equal steps of the flows' uncertainty.
@@ -43,7 +43,7 @@ pub struct StageAnswers {
 impl StageAnswers {
     /// The answers in a batch of scores.
     #[must_use]
-    pub fn new(packets: u16, measure: Measure, scores: &Scores, flows: usize) -> Self {
+    pub fn new(packets: u16, measure: Uncertainty, scores: &Scores, flows: usize) -> Self {
         let rows = || (0..flows).map(|flow| scores.row(flow));
         Self {
             packets,

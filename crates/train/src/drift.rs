@@ -8,9 +8,9 @@
 //! chance, by what differs between captures, and by what is alike in neighbouring flows. Each parting gives the
 //! quantile of its windows' scores at the stated rate, and the largest of all partings is the threshold.
 
-use crate::planner::plan::Planned;
-use crate::planner::pool::{Answers, Pool};
-use crate::planner::walk::{Board, Part};
+use crate::planner::pool::{Answers, CandidatePool};
+use crate::planner::replay::{Evaluator, Part};
+use crate::planner::writer::WrittenPlan;
 use crate::random::Random;
 use serveflow_model::drift::{DRIFT_FORMAT, Quantity, Reference, StageReference, What, Window};
 use std::collections::BTreeMap;
@@ -290,8 +290,8 @@ fn bounds(values: &[f32], most: usize) -> Vec<f32> {
 
 /// The reference of a plan: what its calibration flows look like to each stage.
 #[must_use]
-pub fn reference(pool: &Pool, planned: &Planned, rate: f64) -> Option<Reference> {
-    let board = Board { pool, heads: &planned.heads, cost: planned.cost.clone() };
+pub fn reference(pool: &CandidatePool, planned: &WrittenPlan, rate: f64) -> Option<Reference> {
+    let board = Evaluator { pool, heads: &planned.heads, cost: planned.cost.clone() };
     let cascade = &planned.found.chosen.cascade;
     let walk = board.walk(cascade, Part::Split);
     let stage = |(at, &candidate): (usize, &usize)| {

@@ -22,7 +22,7 @@ pub const MOST_CLASSES: usize = 500;
 
 /// What another reading of a model gains.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gain {
+pub struct FitGain {
     /// Flows that were looked at.
     pub flows: usize,
     /// Share of right answers as the model was taken.
@@ -33,7 +33,7 @@ pub struct Gain {
     pub lower: f64,
 }
 
-impl Gain {
+impl FitGain {
     /// What `other` answers gain over those `taken`, against the truth.
     ///
     /// # Panics
@@ -77,7 +77,7 @@ pub struct ClassOrder {
     /// The label that each label of an answer should be.
     pub label_of: Vec<u16>,
     /// What it gains.
-    pub gain: Gain,
+    pub gain: FitGain,
 }
 
 /// Whether an order of classes explains a model's answers: under it they are right for over a third of
@@ -132,7 +132,7 @@ pub fn class_order(
     // Each flow is judged by the order that the other half gave.
     let other: Vec<u16> =
         answers.iter().enumerate().map(|(at, a)| halves[half(at)][usize::from(*a)]).collect();
-    let gain = Gain::of(truth, taken, &other);
+    let gain = FitGain::of(truth, taken, &other);
     Some(ClassOrder { label_of: order_of(&|_| true), gain })
 }
 

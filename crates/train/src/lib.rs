@@ -1,20 +1,20 @@
 //! Datasets, trainers, calibration, evaluation.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod calibrate;
 pub mod dataset;
 pub mod drift;
 pub mod evaluate;
 pub mod fit;
-pub mod honest;
 pub mod metrics;
 pub mod open_set;
 pub mod pipeline;
 pub mod planner;
-pub mod promise;
 pub mod random;
 pub mod recalibrate;
 pub mod reliability;
+pub mod risk_control;
 
 pub mod traffic;
 pub mod trees;

@@ -5,7 +5,7 @@ use crate::dataset::{Dataset, FlowInfo, RecordPlan, record};
 use crate::pipeline::{PipelineError, cost, filled, gate_plan};
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::Stage;
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_io::SourceError;
@@ -18,7 +18,7 @@ pub struct Wanted {
     /// What the gates are calibrated for.
     pub target: Target,
     /// Doubt by which they decide.
-    pub measure: Measure,
+    pub measure: Uncertainty,
     /// One threshold each, or one for each label.
     pub granularity: Granularity,
 }

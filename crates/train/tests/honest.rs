@@ -5,8 +5,8 @@ mod common;
 
 use common::{book_of, data, quick_plan};
 use serveflow_label::Split;
+use serveflow_train::audit::{AuditReport, Figures, examine};
 use serveflow_train::dataset::record;
-use serveflow_train::honest::{Figures, HonestReport, examine};
 use serveflow_train::pipeline::TrainPlan;
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ fn a_few_captures_are_examined_alike_on_any_number_of_threads() {
     assert_eq!(report.data.shared_captures, 0, "the sample is split by test case and device");
 
     let written = serde_json::to_string(&report).unwrap();
-    assert_eq!(serde_json::from_str::<HonestReport>(&written).unwrap(), report);
+    assert_eq!(serde_json::from_str::<AuditReport>(&written).unwrap(), report);
     let text = report.text();
     assert!(text.contains("boosted@3") && text.lines().all(|line| line.len() <= 100), "{text}");
     for warning in &report.warnings {

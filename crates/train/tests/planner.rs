@@ -5,37 +5,37 @@ mod common;
 
 use common::{quick_plan, scratch, small_book};
 use serveflow_core::engine::EngineConfig;
-use serveflow_core::gate::{Gate, Measure};
+use serveflow_core::gate::{Gate, Uncertainty};
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{LEARNED, LanePlan, write};
 use serveflow_train::dataset::TrainingWarningKind;
 use serveflow_train::evaluate::evaluate;
 use serveflow_train::pipeline::{Kind, TrainPlan};
-use serveflow_train::planner::build::{Built, NoShelf, PoolPlan, Shelf, build, grid};
-use serveflow_train::planner::limits::{Limit, Limits, Objective};
-use serveflow_train::planner::meter::Load;
-use serveflow_train::planner::plan::{Planned, Request, plan};
-use serveflow_train::planner::pool::Pool;
+use serveflow_train::planner::candidates::{Built, ModelCache, NoCache, PoolPlan, build, grid};
+use serveflow_train::planner::limits::{Constraints, Limit, Objective};
+use serveflow_train::planner::meter::MeterLoad;
+use serveflow_train::planner::pool::CandidatePool;
+use serveflow_train::planner::replay::{Chain, Evaluator, Part, Rule};
 use serveflow_train::planner::report::{PlanReport, report};
-use serveflow_train::planner::search::{Verdict, Wish, front, prices};
-use serveflow_train::planner::walk::{Board, Cascade, Part, Rule};
-use serveflow_train::promise::{Loss, Promise};
+use serveflow_train::planner::search::{PlanGoal, SearchOutcome, front, prices};
+use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan};
+use serveflow_train::risk_control::{Guarantee, Loss};
 use std::collections::{BTreeMap, BTreeSet};
 
-fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn Shelf) -> Built {
+fn pool_of(book: &LabelBook, params: &TrainPlan, shelf: &mut dyn ModelCache) -> Built {
     cross_fitted(book, params, shelf, 3)
 }
 
 fn cross_fitted(
     book: &LabelBook,
     params: &TrainPlan,
-    shelf: &mut dyn Shelf,
+    shelf: &mut dyn ModelCache,
     cross_fit: usize,
 ) -> Built {
     let recipes = grid(&[Kind::Tree, Kind::Boosted], &[2], &[1, 3, 5], &[params.wait_ms], 1);
     let features = vec![params.features.clone()];
     // The clock below stands still, so that runs end by their flows.
-    let load = Load { flows: 300, ..Load::default() };
+    let load = MeterLoad { flows: 300, ..MeterLoad::default() };
     let wanted = PoolPlan {
         recipes,
         features,
@@ -48,19 +48,23 @@ fn cross_fitted(
     build(book, params, &wanted, shelf, || 0, &mut |_| ()).unwrap()
 }
 
-fn wish(rule: Rule) -> Wish {
-    let (objective, limits) = (Objective::Latency, Limits::default());
-    Wish { objective, limits, rule, stages: None, escalate: None, ends_in_best: false }
+fn wish(rule: Rule) -> PlanGoal {
+    let (objective, limits) = (Objective::Latency, Constraints::default());
+    PlanGoal { objective, limits, rule, stages: None, escalate: None, ends_in_best: false }
 }
 
-fn planned(built: &Built, wish: Wish, promise: Option<Promise>) -> (Request, Planned) {
-    let request = Request { wish, promise, lanes: LanePlan::default(), seed: 1, threads: 2 };
+fn planned(
+    built: &Built,
+    wish: PlanGoal,
+    promise: Option<Guarantee>,
+) -> (PlanRequest, WrittenPlan) {
+    let request = PlanRequest { wish, promise, lanes: LanePlan::default(), seed: 1, threads: 2 };
     let planned = plan(&built.pool, &built.models, &request, || 0).unwrap();
     (request, planned)
 }
 
 /// Indices of candidates by name.
-fn named(pool: &Pool, names: &[&str]) -> Vec<usize> {
+fn named(pool: &CandidatePool, names: &[&str]) -> Vec<usize> {
     names.iter().map(|n| pool.candidates.iter().position(|c| c.name == *n).unwrap()).collect()
 }
 
@@ -68,11 +72,14 @@ fn named(pool: &Pool, names: &[&str]) -> Vec<usize> {
 fn the_engine_does_what_the_planner_says() {
     let book = small_book("planner-engine");
     let params = quick_plan(&["tree@1"]);
-    let built = pool_of(&book, &params, &mut NoShelf);
+    let built = pool_of(&book, &params, &mut NoCache);
     let stages = named(&built.pool, &["tree@1", "boosted@3", "boosted@5"]);
-    for (index, rule) in [Rule::Learned, Rule::Doubt(Measure::Margin)].into_iter().enumerate() {
+    for (index, rule) in
+        [Rule::Learned, Rule::Uncertainty(Uncertainty::Margin)].into_iter().enumerate()
+    {
         for share in [0.1, 0.4] {
-            let wish = Wish { stages: Some(stages.clone()), escalate: Some(share), ..wish(rule) };
+            let wish =
+                PlanGoal { stages: Some(stages.clone()), escalate: Some(share), ..wish(rule) };
             let (request, found) = planned(&built, wish, None);
             let told = report(&built.pool, &request, &found);
             let dir = scratch(&format!("planner-engine-{index}-{share}"));
@@ -102,12 +109,15 @@ fn the_engine_does_what_the_planner_says() {
 fn relief_comes_to_what_the_plan_says_step_by_step() {
     let book = small_book("planner-relief");
     let params = quick_plan(&["tree@1"]);
-    let built = pool_of(&book, &params, &mut NoShelf);
+    let built = pool_of(&book, &params, &mut NoCache);
     let stages = named(&built.pool, &["tree@1", "boosted@3", "boosted@5"]);
-    let wish =
-        Wish { stages: Some(stages), escalate: Some(0.4), ..wish(Rule::Doubt(Measure::Margin)) };
+    let wish = PlanGoal {
+        stages: Some(stages),
+        escalate: Some(0.4),
+        ..wish(Rule::Uncertainty(Uncertainty::Margin))
+    };
     let (_, found) = planned(&built, wish, None);
-    let board = Board { pool: &built.pool, heads: &found.heads, cost: found.cost.clone() };
+    let board = Evaluator { pool: &built.pool, heads: &found.heads, cost: found.cost.clone() };
     let chosen = &found.found.chosen.cascade;
     let escalated: Vec<f64> = found.plan.relief.iter().map(|relief| relief.escalated).collect();
     assert!(escalated.len() >= 2 && escalated.is_sorted_by(|a, b| a > b), "{escalated:?}");
@@ -115,7 +125,7 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
     let served =
         write(&scratch("planner-relief-served"), &found.plan, found.models.clone()).unwrap();
     for (step, relief) in found.plan.relief.iter().enumerate() {
-        let cascade = Cascade { price: f64::from(relief.gates[0][0]), ..chosen.clone() };
+        let cascade = Chain { price: f64::from(relief.gates[0][0]), ..chosen.clone() };
         let told = board.figures(&cascade, &board.walk(&cascade, Part::Val), Part::Val);
         assert_eq!((relief.macro_f1, relief.accuracy), (told.macro_f1, told.accuracy), "{step}");
         let mut plan = found.plan.clone();
@@ -135,8 +145,10 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
             served.cascade.stages()[0].gate_at(step as u8 + 1),
             bundle.cascade.stages()[0].gate_at(0),
         ];
-        let [Gate::Doubt { threshold: as_step, .. }, Gate::Doubt { threshold: as_gate, .. }] =
-            gates
+        let [
+            Gate::Uncertainty { threshold: as_step, .. },
+            Gate::Uncertainty { threshold: as_gate, .. },
+        ] = gates
         else {
             panic!("gates of doubt")
         };
@@ -147,14 +159,14 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
 #[test]
 fn prices_lead_from_the_last_stage_to_the_first() {
     let book = small_book("planner-prices");
-    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
+    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoCache);
     let (_, found) = planned(&built, wish(Rule::Learned), None);
-    let board = Board { pool: &built.pool, heads: &found.heads, cost: found.cost };
+    let board = Evaluator { pool: &built.pool, heads: &found.heads, cost: found.cost };
     let stages = found.found.chosen.cascade.stages;
     let last = (stages.len() - 1) as u8;
     let all = prices(Rule::Learned);
     let walk = |price| {
-        let cascade = Cascade { stages: stages.clone(), rule: Rule::Learned, price };
+        let cascade = Chain { stages: stages.clone(), rule: Rule::Learned, price };
         board.walk(&cascade, Part::Val)
     };
     assert!(all.is_sorted());
@@ -165,7 +177,7 @@ fn prices_lead_from_the_last_stage_to_the_first() {
 #[test]
 fn nothing_on_the_front_is_beaten_and_the_best_is_on_it() {
     let book = small_book("planner-front");
-    let pool = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf).pool;
+    let pool = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoCache).pool;
     let front = front(&pool);
     assert!(front.iter().any(|&own| pool.val_f1(own) == pool.val_f1(pool.best())));
     let captures: BTreeSet<u32> = pool.val.capture.iter().copied().collect();
@@ -176,25 +188,25 @@ fn nothing_on_the_front_is_beaten_and_the_best_is_on_it() {
 #[test]
 fn limits_that_cannot_be_kept_are_named() {
     let book = small_book("planner-limits");
-    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
-    let limits = Limits { flows_per_s: Some(1e30), ..Limits::default() };
-    let (request, found) = planned(&built, Wish { limits, ..wish(Rule::Learned) }, None);
-    assert_eq!(found.found.verdict, Verdict::NotMet { binding: vec![Limit::Rate] });
+    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoCache);
+    let limits = Constraints { flows_per_s: Some(1e30), ..Constraints::default() };
+    let (request, found) = planned(&built, PlanGoal { limits, ..wish(Rule::Learned) }, None);
+    assert_eq!(found.found.verdict, SearchOutcome::NotMet { binding: vec![Limit::Rate] });
     let told: PlanReport = report(&built.pool, &request, &found);
     assert!(told.reasons[0].contains("flows per second"), "{:?}", told.reasons);
-    let limits = Limits { max_loss: 1.0, ..Limits::default() };
-    let (_, found) = planned(&built, Wish { limits, ..wish(Rule::Learned) }, None);
-    assert_eq!(found.found.verdict, Verdict::Met);
+    let limits = Constraints { max_loss: 1.0, ..Constraints::default() };
+    let (_, found) = planned(&built, PlanGoal { limits, ..wish(Rule::Learned) }, None);
+    assert_eq!(found.found.verdict, SearchOutcome::Met);
     assert_eq!(found.found.chosen.figures.reach.last(), Some(&1.0), "all may be lost: one stage");
 }
 
 #[test]
 fn a_limit_that_allows_nearly_all_is_a_warning() {
     let book = small_book("planner-loose");
-    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoShelf);
+    let built = pool_of(&book, &quick_plan(&["tree@1"]), &mut NoCache);
     for max_loss in [0.0, 0.005, 0.1, 1.0] {
-        let limits = Limits { max_loss, ..Limits::default() };
-        let wish = Wish { limits, ..wish(Rule::Learned) };
+        let limits = Constraints { max_loss, ..Constraints::default() };
+        let wish = PlanGoal { limits, ..wish(Rule::Learned) };
         let (request, found) = planned(&built, wish, None);
         let told = report(&built.pool, &request, &found);
         let is_warned =
@@ -220,11 +232,11 @@ fn a_time_budget_leaves_out_what_is_searched_and_never_what_is_asked_for() {
             cross_fit: 0,
             budget_ns: Some(0),
             all_wanted,
-            load: Load { flows: 300, ..Load::default() },
+            load: MeterLoad { flows: 300, ..MeterLoad::default() },
             given: Vec::new(),
         };
         let wall = || NOW.fetch_add(1, Ordering::Relaxed);
-        let built = build(&book, &params, &wanted, &mut NoShelf, wall, &mut |_| ()).unwrap();
+        let built = build(&book, &params, &wanted, &mut NoCache, wall, &mut |_| ()).unwrap();
         let found = (built.pool.candidates.len(), built.pool.left_out.len());
         assert_eq!(found, if all_wanted { (4, 0) } else { (2, 2) });
     }
@@ -235,9 +247,9 @@ fn a_promise_is_in_the_plan_only_if_it_is_granted() {
     let book = small_book("planner-promise");
     let mut params = quick_plan(&["tree@1"]);
     params.params.boost.patience = None;
-    let built = pool_of(&book, &params, &mut NoShelf);
-    let promise = |tolerated| Promise { loss: Loss::Accuracy, tolerated, confidence: 0.9 };
-    let wish = Wish { ends_in_best: true, ..wish(Rule::Learned) };
+    let built = pool_of(&book, &params, &mut NoCache);
+    let promise = |tolerated| Guarantee { loss: Loss::Accuracy, tolerated, confidence: 0.9 };
+    let wish = PlanGoal { ends_in_best: true, ..wish(Rule::Learned) };
     let (_, found) = planned(&built, wish.clone(), Some(promise(0.2)));
     let granted = found.granted.unwrap();
     assert!(granted.granted && granted.measured <= 0.2 && granted.smallest <= 0.2);
@@ -257,16 +269,16 @@ fn a_promise_of_several_stages_needs_cross_fitted_flows() {
     params.params.boost.patience = None;
     // More parts than there are captures, and none.
     for parts in [100_000, 0] {
-        let built = cross_fitted(&book, &params, &mut NoShelf, parts);
+        let built = cross_fitted(&book, &params, &mut NoCache, parts);
         assert_eq!(built.pool.unseen, built.pool.val.truth.len());
-        let promise = Some(Promise { loss: Loss::Accuracy, tolerated: 0.2, confidence: 0.9 });
+        let promise = Some(Guarantee { loss: Loss::Accuracy, tolerated: 0.2, confidence: 0.9 });
         let captures = built.pool.data.as_ref().unwrap().train_captures;
-        for rule in [Rule::Learned, Rule::Doubt(Measure::Margin)] {
+        for rule in [Rule::Learned, Rule::Uncertainty(Uncertainty::Margin)] {
             for names in [&["tree@1", "boosted@3"][..], &["tree@1", "tree@3", "boosted@5"]] {
                 let stages = Some(named(&built.pool, names));
-                let wish = Wish { stages, ..wish(rule) };
+                let wish = PlanGoal { stages, ..wish(rule) };
                 let lanes = LanePlan::default();
-                let request = Request { wish, promise, lanes, seed: 1, threads: 2 };
+                let request = PlanRequest { wish, promise, lanes, seed: 1, threads: 2 };
                 let refused = plan(&built.pool, &built.models, &request, || 0).unwrap_err();
                 let (words, refused) = (["--guarantee", "--cross-fit of 2"], refused.to_string());
                 assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
@@ -275,7 +287,7 @@ fn a_promise_of_several_stages_needs_cross_fitted_flows() {
             }
             // One stage alone loses nothing, whatever was cross-fitted.
             let stages = Some(named(&built.pool, &["boosted@5"]));
-            let (_, found) = planned(&built, Wish { stages, ..wish(rule) }, promise);
+            let (_, found) = planned(&built, PlanGoal { stages, ..wish(rule) }, promise);
             assert!(found.granted.is_none() && found.plan.promise.is_none());
         }
     }
@@ -284,7 +296,7 @@ fn a_promise_of_several_stages_needs_cross_fitted_flows() {
 #[test]
 fn what_is_on_the_shelf_is_not_trained_again() {
     struct Kept(BTreeMap<String, Vec<u8>>, usize);
-    impl Shelf for Kept {
+    impl ModelCache for Kept {
         fn get(&mut self, key: &str) -> Option<Vec<u8>> {
             self.0.get(key).cloned()
         }

@@ -3,10 +3,10 @@
 use super::figures::{Machine, RunFigures, TrafficFigures, TrafficReport};
 use super::paper::{ContenderFigures, PaperReport, ROWS, decided, times};
 use super::text::sentence;
-use serveflow_report::page::{
+use serveflow_report::number_format::{count, grouped, percent, tick, time};
+use serveflow_report::svg::{
     Axis, Bar, Line, MARK_US, Marks, bars, escape, lines, page, section, table, tiles as tile_row,
 };
-use serveflow_report::spell::{count, grouped, percent, tick, time};
 use std::fmt::Write;
 
 /// Curves that can be told apart in one plot.

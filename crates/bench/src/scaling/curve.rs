@@ -15,7 +15,7 @@ pub struct Inputs {
     /// What the steps cost.
     pub costs: Costs,
     /// What memory can move.
-    pub memory: Memory,
+    pub memory: MemoryBandwidth,
     /// Packets of the flows that sizes are drawn from.
     #[serde(skip)]
     pub flow_sizes: Vec<u64>,
@@ -35,7 +35,7 @@ pub struct Inputs {
 
 /// What memory can move on the machine that was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Memory {
+pub struct MemoryBandwidth {
     /// Bytes that a packet moves, counted from what is read and written for it.
     pub bytes_per_packet: f64,
     /// Bytes a second that one core moves.
@@ -50,7 +50,7 @@ pub struct Memory {
 /// its memory can do; one that moves more was held up by its cores.
 const SATURATED: f64 = 0.8;
 
-impl Memory {
+impl MemoryBandwidth {
     /// Whether all cores together asked more of memory than it gives, so that its limit is known.
     #[must_use]
     pub fn is_saturated(&self) -> bool {
@@ -83,7 +83,7 @@ pub enum Binds {
     /// The board on which parts are left, where one worker is at a time.
     Board,
     /// Memory.
-    Memory,
+    MemoryBandwidth,
     /// Workers wait for their parts, which come in order, and for being woken.
     Waiting,
 }
@@ -95,7 +95,7 @@ impl fmt::Display for Binds {
             Self::Shard => "largest shard",
             Self::Reader => "reader",
             Self::Board => "board",
-            Self::Memory => "memory",
+            Self::MemoryBandwidth => "memory",
             Self::Waiting => "waiting",
         })
     }
@@ -103,7 +103,7 @@ impl fmt::Display for Binds {
 
 /// What a number of cores is expected to give.
 #[derive(Clone, Debug, Serialize)]
-pub struct Point {
+pub struct CurvePoint {
     /// Cores, with a worker on each.
     pub cores: usize,
     /// Packets served in a second.
@@ -132,8 +132,8 @@ const BLOCKS: (usize, usize) = (200, 30);
 
 /// What each of these numbers of cores is expected to give.
 #[must_use]
-pub fn curve(inputs: &Inputs, cores: &[usize]) -> Vec<Point> {
-    let mut points: Vec<Point> = cores.iter().map(|&cores| point(inputs, cores)).collect();
+pub fn curve(inputs: &Inputs, cores: &[usize]) -> Vec<CurvePoint> {
+    let mut points: Vec<CurvePoint> = cores.iter().map(|&cores| point(inputs, cores)).collect();
     let each = points.first().map_or(1.0, |first| first.packets_per_s / first.cores as f64);
     for point in &mut points {
         point.efficiency = point.packets_per_s / (each * point.cores as f64);
@@ -141,7 +141,7 @@ pub fn curve(inputs: &Inputs, cores: &[usize]) -> Vec<Point> {
     points
 }
 
-fn point(inputs: &Inputs, cores: usize) -> Point {
+fn point(inputs: &Inputs, cores: usize) -> CurvePoint {
     let shards = Shards::hashed(&inputs.flow_sizes, inputs.flows, cores, inputs.seed)
         .with_flows_per_packet(inputs.flows_per_packet);
     let setup = Setup {
@@ -158,7 +158,7 @@ fn point(inputs: &Inputs, cores: usize) -> Point {
     if packets_per_s < NEAR * bound {
         binds = Binds::Waiting;
     }
-    Point {
+    CurvePoint {
         cores,
         packets_per_s,
         flows_per_s: packets_per_s * inputs.flows_per_packet,
@@ -175,7 +175,7 @@ fn point(inputs: &Inputs, cores: usize) -> Point {
 fn bounds(inputs: &Inputs, shards: &Shards) -> Vec<(Binds, f64)> {
     let costs = &inputs.costs;
     let count = shards.packets.len();
-    let memory = (Binds::Memory, inputs.memory.packets_per_s(count));
+    let memory = (Binds::MemoryBandwidth, inputs.memory.packets_per_s(count));
     // What a packet costs in a batch of so many, with so many flows for each.
     let served = |packets: f64, flows: f64| costs.serve_ns(packets, packets * flows) / packets;
     let flows = inputs.flows_per_packet;
@@ -201,8 +201,8 @@ fn bounds(inputs: &Inputs, shards: &Shards) -> Vec<(Binds, f64)> {
 /// Where the curve bends, and why, in one sentence. It bends where a core that is added brings less than
 /// half of what a core brought before.
 #[must_use]
-pub fn bend(inputs: &Inputs, points: &[Point]) -> String {
-    let bends = |pair: &&[Point]| {
+pub fn bend(inputs: &Inputs, points: &[CurvePoint]) -> String {
+    let bends = |pair: &&[CurvePoint]| {
         let (before, after) = (&pair[0], &pair[1]);
         let added = (after.packets_per_s - before.packets_per_s)
             / after.cores.abs_diff(before.cores).max(1) as f64;
@@ -222,7 +222,7 @@ pub fn bend(inputs: &Inputs, points: &[Point]) -> String {
     }
 }
 
-fn reason(inputs: &Inputs, point: &Point) -> String {
+fn reason(inputs: &Inputs, point: &CurvePoint) -> String {
     let costs = &inputs.costs;
     let most = format!("at most {:.2} million packets/s", point.bound / 1e6);
     match point.binds {
@@ -244,7 +244,7 @@ fn reason(inputs: &Inputs, point: &Point) -> String {
              {most}",
             point.cores, costs.hand_ns
         ),
-        Binds::Memory => format!(
+        Binds::MemoryBandwidth => format!(
             "a packet moves {:.0} bytes, and memory as fast as here allows {most}",
             inputs.memory.bytes_per_packet
         ),

@@ -4,8 +4,8 @@
 //! made the others slower.
 
 use super::machine;
+use super::replay_source::Tape;
 use super::sim::{Costs, StageCost};
-use super::tape::Tape;
 use serde::Serialize;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model, ScoreError};
@@ -31,7 +31,7 @@ const BOARD_TRAFFIC: (usize, usize) = (4_096, 65_536);
 
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct MeasuredCosts {
     /// The costs.
     pub costs: Costs,
     /// Flows for each packet.
@@ -46,7 +46,7 @@ pub struct Measured {
 
 /// Who measures, and how.
 #[derive(Clone, Copy)]
-pub struct Meter<'a> {
+pub struct ScalingMeter<'a> {
     /// The models and the gates; stages are scored inline.
     pub bundle: &'a Bundle,
     /// The limits.
@@ -59,12 +59,12 @@ pub struct Meter<'a> {
     pub seed: u64,
 }
 
-impl Meter<'_> {
+impl ScalingMeter<'_> {
     /// Measures all costs with this traffic. `tell` hears what is measured next.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn measure(&self, tape: &Tape, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
+    pub fn measure(&self, tape: &Tape, tell: &mut dyn FnMut(&str)) -> io::Result<MeasuredCosts> {
         tell("reading");
         let (read_ns, block_packets) = self.read(tape);
         tell("parting and handing over");
@@ -87,7 +87,7 @@ impl Meter<'_> {
         let batch_ns = slope([large.batches, small.batches], [large.rest_ns, small.rest_ns]);
         let rest_ns = (large.rest_ns - batch_ns * large.batches) / tape.packets as f64;
         let packet_ns = (rest_ns - asking * flows_per_packet).max(0.0);
-        Ok(Measured {
+        Ok(MeasuredCosts {
             costs: Costs { read_ns, part_ns, hand_ns, wake_ns, packet_ns, batch_ns, stages },
             flows_per_packet,
             recorded: large.recorded,
@@ -296,7 +296,7 @@ struct Rounds {
 
 impl Rounds {
     fn new(
-        meter: &Meter<'_>,
+        meter: &ScalingMeter<'_>,
         tape: &Tape,
         batches: Vec<Batch>,
         cascade: &Arc<Cascade>,

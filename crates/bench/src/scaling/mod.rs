@@ -10,8 +10,8 @@
 pub mod curve;
 pub mod machine;
 pub mod measure;
+pub mod replay_source;
 pub mod shards;
 pub mod sim;
-pub mod tape;
 pub mod text;
-pub mod trial;
+pub mod validation;

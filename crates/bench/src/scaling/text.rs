@@ -1,13 +1,13 @@
 //! The curve and what it was computed from, as text.
 
-use super::curve::{Inputs, Point, bend};
-use super::measure::Measured;
-use super::trial::Trial;
+use super::curve::{CurvePoint, Inputs, bend};
+use super::measure::MeasuredCosts;
+use super::validation::Trial;
 use std::fmt::Write;
 
 /// What was measured, one line a cost.
 #[must_use]
-pub fn costs(measured: &Measured, inputs: &Inputs) -> String {
+pub fn costs(measured: &MeasuredCosts, inputs: &Inputs) -> String {
     let costs = &measured.costs;
     let mut text = String::from("Costs, measured on this machine, fastest of several:\n");
     for (what, ns, unit) in [
@@ -80,7 +80,7 @@ pub fn trials(trials: &[Trial]) -> String {
 
 /// The curve, a line each number of cores, and where it bends.
 #[must_use]
-pub fn curve(inputs: &Inputs, points: &[Point]) -> String {
+pub fn curve(inputs: &Inputs, points: &[CurvePoint]) -> String {
     let mut text = format!(
         "\nExpected (simulated; only what is held against reality above is measured):\n\
          {:>5} {:>14} {:>14} {:>10} {:>6} {:>12}  {:<14}\n",

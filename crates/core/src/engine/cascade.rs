@@ -84,13 +84,13 @@ impl Stage {
 #[derive(Debug)]
 pub struct Cascade {
     stages: Vec<Stage>,
-    wants: Vec<Want>,
+    wants: Vec<Requirement>,
     labels: Vec<String>,
 }
 
 /// What a stage waits for: the little of it that is asked for each packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
+pub(super) struct Requirement {
     pub(super) packets: u16,
     pub(super) wait_ns: u64,
     pub(super) window: bool,
@@ -197,7 +197,7 @@ impl Cascade {
         for index in 0..stages.len() {
             check_heads(&stages, index, labels.len())?;
         }
-        let want = |stage: &Stage| Want {
+        let want = |stage: &Stage| Requirement {
             packets: stage.packets(),
             wait_ns: stage.wait_ns,
             window: stage.wants_window,
@@ -208,7 +208,7 @@ impl Cascade {
 
     /// What a stage waits for.
     #[inline]
-    pub(super) fn want(&self, stage: u8) -> Want {
+    pub(super) fn want(&self, stage: u8) -> Requirement {
         self.wants[usize::from(stage)]
     }
 
@@ -252,7 +252,7 @@ fn check(stage: &Stage, before: (u16, u64), labels: usize) -> Result<(), Cascade
         return Err(CascadeError::ShorterWait { stage: name(), wait_ns, before });
     }
     match &stage.gate {
-        Gate::Doubt { threshold: Threshold::PerClass(all), .. } if all.len() != labels => {
+        Gate::Uncertainty { threshold: Threshold::PerClass(all), .. } if all.len() != labels => {
             Err(CascadeError::Thresholds { stage: name(), found: all.len(), labels })
         }
         _ => Ok(()),
@@ -318,7 +318,7 @@ mod tests {
         assert!(refusal(vec![stage(0, 1)]).contains("at least 1 packet"));
         let mut odd = stage(1, 1);
         let threshold = Threshold::PerClass(vec![0.5]);
-        odd.gate = Gate::Doubt { measure: crate::gate::Measure::Margin, threshold };
+        odd.gate = Gate::Uncertainty { measure: crate::gate::Uncertainty::Margin, threshold };
         assert!(refusal(vec![odd]).contains("each of 2 labels, found 1"));
         assert!(Cascade::new(vec![stage(1, 5), stage(1, 5)], vec!["a".to_owned()]).is_ok());
     }

@@ -5,34 +5,34 @@
 //! before its deadline and before the flow ended. So batches, lanes and shards change no verdict.
 
 mod admit;
+mod batcher;
 mod cascade;
+mod cascades;
 mod config;
-mod desk;
-mod flow;
-mod plans;
-mod room;
+mod lifecycle;
+mod pending;
 mod time;
 
 pub use cascade::{Cascade, CascadeError, Stage};
+pub use cascades::MOST_PLANS;
 pub use config::EngineConfig;
-pub use plans::MOST_PLANS;
 
-pub use crate::reserve::Shortage;
+pub use crate::prealloc::Shortage;
 
-use crate::accounts::Accounts;
+use crate::accounts::Counters;
 use crate::clock::Clock;
-use crate::deferral::RuleRoom;
+use crate::deferral::RulingBuffers;
 use crate::features::layout::HeaderLayout;
 use crate::lane::{Job, Lane};
 use crate::packet::Packet;
 use crate::parse::{self, Parsed, Reject};
+use crate::prealloc::reserve;
 use crate::record::{PacketMeta, PacketPool};
-use crate::reserve::reserve;
 use crate::select::Selection;
 use crate::table::{DECIDED, FlowTable, NO_WINDOW, Opening, Tag};
 use crate::verdict::{Reason, Verdict};
-use plans::Plans;
-use room::{Cut, WaitingRoom};
+use cascades::Plans;
+use pending::{PendingTable, RecordEnd};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -53,16 +53,16 @@ pub struct Engine {
     config: EngineConfig,
     selection: Option<Arc<Selection>>,
     table: FlowTable,
-    room: WaitingRoom,
+    room: PendingTable,
     pool: PacketPool,
     clock: Clock,
     wall_ns: u64,
     /// How far gates are loosened.
     relief: u8,
-    accounts: Accounts,
+    accounts: Counters,
     verdicts: Vec<Verdict>,
     /// What a learned gate ruled on a job's flows.
-    rulings: RuleRoom,
+    rulings: RulingBuffers,
     /// Flows whose time has passed, between finding and ending or asking them.
     taken: Vec<u32>,
 }
@@ -79,14 +79,14 @@ impl Engine {
             config,
             selection: None,
             table: FlowTable::new(config.flows),
-            room: WaitingRoom::new(config.flows.capacity),
+            room: PendingTable::new(config.flows.capacity),
             pool: PacketPool::new(layout, config.record_packets),
             clock: Clock::new(config.flows.idle_ns, config.most_ahead_ns),
             wall_ns: 0,
             relief: 0,
-            accounts: Accounts::default(),
+            accounts: Counters::default(),
             verdicts: Vec::new(),
-            rulings: RuleRoom::default(),
+            rulings: RulingBuffers::default(),
             taken: Vec::new(),
         }
     }
@@ -152,7 +152,7 @@ impl Engine {
 
     /// Where everything went so far.
     #[must_use]
-    pub fn accounts(&self) -> &Accounts {
+    pub fn accounts(&self) -> &Counters {
         &self.accounts
     }
 
@@ -211,7 +211,7 @@ impl Engine {
 
     /// Takes a packet.
     pub fn push(&mut self, packet: &Packet<'_>) {
-        let mut sighting = Sighting::default();
+        let mut sighting = ParsedPacket::default();
         self.sight(packet, &mut sighting);
         if let Some(selection) = &self.selection {
             leave_out(selection, &mut sighting);
@@ -233,7 +233,7 @@ impl Engine {
 
     #[inline]
     fn push_timed<'a>(&mut self, mut packets: impl Iterator<Item = (Packet<'a>, Option<u64>)>) {
-        let mut run = [(Packet::default(), Sighting::default()); AHEAD];
+        let mut run = [(Packet::default(), ParsedPacket::default()); AHEAD];
         loop {
             let mut len = 0;
             for (slot, (packet, now_ns)) in run.iter_mut().zip(&mut packets) {
@@ -257,7 +257,7 @@ impl Engine {
 
     /// What a packet says of itself.
     #[inline]
-    fn sight(&self, packet: &Packet<'_>, sighting: &mut Sighting) {
+    fn sight(&self, packet: &Packet<'_>, sighting: &mut ParsedPacket) {
         let parsed = &mut sighting.parsed;
         sighting.fate = match parse::parse_into(packet, self.config.flows.key, parsed) {
             Ok(()) => Fate::Taken,
@@ -270,7 +270,7 @@ impl Engine {
     /// Touches what the packets will need, each kind of memory for all of them before the next: the
     /// processor waits for many lines at once, and for none twice.
     #[inline]
-    fn look_ahead(&self, run: &mut [(Packet<'_>, Sighting)]) {
+    fn look_ahead(&self, run: &mut [(Packet<'_>, ParsedPacket)]) {
         let touched = run.iter().map(|(_, sighting)| self.table.touch(sighting.tag));
         black_box(touched.fold(0, |all, slot| all | slot));
         let mut tickets = [DECIDED; AHEAD];
@@ -284,7 +284,7 @@ impl Engine {
         black_box(self.table.touch_free(NEW_FLOWS) | self.room.touch_free(NEW_FLOWS));
     }
 
-    fn take(&mut self, packet: &Packet<'_>, sighting: &Sighting) {
+    fn take(&mut self, packet: &Packet<'_>, sighting: &ParsedPacket) {
         let mut packet = *packet;
         if let Some(now_ns) = sighting.told_ns {
             self.clock.follow(now_ns);
@@ -382,7 +382,7 @@ impl Engine {
     }
 
     /// Puts a parsed packet into its flow.
-    fn accept(&mut self, packet: &Packet<'_>, sighting: &Sighting, now: u64) {
+    fn accept(&mut self, packet: &Packet<'_>, sighting: &ParsedPacket, now: u64) {
         let parsed = &sighting.parsed;
         let Some((id, at)) = self.flow_for(packet, sighting, now) else {
             self.accounts.packets.rejected[Reject::NoMemory as usize] += 1;
@@ -409,7 +409,7 @@ impl Engine {
             return; // The record pool was full: the flow was shed on the spot.
         }
         if closes {
-            self.cut(pending, Cut::new(Reason::Ended, at));
+            self.cut(pending, RecordEnd::new(Reason::Ended, at));
         }
         if recorded || closes {
             self.step(pending, at);
@@ -421,7 +421,7 @@ impl Engine {
     fn flow_for(
         &mut self,
         packet: &Packet<'_>,
-        sighting: &Sighting,
+        sighting: &ParsedPacket,
         now: u64,
     ) -> Option<(u32, u64)> {
         let parsed = &sighting.parsed;
@@ -464,7 +464,7 @@ impl Engine {
             backward: self.table[id].is_backward(parsed),
         };
         let Some(cell) = self.pool.keep(meta, packet.data, parsed, pending.tail) else {
-            self.cut(ticket, Cut::new(Reason::Shed, at));
+            self.cut(ticket, RecordEnd::new(Reason::Shed, at));
             self.step(ticket, at);
             return false;
         };
@@ -502,7 +502,7 @@ enum Fate {
 /// Notes what the selection says of a packet. One that is left out needs no look at the table, so it gets
 /// the tag of nothing, whose place in the table is as good as any and always the same.
 #[inline(never)]
-fn leave_out(selection: &Selection, sighting: &mut Sighting) {
+fn leave_out(selection: &Selection, sighting: &mut ParsedPacket) {
     if matches!(sighting.fate, Fate::Taken) && !selection.keeps(&sighting.parsed.key) {
         sighting.fate = Fate::Filtered;
         sighting.tag = Tag::default();
@@ -511,7 +511,7 @@ fn leave_out(selection: &Selection, sighting: &mut Sighting) {
 
 /// What a packet says of itself, before its flow is looked up.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sighting {
+struct ParsedPacket {
     /// Means nothing when the packet is rejected.
     parsed: Parsed,
     fate: Fate,

@@ -11,7 +11,7 @@ mod wheel;
 
 use crate::key::{FlowHasher, FlowKey};
 use crate::parse::KeyRules;
-use crate::reserve::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
+use crate::prealloc::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 pub(crate) use entry::{DECIDED, Entry, Opening};
 use index::Index;
 pub(crate) use index::Tag;

@@ -5,7 +5,7 @@
 //! due time asked for, and the entry filed again or handed out. Due times that move earlier are
 //! filed anew at once. A due time beyond the wheel's span waits in its last slot.
 
-use crate::reserve::{Shortage, bytes_used, reserve, room_for};
+use crate::prealloc::{Shortage, bytes_used, reserve, room_for};
 
 const SLOTS: usize = 4096;
 const NONE: u32 = u32::MAX;

@@ -3,7 +3,7 @@
 use super::frames::{Frame, Rng};
 use super::traffic::MS;
 use serveflow_core::FlowConfig;
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::lane::Lane;
 use serveflow_core::verdict::{FiveTuple, Reason, Verdict};
@@ -40,7 +40,7 @@ impl Told {
 #[derive(Debug)]
 pub struct Run {
     pub verdicts: Vec<Verdict>,
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// Most entries that the table ever had between two batches.
     pub most_flows: usize,
 }

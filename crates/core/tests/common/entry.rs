@@ -4,7 +4,7 @@
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{InlineLane, Lane, Model, ScoreError};
 use serveflow_core::packet::{LinkType, Packet};
 use serveflow_core::parse::{Header, KeyRules, Tunnels, parse};
@@ -73,7 +73,10 @@ fn small_cascade() -> (Arc<Cascade>, Vec<Arc<dyn Model>>) {
         let layout = HeaderLayout::new(if packets == 1 { &ALL } else { &ALL[2..4] });
         let spec =
             FeatureSpec { encoders: encoders.clone(), packets, layout, masks: MaskSet::default() };
-        let gate = Gate::Doubt { measure: Measure::Margin, threshold: Threshold::Universal(0.5) };
+        let gate = Gate::Uncertainty {
+            measure: Uncertainty::Margin,
+            threshold: Threshold::Universal(0.5),
+        };
         let features = Features::new(&spec).unwrap();
         Stage::new(&packets.to_string(), features, gate, wait_ns)
     };

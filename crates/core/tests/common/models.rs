@@ -6,7 +6,7 @@ use serveflow_core::deferral::{Deferral, Head, OUTCOMES, facts_shape};
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{InlineLane, Job, Lane, Model, ScoreError};
 use serveflow_core::open_set::OpenSet;
 use serveflow_core::rows::{RowShape, Rows, Scores};
@@ -97,7 +97,7 @@ pub fn cascade(specs: &[StageSpec]) -> Arc<Cascade> {
     let stage = |(index, wanted): (usize, &StageSpec)| {
         let features = Features::new(&spec(wanted.packets)).unwrap();
         let threshold = Threshold::Universal(wanted.threshold);
-        let gate = Gate::Doubt { measure: Measure::LeastConfidence, threshold };
+        let gate = Gate::Uncertainty { measure: Uncertainty::LeastConfidence, threshold };
         Stage {
             wants_window: wanted.wants_window,
             lane: wanted.lane,
@@ -148,7 +148,7 @@ pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
         };
         let steps = vec![(0.3, 0.2), (0.5 + index as f32 / 10.0, 0.7)];
         // The first stage takes all flows for known, the others about a half.
-        let unknown = (index > 0).then_some(OpenSet { score: Measure::Margin, threshold: 0.9 });
+        let unknown = (index > 0).then_some(OpenSet { score: Uncertainty::Margin, threshold: 0.9 });
         Stage { gate, confidence: Calibration::new(steps).unwrap(), unknown, ..of.clone() }
     };
     let stages = plain.stages().iter().enumerate().map(stage).collect();

@@ -2,7 +2,7 @@
 
 use super::bpf::{self, Instruction};
 use super::ring::Ring;
-use super::socket::{KernelCounts, Meter, PacketSocket, RingError};
+use super::socket::{DropCounter, KernelCounts, PacketSocket, RingError};
 #[cfg(feature = "xdp")]
 use super::xdp::Port;
 use crate::batch::Batch;
@@ -132,7 +132,7 @@ impl Feed {
     }
 
     /// Reads the kernel's counts from another thread.
-    pub(super) fn meter(&self) -> Meter {
+    pub(super) fn meter(&self) -> DropCounter {
         match self {
             Self::Ring(ring) => ring.socket().meter(),
             #[cfg(feature = "xdp")]

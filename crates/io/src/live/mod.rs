@@ -34,7 +34,7 @@ use feed::Feed;
 use filter::FilterError;
 use order::Head;
 use ring::{RingShape, wait_for_any};
-use socket::{KernelCounts, Meter, RingError};
+use socket::{DropCounter, KernelCounts, RingError};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -82,12 +82,12 @@ pub struct LiveError {
     /// The interface.
     pub interface: String,
     /// What went wrong.
-    pub why: Why,
+    pub why: LiveRefusal,
 }
 
 /// What went wrong with an interface.
 #[derive(Debug)]
-pub enum Why {
+pub enum LiveRefusal {
     /// The system refused.
     Ring(RingError),
     /// There is no filter.
@@ -98,8 +98,8 @@ impl fmt::Display for LiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "interface {}: ", self.interface)?;
         match &self.why {
-            Why::Ring(error) => write!(f, "{error}"),
-            Why::Filter(error) => write!(f, "{error}"),
+            LiveRefusal::Ring(error) => write!(f, "{error}"),
+            LiveRefusal::Filter(error) => write!(f, "{error}"),
         }
     }
 }
@@ -110,7 +110,7 @@ impl LiveError {
     /// Whether there is no such interface.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(&self.why, Why::Ring(error) if error.error.raw_os_error() == Some(libc::ENODEV))
+        matches!(&self.why, LiveRefusal::Ring(error) if error.error.raw_os_error() == Some(libc::ENODEV))
     }
 }
 
@@ -138,14 +138,14 @@ pub struct InterfaceCounters {
     /// Frames that the network card was to stamp with the time and did not.
     pub kernel_stamped: AtomicU64,
     /// By which the kernel is asked whatever the workers do.
-    meters: Mutex<Vec<Meter>>,
+    meters: Mutex<Vec<DropCounter>>,
 }
 
 impl InterfaceCounters {
     /// Asks the kernel, so that the counts are those of now also while a worker stands still.
     pub fn refresh(&self) {
         let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        meters.iter().filter_map(Meter::counts).for_each(|counts| self.add(counts));
+        meters.iter().filter_map(DropCounter::counts).for_each(|counts| self.add(counts));
     }
 
     fn add(&self, counts: KernelCounts) {
@@ -157,7 +157,7 @@ impl InterfaceCounters {
     fn meter(&self, feeds: &[Feed]) {
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of an interface that was removed have told everything.
-        meters.retain(Meter::is_open);
+        meters.retain(DropCounter::is_open);
         meters.extend(feeds.iter().map(Feed::meter));
     }
 }

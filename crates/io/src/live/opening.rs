@@ -9,8 +9,8 @@ use super::order::Head;
 use super::ring::{HandOver, Ring};
 use super::socket::RingError;
 use super::{
-    BLOCK_LATE_NS, Closing, FRAME_LATE_NS, InterfaceCounters, LiveConfig, LiveError, LiveSource,
-    QUIET_NS, Tap, Why,
+    BLOCK_LATE_NS, Closing, FRAME_LATE_NS, InterfaceCounters, LiveConfig, LiveError, LiveRefusal,
+    LiveSource, QUIET_NS, Tap,
 };
 use crate::quiet::LastSeen;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub fn open(config: &LiveConfig, stop: &Arc<AtomicBool>) -> Result<Opened, LiveE
     for (index, feed) in feeds.iter().flatten() {
         if let Some(filter) = &filters[*index] {
             let name = &config.interfaces[*index];
-            feed.let_in(filter).map_err(|error| refused(name, Why::Ring(error)))?;
+            feed.let_in(filter).map_err(|error| refused(name, LiveRefusal::Ring(error)))?;
         }
     }
     let inboxes: Vec<Arc<Inbox>> = (0..config.workers).map(|_| Arc::default()).collect();
@@ -77,7 +77,7 @@ pub fn open(config: &LiveConfig, stop: &Arc<AtomicBool>) -> Result<Opened, LiveE
     Ok(Opened { sources, counters, attacher })
 }
 
-fn refused(interface: &str, why: Why) -> LiveError {
+fn refused(interface: &str, why: LiveRefusal) -> LiveError {
     LiveError { interface: interface.to_owned(), why }
 }
 
@@ -128,7 +128,7 @@ pub(super) fn open_feeds(
 ) -> Result<(libc::c_int, Vec<Feed>), LiveError> {
     let (number, feeds, filter) = open_closed(config, interface)?;
     for feed in &feeds {
-        feed.let_in(&filter).map_err(|error| refused(interface, Why::Ring(error)))?;
+        feed.let_in(&filter).map_err(|error| refused(interface, LiveRefusal::Ring(error)))?;
     }
     Ok((number, feeds))
 }
@@ -139,9 +139,9 @@ fn open_closed(
     interface: &str,
 ) -> Result<(libc::c_int, Vec<Feed>, Vec<Instruction>), LiveError> {
     let feeds = open_interface(config, interface);
-    let feeds = feeds.map_err(|error| refused(interface, Why::Ring(error)))?;
+    let feeds = feeds.map_err(|error| refused(interface, LiveRefusal::Ring(error)))?;
     let filter = filter_of(config, interface);
-    let filter = filter.map_err(|error| refused(interface, Why::Filter(error)))?;
+    let filter = filter.map_err(|error| refused(interface, LiveRefusal::Filter(error)))?;
     let number = feeds.first().map_or(0, |feed| feed.socket().interface());
     Ok((number, feeds, filter))
 }
@@ -150,7 +150,7 @@ fn open_closed(
 fn check_filter(config: &LiveConfig, interface: &str) -> Result<(), LiveError> {
     let Some(text) = &config.filter else { return Ok(()) };
     let checked = filter::check(text, FirstHeader::Ethernet);
-    checked.map(drop).map_err(|error| refused(interface, Why::Filter(error)))
+    checked.map(drop).map_err(|error| refused(interface, LiveRefusal::Filter(error)))
 }
 
 /// What brings each worker the frames of an interface; none come yet.

@@ -249,7 +249,7 @@ impl PacketSocket {
         self.set_program(libc::SOL_PACKET, what, name, program)
     }
 
-    /// What the kernel counted since the last call, here or by a [`Meter`].
+    /// What the kernel counted since the last call, here or by a [`DropCounter`].
     ///
     /// # Errors
     /// When the kernel does not tell.
@@ -259,8 +259,8 @@ impl PacketSocket {
 
     /// Reads the kernel's counts from any thread, for as long as the socket is open.
     #[must_use]
-    pub fn meter(&self) -> Meter {
-        Meter::Packet(Arc::downgrade(&self.socket))
+    pub fn meter(&self) -> DropCounter {
+        DropCounter::Packet(Arc::downgrade(&self.socket))
     }
 
     /// Why the socket stopped, if it did since the last call.
@@ -286,7 +286,7 @@ impl PacketSocket {
 
 /// Reads what the kernel counts at a socket, also while the worker that reads its frames stands still.
 #[derive(Debug)]
-pub enum Meter {
+pub enum DropCounter {
     /// Of a packet socket.
     Packet(Weak<OwnedFd>),
     /// Of the AF_XDP sockets of an interface.
@@ -294,7 +294,7 @@ pub enum Meter {
     Xdp(Weak<super::xdp::Drops>),
 }
 
-impl Meter {
+impl DropCounter {
     /// Whether the socket is open.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -27,7 +27,7 @@ pub struct Difference {
     /// In the ports.
     pub ports: PortDifference,
     /// In what `first_ts_us` counts.
-    pub clock: Clock,
+    pub clock: ClockOffset,
     /// What must be added to the row's time stamp, microseconds.
     pub offset_us: i64,
 }
@@ -63,7 +63,7 @@ pub enum PortDifference {
 
 /// What `first_ts_us` counts, and how exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Clock {
+pub enum ClockOffset {
     /// Microseconds, as it should.
     #[default]
     Microseconds,
@@ -83,7 +83,7 @@ pub enum Clock {
     SecondsCut,
 }
 
-impl Clock {
+impl ClockOffset {
     /// All of them, the right one first.
     pub const ALL: [Self; 8] = [
         Self::Microseconds,
@@ -168,7 +168,7 @@ impl Difference {
             PortDifference::Other => 4,
         };
         let clock = match self.clock {
-            Clock::Microseconds => 0,
+            ClockOffset::Microseconds => 0,
             clock if clock.is_exact() => 1,
             _ => 2,
         };

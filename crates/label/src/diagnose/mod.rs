@@ -11,7 +11,7 @@ mod difference;
 mod tests;
 
 use difference::ZONE_US;
-pub use difference::{Clock, Difference, Entry, FileDifference, PortDifference};
+pub use difference::{ClockOffset, Difference, Entry, FileDifference, PortDifference};
 pub use difference::{grouped, stem};
 
 use serveflow_core::key::FlowKey;
@@ -364,7 +364,7 @@ fn proposed(index: &Index<'_>, unmet: &[&Entry]) -> Vec<Difference> {
 /// Flows between a row's hosts at its time, as each clock and each zone would have it.
 fn nearby(index: &Index<'_>, row: &Entry, own: &mut HashSet<Difference>) {
     let Some(spots) = index.by_hosts.get(&hosts(&row.flow)) else { return };
-    for clock in Clock::ALL {
+    for clock in ClockOffset::ALL {
         let Some(stamp) = clock.microseconds(row.first_us) else { continue };
         for zone in -ZONES..=ZONES {
             let offset_us = zone * ZONE_US;
@@ -388,7 +388,7 @@ fn nearby(index: &Index<'_>, row: &Entry, own: &mut HashSet<Difference>) {
 fn same_tuple(index: &Index<'_>, row: &Entry, own: &mut HashSet<Difference>) {
     let Some(spots) = index.by_key.get(&key(&row.flow)) else { return };
     for spot in spots.iter().take(SAME_TUPLE) {
-        for clock in Clock::ALL.into_iter().filter(|clock| clock.is_exact()) {
+        for clock in ClockOffset::ALL.into_iter().filter(|clock| clock.is_exact()) {
             let Some(stamp) = clock.microseconds(row.first_us) else { continue };
             let Some(offset_us) = spot.0.checked_signed_diff(stamp) else { continue };
             own.insert(Difference { clock, offset_us, ..index.difference(row, spot) });

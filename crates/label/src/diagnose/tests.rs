@@ -52,17 +52,17 @@ fn of_time(number: i64) -> Vec<(Distortion, i64)> {
     let zone = (number % 104).max(1) * ZONE_US;
     let other = 1_000_003 * (number + 3) + 7;
     vec![
-        ((clock(Clock::MillisecondsCut), |row, _| row.first_us /= 1_000), 0),
-        ((clock(Clock::SecondsCut), |row, _| row.first_us /= 1_000_000), 0),
-        ((clock(Clock::Nanoseconds), |row, _| row.first_us = row.first_us * 1_000 + 999), 0),
+        ((clock(ClockOffset::MillisecondsCut), |row, _| row.first_us /= 1_000), 0),
+        ((clock(ClockOffset::SecondsCut), |row, _| row.first_us /= 1_000_000), 0),
+        ((clock(ClockOffset::Nanoseconds), |row, _| row.first_us = row.first_us * 1_000 + 999), 0),
         (
-            (clock(Clock::MicrosecondsToMillisecond), |row, _| {
+            (clock(ClockOffset::MicrosecondsToMillisecond), |row, _| {
                 row.first_us = (row.first_us + 500) / 1_000 * 1_000;
             }),
             0,
         ),
         (
-            (clock(Clock::MicrosecondsToSecond), |row, _| {
+            (clock(ClockOffset::MicrosecondsToSecond), |row, _| {
                 row.first_us = row.first_us / 1_000_000 * 1_000_000;
             }),
             0,
@@ -71,9 +71,12 @@ fn of_time(number: i64) -> Vec<(Distortion, i64)> {
         ((Difference { offset_us: -zone, ..none }, add), zone),
         ((Difference { offset_us: other, ..none }, add), -other),
         (
-            (Difference { offset_us: zone, clock: Clock::MillisecondsCut, ..none }, |row, by| {
-                row.first_us = row.first_us.strict_add_signed(by) / 1_000;
-            }),
+            (
+                Difference { offset_us: zone, clock: ClockOffset::MillisecondsCut, ..none },
+                |row, by| {
+                    row.first_us = row.first_us.strict_add_signed(by) / 1_000;
+                },
+            ),
             -zone,
         ),
     ]
@@ -117,7 +120,7 @@ fn of_the_rest() -> Vec<(Distortion, i64)> {
             (
                 Difference {
                     file: FileDifference::Spelling,
-                    clock: Clock::MillisecondsCut,
+                    clock: ClockOffset::MillisecondsCut,
                     ..none
                 },
                 |row, _| {
@@ -190,14 +193,14 @@ proptest! {
         rows[..half].iter_mut().for_each(|row| row.first_us /= 1_000);
         rows[half..].iter_mut().for_each(|row| add(row, -3_600_000_000));
         let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows });
-        let named: Vec<(Clock, i64, usize)> = found
+        let named: Vec<(ClockOffset, i64, usize)> = found
             .causes
             .iter()
             .map(|cause| (cause.difference.clock, cause.difference.offset_us, cause.rows))
             .collect();
         prop_assert_eq!(named, vec![
-            (Clock::Microseconds, 3_600_000_000, count - half),
-            (Clock::MillisecondsCut, 0, half),
+            (ClockOffset::Microseconds, 3_600_000_000, count - half),
+            (ClockOffset::MillisecondsCut, 0, half),
         ]);
     }
 }
@@ -238,7 +241,7 @@ fn exact_milliseconds_are_to_be_multiplied() {
     let mut rows = flows.clone();
     rows.iter_mut().for_each(|row| row.first_us /= 1_000);
     let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows });
-    assert_eq!(found.causes[0].difference.clock, Clock::Milliseconds);
+    assert_eq!(found.causes[0].difference.clock, ClockOffset::Milliseconds);
     let words = found.causes[0].words(&|_| String::new());
     assert_eq!((found.causes.len(), found.causes[0].rows), (1, 30));
     assert_eq!(words, "`first_ts_us` held milliseconds: multiply it by 1,000");

@@ -2,7 +2,7 @@
 
 use super::{BundleError, GatePlan, LEARNED, ModelPlan, Plan, StagePlan, unknown};
 use serveflow_core::deferral::{Deferral, Head, OUTCOMES, facts_shape};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::Model;
 use std::sync::Arc;
 
@@ -85,9 +85,9 @@ fn doubt(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, Bundle
     if !gate.heads.is_empty() {
         return Err(refused(stage, &format!("only a gate of measure `{LEARNED}` has heads")));
     }
-    let mut known = Measure::ALL.map(Measure::name).to_vec();
+    let mut known = Uncertainty::ALL.map(Uncertainty::name).to_vec();
     known.push(LEARNED);
-    let measure = Measure::from_name(&gate.measure)
+    let measure = Uncertainty::from_name(&gate.measure)
         .ok_or_else(|| unknown(stage, "gate.measure", &gate.measure, &known))?;
     let threshold = match (gate.threshold, &gate.thresholds) {
         (Some(threshold), None) => Threshold::Universal(finite(stage, "threshold", threshold)?),
@@ -107,7 +107,7 @@ fn doubt(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, Bundle
         }
         _ => return Err(refused(stage, "expected either `threshold` or `thresholds`")),
     };
-    Ok(Gate::Doubt { measure, threshold })
+    Ok(Gate::Uncertainty { measure, threshold })
 }
 
 /// A gate at each level of relief.
@@ -129,8 +129,8 @@ pub(super) fn relieved(plan: &Plan, index: usize, gate: &Gate) -> Result<Vec<Gat
             finite(stage, "relief", number)?;
         }
         match gate {
-            Gate::Doubt { measure, .. } => match *numbers {
-                [threshold] => Ok(Gate::Doubt {
+            Gate::Uncertainty { measure, .. } => match *numbers {
+                [threshold] => Ok(Gate::Uncertainty {
                     measure: *measure,
                     threshold: Threshold::Universal(threshold),
                 }),

@@ -18,8 +18,8 @@ mod sums;
 
 pub use error::BundleError;
 pub use plan::{
-    CalibrationPlan, CostPlan, DriftPlan, FlowPlan, GatePlan, HeadPlan, LEARNED, LanePlan,
-    ModelPlan, PLAN_FORMAT, Plan, PromisePlan, Provenance, ReliefPlan, StagePlan, UnknownPlan,
+    CalibrationPlan, CostPlan, DegradationPlan, DriftPlan, FlowPlan, GatePlan, HeadPlan, LEARNED,
+    LanePlan, ModelPlan, PLAN_FORMAT, Plan, PromisePlan, Provenance, StagePlan, UnknownPlan,
 };
 pub use read::{MOST_BUNDLE_BYTES, MOST_PLAN_BYTES, MOST_SUMS_BYTES, model_file};
 pub use sums::{SUMS, sha256};
@@ -34,7 +34,7 @@ use serveflow_core::deferral::facts_shape;
 use serveflow_core::engine::{Cascade, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{EncoderError, FeatureSpec, Features, Mask};
-use serveflow_core::gate::{Gate, Measure};
+use serveflow_core::gate::{Gate, Uncertainty};
 use serveflow_core::lane::Model;
 use serveflow_core::open_set::{OpenSet, UNKNOWN};
 use serveflow_core::parse::{Header, KeyRules};
@@ -344,8 +344,8 @@ fn unknown_is_no_label(path: &Path, plan: &Plan) -> Result<(), BundleError> {
 /// The open-set rule of a stage.
 fn checked_open_set(written: &StagePlan) -> Result<Option<OpenSet>, BundleError> {
     let Some(rule) = &written.unknown else { return Ok(None) };
-    let known = Measure::ALL.map(Measure::name);
-    let score = Measure::from_name(&rule.score)
+    let known = Uncertainty::ALL.map(Uncertainty::name);
+    let score = Uncertainty::from_name(&rule.score)
         .ok_or_else(|| unknown(written, "unknown.score", &rule.score, &known))?;
     if !rule.threshold.is_finite() {
         let found = rule.threshold.to_string();

@@ -28,7 +28,7 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// How the gates may be loosened under load, step by step, and what each step costs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub relief: Vec<ReliefPlan>,
+    pub relief: Vec<DegradationPlan>,
     /// What the plan promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promise: Option<PromisePlan>,
@@ -224,7 +224,7 @@ pub struct HeadPlan {
 /// come to on the calibration flows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ReliefPlan {
+pub struct DegradationPlan {
     /// Share of the flows that go on from the first stage.
     pub escalated: f64,
     /// Macro-F1 of the cascade.

@@ -1,16 +1,16 @@
 //! The fast scorer: a forest laid out once, when it is loaded.
 //!
-//! There are two ways to score, and a thread does not mix them within a few rows: [`super::walk`] for
-//! few rows, [`super::slice`] for many. Which is cheaper depends on the forest, on the number of rows
+//! There are two ways to score, and a thread does not mix them within a few rows: [`super::traverse`] for
+//! few rows, [`super::bitslice`] for many. Which is cheaper depends on the forest, on the number of rows
 //! and on the machine. [`BoundForest::tune`] measures it; without it an estimate decides. Both ways add
 //! the same leaves in the same order, so the choice changes no score.
 
 use super::Forest;
-use super::choose::{Costs, Way};
-use super::level::{Level, Set, WORD, Work};
+use super::autotune::{Costs, Way};
+use super::bitslice::{self, Slices};
+use super::isa::{Level, Set, WORD, Work};
 use super::pack::{Packed, Packing};
-use super::slice::{self, Slices};
-use super::walk::{self, Walks};
+use super::traverse::{self, Walks};
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use std::cell::RefCell;
@@ -34,8 +34,8 @@ const MOST_MADE_UP_BYTES: usize = 64 << 20;
 #[derive(Default)]
 struct Scratch {
     copies: Vec<u32>,
-    walk: walk::Buffers,
-    slice: slice::Buffers,
+    walk: traverse::Buffers,
+    slice: bitslice::Buffers,
 }
 
 thread_local! {
@@ -86,10 +86,10 @@ impl BoundForest {
     /// counts nanoseconds. This takes as long as scoring a few thousand rows.
     pub fn tune(&mut self, clock: &mut dyn FnMut() -> u64) {
         let row_bytes = (self.shape.words + self.shape.numbers) * size_of::<u32>();
-        if row_bytes > MOST_MADE_UP_BYTES / (WORD * slice::WIDE) {
+        if row_bytes > MOST_MADE_UP_BYTES / (WORD * bitslice::WIDE) {
             return;
         }
-        let rows = super::choose::made_up(self.shape, WORD * slice::WIDE);
+        let rows = super::autotune::made_up(self.shape, WORD * bitslice::WIDE);
         let mut scores = Scores::default();
         scores.reset(rows.len(), self.classes);
         let mut measured = self.costs;
@@ -142,8 +142,8 @@ struct Scoring<'a> {
     forest: &'a BoundForest,
     way: Way,
     rows: Packed<'a>,
-    walk: &'a mut walk::Buffers,
-    slice: &'a mut slice::Buffers,
+    walk: &'a mut traverse::Buffers,
+    slice: &'a mut bitslice::Buffers,
     scores: &'a mut Scores,
     start: usize,
 }

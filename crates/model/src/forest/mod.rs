@@ -5,27 +5,27 @@
 //! bit, for every batch size: each adds the leaves of the trees in tree order, per row and class, in `f64`, and both
 //! end in the same function.
 
+mod autotune;
+mod bitslice;
 mod bound;
 mod check;
-mod choose;
 mod file;
-mod finish;
 pub mod import;
-mod level;
+mod isa;
+mod link;
 pub mod naive;
 mod nodes;
 mod pack;
 mod program;
-mod slice;
 #[cfg(test)]
 mod tests;
 pub mod transpose;
-mod walk;
+mod traverse;
 
 pub use bound::BoundForest;
 pub use check::ForestError;
 pub use file::ReadError;
-pub use level::Level;
+pub use isa::Level;
 
 use serveflow_core::rows::{BitAt, RowShape};
 

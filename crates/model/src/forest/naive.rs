@@ -1,6 +1,6 @@
 //! The obvious scorer: the truth that the fast one is held against.
 
-use super::finish::Finish;
+use super::link::Finish;
 use super::{Forest, Kind, Tree};
 use serveflow_core::rows::{Rows, Scores};
 

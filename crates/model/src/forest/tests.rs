@@ -1,6 +1,6 @@
 //! The fast scorer against the obvious one, the file format, and what is refused.
 
-use super::choose::Way;
+use super::autotune::Way;
 use super::*;
 use proptest::prelude::*;
 use serveflow_core::rows::{Rows, Scores};

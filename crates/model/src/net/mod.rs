@@ -20,7 +20,7 @@ mod steps;
 mod wire;
 
 use crate::binding::Binding;
-use crate::formats::Loaded;
+use crate::formats::LoadedModel;
 use expand::Expander;
 use file::Ports;
 use serveflow_core::lane::{Model, ScoreError};
@@ -88,7 +88,7 @@ pub fn use_onnxruntime(path: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// See [`Net::load`].
-pub fn load(bytes: &[u8], columns: &Binding) -> Loaded {
+pub fn load(bytes: &[u8], columns: &Binding) -> LoadedModel {
     Ok(Arc::new(Net::load(bytes, columns)?))
 }
 

@@ -57,8 +57,8 @@ struct Sums {
     asked: Mutex<Vec<usize>>,
 }
 
-impl Transport for Sums {
-    fn infer(&self, request: &Request<'_>, scores: &mut Scores) -> Result<(), ScoreError> {
+impl RemoteTransport for Sums {
+    fn infer(&self, request: &InferenceRequest<'_>, scores: &mut Scores) -> Result<(), ScoreError> {
         self.asked.lock().unwrap().push(request.rows);
         scores.reset(request.rows, 2);
         for (row, values) in request.values.chunks(3).enumerate() {
@@ -80,7 +80,8 @@ fn a_job_is_asked_in_parts_that_the_server_takes() {
         let sums = Arc::new(Sums::default());
         let (spec, binding) =
             (read(most, &["a", "b", "size"]).unwrap(), binding(&["a", "b", "size"]));
-        let model = RemoteModel::new(spec, binding, Some(Arc::clone(&sums) as Arc<dyn Transport>));
+        let model =
+            RemoteModel::new(spec, binding, Some(Arc::clone(&sums) as Arc<dyn RemoteTransport>));
         let mut scores = Scores::default();
         model.score(&rows(), &mut scores).unwrap();
         assert_eq!(*sums.asked.lock().unwrap(), expected);

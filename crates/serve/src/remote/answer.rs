@@ -1,6 +1,6 @@
 //! What a server answered, and whether it is what was asked for.
 
-use serveflow_model::remote::{RemoteSpec, Request};
+use serveflow_model::remote::{InferenceRequest, RemoteSpec};
 
 /// Largest answer that is read, bytes.
 pub(super) const MOST_BYTES: usize = 64 << 20;
@@ -65,7 +65,7 @@ pub(super) fn is_double(datatype: &str) -> Result<bool, String> {
 
 impl Answer {
     /// The values, if they are a probability for each class of each row.
-    pub(super) fn checked(self, request: &Request<'_>) -> Result<Vec<f32>, String> {
+    pub(super) fn checked(self, request: &InferenceRequest<'_>) -> Result<Vec<f32>, String> {
         let (rows, classes) = (request.rows, request.spec.classes);
         let expected = [rows as i64, classes as i64];
         if self.shape != expected {
@@ -86,7 +86,7 @@ impl Answer {
 }
 
 /// The dimensions of a request's input.
-pub(super) fn input_shape(request: &Request<'_>) -> Vec<i64> {
+pub(super) fn input_shape(request: &InferenceRequest<'_>) -> Vec<i64> {
     let behind = request.spec.shape.iter().map(|&size| size as i64);
     std::iter::once(request.rows as i64).chain(behind).collect()
 }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn an_answer_is_a_probability_for_each_class_of_each_row() {
         let spec = spec("");
-        let request = Request { spec: &spec, rows: 1, values: &[0.0; 3] };
+        let request = InferenceRequest { spec: &spec, rows: 1, values: &[0.0; 3] };
         let checked = |shape: &[i64], values: &[f32]| {
             Answer { shape: shape.to_vec(), values: values.to_vec() }.checked(&request)
         };

@@ -14,7 +14,7 @@ use crate::config::Address;
 use hyper::http::uri::PathAndQuery;
 use prost::Message;
 use prost::bytes::Bytes;
-use serveflow_model::remote::{Datatype, RemoteSpec, Request};
+use serveflow_model::remote::{Datatype, InferenceRequest, RemoteSpec};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig};
@@ -77,7 +77,7 @@ impl Grpc {
         answer.map(tonic::Response::into_inner)
     }
 
-    async fn infer(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    async fn infer(&self, request: &InferenceRequest<'_>) -> Result<Answer, Failure> {
         let spec = request.spec;
         let output = |name: &String| RequestedOutput { name: name.clone() };
         let message = ModelInferRequest {
@@ -112,7 +112,7 @@ impl Grpc {
 }
 
 impl Endpoint for Grpc {
-    fn infer<'a>(&'a self, request: &'a Request<'a>) -> Soon<'a, Result<Answer, Failure>> {
+    fn infer<'a>(&'a self, request: &'a InferenceRequest<'a>) -> Soon<'a, Result<Answer, Failure>> {
         Box::pin(self.infer(request))
     }
 
@@ -128,7 +128,7 @@ impl Endpoint for Grpc {
 }
 
 /// The values of a request, as they are sent.
-fn as_bytes(request: &Request<'_>) -> Bytes {
+fn as_bytes(request: &InferenceRequest<'_>) -> Bytes {
     let values = request.values.iter();
     match request.spec.datatype {
         Datatype::Fp32 => values.flat_map(|value| value.to_le_bytes()).collect(),
@@ -218,7 +218,7 @@ mod tests {
             let beside = ModelInferResponse { raw_output_contents: vec![bytes], ..inside };
             assert_eq!(read(&beside, &spec), Ok(expected));
         }
-        let request = Request { spec: &spec, rows: 1, values: &[-1.0, 0.0, 1.0] };
+        let request = InferenceRequest { spec: &spec, rows: 1, values: &[-1.0, 0.0, 1.0] };
         assert_eq!(&as_bytes(&request)[..], [0xff, 0, 1]);
     }
 

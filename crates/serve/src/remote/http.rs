@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serveflow_model::remote::{RemoteSpec, Request};
+use serveflow_model::remote::{InferenceRequest, RemoteSpec};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Http {
         Ok((head.status, body.map_err(|error| causes(error.as_ref()))?.to_bytes()))
     }
 
-    async fn infer(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    async fn infer(&self, request: &InferenceRequest<'_>) -> Result<Answer, Failure> {
         let path = format!("{}/infer", model_path(request.spec));
         let body = written(request).map_err(Failure::Question)?;
         let (status, body) = self.call(Method::POST, &path, body).await.map_err(Failure::Server)?;
@@ -121,7 +121,7 @@ impl Http {
 }
 
 impl Endpoint for Http {
-    fn infer<'a>(&'a self, request: &'a Request<'a>) -> Soon<'a, Result<Answer, Failure>> {
+    fn infer<'a>(&'a self, request: &'a InferenceRequest<'a>) -> Soon<'a, Result<Answer, Failure>> {
         Box::pin(self.infer(request))
     }
 
@@ -142,7 +142,7 @@ fn model_path(spec: &RemoteSpec) -> String {
 }
 
 /// The body of a request.
-fn written(request: &Request<'_>) -> Result<String, String> {
+fn written(request: &InferenceRequest<'_>) -> Result<String, String> {
     let spec = request.spec;
     if let Some(index) = request.values.iter().position(|value| !value.is_finite()) {
         let row = index / (request.values.len() / request.rows.max(1)).max(1);
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_request_is_written_as_the_protocol_has_it() {
         let spec = spec("output = \"p\"\nversion = \"3\"");
-        let request = |values| Request { spec: &spec, rows: 1, values };
+        let request = |values| InferenceRequest { spec: &spec, rows: 1, values };
         assert_eq!(
             written(&request(&[-1.0, 0.5, 1e10])).unwrap(),
             r#"{"inputs":[{"name":"X","shape":[1,1,3],"datatype":"FP32","data":[-1,0.5,10000000000]}],"outputs":[{"name":"p"}]}"#

@@ -25,7 +25,7 @@ mod tls;
 mod token;
 
 #[cfg(feature = "remote")]
-pub use pool::Pool;
+pub use pool::ServerPool;
 
 use crate::config::RemoteConfig;
 use serveflow_model::remote::connect_with;
@@ -57,7 +57,7 @@ pub struct NodeStatus {
 #[derive(Clone, Debug, Default)]
 pub struct Remote {
     #[cfg(feature = "remote")]
-    pools: Arc<Mutex<Vec<Weak<Pool>>>>,
+    pools: Arc<Mutex<Vec<Weak<ServerPool>>>>,
 }
 
 impl Remote {
@@ -72,7 +72,7 @@ impl Remote {
             let Some(servers) = config.of(&spec.model) else { return Err(unnamed(&spec.model)) };
             #[cfg(feature = "remote")]
             {
-                let pool = Arc::new(Pool::open(spec, servers)?);
+                let pool = Arc::new(ServerPool::open(spec, servers)?);
                 let mut pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
                 pools.push(Arc::downgrade(&pool));
                 Ok(pool)

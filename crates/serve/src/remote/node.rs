@@ -1,7 +1,7 @@
 //! A server of a pool: how it is asked, what it did so far, and whether it is ready.
 
 use super::answer::{Answer, Failure};
-use serveflow_model::remote::{RemoteSpec, Request};
+use serveflow_model::remote::{InferenceRequest, RemoteSpec};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ pub(super) type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// How a server is asked.
 pub(super) trait Endpoint: Send + Sync + fmt::Debug {
     /// Asks it to score rows.
-    fn infer<'a>(&'a self, request: &'a Request<'a>) -> Soon<'a, Result<Answer, Failure>>;
+    fn infer<'a>(&'a self, request: &'a InferenceRequest<'a>) -> Soon<'a, Result<Answer, Failure>>;
     /// Asks whether it and the model are ready; why not, in words.
     fn ready<'a>(&'a self, spec: &'a RemoteSpec) -> Soon<'a, Result<(), String>>;
     /// Forgets connections that may be dead.

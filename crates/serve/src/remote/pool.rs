@@ -16,7 +16,7 @@ use super::token::Token;
 use crate::config::{Address, Servers};
 use serveflow_core::lane::ScoreError;
 use serveflow_core::rows::Scores;
-use serveflow_model::remote::{RemoteSpec, Request, Transport};
+use serveflow_model::remote::{InferenceRequest, RemoteSpec, RemoteTransport};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,7 +42,7 @@ fn runtime() -> Result<&'static Runtime, String> {
 
 /// Servers that hold the same model.
 #[derive(Debug)]
-pub struct Pool {
+pub struct ServerPool {
     shared: Arc<Shared>,
     watches: Vec<AbortHandle>,
     runtime: &'static Runtime,
@@ -63,7 +63,7 @@ struct Shared {
     is_in: Notify,
 }
 
-impl Pool {
+impl ServerPool {
     /// A pool of these servers. Waits until each was looked at once, at most for the time of an answer.
     ///
     /// # Errors
@@ -122,14 +122,14 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ServerPool {
     fn drop(&mut self) {
         self.watches.iter().for_each(AbortHandle::abort);
     }
 }
 
-impl Transport for Pool {
-    fn infer(&self, request: &Request<'_>, scores: &mut Scores) -> Result<(), ScoreError> {
+impl RemoteTransport for ServerPool {
+    fn infer(&self, request: &InferenceRequest<'_>, scores: &mut Scores) -> Result<(), ScoreError> {
         let values = self.runtime.block_on(self.shared.ask(request));
         let model = &self.shared.spec.model;
         let values =
@@ -145,7 +145,7 @@ impl Transport for Pool {
 
 impl Shared {
     /// Asks servers until one gives an answer that holds, or the deadline is over.
-    async fn ask(&self, request: &Request<'_>) -> Result<Vec<f32>, String> {
+    async fn ask(&self, request: &InferenceRequest<'_>) -> Result<Vec<f32>, String> {
         let deadline = Instant::now() + self.timeout;
         self.budget.earn();
         let mut tried: Vec<usize> = Vec::new();
@@ -180,7 +180,7 @@ impl Shared {
         &self,
         index: usize,
         tried: &[usize],
-        request: &Request<'_>,
+        request: &InferenceRequest<'_>,
         deadline: Instant,
     ) -> Result<Vec<f32>, Failure> {
         let node = &self.nodes[index];

@@ -3,7 +3,7 @@
 //! It starts with the privileges of the process, and keeps `CAP_NET_RAW` when the others give up everything.
 
 use crate::live::{Attacher, Change};
-use crate::service::{Confinement, confine_capturing, keep_capabilities};
+use crate::service::{Sandbox, confine_capturing, keep_capabilities};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Attaching {
     is_over: Arc<AtomicBool>,
     /// Takes what the process was confined to.
-    go: Sender<Confinement>,
+    go: Sender<Sandbox>,
 }
 
 impl Attaching {
@@ -48,7 +48,7 @@ impl Attaching {
     }
 
     /// Has it begin to look, once the process was confined.
-    pub fn begin(&self, confinement: &Confinement) {
+    pub fn begin(&self, confinement: &Sandbox) {
         // A thread that has ended has said why in the log.
         let _ = self.go.send(confinement.clone());
     }
@@ -61,7 +61,7 @@ impl Drop for Attaching {
 }
 
 /// Looks for interfaces until it is over.
-fn attach(mut attacher: Attacher, confined: &Receiver<Confinement>, is_over: &AtomicBool) {
+fn attach(mut attacher: Attacher, confined: &Receiver<Sandbox>, is_over: &AtomicBool) {
     let Ok(confinement) = confined.recv() else { return };
     if let Err(error) = confine_capturing(&confinement) {
         tracing::error!(%error, "interfaces that come later cannot be listened to");

@@ -1,14 +1,14 @@
 //! The thread beside the workers, and how it is spoken to.
 
 use super::Service;
+use super::bundle_watch::watch;
 use super::connections::{Connections, Place};
 use super::ending::Ending;
-use super::http::{Answer, Reply, reply};
+use super::http::{HttpAnswer, Reply, reply};
+use super::link_log::LinkLog;
 use super::loader::{BundleLoad, NotLoaded};
-use super::notify::Systemd;
 use super::output_log::OutputLog;
-use super::watch::watch;
-use super::wires::Wires;
+use super::systemd::Systemd;
 use crate::config::ServiceLimits;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -204,7 +204,7 @@ impl Control {
         let keeper = Keeper {
             service: Arc::clone(service),
             reload,
-            wires: Wires::default(),
+            wires: LinkLog::default(),
             ending: Ending::new(Duration::from_millis(limits.stop_ms as u64)),
             output_log: OutputLog::default(),
             systemd: Systemd::new(),
@@ -235,7 +235,7 @@ struct Keeper {
     service: Arc<Service>,
     /// Set by SIGHUP.
     reload: Arc<AtomicBool>,
-    wires: Wires,
+    wires: LinkLog,
     output_log: OutputLog,
     systemd: Systemd,
     is_over: Arc<AtomicBool>,
@@ -359,14 +359,16 @@ async fn respond(
     let body = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await;
     let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
     let body = body.as_ref().and_then(|body| std::str::from_utf8(body).ok());
-    let Answer { status, kind, body } = match body {
-        None => {
-            Answer { status: 400, kind: "text/plain", body: "expected a short text\n".to_owned() }
-        }
+    let HttpAnswer { status, kind, body } = match body {
+        None => HttpAnswer {
+            status: 400,
+            kind: "text/plain",
+            body: "expected a short text\n".to_owned(),
+        },
         Some(body) => {
             match reply(service, may_control, head.method.as_str(), head.uri.path(), body) {
                 Reply::Now(answer) => answer,
-                Reply::Later(later) => {
+                Reply::DeferredAnswer(later) => {
                     place.keep();
                     is_reading.store(true, Ordering::Relaxed);
                     let answer = later.answer().await;

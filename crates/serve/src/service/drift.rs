@@ -4,7 +4,7 @@
 //! nothing is shared on a packet's way but a lock that nobody else holds, once a job. Whoever tells of it reads
 //! all workers together: an alarm is on where any worker's is.
 
-use super::board::locked;
+use super::worker_state::locked;
 use serveflow_core::lane::{Job, Lane};
 use serveflow_model::drift::{Detector, Standing, Watch, What};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 /// What all workers watch.
 #[derive(Debug)]
-pub struct DriftBoard {
+pub struct DriftMonitor {
     workers: Mutex<Vec<Option<Arc<Mutex<Detector>>>>>,
     /// Counts of bundles that were served before, by stage.
     earlier: Mutex<BTreeMap<String, Standing>>,
@@ -32,7 +32,7 @@ pub struct StageDrift {
     pub standing: Standing,
 }
 
-impl DriftBoard {
+impl DriftMonitor {
     /// A board for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {

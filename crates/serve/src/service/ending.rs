@@ -22,7 +22,7 @@ struct Progress {
 
 /// What an end has left undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Undone {
+pub(super) struct Unfinished {
     /// Flows that have no verdict.
     flows: u64,
     /// Packets that the kernel handed over and no worker has seen.
@@ -44,7 +44,7 @@ impl Ending {
 
     /// What is left undone if the end makes no progress any more: a model or an output that hangs holds up its worker.
     /// An end that goes on takes as long as a full table takes.
-    pub(super) fn look(&mut self, service: &Service) -> Option<Undone> {
+    pub(super) fn look(&mut self, service: &Service) -> Option<Unfinished> {
         if !service.is_stopping() {
             return None;
         }
@@ -52,7 +52,7 @@ impl Ending {
         match &self.progress {
             Some((before, since)) if *before == now => {
                 let idle = since.elapsed();
-                (idle >= self.patience).then(|| Undone { idle, ..undone(service) })
+                (idle >= self.patience).then(|| Unfinished { idle, ..undone(service) })
             }
             _ => {
                 self.progress = Some((now, Instant::now()));
@@ -71,11 +71,11 @@ fn progress(service: &Service) -> Progress {
     }
 }
 
-fn undone(service: &Service) -> Undone {
+fn undone(service: &Service) -> Unfinished {
     let totals = service.board.totals();
     let accounts = &totals.sum.accounts;
     let received: u64 = service.interfaces().iter().map(|one| one.received).sum();
-    Undone {
+    Unfinished {
         // Not the difference to the state, which is as old as its worker's last turn.
         flows: accounts.flows.seen.saturating_sub(service.board.written()),
         packets: received.saturating_sub(accounts.packets.seen),
@@ -86,7 +86,7 @@ fn undone(service: &Service) -> Undone {
     }
 }
 
-impl Undone {
+impl Unfinished {
     /// Ends the process, and says what it has left undone.
     pub(super) fn leave(self) -> ! {
         let Self { flows, packets, records, workers, failed, idle } = self;
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::config::Typed;
     use crate::lanes::LaneMaker;
-    use crate::service::{Loaded, Switch, Tally};
+    use crate::service::{BundleSwap, LoadedBundle, VerdictStats};
     use serveflow_model::bundle::Bundle;
     use std::path::Path;
     use std::sync::{Arc, Mutex};
@@ -127,10 +127,10 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/app_protocol/bundle");
         let (bundle, typed) = (Bundle::load(&path).unwrap(), Typed::default());
         let config = typed.check_for(&bundle).unwrap();
-        let loaded = Loaded::new(bundle, &path, &config).unwrap();
+        let loaded = LoadedBundle::new(bundle, &path, &config).unwrap();
         let stop = Arc::default();
         let maker = LaneMaker::new(&config, 2, true, crate::clock::now_ns, &stop);
-        Service::new(Switch::new(loaded, config, typed, maker), 2, None, stop)
+        Service::new(BundleSwap::new(loaded, config, typed, maker), 2, None, stop)
     }
 
     /// An end is given up only when nothing of it has moved for as long as it may rest, and what is lost is what is
@@ -145,7 +145,7 @@ mod tests {
         rest();
         assert_eq!(ending.look(&service), None, "it serves");
         service.stop();
-        let tally = Arc::new(Mutex::new(Tally::new(&[], &[])));
+        let tally = Arc::new(Mutex::new(VerdictStats::new(&[], &[])));
         service.board.count_by(0, &tally);
         service.board.saw_for_test(0, 5);
         assert_eq!(ending.look(&service), None, "the end begins");

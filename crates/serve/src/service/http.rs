@@ -1,8 +1,8 @@
 //! Requests and their answers.
 
-use super::exposition::page;
 use super::loader::{BundleLoad, NotLoaded, Pending};
 use super::log;
+use super::metrics::page;
 use super::readiness::NotReady;
 use super::shadow::Comparison;
 use super::{Refused, Service};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The status code of HTTP.
     pub status: u16,
     /// What the body is.
@@ -31,7 +31,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-impl Answer {
+impl HttpAnswer {
     fn text(status: u16, body: impl Into<String>) -> Self {
         let mut body = body.into();
         body.push('\n');
@@ -47,31 +47,34 @@ impl Answer {
 #[derive(Debug)]
 pub enum Reply {
     /// The answer.
-    Now(Answer),
+    Now(HttpAnswer),
     /// A bundle is being read.
-    Later(Later),
+    DeferredAnswer(DeferredAnswer),
 }
 
 /// An answer that comes when a bundle is read.
 #[derive(Debug)]
-pub struct Later {
+pub struct DeferredAnswer {
     pending: Pending,
     is_shadow: bool,
 }
 
-impl Later {
+impl DeferredAnswer {
     /// Waits until the bundle is read.
-    pub async fn answer(self) -> Answer {
+    pub async fn answer(self) -> HttpAnswer {
         match (self.pending.await, self.is_shadow) {
-            (Ok(Ok(loaded)), false) => Answer::text(200, format!("bundle {} is served", loaded.id)),
+            (Ok(Ok(loaded)), false) => {
+                HttpAnswer::text(200, format!("bundle {} is served", loaded.id))
+            }
             (Ok(Ok(loaded)), true) => {
-                Answer::text(200, format!("bundle {} is in the shadow", loaded.id))
+                HttpAnswer::text(200, format!("bundle {} is in the shadow", loaded.id))
             }
-            (Ok(Err(refused)), false) => {
-                Answer::text(422, format!("refused, and the bundle before is served on: {refused}"))
-            }
-            (Ok(Err(refused)), true) => Answer::text(422, format!("refused: {refused}")),
-            (Err(_), _) => Answer::text(
+            (Ok(Err(refused)), false) => HttpAnswer::text(
+                422,
+                format!("refused, and the bundle before is served on: {refused}"),
+            ),
+            (Ok(Err(refused)), true) => HttpAnswer::text(422, format!("refused: {refused}")),
+            (Err(_), _) => HttpAnswer::text(
                 500,
                 "refused: the thread that read the bundle ended without an answer",
             ),
@@ -95,7 +98,7 @@ pub fn reply(
         }
         ("POST", "/shadow") if may_control => match shadow_of(body) {
             Some(load) => later(service, load),
-            None => Reply::Now(Answer::text(
+            None => Reply::Now(HttpAnswer::text(
                 400,
                 "expected a share of the flows, above 0 and up to 1, on the first line, and a bundle on the second",
             )),
@@ -108,55 +111,57 @@ pub fn reply(
 fn later(service: &Arc<Service>, load: BundleLoad) -> Reply {
     let is_shadow = matches!(load, BundleLoad::Shadow { .. });
     match service.start_load(load) {
-        Ok(pending) => Reply::Later(Later { pending, is_shadow }),
-        Err(why @ NotLoaded::Busy { .. }) => Reply::Now(Answer::text(409, why.to_string())),
-        Err(why) => Reply::Now(Answer::text(500, why.to_string())),
+        Ok(pending) => Reply::DeferredAnswer(DeferredAnswer { pending, is_shadow }),
+        Err(why @ NotLoaded::Busy { .. }) => Reply::Now(HttpAnswer::text(409, why.to_string())),
+        Err(why) => Reply::Now(HttpAnswer::text(500, why.to_string())),
     }
 }
 
 /// What is answered at once. HEAD is GET without its body, which whoever writes the answer leaves out.
-fn answer(service: &Arc<Service>, may_control: bool, method: &str, path: &str) -> Answer {
+fn answer(service: &Arc<Service>, may_control: bool, method: &str, path: &str) -> HttpAnswer {
     let method = if method == "HEAD" { "GET" } else { method };
     match (method, path) {
         ("GET", "/metrics") => match page(service) {
-            Ok(body) => Answer { status: 200, kind: METRICS, body },
-            Err(error) => Answer::text(500, format!("the metrics cannot be written: {error}")),
+            Ok(body) => HttpAnswer { status: 200, kind: METRICS, body },
+            Err(error) => HttpAnswer::text(500, format!("the metrics cannot be written: {error}")),
         },
         // Whether it should be started anew, which helps when a worker hangs; systemd's watchdog sees to that.
-        ("GET", "/healthz") => Answer::text(200, "alive"),
+        ("GET", "/healthz") => HttpAnswer::text(200, "alive"),
         ("GET", "/readyz") => ready(service),
-        ("GET", "/status") => Answer { status: 200, kind: JSON, body: status(service) },
+        ("GET", "/status") => HttpAnswer { status: 200, kind: JSON, body: status(service) },
         ("POST", _) if ORDERS.contains(&path) && !may_control => {
-            Answer::text(403, "changes are taken by the control socket alone (service.control)")
+            HttpAnswer::text(403, "changes are taken by the control socket alone (service.control)")
         }
         ("POST", "/rollback") => match service.roll_back() {
-            Ok(Some(loaded)) => Answer::text(200, format!("bundle {} is served again", loaded.id)),
-            Ok(None) => Answer::text(
+            Ok(Some(loaded)) => {
+                HttpAnswer::text(200, format!("bundle {} is served again", loaded.id))
+            }
+            Ok(None) => HttpAnswer::text(
                 409,
                 "expected a bundle before this one, found none: there is one after a reload or \
                  a promotion, and none after a rollback",
             ),
-            Err(refused) => Answer::refused(&refused),
+            Err(refused) => HttpAnswer::refused(&refused),
         },
         ("POST", "/shadow/end") => match service.end_shadow() {
             Some(loaded) => {
-                Answer::text(200, format!("bundle {} is no shadow any more", loaded.id))
+                HttpAnswer::text(200, format!("bundle {} is no shadow any more", loaded.id))
             }
-            None => Answer::text(409, "expected a bundle in the shadow, found none"),
+            None => HttpAnswer::text(409, "expected a bundle in the shadow, found none"),
         },
         ("POST", "/promote") => match service.promote() {
-            Ok(Some(loaded)) => Answer::text(200, format!("bundle {} is served", loaded.id)),
-            Ok(None) => Answer::text(409, "expected a bundle in the shadow, found none"),
-            Err(refused) => Answer::refused(&refused),
+            Ok(Some(loaded)) => HttpAnswer::text(200, format!("bundle {} is served", loaded.id)),
+            Ok(None) => HttpAnswer::text(409, "expected a bundle in the shadow, found none"),
+            Err(refused) => HttpAnswer::refused(&refused),
         },
         ("POST", "/stop") => {
             service.stop();
-            Answer::text(200, "stopping")
+            HttpAnswer::text(200, "stopping")
         }
         (_, known) if ORDERS.contains(&known) || PAGES.contains(&known) => {
-            Answer::text(405, format!("expected another method, found {method}"))
+            HttpAnswer::text(405, format!("expected another method, found {method}"))
         }
-        _ => Answer::text(
+        _ => HttpAnswer::text(
             404,
             format!(
                 "expected {}, or on the control socket {}; found {path}",
@@ -198,10 +203,10 @@ fn shadow(service: &Service, comparison: &Comparison) -> Option<Value> {
 }
 
 /// Whether traffic is served, or each reason why not on a line of its own.
-fn ready(service: &Service) -> Answer {
+fn ready(service: &Service) -> HttpAnswer {
     match &service.readiness()[..] {
-        [] => Answer::text(200, "ready"),
-        reasons => Answer::text(503, lines(reasons).join("\n")),
+        [] => HttpAnswer::text(200, "ready"),
+        reasons => HttpAnswer::text(503, lines(reasons).join("\n")),
     }
 }
 

@@ -4,7 +4,7 @@
 //! control thread answers health checks, pings the watchdog and keeps `stop_ms`. A load that hangs is left behind when
 //! the process ends, since nothing waits for its thread.
 
-use super::{Loaded, Refused, Service};
+use super::{LoadedBundle, Refused, Service};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,7 +33,7 @@ pub enum BundleLoad {
 }
 
 /// What comes of a load, once the bundle is read.
-pub type Pending = oneshot::Receiver<Result<Arc<Loaded>, Refused>>;
+pub type Pending = oneshot::Receiver<Result<Arc<LoadedBundle>, Refused>>;
 
 /// Why no load was started.
 #[derive(Debug)]

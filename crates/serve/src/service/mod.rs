@@ -4,43 +4,43 @@
 //! that the workers turn. It takes no lock that a worker waits for longer than it takes to copy a few counters.
 
 mod attaching;
-mod board;
-mod confine;
+mod bundle_swap;
+mod bundle_watch;
 mod connections;
 mod control;
+mod degradation;
 mod drift;
 mod ending;
-mod exposition;
 mod http;
+mod link_log;
 mod loader;
 pub mod log;
+mod metrics;
 mod needs;
-mod notify;
 mod output_log;
 pub mod preflight;
 mod readiness;
+mod sandbox;
 mod shadow;
-mod switch;
-mod tally;
-mod valve;
-mod watch;
-mod wires;
+mod systemd;
+mod verdict_stats;
+mod worker_state;
 
 pub use attaching::Attaching;
-pub(crate) use board::locked;
-pub use board::{Board, Totals, WorkerState};
-pub use confine::{Confinement, confine, confine_capturing, keep_capabilities, would_write};
+pub use bundle_swap::{BundleSwap, LoadedBundle, Refused};
 pub use control::{Control, Listeners, ask};
-pub use drift::{DriftBoard, StageDrift};
-pub use exposition::page;
-pub use http::{Answer, Later, Reply, reply};
+pub use degradation::{DegradationControl, DegradationLimits, LaneLoad};
+pub use drift::{DriftMonitor, StageDrift};
+pub use http::{DeferredAnswer, HttpAnswer, Reply, reply};
 pub use loader::{BundleLoad, Loader, NotLoaded, Pending};
+pub use metrics::page;
 pub use needs::MemoryBound;
 pub use readiness::NotReady;
-pub use shadow::{Comparison, Served, Shadow, ShadowPlan};
-pub use switch::{Loaded, Refused, Switch};
-pub use tally::{BOUNDS, Histogram, Said, Tally, TallySink};
-pub use valve::{Load, Valve, ValveLimits};
+pub use sandbox::{Sandbox, confine, confine_capturing, keep_capabilities, would_write};
+pub use shadow::{Comparison, Shadow, ShadowPlan, ShadowVerdict};
+pub use verdict_stats::{BOUNDS, Histogram, StatsSink, VerdictCounts, VerdictStats};
+pub(crate) use worker_state::locked;
+pub use worker_state::{Totals, WorkerState, WorkerStates};
 
 use crate::live::{Counted, InterfaceCount};
 use serveflow_output::{Output, OutputStatus};
@@ -72,11 +72,11 @@ pub const EXIT_LOST: i32 = 4;
 #[derive(Debug)]
 pub struct Service {
     /// The bundle that is served.
-    pub switch: Switch,
+    pub switch: BundleSwap,
     /// What workers tell.
-    pub board: Board,
+    pub board: WorkerStates,
     /// Whether the traffic is still that of the calibration.
-    pub drift: DriftBoard,
+    pub drift: DriftMonitor,
     /// What happened.
     pub events: Events,
     /// Reads bundles.
@@ -110,15 +110,15 @@ impl Service {
     /// A service for so many workers that end once `stop` is set.
     #[must_use]
     pub fn new(
-        switch: Switch,
+        switch: BundleSwap,
         workers: usize,
         counted: Option<Counted>,
         stop: Arc<AtomicBool>,
     ) -> Self {
         Self {
             switch,
-            board: Board::new(workers),
-            drift: DriftBoard::new(workers),
+            board: WorkerStates::new(workers),
+            drift: DriftMonitor::new(workers),
             events: Events::default(),
             loader: Loader::default(),
             counted,
@@ -162,7 +162,7 @@ impl Service {
     ///
     /// # Errors
     /// When it is refused; the one before serves on.
-    pub fn reload(&self, path: Option<&Path>) -> Result<Arc<Loaded>, Refused> {
+    pub fn reload(&self, path: Option<&Path>) -> Result<Arc<LoadedBundle>, Refused> {
         self.reload_while(path, &|| true)
     }
 
@@ -171,7 +171,7 @@ impl Service {
         &self,
         path: Option<&Path>,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Result<Arc<Loaded>, Refused> {
+    ) -> Result<Arc<LoadedBundle>, Refused> {
         let before = self.switch.version();
         let loaded = self.switch.reload(path, is_wanted);
         match &loaded {
@@ -195,10 +195,10 @@ impl Service {
     ///
     /// # Errors
     /// When the system does not have what its lanes need; the one that is served serves on.
-    pub fn roll_back(&self) -> Result<Option<Arc<Loaded>>, Refused> {
+    pub fn roll_back(&self) -> Result<Option<Arc<LoadedBundle>>, Refused> {
         self.loader.give_up();
         let loaded = self.switch.roll_back().inspect_err(|refused| self.refuse(refused))?;
-        if let Some(Loaded { id, path, .. }) = loaded.as_deref() {
+        if let Some(LoadedBundle { id, path, .. }) = loaded.as_deref() {
             tracing::info!(bundle = id, path = %path.display(), "bundle rolled back");
         }
         Ok(loaded)
@@ -227,7 +227,7 @@ impl Service {
     ///
     /// # Errors
     /// When it is refused.
-    pub fn begin_shadow(&self, path: &Path, share: f64) -> Result<Arc<Loaded>, Refused> {
+    pub fn begin_shadow(&self, path: &Path, share: f64) -> Result<Arc<LoadedBundle>, Refused> {
         self.begin_shadow_while(path, share, &|| true)
     }
 
@@ -237,7 +237,7 @@ impl Service {
         path: &Path,
         share: f64,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Result<Arc<Loaded>, Refused> {
+    ) -> Result<Arc<LoadedBundle>, Refused> {
         let loaded = self.switch.read_while(path, is_wanted);
         let loaded = Arc::new(loaded.inspect_err(|refused| self.refuse(refused))?);
         self.switch.make_shadow_lanes(&loaded).inspect_err(|refused| self.refuse(refused))?;
@@ -247,7 +247,7 @@ impl Service {
     }
 
     /// Ends the shadow; its bundle, if there was one.
-    pub fn end_shadow(&self) -> Option<Arc<Loaded>> {
+    pub fn end_shadow(&self) -> Option<Arc<LoadedBundle>> {
         let (plan, _) = self.shadow();
         let loaded = plan?.loaded;
         self.put_shadow(None);
@@ -259,7 +259,7 @@ impl Service {
     ///
     /// # Errors
     /// When the system does not have what its lanes need; the one that is served serves on.
-    pub fn promote(&self) -> Result<Option<Arc<Loaded>>, Refused> {
+    pub fn promote(&self) -> Result<Option<Arc<LoadedBundle>>, Refused> {
         let Some(loaded) = self.end_shadow() else { return Ok(None) };
         let loaded = self.switch.serve(loaded).inspect_err(|refused| self.refuse(refused))?;
         tracing::info!(bundle = loaded.id, path = %loaded.path.display(), "bundle promoted");

@@ -19,7 +19,7 @@ pub enum StartError {
     /// A value of the configuration.
     Config(ConfigError),
     /// The system allows less than the configuration needs.
-    Limit(Shortage),
+    Limit(LimitShortage),
 }
 
 impl fmt::Display for StartError {
@@ -41,7 +41,7 @@ impl From<ConfigError> for StartError {
 
 /// A limit of the system that is too low.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shortage {
+pub struct LimitShortage {
     /// What is limited, as messages name it.
     what: &'static str,
     /// What may be lowered instead.
@@ -50,7 +50,7 @@ pub struct Shortage {
     found: String,
 }
 
-impl fmt::Display for Shortage {
+impl fmt::Display for LimitShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, remedy, expected, found } = self;
         write!(f, "{what}: expected at least {expected}, found {found}; raise it or lower {remedy}")
@@ -143,10 +143,14 @@ fn tasks() -> Option<(u64, u64)> {
 ///
 /// # Errors
 /// When it allows less.
-pub fn within_limits(needs: &Needs, limits: &SystemLimits, held: &Held) -> Result<(), Shortage> {
+pub fn within_limits(
+    needs: &Needs,
+    limits: &SystemLimits,
+    held: &Held,
+) -> Result<(), LimitShortage> {
     let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
     let short = |what, remedy, expected: String, found: String| {
-        Err(Shortage { what, remedy, expected, found })
+        Err(LimitShortage { what, remedy, expected, found })
     };
     let bytes = needs.bytes + held.bytes;
     if let Some(found) = limits.address_space.filter(|&most| most < bytes) {

@@ -3,7 +3,7 @@
 //! A part of the service that can fail has a variant here: what `/readyz` and `/status` list is all
 //! that an operator or an orchestrator learns of it without reading the log.
 
-use super::{Board, Service};
+use super::{Service, WorkerStates};
 use crate::live::InterfaceCount;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -93,7 +93,7 @@ fn of_interfaces(interfaces: Vec<InterfaceCount>) -> impl Iterator<Item = NotRea
 }
 
 /// The reasons that lie with workers.
-fn of_workers(board: &Board) -> Vec<NotReady> {
+fn of_workers(board: &WorkerStates) -> Vec<NotReady> {
     let turns = board.turns();
     let failures: BTreeMap<_, _> = board.failures().into_iter().collect();
     let ended = turns.iter().enumerate().filter(|(_, (_, is_done))| *is_done);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_starting_until_its_first_turn_and_then_ready_until_its_end() {
-        let board = Board::new(2);
+        let board = WorkerStates::new(2);
         let starting = |started| NotReady::Starting { started, workers: 2 };
         assert_eq!(of_workers(&board), [starting(0)]);
         board.turn_for_test(1);

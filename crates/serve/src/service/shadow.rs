@@ -4,7 +4,7 @@
 //! The shadow has an engine and lanes of its own, on the worker's thread. So it costs the worker time, as much
 //! as its sample is large, and that is part of what is told.
 
-use super::switch::Loaded;
+use super::bundle_swap::LoadedBundle;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::key::FlowKey;
 use serveflow_core::lane::Lane;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct ShadowPlan {
     /// Its bundle.
-    pub loaded: Arc<Loaded>,
+    pub loaded: Arc<LoadedBundle>,
     /// Share of the flows that it sees, 0 to 1.
     pub share: f64,
 }
@@ -136,7 +136,7 @@ impl Shadow {
     }
 
     /// Takes the packets of its sample, and what the served bundle said meanwhile.
-    pub fn look(&mut self, batch: &Batch, served: &[Served], mut wall: impl FnMut() -> u64) {
+    pub fn look(&mut self, batch: &Batch, served: &[ShadowVerdict], mut wall: impl FnMut() -> u64) {
         let began = wall();
         self.engine.set_wall(began);
         if batch.is_live() {
@@ -159,11 +159,11 @@ impl Shadow {
             self.engine.collect(&mut self.lanes);
         }
         self.engine.collect(&mut self.lanes);
-        let own: Vec<Served> = self
+        let own: Vec<ShadowVerdict> = self
             .engine
             .verdicts()
             .iter()
-            .map(|verdict| Served::new(verdict, &self.labels))
+            .map(|verdict| ShadowVerdict::new(verdict, &self.labels))
             .collect();
         self.engine.clear_verdicts();
         own.into_iter().for_each(|verdict| self.take(verdict, 1));
@@ -174,12 +174,12 @@ impl Shadow {
     }
 
     /// Takes one of the two verdicts of a flow.
-    fn take(&mut self, verdict: Served, side: usize) {
+    fn take(&mut self, verdict: ShadowVerdict, side: usize) {
         let began_before = self.since_ns.is_none_or(|since| verdict.first_ns < since);
         if began_before || !self.has(&verdict.flow.key().0) {
             return;
         }
-        let Served { flow, first_ns, label, compute_ns, collection_ns } = verdict;
+        let ShadowVerdict { flow, first_ns, label, compute_ns, collection_ns } = verdict;
         let half = Half { side, label, compute_ns, collection_ns };
         match self.halves.remove(&(flow, first_ns)) {
             Some(other) if other.side != side => self.compare(&half, &other),
@@ -217,7 +217,7 @@ impl Shadow {
 
 /// What of a verdict is compared.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub struct ShadowVerdict {
     flow: FiveTuple,
     first_ns: u64,
     label: Option<Arc<str>>,
@@ -225,7 +225,7 @@ pub struct Served {
     collection_ns: u64,
 }
 
-impl Served {
+impl ShadowVerdict {
     /// What of a verdict is compared, where its plan's labels are called so.
     #[must_use]
     pub fn new(verdict: &Verdict, labels: &[Arc<str>]) -> Self {

@@ -6,7 +6,7 @@ use serveflow_io::{Batch, FileSource, Source, SourceError};
 use serveflow_serve::clock;
 use serveflow_serve::config::Typed;
 use serveflow_serve::lanes::LaneMaker;
-use serveflow_serve::service::{Loaded, NotReady, Service, Switch, page};
+use serveflow_serve::service::{BundleSwap, LoadedBundle, NotReady, Service, page};
 use std::sync::Arc;
 
 /// A source that panics at a fill.
@@ -57,8 +57,8 @@ fn a_failed_worker_is_not_ready_and_stands_in_metrics_and_status() {
     let (bundle, config) = (bundle(), config("", 2));
     let stop = Arc::default();
     let maker = LaneMaker::new(&config, 2, false, clock::now_ns, &stop);
-    let loaded = Loaded::new(super::kit::bundle(), &bundle_dir(), &config).unwrap();
-    let switch = Switch::new(loaded, config.clone(), Typed::default(), maker);
+    let loaded = LoadedBundle::new(super::kit::bundle(), &bundle_dir(), &config).unwrap();
+    let switch = BundleSwap::new(loaded, config.clone(), Typed::default(), maker);
     let service = Arc::new(Service::new(switch, 2, None, Arc::clone(&stop)));
     let mut shares = shared(Box::new(FileSource::new(captures())), &config);
     let inner = shares.remove(0);

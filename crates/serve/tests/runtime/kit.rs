@@ -9,7 +9,7 @@ use serveflow_model::bundle::Bundle;
 use serveflow_serve::clock;
 use serveflow_serve::config::{Config, Typed};
 use serveflow_serve::service::Service;
-use serveflow_serve::workers::{Crew, Post, Served, serve};
+use serveflow_serve::workers::{WorkerIo, WorkerOutcome, WorkerSetup, serve};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -147,10 +147,10 @@ pub(crate) fn run(
     sources: Vec<Box<dyn Source>>,
     stop: &Arc<AtomicBool>,
     service: Option<&Service>,
-) -> (Served, Kept) {
+) -> (WorkerOutcome, Kept) {
     let kept = Kept::default();
-    let post = |source| Post { source, sink: Box::new(kept.clone()) };
-    let crew = Crew {
+    let post = |source| WorkerIo { source, sink: Box::new(kept.clone()) };
+    let crew = WorkerSetup {
         bundle,
         config,
         selection: None,

@@ -5,7 +5,7 @@ use super::kit::{bundle, bundle_dir, config, run, sources};
 use serveflow_serve::clock;
 use serveflow_serve::config::Typed;
 use serveflow_serve::lanes::{LaneMaker, LaneParts, Spawn, Task, build};
-use serveflow_serve::service::{Loaded, Service, Switch};
+use serveflow_serve::service::{BundleSwap, LoadedBundle, Service};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,8 +33,8 @@ fn service(text: &str, spawn: Spawn) -> Arc<Service> {
     let typed: Typed = toml::from_str(text).unwrap();
     let stop = Arc::default();
     let maker = LaneMaker::new(&config, 2, false, clock::now_ns, &stop).spawning_by(spawn);
-    let loaded = Loaded::new(bundle(), &bundle_dir(), &config).unwrap();
-    Arc::new(Service::new(Switch::new(loaded, config, typed, maker), 2, None, stop))
+    let loaded = LoadedBundle::new(bundle(), &bundle_dir(), &config).unwrap();
+    Arc::new(Service::new(BundleSwap::new(loaded, config, typed, maker), 2, None, stop))
 }
 
 /// Threads that are left for the test below.

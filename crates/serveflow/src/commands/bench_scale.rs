@@ -5,11 +5,11 @@ use super::{Session, find_sample, print, reports, write_file};
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
-use serveflow_bench::scaling::curve::{Inputs, Memory, Point, bend, curve};
-use serveflow_bench::scaling::measure::{Measured, Meter};
+use serveflow_bench::scaling::curve::{CurvePoint, Inputs, MemoryBandwidth, bend, curve};
+use serveflow_bench::scaling::measure::{MeasuredCosts, ScalingMeter};
+use serveflow_bench::scaling::replay_source::Tape;
 use serveflow_bench::scaling::sim::Setup;
-use serveflow_bench::scaling::tape::Tape;
-use serveflow_bench::scaling::trial::{Trial, Trials};
+use serveflow_bench::scaling::validation::{Trial, Trials};
 use serveflow_bench::scaling::{machine, text};
 use serveflow_bench::usage;
 use serveflow_model::bundle::Bundle;
@@ -78,10 +78,10 @@ pub(crate) struct BenchScaleArgs {
 /// What `--json` writes.
 #[derive(Serialize)]
 struct Written<'a> {
-    measured: &'a Measured,
+    measured: &'a MeasuredCosts,
     inputs: &'a Inputs,
     trials: &'a [Trial],
-    curve: &'a [Point],
+    curve: &'a [CurvePoint],
     bend: String,
 }
 
@@ -90,8 +90,13 @@ pub(crate) fn scale(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<
     reports::claim(&args.json)?;
     let (bundle, config, tape) = prepared(session, args)?;
     let wall = clock::now_ns;
-    let meter =
-        Meter { bundle: &bundle, config: &config, wall, repeats: args.repeats, seed: args.seed };
+    let meter = ScalingMeter {
+        bundle: &bundle,
+        config: &config,
+        wall,
+        repeats: args.repeats,
+        seed: args.seed,
+    };
     let measured =
         meter.measure(&tape, &mut |what| session.say(&format!("measuring: {what}\n")))?;
     session.say("measuring: memory\n");
@@ -164,7 +169,7 @@ fn tried(args: &BenchScaleArgs) -> Vec<u16> {
 }
 
 /// What the curve is computed from.
-fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> io::Result<Inputs> {
+fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &MeasuredCosts) -> io::Result<Inputs> {
     let cores = usage::cores();
     let once = |threads| machine::bandwidth(threads, clock::now_ns);
     let bandwidth = |threads| {
@@ -172,7 +177,7 @@ fn inputs(args: &BenchScaleArgs, tape: &Tape, measured: &Measured) -> io::Result
         all.try_fold(0.0, |most: f64, bytes| Ok::<_, io::Error>(most.max(bytes?)))
     };
     let record_bytes = tape.len_bytes() as f64 / tape.packets as f64;
-    let memory = Memory {
+    let memory = MemoryBandwidth {
         // The block that a record is copied into stays in a cache, and is not counted.
         bytes_per_packet: record_bytes + 2.0 * LINE * (FLOW_LINES + measured.recorded * KEPT_LINES),
         one_core: bandwidth(1)?,

@@ -7,7 +7,7 @@ use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{Bundle, LANE_NAMES};
 use serveflow_serve::config::{Config, Typed};
 use serveflow_serve::service::preflight::{self, Needs, Opens};
-use serveflow_serve::service::{Loaded, MemoryBound};
+use serveflow_serve::service::{LoadedBundle, MemoryBound};
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitC
         let target = Target { out: Some(out), ..Target::default() };
         Outlet::tried(&config, target, RunKind { is_live, is_watched })?;
     }
-    let loaded = Loaded::new(bundle, &path, &config)?.tried()?;
+    let loaded = LoadedBundle::new(bundle, &path, &config)?.tried()?;
     let mut text = resolved(&config);
     text.push_str(&stages(&loaded.bundle));
     let now = preflight::resident_bytes();

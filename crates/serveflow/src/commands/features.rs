@@ -5,10 +5,10 @@ use super::progress::Progress;
 use super::{Session, labelled, reports};
 use anyhow::{Context, anyhow, bail};
 use serveflow::table::{
-    CsvTable, FLOW_KEYS, Head, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table,
+    CsvTable, FLOW_KEYS, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table, TableHead,
     flow_keys, packet_features, write_packets,
 };
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::features::FeatureSpec;
 use serveflow_core::features::layout::HeaderLayout;
@@ -33,7 +33,7 @@ const MILLISECOND: u64 = 1_000_000;
 
 /// What the summary reports.
 struct Outcome {
-    accounts: Accounts,
+    accounts: Counters,
     /// What became of the captures, where they were read as one.
     inputs: Option<InputCounts>,
     damaged: Vec<SourceError>,
@@ -123,7 +123,7 @@ fn open(
     } else {
         Box::new(File::create(&args.out)?)
     };
-    let head = Head { keys: keys.to_vec(), columns };
+    let head = TableHead { keys: keys.to_vec(), columns };
     Ok(match format(args)? {
         TableFormat::Csv => Box::new(CsvTable::new(writer, head)),
         TableFormat::Parquet => Box::new(ParquetTable::new(writer, head, shape)?),

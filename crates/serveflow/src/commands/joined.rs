@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serveflow_model::bundle::{self, Bundle, FlowPlan};
 use serveflow_train::pipeline::{Tier, TrainPlan};
-use serveflow_train::planner::given::Given;
+use serveflow_train::planner::external::ExternalModel;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ pub(super) fn joined(
     bundles: &[PathBuf],
     plan: &TrainPlan,
     features: &[Vec<String>],
-) -> anyhow::Result<Vec<Given>> {
-    let mut joined: Vec<Given> = Vec::new();
+) -> anyhow::Result<Vec<ExternalModel>> {
+    let mut joined: Vec<ExternalModel> = Vec::new();
     for path in bundles {
         let bundle = Bundle::load(path)?;
         let (_, files) = bundle::read_unsigned(path)?;
@@ -45,7 +45,7 @@ pub(super) fn joined(
                 let file = files.get(name).expect("the bundle was read with its files");
                 (name.clone(), file.clone())
             };
-            joined.push(Given {
+            joined.push(ExternalModel {
                 name: stage.name.clone(),
                 labels: bundle.plan.labels.clone(),
                 packets: if stage.window { Tier::WINDOW } else { stage.packets },

@@ -44,7 +44,7 @@ use serveflow_io::os::was_stdout_closed;
 use serveflow_io::{InputSet, Severity, SourceError};
 use serveflow_label::{LabelBook, by_path, from_comments, read_table};
 use serveflow_model::bundle::Bundle;
-use serveflow_report::plan_page::{Section, html};
+use serveflow_report::html::{Section, html};
 use serveflow_serve::clock;
 use serveflow_serve::config::{EXAMPLE, Typed};
 use serveflow_serve::remote::Remote;
@@ -272,7 +272,7 @@ fn ended(notices: &[impl Notice]) -> ExitCode {
 /// Writes a plan's report beside the bundle, and prints it.
 fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
-    let mut text = serveflow_report::plan_text::text(told);
+    let mut text = serveflow_report::text::text(told);
     let mut extras = Vec::new();
     if let Some(honest) = &told.honest {
         let section = honest.text();

@@ -12,7 +12,7 @@ use serveflow_output::{
 };
 use serveflow_serve::clock;
 use serveflow_serve::config::{Config, OutputConfig, ServiceLimits};
-use serveflow_serve::service::{Confinement, would_write};
+use serveflow_serve::service::{Sandbox, would_write};
 use serveflow_serve::summary;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -191,11 +191,8 @@ fn foresee(config: &OutputConfig, service: &ServiceLimits, path: &Path) -> anyho
     if !config.rotation.is_on() {
         return Ok(());
     }
-    let confinement = Confinement {
-        user: service.user.clone(),
-        is_strict: service.confine,
-        ..Confinement::default()
-    };
+    let confinement =
+        Sandbox { user: service.user.clone(), is_strict: service.confine, ..Sandbox::default() };
     let directory = directory_of(path);
     would_write(&confinement, directory).map_err(|error| anyhow!(shut(directory, &error)))
 }

@@ -5,8 +5,8 @@ use super::values::{Encoders, between, encoders, kind, objective, quantity, rule
 use clap::{Args, ValueEnum};
 use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
-use serveflow_train::planner::walk::Rule;
-use serveflow_train::promise::{Loss, Promise};
+use serveflow_train::planner::replay::Rule;
+use serveflow_train::risk_control::{Guarantee, Loss};
 use std::path::PathBuf;
 
 /// Objective and constraints of a cascade.
@@ -81,13 +81,13 @@ pub(crate) enum GuaranteeMetric {
 
 impl PlanArgs {
     /// The guarantee to test, if any.
-    pub(crate) fn guarantee(&self) -> Option<Promise> {
+    pub(crate) fn guarantee(&self) -> Option<Guarantee> {
         let loss = match self.guarantee_metric {
             GuaranteeMetric::Accuracy => Loss::Accuracy,
             GuaranteeMetric::MacroF1 => Loss::MacroF1,
         };
         let confidence = self.confidence;
-        self.guarantee.map(|tolerated| Promise { loss, tolerated, confidence })
+        self.guarantee.map(|tolerated| Guarantee { loss, tolerated, confidence })
     }
 }
 

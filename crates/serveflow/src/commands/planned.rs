@@ -12,18 +12,18 @@ use serveflow_io::SourceError;
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{self, Bundle, DriftPlan};
 use serveflow_serve::clock;
+use serveflow_train::audit::examine;
 use serveflow_train::drift;
 use serveflow_train::evaluate::{Report, evaluate};
-use serveflow_train::honest::examine;
 use serveflow_train::open_set::{self, HeldOut, HeldOutWish};
 use serveflow_train::pipeline::{Tier, TrainPlan};
-use serveflow_train::planner::build::{Built, PoolPlan, Shelf, build, grid};
-use serveflow_train::planner::limits::Limits;
-use serveflow_train::planner::meter::{Load, Service};
-use serveflow_train::planner::plan::{Planned, Request, plan};
-use serveflow_train::planner::pool::{POOL_FORMAT, Pool, Recipe};
+use serveflow_train::planner::candidates::{Built, ModelCache, PoolPlan, build, grid};
+use serveflow_train::planner::limits::Constraints;
+use serveflow_train::planner::meter::{MeterLoad, ServiceRate};
+use serveflow_train::planner::pool::{CandidatePool, CandidateSpec, POOL_FORMAT};
 use serveflow_train::planner::report::{Check, PlanReport, report};
-use serveflow_train::planner::search::Wish;
+use serveflow_train::planner::search::PlanGoal;
+use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ const CHECK_NS: u64 = 1_000_000_000;
 /// Models by what they were trained on, in files.
 struct Folder(PathBuf);
 
-impl Shelf for Folder {
+impl ModelCache for Folder {
     fn get(&mut self, key: &str) -> Option<Vec<u8>> {
         std::fs::read(self.0.join(format!("{key}.json"))).ok()
     }
@@ -59,7 +59,7 @@ impl Shelf for Folder {
 }
 
 /// Objective and constraints of the command line; `stages` are indices of candidates.
-pub(crate) fn wish(args: &PlanArgs, stages: Option<Vec<usize>>) -> anyhow::Result<Wish> {
+pub(crate) fn wish(args: &PlanArgs, stages: Option<Vec<usize>>) -> anyhow::Result<PlanGoal> {
     let is_alone = stages.as_ref().is_some_and(|stages| stages.len() < 2);
     for (name, is_typed) in
         [("--escalate", args.escalate.is_some()), ("--guarantee", args.guarantee.is_some())]
@@ -69,9 +69,9 @@ pub(crate) fn wish(args: &PlanArgs, stages: Option<Vec<usize>>) -> anyhow::Resul
             "{name}: expected at least two --stages, because one alone escalates nothing"
         );
     }
-    Ok(Wish {
+    Ok(PlanGoal {
         objective: args.objective,
-        limits: Limits {
+        limits: Constraints {
             max_loss: args.max_loss,
             max_class_loss: args.max_class_loss,
             p50_ms: args.p50_ms,
@@ -105,7 +105,7 @@ fn recipes(
     depths: &[u16],
     plan: &TrainPlan,
     given: Option<&[Tier]>,
-) -> anyhow::Result<Vec<Recipe>> {
+) -> anyhow::Result<Vec<CandidateSpec>> {
     let Some(tiers) = given else {
         let waits = &args.waits_ms;
         let waits = if waits.is_empty() { vec![plan.wait_ms] } else { waits.clone() };
@@ -127,7 +127,7 @@ fn recipes(
             "--stages: {tier} uses fewer packets than the stage before it"
         );
     }
-    let recipe = |tier: &Tier| Recipe {
+    let recipe = |tier: &Tier| CandidateSpec {
         kind: tier.kind,
         size: None,
         packets: tier.packets,
@@ -197,14 +197,14 @@ pub(crate) fn train(
     session.say(&super::train::recorded(&built.dataset));
     keep(&args.out, &built)?;
     let own = stages.map(|_| places(&built.pool, &wanted.recipes)).transpose()?;
-    let request = Request {
+    let request = PlanRequest {
         wish: wish(&args.plan, own)?,
         promise: args.plan.guarantee(),
         lanes: super::train::lane_rule(args.lanes.inline_budget_us, session, plan)?,
         seed: plan.seed,
         threads: plan.threads,
     };
-    let mut study = |pool: &Pool, found: &Planned, rate| {
+    let mut study = |pool: &CandidatePool, found: &WrittenPlan, rate| {
         let mut progress = Progress::new(session);
         let last = found.found.chosen.cascade.stages.last().copied().unwrap_or_default();
         let (recipe, features) = (pool.candidates[last].recipe, &pool.features[..]);
@@ -232,8 +232,8 @@ pub(crate) fn train(
 }
 
 /// Where the candidates of some recipes stand in a pool.
-fn places(pool: &Pool, recipes: &[Recipe]) -> anyhow::Result<Vec<usize>> {
-    let place = |recipe: &Recipe| {
+fn places(pool: &CandidatePool, recipes: &[CandidateSpec]) -> anyhow::Result<Vec<usize>> {
+    let place = |recipe: &CandidateSpec| {
         let found = pool.candidates.iter().position(|c| c.recipe == *recipe);
         found.with_context(|| format!("--stages: {} was not trained", recipe.tier()))
     };
@@ -242,7 +242,8 @@ fn places(pool: &Pool, recipes: &[Recipe]) -> anyhow::Result<Vec<usize>> {
 
 /// Measures how well a plan's last stage detects classes without training data, where at most this
 /// share of the known flows may be labelled unknown.
-pub(crate) type Study<'a> = dyn FnMut(&Pool, &Planned, f64) -> anyhow::Result<Option<HeldOut>> + 'a;
+pub(crate) type Study<'a> =
+    dyn FnMut(&CandidatePool, &WrittenPlan, f64) -> anyhow::Result<Option<HeldOut>> + 'a;
 
 /// The open-set rules to make.
 pub(crate) struct Unknown<'a> {
@@ -254,12 +255,12 @@ pub(crate) struct Unknown<'a> {
 
 /// Searches a cascade, writes the bundle, and reports it.
 pub(crate) fn planned(
-    (pool, models): (&Pool, &BTreeMap<String, Vec<u8>>),
-    request: &Request,
+    (pool, models): (&CandidatePool, &BTreeMap<String, Vec<u8>>),
+    request: &PlanRequest,
     out: &Path,
     unknown: Unknown<'_>,
 ) -> anyhow::Result<(Bundle, PlanReport)> {
-    let mut found: Planned = plan(pool, models, request, clock::now_ns)?;
+    let mut found: WrittenPlan = plan(pool, models, request, clock::now_ns)?;
     let mut told = report(pool, request, &found);
     let Unknown { rate, study } = unknown;
     if let Some(rate) = rate {
@@ -276,10 +277,10 @@ pub(crate) fn planned(
 }
 
 /// The load of the measurements: that of --flows-per-s and --cores.
-fn load_of(wish: &PlanArgs) -> Load {
-    let usual = Load::default();
+fn load_of(wish: &PlanArgs) -> MeterLoad {
+    let usual = MeterLoad::default();
     let flows_per_s = wish.flows_per_s.unwrap_or(usual.flows_per_s) / f64::from(wish.cores);
-    Load { flows_per_s, ..usual }
+    MeterLoad { flows_per_s, ..usual }
 }
 
 /// Runs the plan and compares the planner's predictions with measurements: on the test flows, which
@@ -288,7 +289,7 @@ fn checks(
     book: &LabelBook,
     bundle: &mut Bundle,
     plan: &TrainPlan,
-    (pool, told): (&Pool, &PlanReport),
+    (pool, told): (&CandidatePool, &PlanReport),
     args: &PlanArgs,
     session: &Session,
 ) -> anyhow::Result<Vec<Check>> {
@@ -310,8 +311,8 @@ fn checks(
     let ratio = |what: &str, unit, predicted, measured| {
         Check::ratio(&of(what), unit, predicted, measured, RATIO_TOLERANCE)
     };
-    let load = Load { run_ns: CHECK_NS, ..load_of(args) };
-    let service = Service::new(book, split, plan.flows, load, clock::now_ns);
+    let load = MeterLoad { run_ns: CHECK_NS, ..load_of(args) };
+    let service = ServiceRate::new(book, split, plan.flows, load, clock::now_ns);
     // All stages inline: the prediction is the capacity of one core.
     bundle.place(&vec![0; bundle.plan.stages.len()]);
     let served = (0..CHECKS).map(|_| service.serve(&bundle.cascade, &bundle.models));
@@ -348,12 +349,12 @@ pub(crate) fn pool_file(bundle: &Path) -> PathBuf {
 }
 
 /// The pool that a bundle was planned from, and its models.
-pub(crate) fn load(bundle: &Path) -> anyhow::Result<(Pool, BTreeMap<String, Vec<u8>>)> {
+pub(crate) fn load(bundle: &Path) -> anyhow::Result<(CandidatePool, BTreeMap<String, Vec<u8>>)> {
     let (dir, path) = (bundle.join(POOL), pool_file(bundle));
     let text = std::fs::read(&path).with_context(|| {
         format!("{}: cannot read; `train --uncertainty` writes no candidates", path.display())
     })?;
-    let pool: Pool = serde_json::from_slice(&text)
+    let pool: CandidatePool = serde_json::from_slice(&text)
         .with_context(|| format!("{}: expected a pool of candidates", path.display()))?;
     let found = &pool.format;
     anyhow::ensure!(

@@ -4,8 +4,8 @@ use super::planned::{Unknown, load, planned, pool_file, wish};
 use super::train_args::ReplanArgs;
 use super::{Session, claim, publish};
 use serveflow_model::bundle::LanePlan;
-use serveflow_train::planner::plan::Request;
-use serveflow_train::planner::pool::Pool;
+use serveflow_train::planner::pool::CandidatePool;
+use serveflow_train::planner::writer::PlanRequest;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
          or without --cross-fit; train with --guarantee first",
         args.bundle.display()
     );
-    let request = Request { wish, promise, lanes, seed: pool.provenance.seed, threads };
+    let request = PlanRequest { wish, promise, lanes, seed: pool.provenance.seed, threads };
     // Without captures no class can be held out.
     let unknown = Unknown { rate: args.plan.unknown_rate, study: &mut |_, _, _| Ok(None) };
     let (_, told) = planned((&pool, &models), &request, &args.out, unknown)?;
@@ -59,7 +59,7 @@ fn keep_pool(from: &Path, out: &Path) -> anyhow::Result<()> {
 }
 
 /// The candidates of these names, which must make a cascade.
-fn named(pool: &Pool, names: &[String]) -> anyhow::Result<Vec<usize>> {
+fn named(pool: &CandidatePool, names: &[String]) -> anyhow::Result<Vec<usize>> {
     let place = |name: &String| {
         let known = || -> Vec<&str> { pool.candidates.iter().map(|c| c.name.as_str()).collect() };
         let found = pool.candidates.iter().position(|candidate| candidate.name == *name);

@@ -5,22 +5,22 @@ use super::output::{Outlet, RunKind};
 use super::serve_args::RunArgs;
 use super::signals::Signals;
 use serveflow_core::FlowConfig;
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, InputCounts, PipeTime, Source, share_out};
 use serveflow_model::bundle::Bundle;
 use serveflow_serve::clock;
 use serveflow_serve::config::{Config, Typed};
+use serveflow_serve::interruptible_source::InterruptibleSource;
 use serveflow_serve::lanes::LaneMaker;
 use serveflow_serve::live;
 use serveflow_serve::panics;
-use serveflow_serve::patient::PatientSource;
 use serveflow_serve::service::preflight::{self, Needs, Opens, Start};
 use serveflow_serve::service::{
-    Attaching, Confinement, Control, Listeners, Loaded, Service, Switch, confine, log,
+    Attaching, BundleSwap, Control, Listeners, LoadedBundle, Sandbox, Service, confine, log,
 };
 use serveflow_serve::summary;
-use serveflow_serve::workers::{self, Crew, Failure, Post, ServeError, Served};
+use serveflow_serve::workers::{self, Failure, ServeError, WorkerIo, WorkerOutcome, WorkerSetup};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,10 +41,10 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let run = kind(session, args, &config);
     let fed = feed(session, args, &typed, &bundle, &mut config, &signals.stop)?;
     let Feed { sources, interfaces, listeners, attacher, inputs, drains } = fed;
-    let loaded = Loaded::new(bundle, &path, &config)?;
+    let loaded = LoadedBundle::new(bundle, &path, &config)?;
     let (workers, stop) = (sources.len(), Arc::clone(&signals.stop));
     let maker = LaneMaker::new(&config, workers, run.is_live, clock::now_ns, &stop);
-    let switch = Switch::new(loaded, config.clone(), typed, maker);
+    let switch = BundleSwap::new(loaded, config.clone(), typed, maker);
     let service = Service::new(switch, workers, interfaces, Arc::clone(&stop));
     // Last of all that may refuse: a start that fails leaves what is there as it is.
     let outlet = Outlet::open(&config, args.into(), run)?;
@@ -61,8 +61,8 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let started = session.wall_ns();
     let (first, _) = service.switch.serving();
     let sinks = verdicts.sinks(&config, &first.bundle);
-    let posts = sources.into_iter().zip(sinks).map(|(source, sink)| Post { source, sink });
-    let crew = Crew {
+    let posts = sources.into_iter().zip(sinks).map(|(source, sink)| WorkerIo { source, sink });
+    let crew = WorkerSetup {
         bundle: &first.bundle,
         config: &config,
         selection: config.selection.clone(),
@@ -93,12 +93,12 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
 /// The exit code of a run whose output worked.
 fn exit_code(
     session: &Session,
-    served: Served,
+    served: WorkerOutcome,
     lost_records: u64,
     workers: usize,
     run: RunKind,
 ) -> anyhow::Result<ExitCode> {
-    let Served { accounts, failures, outcome, .. } = served;
+    let WorkerOutcome { accounts, failures, outcome, .. } = served;
     let outcome = outcome?;
     assert!(accounts.balance(), "every packet and every flow stands in one place");
     if outcome.stopped && !run.is_live {
@@ -118,7 +118,7 @@ fn fresh_seed() -> u64 {
 /// Reports missing scores, even with --quiet; whether there are none. Live traffic
 /// sheds, which is no fault; a capture waits, so each of its flows should have its answer.
 fn missing(
-    accounts: &Accounts,
+    accounts: &Counters,
     failures: &[Failure],
     workers: usize,
     run: RunKind,
@@ -146,7 +146,7 @@ fn kind(session: &Session, args: &RunArgs, config: &Config) -> RunKind {
 }
 
 /// The closing summary.
-fn summarize(session: &Session, service: &Service, served: &Served, took: Duration) {
+fn summarize(session: &Session, service: &Service, served: &WorkerOutcome, took: Duration) {
     session.say(&summary::accounts(&served.accounts));
     session.say(&live::summary(&service.interfaces()));
     session.say(&summary::batches(&served.batches));
@@ -169,7 +169,7 @@ fn give_up_privileges(
         outlet.give_to(user)?;
     }
     let control = limits.control.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let confinement = Confinement {
+    let confinement = Sandbox {
         user: limits.user.clone(),
         is_strict: limits.confine,
         writable: control.into_iter().chain(outlet.directory()).collect(),
@@ -300,7 +300,7 @@ fn feed(
     let source: Box<dyn Source> = if never_waits {
         Box::new(files)
     } else {
-        Box::new(PatientSource::new(Box::new(files), Arc::clone(stop), clock::now_ns)?)
+        Box::new(InterruptibleSource::new(Box::new(files), Arc::clone(stop), clock::now_ns)?)
     };
     let drains = !never_waits;
     let sources = share_sources(source, config);

@@ -6,10 +6,10 @@ use super::{Session, claim, label_book, labelled, planned, publish};
 use anyhow::Context;
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{self, LanePlan};
-use serveflow_report::plan_text::data_text;
+use serveflow_report::text::data_text;
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::dataset::DataSummary;
 use serveflow_train::dataset::Dataset;
@@ -120,7 +120,7 @@ fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<T
         window_packets: args.window_packets,
         flows: args.features.flows(config.engine.flows),
         params,
-        measure: args.uncertainty.unwrap_or(Measure::LeastConfidence),
+        measure: args.uncertainty.unwrap_or(Uncertainty::LeastConfidence),
         granularity: match args.thresholds {
             Thresholds::Universal => Granularity::Universal,
             Thresholds::PerClass => Granularity::PerClass,

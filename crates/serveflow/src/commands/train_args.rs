@@ -6,7 +6,7 @@ use super::plan_args::{PlanArgs, PoolArgs};
 use super::trainer_args::TrainerArgs;
 use super::values::{budget_us, measure};
 use clap::{Args, ValueEnum};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_train::pipeline::{Kind, Tier, WINDOW_PACKETS};
 use std::path::PathBuf;
 
@@ -97,7 +97,7 @@ pub(crate) struct TrainArgs {
         "rule", "objective", "guarantee", "p50_ms", "p99_ms", "flows_per_s", "memory_mb",
         "max_class_loss", "cores", "unknown_rate",
     ])]
-    pub(crate) uncertainty: Option<Measure>,
+    pub(crate) uncertainty: Option<Uncertainty>,
     /// Thresholds per gate with --uncertainty
     #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "uncertainty")]
     #[arg(help_heading = heading::THRESHOLDS)]

@@ -2,14 +2,14 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use serveflow_core::features::{ENCODERS, Mask};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_core::parse::Header;
 use serveflow_label::Split;
 use serveflow_model::bundle::{LANE_NAMES, LEARNED};
 use serveflow_model::formats::FORMATS;
 use serveflow_train::pipeline::Kind;
 use serveflow_train::planner::limits::Objective;
-use serveflow_train::planner::walk::Rule;
+use serveflow_train::planner::replay::Rule;
 
 /// A value of a closed list: its name, what it means, and what it stands for.
 type Choice<T> = (&'static str, &'static str, T);
@@ -39,25 +39,26 @@ pub(crate) fn objective() -> impl TypedValueParser<Value = Objective> {
     one_of(Objective::ALL.map(|value| (value.name(), help(value), value)).to_vec())
 }
 
-fn measures() -> Vec<Choice<Measure>> {
+fn measures() -> Vec<Choice<Uncertainty>> {
     let help = |measure| match measure {
-        Measure::LeastConfidence => "1 - largest probability",
-        Measure::Margin => "1 - difference of the two largest probabilities",
-        Measure::Entropy => "Normalised Shannon entropy of the probabilities",
+        Uncertainty::LeastConfidence => "1 - largest probability",
+        Uncertainty::Margin => "1 - difference of the two largest probabilities",
+        Uncertainty::Entropy => "Normalised Shannon entropy of the probabilities",
     };
-    Measure::ALL.map(|value| (value.name(), help(value), value)).to_vec()
+    Uncertainty::ALL.map(|value| (value.name(), help(value), value)).to_vec()
 }
 
 /// `--uncertainty`
-pub(crate) fn measure() -> impl TypedValueParser<Value = Measure> {
+pub(crate) fn measure() -> impl TypedValueParser<Value = Uncertainty> {
     one_of(measures())
 }
 
 /// `--rule`
 pub(crate) fn rule() -> impl TypedValueParser<Value = Rule> {
     let learned = (LEARNED, "Predicted gain of a later stage minus its cost", Rule::Learned);
-    let doubts = measures().into_iter().map(|(name, help, value)| (name, help, Rule::Doubt(value)));
-    one_of([learned].into_iter().chain(doubts).collect())
+    let uncertainties =
+        measures().into_iter().map(|(name, help, value)| (name, help, Rule::Uncertainty(value)));
+    one_of([learned].into_iter().chain(uncertainties).collect())
 }
 
 /// `--kinds`

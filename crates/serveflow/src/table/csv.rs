@@ -1,6 +1,6 @@
 //! Comma-separated values: a header line, then a line per row.
 
-use super::{Head, Key, Table};
+use super::{Key, Table, TableHead};
 use serveflow_core::packet::LAST_NS;
 use serveflow_core::rows::{Column, Place, Rows};
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ pub struct CsvTable<W: Write> {
 impl<W: Write> CsvTable<W> {
     /// A table that writes to `writer` whole lines, many at a time, so that it needs no buffer.
     #[must_use]
-    pub fn new(writer: W, head: Head) -> Self {
+    pub fn new(writer: W, head: TableHead) -> Self {
         let names: Vec<&str> = head.names().collect();
         let text = format!("{}\n", names.join(",")).into_bytes();
         Self { writer, text, columns: head.columns }

@@ -35,14 +35,14 @@ pub trait Table {
 
 /// What every table is made of.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct TableHead {
     /// Leading columns.
     pub keys: Vec<KeyColumn>,
     /// Feature columns.
     pub columns: Vec<Column>,
 }
 
-impl Head {
+impl TableHead {
     /// Names of all columns, in order.
     fn names(&self) -> impl Iterator<Item = &str> {
         let keys = self.keys.iter().map(|key| key.name);
@@ -52,7 +52,7 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
-    use super::{CsvTable, FLOW_KEYS, Head, ParquetTable, Table, flow_keys};
+    use super::{CsvTable, FLOW_KEYS, ParquetTable, Table, TableHead, flow_keys};
     use ::parquet::column::reader::ColumnReader;
     use ::parquet::file::reader::{FileReader, SerializedFileReader};
     use serveflow_core::rows::{RowShape, Rows};
@@ -114,7 +114,7 @@ mod tests {
             vlan: None,
         };
         let shape = RowShape { words: 0, numbers: 0 };
-        let head = || Head { keys: FLOW_KEYS.to_vec(), columns: Vec::new() };
+        let head = || TableHead { keys: FLOW_KEYS.to_vec(), columns: Vec::new() };
         let [csv, verdicts, lines] = [(); 3].map(|()| Kept::default());
         let mut table = CsvTable::new(csv.clone(), head());
         let path = std::env::temp_dir().join(format!("times-{}.parquet", std::process::id()));

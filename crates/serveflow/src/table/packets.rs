@@ -1,7 +1,7 @@
 //! A row per packet, as the nPrint tool writes them.
 
 use super::{Key, Table};
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::features::{FeatureSpec, Features, Mask};
 use serveflow_core::packet::Packet;
 use serveflow_core::parse::{KeyRules, Parsed, parse};
@@ -72,7 +72,7 @@ pub fn packet_features(spec: &FeatureSpec) -> Result<Features, PacketTableError>
 #[derive(Debug, Default)]
 pub struct PacketTally {
     /// Where they went; the recorded ones have a row.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// One error per damaged input; every packet before the damage was taken.
     pub damaged: Vec<SourceError>,
 }

@@ -4,7 +4,7 @@
 //! Then one column after another is unpacked and written, so that memory is bounded by a row group
 //! of packed rows and a single column, however many columns there are.
 
-use super::{Head, Key, KeyKind, Table};
+use super::{Key, KeyKind, Table, TableHead};
 use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result};
@@ -42,7 +42,7 @@ impl<W: Write + Send> ParquetTable<W> {
     ///
     /// # Errors
     /// When the writer fails.
-    pub fn new(writer: W, head: Head, shape: RowShape) -> io::Result<Self> {
+    pub fn new(writer: W, head: TableHead, shape: RowShape) -> io::Result<Self> {
         let schema = Arc::new(schema(&head).map_err(into_io)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
@@ -151,7 +151,7 @@ fn write_column<T: DataType>(
     column.close()
 }
 
-fn schema(head: &Head) -> Result<Type> {
+fn schema(head: &TableHead) -> Result<Type> {
     let key = |kind| match kind {
         KeyKind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
         KeyKind::Integer => (Physical::INT32, Some(LogicalType::integer(16, false))),
@@ -195,7 +195,7 @@ mod tests {
     fn row_groups_are_bounded_and_hold_every_row_once() {
         let shape = RowShape { words: 0, numbers: 1 };
         let column = Column { name: "size".to_owned(), place: Place::Number(0) };
-        let head = Head { keys: FLOW_KEYS.to_vec(), columns: vec![column] };
+        let head = TableHead { keys: FLOW_KEYS.to_vec(), columns: vec![column] };
         let path = std::env::temp_dir().join(format!("groups-{}.parquet", std::process::id()));
         let mut table =
             ParquetTable::new(std::fs::File::create(&path).unwrap(), head, shape).unwrap();

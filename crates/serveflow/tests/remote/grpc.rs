@@ -3,8 +3,8 @@
 use super::grpc_kit::FakeGrpc;
 use super::kit::{Fake, Mood, ask, pool, servers, spec, until};
 use serveflow_core::rows::Scores;
-use serveflow_model::remote::{RemoteSpec, Request, Transport};
-use serveflow_serve::remote::Pool;
+use serveflow_model::remote::{InferenceRequest, RemoteSpec, RemoteTransport};
+use serveflow_serve::remote::ServerPool;
 
 #[test]
 fn a_right_answer_arrives() {
@@ -21,9 +21,9 @@ fn a_right_answer_arrives() {
 fn header_bits_go_as_bytes() {
     let fake = FakeGrpc::new(0);
     let spec = RemoteSpec { shape: vec![1, 3], ..spec("datatype = \"INT8\"\noutput = \"p\"") };
-    let pool = Pool::open(&spec, &servers(&[fake.url()], "")).unwrap();
+    let pool = ServerPool::open(&spec, &servers(&[fake.url()], "")).unwrap();
     let mut scores = Scores::default();
-    let request = Request { spec: &spec, rows: 1, values: &[-1.0, 0.0, 1.0] };
+    let request = InferenceRequest { spec: &spec, rows: 1, values: &[-1.0, 0.0, 1.0] };
     pool.infer(&request, &mut scores).unwrap();
     assert_eq!(scores.row(0), [0.5, 0.5]);
     let (infer, _) = fake.asked.lock().unwrap().pop().unwrap();

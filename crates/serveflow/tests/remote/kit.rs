@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use serveflow_core::lane::ScoreError;
 use serveflow_core::rows::Scores;
 use serveflow_model::binding::Binding;
-use serveflow_model::remote::{RemoteSpec, Request, Transport};
+use serveflow_model::remote::{InferenceRequest, RemoteSpec, RemoteTransport};
 use serveflow_serve::config::{Servers, TypedRemote};
-use serveflow_serve::remote::Pool;
+use serveflow_serve::remote::ServerPool;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -233,16 +233,17 @@ pub(crate) fn servers(urls: &[String], more: &str) -> Servers {
     typed.check().unwrap().of("m").unwrap().clone()
 }
 
-pub(crate) fn pool(urls: &[String], more: &str) -> Pool {
-    Pool::open(&spec(""), &servers(urls, more)).unwrap()
+pub(crate) fn pool(urls: &[String], more: &str) -> ServerPool {
+    ServerPool::open(&spec(""), &servers(urls, more)).unwrap()
 }
 
 /// Asks for three rows; whether the answer is right, or the error.
-pub(crate) fn ask(pool: &Pool) -> Result<(), String> {
+pub(crate) fn ask(pool: &ServerPool) -> Result<(), String> {
     let spec = spec("");
     let values = [0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0];
     let mut scores = Scores::default();
-    let asked = pool.infer(&Request { spec: &spec, rows: 3, values: &values }, &mut scores);
+    let asked =
+        pool.infer(&InferenceRequest { spec: &spec, rows: 3, values: &values }, &mut scores);
     asked.map_err(|ScoreError { message }| message)?;
     let expected: Vec<[f32; 2]> = values.chunks(3).map(right_answer).collect();
     assert_eq!((0..3).map(|row| scores.row(row)).collect::<Vec<_>>(), expected);

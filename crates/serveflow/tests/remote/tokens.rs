@@ -5,7 +5,7 @@ use super::kit::{Fake, Mood, ask, pool, servers, spec};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serveflow_serve::config::TypedRemote;
-use serveflow_serve::remote::Pool;
+use serveflow_serve::remote::ServerPool;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,9 +54,9 @@ fn a_token_is_sent_and_a_new_one_after_its_file_changed() {
 fn a_token_that_is_not_there_is_an_error_at_the_start() {
     let urls = ["http://127.0.0.1:9".to_owned()];
     let missing = servers(&urls, "token_file = \"/nowhere/token\"");
-    assert!(Pool::open(&spec(""), &missing).unwrap_err().contains("/nowhere/token"));
+    assert!(ServerPool::open(&spec(""), &missing).unwrap_err().contains("/nowhere/token"));
     let missing = servers(&urls, "token_env = \"SERVEFLOW_NO_SUCH_TOKEN\"");
-    assert!(Pool::open(&spec(""), &missing).unwrap_err().contains("SERVEFLOW_NO_SUCH_TOKEN"));
+    assert!(ServerPool::open(&spec(""), &missing).unwrap_err().contains("SERVEFLOW_NO_SUCH_TOKEN"));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_server_is_believed_if_the_named_authority_signed_for_it() {
     for text in ["", "no certificate"] {
         let none = folder.write("none.pem", text);
         let servers = servers(&[fake.url()], &format!("ca_file = {none:?}"));
-        let error = Pool::open(&spec(""), &servers).unwrap_err();
+        let error = ServerPool::open(&spec(""), &servers).unwrap_err();
         assert!(error.contains("none.pem") && error.contains("found none"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 //! Training and serving rows cannot differ, because they come from the same engine, the same
 //! encoders and the same flow rules; only the lane is another one, and no gate ever accepts.
 
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::deferral::FlowFacts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{EncoderError, FeatureSpec, Features};
@@ -73,7 +73,7 @@ pub struct Dataset {
     /// Listed flows that no capture contained.
     pub missing: usize,
     /// Where packets and flows went, all captures together.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// Damaged captures.
     pub damaged: Vec<SourceError>,
 }
@@ -208,7 +208,7 @@ pub fn record(
         facts: vec![Vec::new(); plan.specs.len()],
         flows: Vec::new(),
         missing: 0,
-        accounts: Accounts::default(),
+        accounts: Counters::default(),
         damaged: Vec::new(),
     };
     for (index, (path, labels)) in book.files.iter().enumerate() {

@@ -5,15 +5,15 @@ mod replay;
 mod report;
 mod text;
 
-pub use replay::{Answered, Replay, stage_alone};
+pub use replay::{Answered, EvaluationReplay, stage_alone};
 pub use report::{
-    AccountsReport, ClassReport, FlowReport, LatencyReport, PacketReport, Percentiles, Report,
-    StageReport, TierReport, UnknownReport, YardstickReport,
+    AccountsReport, ClassReport, FlowReport, LatencyReport, PacketReport, Percentiles,
+    ReferenceReport, Report, StageReport, TierReport, UnknownReport,
 };
 
 use crate::metrics::Confusion;
 use crate::random::Random;
-use replay::Tally;
+use replay::ReplayTally;
 use serveflow_core::engine::EngineConfig;
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::Bundle;
@@ -84,7 +84,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, EvaluateError> {
     let labels = label_map(bundle, book)?;
     let passes = bundle.cascade.stages().len() + 1;
-    let mut replay = Replay::new(bundle, book, &labels, split, limits, wall);
+    let mut replay = EvaluationReplay::new(bundle, book, &labels, split, limits, wall);
     let cascade = replay.cascade();
     progress(1, passes);
     let mut tiers = Vec::new();
@@ -114,7 +114,7 @@ pub fn label_map(bundle: &Bundle, book: &LabelBook) -> Result<Vec<u16>, Evaluate
     book.labels.iter().map(index).collect()
 }
 
-fn report(bundle: &Bundle, split: Split, cascade: &Tally, tiers: &[Tally]) -> Report {
+fn report(bundle: &Bundle, split: Split, cascade: &ReplayTally, tiers: &[ReplayTally]) -> Report {
     let labels = bundle.cascade.labels();
     let table = confusion(labels.len(), &cascade.answered);
     let tier_reports: Vec<TierReport> =
@@ -199,7 +199,7 @@ fn matrix(table: &Confusion) -> Vec<Vec<u64>> {
     (0..table.classes()).map(row).collect()
 }
 
-fn stage_reports(bundle: &Bundle, cascade: &Tally) -> Vec<StageReport> {
+fn stage_reports(bundle: &Bundle, cascade: &ReplayTally) -> Vec<StageReport> {
     let all = cascade.answered.len() as f64;
     let decided_by = |stage: usize| cascade.answered.iter().filter(move |flow| flow.stage == stage);
     let report = |(index, plan): (usize, &serveflow_model::bundle::StagePlan)| {
@@ -219,7 +219,7 @@ fn stage_reports(bundle: &Bundle, cascade: &Tally) -> Vec<StageReport> {
     bundle.plan.stages.iter().enumerate().map(report).collect()
 }
 
-fn tier_report(bundle: &Bundle, stage: usize, tally: &Tally) -> TierReport {
+fn tier_report(bundle: &Bundle, stage: usize, tally: &ReplayTally) -> TierReport {
     let table = confusion(bundle.cascade.labels().len(), &tally.answered);
     let plan = &bundle.plan.stages[stage];
     let short = tally.answered.iter().filter(|flow| flow.packets < plan.packets).count();
@@ -250,7 +250,7 @@ fn share_under_mark(answered: &[Answered]) -> f64 {
 }
 
 /// The stage that decided each flow, shuffled over the flows.
-fn random(classes: usize, cascade: &Tally, tiers: &[Tally]) -> YardstickReport {
+fn random(classes: usize, cascade: &ReplayTally, tiers: &[ReplayTally]) -> ReferenceReport {
     let mut stops: Vec<usize> = cascade.answered.iter().map(|flow| flow.stage).collect();
     let shares = shares(&stops, tiers.len());
     let (mut accuracy, mut macro_f1) = (0.0, 0.0);
@@ -261,19 +261,20 @@ fn random(classes: usize, cascade: &Tally, tiers: &[Tally]) -> YardstickReport {
         accuracy += table.accuracy() / DRAWS as f64;
         macro_f1 += table.macro_f1() / DRAWS as f64;
     }
-    YardstickReport { accuracy, macro_f1, shares }
+    ReferenceReport { accuracy, macro_f1, shares }
 }
 
 /// Each flow stops at the first stage that is right; one that no stage gets right stays at the
 /// first, since escalating it gains nothing.
-fn oracle(classes: usize, tiers: &[Tally]) -> YardstickReport {
+fn oracle(classes: usize, tiers: &[ReplayTally]) -> ReferenceReport {
     let right = |flow: usize| {
-        let is_right = |tier: &Tally| tier.answered[flow].label == Some(tier.answered[flow].truth);
+        let is_right =
+            |tier: &ReplayTally| tier.answered[flow].label == Some(tier.answered[flow].truth);
         tiers.iter().position(is_right).unwrap_or(0)
     };
     let stops: Vec<usize> = (0..tiers[0].answered.len()).map(right).collect();
     let table = replayed(classes, tiers, &stops);
-    YardstickReport {
+    ReferenceReport {
         accuracy: table.accuracy(),
         macro_f1: table.macro_f1(),
         shares: shares(&stops, tiers.len()),
@@ -285,7 +286,7 @@ fn shares(stops: &[usize], stages: usize) -> Vec<f64> {
     (0..stages).map(|stage| count(stage) as f64 / stops.len().max(1) as f64).collect()
 }
 
-fn replayed(classes: usize, tiers: &[Tally], stops: &[usize]) -> Confusion {
+fn replayed(classes: usize, tiers: &[ReplayTally], stops: &[usize]) -> Confusion {
     let mut table = Confusion::new(classes);
     for (flow, &stop) in stops.iter().enumerate() {
         let answered = &tiers[stop].answered[flow];
@@ -295,7 +296,7 @@ fn replayed(classes: usize, tiers: &[Tally], stops: &[usize]) -> Confusion {
 }
 
 /// Flows whose verdict is not what its stage says of them when it stands alone.
-fn disagreements(cascade: &Tally, tiers: &[Tally]) -> u64 {
+fn disagreements(cascade: &ReplayTally, tiers: &[ReplayTally]) -> u64 {
     let differs = |(index, flow): &(usize, &Answered)| {
         let alone = &tiers[flow.stage].answered[*index];
         (alone.flow, alone.first_ns, alone.label) != (flow.flow, flow.first_ns, flow.label)

@@ -1,6 +1,6 @@
 //! Replays of the labelled captures: the whole cascade, or one of its stages alone.
 
-use serveflow_core::accounts::Accounts;
+use serveflow_core::accounts::Counters;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig};
 use serveflow_core::lane::{InlineLane, Lane, Model};
 use serveflow_core::verdict::{FiveTuple, Verdict};
@@ -49,7 +49,7 @@ impl Answered {
 
 /// The outcome of one replay.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct ReplayTally {
     /// Labelled flows of the split, in the order of captures and first packets.
     pub answered: Vec<Answered>,
     /// Flows without a label, or of another split.
@@ -57,7 +57,7 @@ pub struct Tally {
     /// Listed flows that were not met.
     pub missing_flows: u64,
     /// Where everything went.
-    pub accounts: Accounts,
+    pub accounts: Counters,
     /// Damaged captures, a sentence each.
     pub damaged: Vec<String>,
     /// Wall time of the whole replay.
@@ -65,7 +65,7 @@ pub struct Tally {
 }
 
 /// Replays the captures of a label book.
-pub struct Replay<'a> {
+pub struct EvaluationReplay<'a> {
     bundle: &'a Bundle,
     book: &'a LabelBook,
     /// The bundle's index of each label of the book.
@@ -86,7 +86,7 @@ pub fn stage_alone(cascade: &Cascade, stage: usize) -> Arc<Cascade> {
     Arc::new(Cascade::new(vec![stage], labels).expect("a stage of a cascade is one"))
 }
 
-impl<'a> Replay<'a> {
+impl<'a> EvaluationReplay<'a> {
     /// A replay of a split under a bundle's flow rules and the given limits.
     pub fn new(
         bundle: &'a Bundle,
@@ -100,13 +100,13 @@ impl<'a> Replay<'a> {
     }
 
     /// The whole cascade.
-    pub fn cascade(&mut self) -> Tally {
+    pub fn cascade(&mut self) -> ReplayTally {
         let cascade = Arc::clone(&self.bundle.cascade);
         self.run(&cascade, &self.bundle.models.clone())
     }
 
     /// One stage alone.
-    pub fn tier(&mut self, stage: usize) -> Tally {
+    pub fn tier(&mut self, stage: usize) -> ReplayTally {
         let alone = stage_alone(&self.bundle.cascade, stage);
         let model = Arc::clone(&self.bundle.models[stage]);
         let mut tally = self.run(&alone, &[model]);
@@ -114,8 +114,8 @@ impl<'a> Replay<'a> {
         tally
     }
 
-    fn run(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> Tally {
-        let mut tally = Tally::default();
+    fn run(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> ReplayTally {
+        let mut tally = ReplayTally::default();
         let started = (self.wall)();
         for (path, labels) in &self.book.files {
             if !labels.may_hold(self.split) {
@@ -149,7 +149,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Puts the verdicts of one capture to the labels, in the order of the flows.
-    fn sort(&self, mut verdicts: Vec<Verdict>, labels: &FileLabels, tally: &mut Tally) {
+    fn sort(&self, mut verdicts: Vec<Verdict>, labels: &FileLabels, tally: &mut ReplayTally) {
         verdicts.retain(|verdict| verdict.is_final);
         verdicts.sort_unstable_by_key(|verdict| verdict.id);
         let count = verdicts.len();

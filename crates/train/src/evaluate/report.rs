@@ -44,9 +44,9 @@ pub struct Report {
     /// Each stage alone, on all flows.
     pub tiers: Vec<TierReport>,
     /// The same shares escalated, but at random: mean of 20 draws.
-    pub random: YardstickReport,
+    pub random: ReferenceReport,
     /// Escalation by a gate that knows which answers are wrong.
-    pub oracle: YardstickReport,
+    pub oracle: ReferenceReport,
     /// The cascade's latency.
     pub latency_us: LatencyReport,
     /// Share of flows with an end-to-end latency under 16 ms.
@@ -137,7 +137,7 @@ pub struct TierReport {
 
 /// A way to escalate that no one can build, to compare with.
 #[derive(Clone, Debug, Serialize)]
-pub struct YardstickReport {
+pub struct ReferenceReport {
     /// Share of flows answered right.
     pub accuracy: f64,
     /// Mean F1 over the classes.
@@ -225,7 +225,7 @@ pub struct FlowReport {
 impl AccountsReport {
     /// The accounts of an engine, by name.
     #[must_use]
-    pub fn new(accounts: &serveflow_core::accounts::Accounts) -> Self {
+    pub fn new(accounts: &serveflow_core::accounts::Counters) -> Self {
         use serveflow_core::parse::Reject;
         use serveflow_core::verdict::Reason;
         let (packets, flows) = (&accounts.packets, &accounts.flows);

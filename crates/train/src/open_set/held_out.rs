@@ -4,11 +4,11 @@
 use super::{auroc, share, threshold};
 use crate::dataset::{Dataset, record};
 use crate::pipeline::{Kind, PipelineError, Step, TierData, TrainPlan, filled, train_tier};
-use crate::planner::pool::Recipe;
+use crate::planner::pool::CandidateSpec;
 use crate::random::Random;
 use crate::recalibrate::score_all;
 use serde::{Deserialize, Serialize};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::forest::BoundForest;
 
@@ -21,7 +21,7 @@ const CHOICE: u64 = 0x6f70;
 #[derive(Clone, Copy, Debug)]
 pub struct HeldOutWish<'a> {
     /// The stage: its kind, size, packets, wait and features.
-    pub recipe: Recipe,
+    pub recipe: CandidateSpec,
     /// Sets of encoders that recipes name by index.
     pub features: &'a [Vec<String>],
     /// Most classes that are held out, which each cost a training.
@@ -77,8 +77,8 @@ impl HeldOut {
 
     /// The score that tells best on the calibration split.
     #[must_use]
-    pub fn score(&self) -> Measure {
-        Measure::ALL[self.best()]
+    pub fn score(&self) -> Uncertainty {
+        Uncertainty::ALL[self.best()]
     }
 }
 
@@ -111,7 +111,7 @@ pub fn hold_out(
         let one = |score: usize| {
             classes.iter().map(|class| of(class)[score]).sum::<f64>() / classes.len() as f64
         };
-        (0..Measure::ALL.len()).map(one).collect()
+        (0..Uncertainty::ALL.len()).map(one).collect()
     };
     if classes.is_empty() {
         return Ok(None);
@@ -119,7 +119,7 @@ pub fn hold_out(
     let (val, test) = (mean(|class| &class.val), mean(|class| &class.test));
     Ok(Some(HeldOut {
         stage: wish.recipe.name(plan.wait_ms, wish.features),
-        scores: Measure::ALL.map(|score| score.name().to_owned()).to_vec(),
+        scores: Uncertainty::ALL.map(|score| score.name().to_owned()).to_vec(),
         of: study.dataset.labels.len(),
         val,
         test,
@@ -228,12 +228,12 @@ impl<'a> Study<'a> {
     fn oddness(&self, model: &BoundForest, flows: &[usize], class: u16) -> Oddness {
         let scores = score_all(model, &self.dataset.rows_of(0, flows));
         let scores = scores.expect("a forest scores every row");
-        let of = |score: Measure, held: bool| -> Vec<f32> {
+        let of = |score: Uncertainty, held: bool| -> Vec<f32> {
             let own =
                 flows.iter().enumerate().filter(|(_, flow)| self.is_of(**flow, class) == held);
             own.map(|(row, _)| score.uncertainty(scores.row(row))).collect()
         };
-        let all = |held: bool| Measure::ALL.map(|score| of(score, held)).to_vec();
+        let all = |held: bool| Uncertainty::ALL.map(|score| of(score, held)).to_vec();
         Oddness { known: all(false), held: all(true) }
     }
 }

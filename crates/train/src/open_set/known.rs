@@ -1,11 +1,11 @@
 //! The rule of each stage of a plan, and what it does to flows of known classes.
 
 use super::{HeldOut, share, threshold};
-use crate::planner::plan::Planned;
-use crate::planner::pool::Pool;
-use crate::planner::walk::{Board, Part, Walk};
+use crate::planner::pool::CandidatePool;
+use crate::planner::replay::{Evaluator, Part, ReplayPath};
+use crate::planner::writer::WrittenPlan;
 use serde::{Deserialize, Serialize};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_core::open_set::OpenSet;
 use serveflow_model::bundle::UnknownPlan;
 
@@ -56,14 +56,14 @@ pub struct ClassUnknown {
 
 /// Flows of a part as the plan decides them.
 struct Decided<'a> {
-    board: &'a Board<'a>,
-    planned: &'a Planned,
+    board: &'a Evaluator<'a>,
+    planned: &'a WrittenPlan,
     part: Part,
-    walk: Walk,
+    walk: ReplayPath,
 }
 
 impl<'a> Decided<'a> {
-    fn new(board: &'a Board<'a>, planned: &'a Planned, part: Part) -> Self {
+    fn new(board: &'a Evaluator<'a>, planned: &'a WrittenPlan, part: Part) -> Self {
         Self { board, planned, part, walk: board.walk(&planned.found.chosen.cascade, part) }
     }
 
@@ -88,13 +88,13 @@ impl<'a> Decided<'a> {
 /// counts; least confidence otherwise.
 #[must_use]
 pub fn install(
-    pool: &Pool,
-    planned: &mut Planned,
+    pool: &CandidatePool,
+    planned: &mut WrittenPlan,
     rate: f64,
     held_out: Option<HeldOut>,
 ) -> OpenSetReport {
-    let score = held_out.as_ref().map_or(Measure::LeastConfidence, HeldOut::score);
-    let board = Board { pool, heads: &planned.heads, cost: planned.cost.clone() };
+    let score = held_out.as_ref().map_or(Uncertainty::LeastConfidence, HeldOut::score);
+    let board = Evaluator { pool, heads: &planned.heads, cost: planned.cost.clone() };
     let val = Decided::new(&board, planned, Part::Split);
     let test = Decided::new(&board, planned, Part::Test);
     let stages = planned.found.chosen.cascade.stages.len();

@@ -11,7 +11,7 @@ use crate::dataset::{Dataset, RecordError, RecordPlan, record};
 use crate::trees::{Progress, TrainError};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Mask, MaskSet};
-use serveflow_core::gate::{Measure, Threshold};
+use serveflow_core::gate::{Threshold, Uncertainty};
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::parse::Header;
 use serveflow_core::rows::{Rows, Scores};
@@ -52,7 +52,7 @@ pub struct TrainPlan {
     /// Parameters of the trainers.
     pub params: TierParams,
     /// How gates measure doubt.
-    pub measure: Measure,
+    pub measure: Uncertainty,
     /// One threshold per gate, or per gate and class.
     pub granularity: Granularity,
     /// What gates are calibrated for.
@@ -86,7 +86,7 @@ impl Default for TrainPlan {
             window_packets: WINDOW_PACKETS,
             flows: FlowConfig::default(),
             params,
-            measure: Measure::LeastConfidence,
+            measure: Uncertainty::LeastConfidence,
             granularity: Granularity::PerClass,
             target: Target::MaxLoss(0.005),
             lanes: LanePlan::default(),
@@ -453,7 +453,7 @@ fn written_plan(
 /// A gate's thresholds and what they were calibrated for.
 pub(crate) fn gate_plan(
     labels: &[String],
-    (target, measure): (Target, Measure),
+    (target, measure): (Target, Uncertainty),
     calibrated: &Calibrated,
     index: usize,
     flows: u64,

@@ -6,7 +6,7 @@
 //! captures are parted into folds.
 
 use super::heads::folds;
-use super::walk::{Board, Cascade, Part, Walk};
+use super::replay::{Chain, Evaluator, Part, ReplayPath};
 use crate::reliability::{Isotonic, bins, calibration_error};
 use serveflow_core::calibration::Calibration;
 use serveflow_core::gate::best_class;
@@ -23,7 +23,13 @@ struct Decided {
     captures: Vec<u32>,
 }
 
-fn decided(board: &Board<'_>, cascade: &Cascade, walk: &Walk, at: usize, part: Part) -> Decided {
+fn decided(
+    board: &Evaluator<'_>,
+    cascade: &Chain,
+    walk: &ReplayPath,
+    at: usize,
+    part: Part,
+) -> Decided {
     let pool = board.pool;
     let own = part.answers(&pool.candidates[cascade.stages[at]]);
     let truth = part.truth(pool);
@@ -49,7 +55,12 @@ fn error(answers: Vec<(f64, bool)>) -> f64 {
 /// Steps from probability to share of right answers for a place of a cascade, whose calibration flows were
 /// walked; none where they do not help.
 #[must_use]
-pub fn steps(board: &Board<'_>, cascade: &Cascade, walk: &Walk, at: usize) -> Vec<[f64; 2]> {
+pub fn steps(
+    board: &Evaluator<'_>,
+    cascade: &Chain,
+    walk: &ReplayPath,
+    at: usize,
+) -> Vec<[f64; 2]> {
     let own = decided(board, cascade, walk, at, Part::Val);
     if own.answers.len() < LEAST_FLOWS {
         return Vec::new();
@@ -75,9 +86,9 @@ pub fn steps(board: &Board<'_>, cascade: &Cascade, walk: &Walk, at: usize) -> Ve
 /// Calibration error of the verdicts of a place on the test flows, as they are and as they are told.
 #[must_use]
 pub fn judged(
-    board: &Board<'_>,
-    cascade: &Cascade,
-    walk: &Walk,
+    board: &Evaluator<'_>,
+    cascade: &Chain,
+    walk: &ReplayPath,
     at: usize,
     told: &Calibration,
 ) -> (f64, f64) {

@@ -9,7 +9,7 @@
 //! always told by heads that did not see them, nor any flow of the same capture: the captures are parted
 //! into folds, and each fold is judged by heads of the others. What is served is trained on all.
 
-use super::pool::{Answers, Candidate, Pool};
+use super::pool::{Answers, Candidate, CandidatePool};
 use crate::random::Random;
 use crate::trees::{BitMatrix, BoostParams, TrainError, TrainSet, train_boosted};
 use serveflow_core::deferral::{OUTCOMES, facts_columns, facts_shape, push_facts, worth};
@@ -85,7 +85,7 @@ fn weights(truth: &[u16], classes: usize) -> Vec<f32> {
 /// # Errors
 /// When there are no calibration flows.
 pub fn learn(
-    pool: &Pool,
+    pool: &CandidatePool,
     (fast, slow): (usize, usize),
     seed: u64,
     wall: &dyn Fn() -> u64,
@@ -185,7 +185,7 @@ pub(super) fn folds(captures: &[u32], seed: u64) -> Vec<(Vec<usize>, Vec<usize>)
 /// # Panics
 /// When a thread does.
 pub fn learn_all(
-    pool: &Pool,
+    pool: &CandidatePool,
     pairs: &[(usize, usize)],
     (seed, threads): (u64, usize),
     wall: &(dyn Fn() -> u64 + Sync),

@@ -1,6 +1,6 @@
 //! What the user wants of a cascade, and whether it is met.
 
-use super::walk::Figures;
+use super::replay::ReplayFigures;
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -33,7 +33,7 @@ impl Objective {
 
     /// What is made small, and what decides between equals.
     #[must_use]
-    pub fn value(self, figures: &Figures) -> (f64, f64) {
+    pub fn value(self, figures: &ReplayFigures) -> (f64, f64) {
         // A model alone is asked about all flows, as the last stage is about those that are passed on.
         let escalated = match figures.decided[..] {
             [] | [_] => 1.0,
@@ -50,7 +50,7 @@ impl Objective {
 /// Limits that the user states; none of them must be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct Constraints {
     /// Largest loss of macro-F1 against the best single candidate.
     pub max_loss: f64,
     /// Largest loss of any class's recall against the same.
@@ -72,7 +72,7 @@ pub struct Limits {
     pub memory_mb: Option<f64>,
 }
 
-impl Default for Limits {
+impl Default for Constraints {
     fn default() -> Self {
         Self {
             max_loss: 0.005,
@@ -119,13 +119,13 @@ impl fmt::Display for Limit {
 
 /// A cascade of one worker does not quite scale: what is lost per doubling of workers, as measured by
 /// `bench scale` on two cores, is left to it. Here all cores count in full.
-fn rate(figures: &Figures, cores: usize) -> f64 {
+fn rate(figures: &ReplayFigures, cores: usize) -> f64 {
     figures.flows_per_s * cores as f64
 }
 
 /// How a limit stands: what was asked for, and what there is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct ConstraintStatus {
     /// Which limit.
     pub limit: Limit,
     /// What the user states.
@@ -136,20 +136,25 @@ pub struct Standing {
     pub met: bool,
 }
 
-impl Limits {
+impl Constraints {
     /// How each stated limit stands for a cascade; `best` is the best single candidate.
     #[must_use]
     pub fn standings(
         &self,
-        figures: &Figures,
+        figures: &ReplayFigures,
         table: &Confusion,
         best: &Confusion,
-    ) -> Vec<Standing> {
+    ) -> Vec<ConstraintStatus> {
         let at_most = |limit, wanted: Option<f64>, found: f64| {
-            wanted.map(|wanted| Standing { limit, wanted, found, met: found <= wanted + 1e-12 })
+            wanted.map(|wanted| ConstraintStatus {
+                limit,
+                wanted,
+                found,
+                met: found <= wanted + 1e-12,
+            })
         };
         let at_least = |limit, wanted: Option<f64>, found: f64| {
-            wanted.map(|wanted| Standing { limit, wanted, found, met: found >= wanted })
+            wanted.map(|wanted| ConstraintStatus { limit, wanted, found, met: found >= wanted })
         };
         let recall_loss = |class| best.class(class).recall - table.class(class).recall;
         let class_loss = (0..table.classes()).map(recall_loss).fold(0.0, f64::max);

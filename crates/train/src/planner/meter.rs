@@ -10,7 +10,7 @@ use crate::traffic::template::TemplateSet;
 use crate::traffic::timed::Timed;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{FeatureSpec, Features};
-use serveflow_core::gate::{Gate, Measure, Threshold};
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use serveflow_core::lane::{Constant, InlineLane, Lane, Model};
 use serveflow_core::verdict::Verdict;
 use serveflow_core::{FlowConfig, features::MaskSet};
@@ -35,7 +35,7 @@ const CALM_FRAMES: usize = 64;
 
 /// What candidates are measured under.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
+pub struct MeterLoad {
     /// New flows per second and core, of packet time.
     pub flows_per_s: f64,
     /// Wall time for which flows begin in each run, nanoseconds.
@@ -44,7 +44,7 @@ pub struct Load {
     pub flows: u64,
 }
 
-impl Default for Load {
+impl Default for MeterLoad {
     fn default() -> Self {
         Self { flows_per_s: 10_000.0, run_ns: 200_000_000, flows: 1_000_000 }
     }
@@ -52,7 +52,7 @@ impl Default for Load {
 
 /// A stage to measure.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured<'a> {
+pub struct CandidateCost<'a> {
     /// What its rows show.
     pub spec: &'a FeatureSpec,
     /// Longest wait, nanoseconds.
@@ -65,9 +65,9 @@ pub struct Measured<'a> {
 
 /// Clones of the flows of a split, and an engine's flow rules, to serve cascades under load.
 #[derive(Debug)]
-pub struct Service {
+pub struct ServiceRate {
     clones: TemplateSet,
-    load: Load,
+    load: MeterLoad,
     flows: FlowConfig,
     wall: fn() -> u64,
     /// Packets of a flow, on average.
@@ -76,12 +76,12 @@ pub struct Service {
 
 /// Calibration flows to measure with, and what one of them costs that is asked nothing.
 #[derive(Debug)]
-pub struct Meter {
+pub struct CostMeter {
     /// The captures, each of which is served by an engine of its own, as `evaluate` has it.
     calm: Vec<MemorySource>,
     labels: Vec<String>,
     /// The same flows under load.
-    pub service: Service,
+    pub service: ServiceRate,
     /// Nanoseconds per flow whose packets are looked up and that is asked nothing worth mentioning.
     pub idle_flow_ns: f64,
 }
@@ -95,14 +95,14 @@ pub struct Metered {
     pub compute_ns: f64,
 }
 
-impl Service {
+impl ServiceRate {
     /// Reads the captures that hold flows of a split.
     #[must_use]
     pub fn new(
         book: &LabelBook,
         split: Split,
         flows: FlowConfig,
-        load: Load,
+        load: MeterLoad,
         wall: fn() -> u64,
     ) -> Self {
         let numbers: Vec<u16> = (0..book.labels.len() as u16).collect();
@@ -176,12 +176,12 @@ impl Service {
     }
 }
 
-impl Meter {
+impl CostMeter {
     /// Reads the captures that hold calibration flows, and measures what comes before any stage.
     ///
     /// # Panics
     /// When the built-in features cannot be built.
-    pub fn new(book: &LabelBook, flows: FlowConfig, load: Load, wall: fn() -> u64) -> Self {
+    pub fn new(book: &LabelBook, flows: FlowConfig, load: MeterLoad, wall: fn() -> u64) -> Self {
         let (mut calm, mut packets): (Vec<MemorySource>, usize) = (Vec::new(), 0);
         for (path, file) in &book.files {
             if packets < MOST_PACKETS && file.may_hold(Split::Val) {
@@ -193,7 +193,7 @@ impl Meter {
                 }
             }
         }
-        let service = Service::new(book, Split::Val, flows, load, wall);
+        let service = ServiceRate::new(book, Split::Val, flows, load, wall);
         let labels = book.labels.clone();
         let mut meter = Self { calm, labels, service, idle_flow_ns: f64::INFINITY };
         for _ in 0..RUNS {
@@ -206,7 +206,7 @@ impl Meter {
     ///
     /// # Panics
     /// When the features cannot be built.
-    pub fn measure(&mut self, own: &Measured<'_>) -> Metered {
+    pub fn measure(&mut self, own: &CandidateCost<'_>) -> Metered {
         let cascade = self.alone(own);
         let models = [Arc::clone(own.model)];
         self.idle_flow_ns = self.idle_flow_ns.min(self.idle());
@@ -226,12 +226,12 @@ impl Meter {
     /// When the features cannot be built, or the second stage sees fewer packets.
     pub fn company(
         &mut self,
-        (first, doubt): (&Measured<'_>, f32),
-        last: &Measured<'_>,
+        (first, doubt): (&CandidateCost<'_>, f32),
+        last: &CandidateCost<'_>,
         steps: usize,
     ) -> Vec<f64> {
         let threshold = Threshold::Universal(doubt);
-        let gate = Gate::Doubt { measure: Measure::LeastConfidence, threshold };
+        let gate = Gate::Uncertainty { measure: Uncertainty::LeastConfidence, threshold };
         let stages =
             vec![Self::stage("first", first, gate), Self::stage("last", last, Gate::never())];
         let cascade = Cascade::new(stages, self.labels.clone()).expect("stages in order");
@@ -279,17 +279,17 @@ impl Meter {
         let features = Features::new(&spec).expect("the encoder is built in");
         let model = Constant::first(features.shape(), self.labels.len(), 1.0);
         let model: Arc<dyn Model> = Arc::new(model);
-        let idle = Measured { spec: &spec, wait_ns: 0, wants_window: false, model: &model };
+        let idle = CandidateCost { spec: &spec, wait_ns: 0, wants_window: false, model: &model };
         self.service.serve(&self.alone(&idle), &[Arc::clone(&model)])
     }
 
     /// A cascade of one stage.
-    fn alone(&self, own: &Measured<'_>) -> Arc<Cascade> {
+    fn alone(&self, own: &CandidateCost<'_>) -> Arc<Cascade> {
         let stage = Self::stage("measured", own, Gate::never());
         Arc::new(Cascade::new(vec![stage], self.labels.clone()).expect("a stage is a cascade"))
     }
 
-    fn stage(name: &str, own: &Measured<'_>, gate: Gate) -> Stage {
+    fn stage(name: &str, own: &CandidateCost<'_>, gate: Gate) -> Stage {
         let features = Features::new(own.spec).expect("the candidate was trained on them");
         Stage::new(name, features, gate, own.wait_ns).at_window_end(own.wants_window)
     }

@@ -17,7 +17,7 @@ pub const POOL_FORMAT: &str = "serveflow-pool/1";
 
 /// A candidate stage: a kind of model, of a size, on so many packets, after a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Recipe {
+pub struct CandidateSpec {
     /// Kind of model.
     pub kind: Kind,
     /// Rounds or trees that are kept of those trained; none for all.
@@ -30,7 +30,7 @@ pub struct Recipe {
     pub features: usize,
 }
 
-impl Recipe {
+impl CandidateSpec {
     /// The kind and the packets.
     #[must_use]
     pub fn tier(&self) -> Tier {
@@ -138,7 +138,7 @@ impl Answers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// What it is.
-    pub recipe: Recipe,
+    pub recipe: CandidateSpec,
     /// Its name, unique in the pool.
     pub name: String,
     /// The model file.
@@ -202,7 +202,7 @@ pub struct Flows {
 
 /// Candidates with their answers, and all that a plan needs to be written again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pool {
+pub struct CandidatePool {
     /// [`POOL_FORMAT`].
     pub format: String,
     /// What is named, in words.
@@ -248,7 +248,7 @@ pub struct Pool {
     pub provenance: Provenance,
 }
 
-impl Pool {
+impl CandidatePool {
     /// Number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
@@ -257,7 +257,7 @@ impl Pool {
 
     /// Packets that a row of a recipe covers.
     #[must_use]
-    pub fn row_packets(&self, recipe: &Recipe) -> u16 {
+    pub fn row_packets(&self, recipe: &CandidateSpec) -> u16 {
         Tier::row_packets(recipe.packets, self.window_packets)
     }
 
@@ -358,7 +358,7 @@ impl Pool {
         self.candidates[candidate].val.confusion(&self.val.truth, self.classes()).macro_f1()
     }
 
-    /// The best of those that were trained here, as [`Pool::best`] has it; none if all were given.
+    /// The best of those that were trained here, as [`CandidatePool::best`] has it; none if all were given.
     #[must_use]
     pub fn best_trained(&self) -> Option<usize> {
         let trained = (0..self.candidates.len()).filter(|&c| self.candidates[c].given.is_none());

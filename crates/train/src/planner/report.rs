@@ -1,15 +1,15 @@
 //! The report of a plan: what was tried, what was chosen and why, and what it came to.
 
 use super::confidence;
-use super::grant::Granted;
-use super::limits::{Limits, Objective, Standing};
-use super::plan::{Planned, Request, told_pairs};
-use super::pool::Pool;
+use super::guarantee::Granted;
+use super::limits::{ConstraintStatus, Constraints, Objective};
+use super::pool::CandidatePool;
+use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, Rule, quantile};
 use super::rules::{RuleReport, compare_rules};
-use super::search::{self, Point, Verdict};
-use super::walk::{Board, Cascade, Figures, Part, Rule, Walk, quantile};
+use super::search::{self, OperatingPoint, SearchOutcome};
+use super::writer::{PlanRequest, WrittenPlan, told_pairs};
+use crate::audit::AuditReport;
 use crate::dataset::{DataSummary, TrainingWarning, TrainingWarningKind};
-use crate::honest::HonestReport;
 use crate::open_set::OpenSetReport;
 use crate::reliability::Reliability;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ pub struct PlanReport {
     /// What was made small, and what had to be kept.
     pub objective: Objective,
     /// The limits.
-    pub limits: Limits,
+    pub limits: Constraints,
     /// Share of the flows that should reach the last stage, if that was asked for.
     pub escalate: Option<f64>,
     /// Every candidate alone.
@@ -62,7 +62,7 @@ pub struct PlanReport {
     /// Cascades and operating points that were looked at.
     pub searched: (usize, usize),
     /// Whether the limits are kept.
-    pub verdict: Verdict,
+    pub verdict: SearchOutcome,
     /// The chosen cascade.
     pub chosen: Choice,
     /// The best one of other stages.
@@ -87,7 +87,7 @@ pub struct PlanReport {
     #[serde(default)]
     pub unknown: Option<OpenSetReport>,
     /// How honest these figures are; none where that was not asked.
-    pub honest: Option<HonestReport>,
+    pub honest: Option<AuditReport>,
     /// Predicted beside measured; empty until the plan was run.
     pub checks: Vec<Check>,
 }
@@ -120,9 +120,9 @@ pub struct Single {
     /// Longest wait for them, milliseconds.
     pub wait_ms: u64,
     /// On the calibration flows.
-    pub val: Figures,
+    pub val: ReplayFigures,
     /// On the test flows.
-    pub test: Figures,
+    pub test: ReplayFigures,
     /// Median wall time from question to answer, microseconds.
     pub compute_us: f64,
     /// Nanoseconds to score a flow in a batch of 64, and alone.
@@ -156,13 +156,13 @@ pub struct Choice {
     /// At which price.
     pub price: f64,
     /// On all calibration flows.
-    pub val: Figures,
+    pub val: ReplayFigures,
     /// On those of the calibration split alone.
-    pub split: Figures,
+    pub split: ReplayFigures,
     /// On the test flows.
-    pub test: Figures,
+    pub test: ReplayFigures,
     /// How the limits stand on the calibration flows.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<ConstraintStatus>,
 }
 
 /// A class on the test flows.
@@ -228,8 +228,8 @@ impl Check {
 
 /// Tells of a plan.
 #[must_use]
-pub fn report(pool: &Pool, request: &Request, planned: &Planned) -> PlanReport {
-    let board = Board { pool, heads: &planned.heads, cost: planned.cost.clone() };
+pub fn report(pool: &CandidatePool, request: &PlanRequest, planned: &WrittenPlan) -> PlanReport {
+    let board = Evaluator { pool, heads: &planned.heads, cost: planned.cost.clone() };
     let teller = Teller { pool, board: &board, request, planned };
     let chosen = teller.choice(&planned.found.chosen);
     let runner_up = planned.found.runner_up.as_ref().map(|point| teller.choice(point));
@@ -273,30 +273,30 @@ pub fn report(pool: &Pool, request: &Request, planned: &Planned) -> PlanReport {
 }
 
 struct Teller<'a> {
-    pool: &'a Pool,
-    board: &'a Board<'a>,
-    request: &'a Request,
-    planned: &'a Planned,
+    pool: &'a CandidatePool,
+    board: &'a Evaluator<'a>,
+    request: &'a PlanRequest,
+    planned: &'a WrittenPlan,
 }
 
 impl Teller<'_> {
-    fn names(&self, cascade: &Cascade) -> Vec<String> {
+    fn names(&self, cascade: &Chain) -> Vec<String> {
         let name = |&stage: &usize| self.pool.candidates[stage].name.clone();
         cascade.stages.iter().map(name).collect()
     }
 
-    fn figures(&self, cascade: &Cascade, part: Part) -> Figures {
+    fn figures(&self, cascade: &Chain, part: Part) -> ReplayFigures {
         self.board.figures(cascade, &self.board.walk(cascade, part), part)
     }
 
     /// A candidate as a cascade of one.
-    fn single_point(&self, candidate: usize) -> Point {
+    fn single_point(&self, candidate: usize) -> OperatingPoint {
         let cascade = alone(candidate);
         let figures = self.figures(&cascade, Part::Val);
-        Point { cascade, figures, standings: Vec::new() }
+        OperatingPoint { cascade, figures, standings: Vec::new() }
     }
 
-    fn choice(&self, point: &Point) -> Choice {
+    fn choice(&self, point: &OperatingPoint) -> Choice {
         Choice {
             stages: self.names(&point.cascade),
             rule: point.cascade.rule.name().to_owned(),
@@ -308,7 +308,7 @@ impl Teller<'_> {
         }
     }
 
-    fn front_point(&self, point: &Point) -> FrontPoint {
+    fn front_point(&self, point: &OperatingPoint) -> FrontPoint {
         FrontPoint {
             stages: self.names(&point.cascade),
             macro_f1: point.figures.macro_f1,
@@ -352,7 +352,7 @@ impl Teller<'_> {
 
     fn classes(&self, best: usize) -> (Vec<ClassLine>, Vec<Vec<u64>>) {
         let chosen = &self.planned.found.chosen.cascade;
-        let walk: Walk = self.board.walk(chosen, Part::Test);
+        let walk: ReplayPath = self.board.walk(chosen, Part::Test);
         let table = self.board.confusion(chosen, &walk, Part::Test);
         let truth = &self.pool.test.truth;
         let single = self.pool.candidates[best].test.confusion(truth, self.pool.classes());
@@ -395,7 +395,7 @@ impl Teller<'_> {
     }
 
     fn latency(&self, best: usize) -> Vec<LatencyCurve> {
-        let curve = |name: &str, cascade: &Cascade| {
+        let curve = |name: &str, cascade: &Chain| {
             let walk = self.board.walk(cascade, Part::Test);
             let mut all = self.board.latencies(cascade, &walk, Part::Test);
             let share = |step: usize| step as f64 / CURVE as f64;
@@ -436,14 +436,14 @@ impl Teller<'_> {
                  calibration flows reach it.",
                 chosen.val.reach.last().copied().unwrap_or_default()
             )),
-            (verdict @ (Verdict::Met | Verdict::Barely), None) => reasons.push(format!(
+            (verdict @ (SearchOutcome::Met | SearchOutcome::Barely), None) => reasons.push(format!(
                 "Of the {} operating points of {} cascades it {} that keeps every limit: macro-F1 \
                  {:.4} on the calibration flows, against {:.4} of the best single model ({}), where a \
                  loss of {} is tolerated{}.",
                 self.planned.found.points,
                 self.planned.found.cascades,
                 match verdict {
-                    Verdict::Met => format!(
+                    SearchOutcome::Met => format!(
                         "has the least {}, or nearly so with a stage less,",
                         self.request.wish.objective.name()
                     ),
@@ -454,11 +454,11 @@ impl Teller<'_> {
                 best.stages.join(", "),
                 limits.max_loss,
                 match verdict {
-                    Verdict::Met => "; so it is on most resamples of their captures too",
+                    SearchOutcome::Met => "; so it is on most resamples of their captures too",
                     _ => "; but on too few resamples of their captures, so it may be luck",
                 },
             )),
-            (Verdict::NotMet { binding }, None) => {
+            (SearchOutcome::NotMet { binding }, None) => {
                 reasons.push(not_met(binding));
                 let broken = chosen.standings.iter().filter(|standing| !standing.met);
                 reasons.extend(broken.map(|s| {
@@ -496,7 +496,7 @@ impl Teller<'_> {
 /// What became of a promise, in words.
 fn promised(granted: &Granted) -> String {
     let Granted { promise, flows, measured, smallest, slow, .. } = granted;
-    let what = super::grant::name(promise.loss).replace('_', "-");
+    let what = super::guarantee::name(promise.loss).replace('_', "-");
     if granted.granted {
         return format!(
             "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} flows \
@@ -530,6 +530,6 @@ fn not_met(binding: &[super::limits::Limit]) -> String {
 }
 
 /// A cascade of one candidate.
-fn alone(candidate: usize) -> Cascade {
-    Cascade { stages: vec![candidate], rule: Rule::Learned, price: 0.0 }
+fn alone(candidate: usize) -> Chain {
+    Chain { stages: vec![candidate], rule: Rule::Learned, price: 0.0 }
 }

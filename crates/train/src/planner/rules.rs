@@ -5,12 +5,12 @@
 //! the gap between the two that it closes.
 
 use super::heads::Learned;
-use super::pool::{Answers, Candidate, Flows, Pool};
+use super::pool::{Answers, Candidate, CandidatePool, Flows};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use crate::reliability::Isotonic;
 use serde::{Deserialize, Serialize};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 
 /// Points of a curve: shares from 0 to 1.
 const POINTS: usize = 100;
@@ -104,7 +104,7 @@ fn area(curve: &[f64]) -> f64 {
 /// the slow one that `share_needed` is told for.
 #[must_use]
 pub fn compare_rules(
-    pool: &Pool,
+    pool: &CandidatePool,
     (fast, slow): (usize, usize),
     learned: &Learned,
     tolerated: f64,
@@ -113,12 +113,13 @@ pub fn compare_rules(
     let Flows { truth, .. } = &pool.test;
     let (fast, slow) = (&pool.candidates[fast], &pool.candidates[slow]);
     let pair = Pair { truth, fast: &fast.test.labels, slow: &slow.test.labels, classes };
-    let by_measure = |measure: Measure| {
+    let by_measure = |measure: Uncertainty| {
         let doubt = |flow| measure.uncertainty(fast.test.row(flow, classes));
         let values: Vec<f32> = (0..truth.len()).map(doubt).collect();
         (measure.name().to_owned(), by_falling(&values))
     };
-    let mut orders: Vec<(String, Vec<usize>)> = Measure::ALL.into_iter().map(by_measure).collect();
+    let mut orders: Vec<(String, Vec<usize>)> =
+        Uncertainty::ALL.into_iter().map(by_measure).collect();
     orders.push(("per_class".to_owned(), per_class(pool, fast, slow)));
     orders.extend(committee(pool, fast).map(|order| ("committee".to_owned(), order)));
     orders.push(("learned".to_owned(), by_falling(&learned.test)));
@@ -155,10 +156,10 @@ pub fn compare_rules(
 
 /// Thresholds by predicted class: the price is one for all, and what a doubt is worth is fitted for each class on
 /// the calibration flows, by isotonic regression of whether the slow one mends the answer. Equal ones by doubt.
-fn per_class(pool: &Pool, fast: &Candidate, slow: &Candidate) -> Vec<usize> {
+fn per_class(pool: &CandidatePool, fast: &Candidate, slow: &Candidate) -> Vec<usize> {
     let classes = pool.classes();
     let doubt = |answers: &Answers, flow: usize| {
-        Measure::LeastConfidence.uncertainty(answers.row(flow, classes))
+        Uncertainty::LeastConfidence.uncertainty(answers.row(flow, classes))
     };
     let mut seen: Vec<Vec<(f64, bool)>> = vec![Vec::new(); classes];
     for (flow, &truth) in pool.val.truth.iter().enumerate() {
@@ -198,7 +199,7 @@ fn random_curve(pair: &Pair<'_>) -> (Vec<f64>, Vec<f64>) {
 
 /// Disagreement of the candidates that see what the fast one sees: flows by the share that say something
 /// else, then by the fast one's doubt. None where it is alone.
-fn committee(pool: &Pool, fast: &Candidate) -> Option<Vec<usize>> {
+fn committee(pool: &CandidatePool, fast: &Candidate) -> Option<Vec<usize>> {
     let same = |other: &&Candidate| {
         other.recipe.packets == fast.recipe.packets
             && other.recipe.wait_ms == fast.recipe.wait_ms
@@ -212,7 +213,7 @@ fn committee(pool: &Pool, fast: &Candidate) -> Option<Vec<usize>> {
     let value = |flow: usize| {
         let other = |member: &&&Candidate| member.test.labels[flow] != fast.test.labels[flow];
         let against = members.iter().filter(other).count() as f32;
-        against + Measure::LeastConfidence.uncertainty(fast.test.row(flow, classes))
+        against + Uncertainty::LeastConfidence.uncertainty(fast.test.row(flow, classes))
     };
     let values: Vec<f32> = (0..fast.test.labels.len()).map(value).collect();
     Some(by_falling(&values))

@@ -7,9 +7,9 @@
 //! points is a lucky one: so the loss of macro-F1 must also keep its limit in most bootstrap resamples of
 //! the captures that the calibration flows are from.
 
-use super::limits::{Limit, Limits, Objective, Standing};
-use super::pool::Pool;
-use super::walk::{Board, Cascade, Figures, Part, Rule, Walk};
+use super::limits::{ConstraintStatus, Constraints, Limit, Objective};
+use super::pool::CandidatePool;
+use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, Rule};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
@@ -35,11 +35,11 @@ const MOST_JUDGED: usize = 600;
 
 /// What to search for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wish {
+pub struct PlanGoal {
     /// What is made small.
     pub objective: Objective,
     /// What must be kept.
-    pub limits: Limits,
+    pub limits: Constraints,
     /// What passes flows on.
     pub rule: Rule,
     /// The cascade, if it is given; else it is searched.
@@ -52,16 +52,16 @@ pub struct Wish {
 
 /// An operating point and what it comes to on the calibration flows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Point {
+pub struct OperatingPoint {
     /// The cascade at its price.
-    pub cascade: Cascade,
+    pub cascade: Chain,
     /// Its figures.
-    pub figures: Figures,
+    pub figures: ReplayFigures,
     /// How the limits stand.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<ConstraintStatus>,
 }
 
-impl Point {
+impl OperatingPoint {
     fn is_met(&self) -> bool {
         self.standings.iter().all(|standing| standing.met)
     }
@@ -70,7 +70,7 @@ impl Point {
 /// Why a point was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
-pub enum Verdict {
+pub enum SearchOutcome {
     /// All limits are kept, in most resamples of captures too.
     Met,
     /// All limits are kept on the calibration flows, but in too few resamples: it may be luck.
@@ -86,17 +86,17 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The point that is taken.
-    pub chosen: Point,
+    pub chosen: OperatingPoint,
     /// The best point of another list of stages.
-    pub runner_up: Option<Point>,
+    pub runner_up: Option<OperatingPoint>,
     /// Whether the limits are kept.
-    pub verdict: Verdict,
+    pub verdict: SearchOutcome,
     /// Cascades that were looked at.
     pub cascades: usize,
     /// Points that were looked at.
     pub points: usize,
     /// The best points for growing macro-F1, for a picture: cascades and single candidates.
-    pub front: Vec<Point>,
+    pub front: Vec<OperatingPoint>,
 }
 
 /// Prices of a rule, from "go on always" to "go on never".
@@ -108,7 +108,7 @@ pub fn prices(rule: Rule) -> Vec<f64> {
             let above = (0..36).map(|step| 0.004 * 1.18_f64.powi(step));
             below.into_iter().chain([0.0]).chain(above).chain([3.0]).collect()
         }
-        Rule::Doubt(_) => {
+        Rule::Uncertainty(_) => {
             let steps = (0..=44).map(|step| 1.0 - 0.79_f64.powi(step));
             let mut all: Vec<f64> = [-1.0].into_iter().chain(steps).chain([1.0]).collect();
             all.dedup();
@@ -122,7 +122,7 @@ pub fn prices(rule: Rule) -> Vec<f64> {
 /// # Panics
 /// When there is no candidate.
 #[must_use]
-pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
+pub fn search(board: &Evaluator<'_>, wish: &PlanGoal) -> Found {
     let pool = board.pool;
     let best = pool.best();
     let best_table = pool.candidates[best].val.confusion(&pool.val.truth, pool.classes());
@@ -138,33 +138,34 @@ pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
     for stages in &lists {
         let prices = if stages.len() == 1 { vec![0.0] } else { prices(wish.rule) };
         for price in prices {
-            let cascade = Cascade { stages: stages.clone(), rule: wish.rule, price };
+            let cascade = Chain { stages: stages.clone(), rule: wish.rule, price };
             let walk = board.walk(&cascade, Part::Val);
             let figures = board.figures(&cascade, &walk, Part::Val);
             let table = board.confusion(&cascade, &walk, Part::Val);
             let standings = wish.limits.standings(&figures, &table, &best_table);
-            points.push(Point { cascade, figures, standings });
+            points.push(OperatingPoint { cascade, figures, standings });
         }
     }
-    let value = |point: &Point| wish.objective.value(&point.figures);
+    let value = |point: &OperatingPoint| wish.objective.value(&point.figures);
     points.sort_by(|a, b| {
         value(a)
             .partial_cmp(&value(b))
             .expect("figures are numbers")
             .then_with(|| a.cascade.stages.len().cmp(&b.cascade.stages.len()))
     });
-    let judge = Judge::new(board, best, wish.limits.max_loss);
+    let judge = ResampleCheck::new(board, best, wish.limits.max_loss);
     let (chosen, verdict) = match wish.escalate {
-        Some(share) => (nearest(&points, share), Verdict::Met),
+        Some(share) => (nearest(&points, share), SearchOutcome::Met),
         None => choose(&points, &judge, &value),
     };
-    let other =
-        |point: &&Point| point.cascade.stages != points[chosen].cascade.stages && point.is_met();
+    let other = |point: &&OperatingPoint| {
+        point.cascade.stages != points[chosen].cascade.stages && point.is_met()
+    };
     let (chosen, runner_up) = match wish.escalate {
         // No limit is stated beside a share.
         Some(share) => {
             let nearest = refined(board, wish, &best_table, &points[chosen], share);
-            (Point { standings: Vec::new(), ..nearest }, None)
+            (OperatingPoint { standings: Vec::new(), ..nearest }, None)
         }
         None => {
             let mut others = points.iter().filter(other).take(MOST_JUDGED);
@@ -178,22 +179,22 @@ pub fn search(board: &Board<'_>, wish: &Wish) -> Found {
 /// The first point that keeps its limits in most resamples too, or one of fewer stages that is nearly as
 /// good; else the one that comes closest.
 fn choose(
-    points: &[Point],
-    judge: &Judge<'_>,
-    value: &dyn Fn(&Point) -> (f64, f64),
-) -> (usize, Verdict) {
+    points: &[OperatingPoint],
+    judge: &ResampleCheck<'_>,
+    value: &dyn Fn(&OperatingPoint) -> (f64, f64),
+) -> (usize, SearchOutcome) {
     let met = || (0..points.len()).filter(|&at| points[at].is_met()).take(MOST_JUDGED);
     if let Some(found) = met().find(|&at| judge.keeps(&points[at])) {
         let most = value(&points[found]).0 * (1.0 + SIMPLER);
         let stages = |at: &usize| points[*at].cascade.stages.len();
         let near = met().filter(|&at| at > found && value(&points[at]).0 <= most);
         let simpler = near.filter(|at| stages(at) < stages(&found) && judge.keeps(&points[*at]));
-        return (simpler.min_by_key(stages).unwrap_or(found), Verdict::Met);
+        return (simpler.min_by_key(stages).unwrap_or(found), SearchOutcome::Met);
     }
     // Kept, but by luck: the one that is kept most often.
     let kept = |at: &usize| judge.kept(&points[*at]);
     if let Some(found) = met().min_by_key(|at| std::cmp::Reverse(kept(at))) {
-        return (found, Verdict::Barely);
+        return (found, SearchOutcome::Barely);
     }
     let mut alone: BTreeMap<Limit, usize> = BTreeMap::new();
     for point in points {
@@ -204,19 +205,19 @@ fn choose(
         }
     }
     let excess = |at: &usize| -> f64 {
-        let over = |s: &Standing| {
+        let over = |s: &ConstraintStatus| {
             if s.met { 0.0 } else { (s.found - s.wanted).abs() / s.wanted.abs().max(1e-3) }
         };
         points[*at].standings.iter().map(over).sum()
     };
     let closest = (0..points.len()).min_by(|a, b| excess(a).total_cmp(&excess(b)));
     let closest = closest.expect("there is a candidate");
-    (closest, Verdict::NotMet { binding: alone.into_keys().collect() })
+    (closest, SearchOutcome::NotMet { binding: alone.into_keys().collect() })
 }
 
 /// Of the points whose last stage is asked by nearly that share of the flows the one of the highest macro-F1. A
 /// model alone passes nothing on, and counts only where there is nothing else.
-fn nearest(points: &[Point], share: f64) -> usize {
+fn nearest(points: &[OperatingPoint], share: f64) -> usize {
     let far = |at: &usize| (points[*at].figures.reach.last().unwrap_or(&0.0) - share).abs();
     let is_cascade = |at: &usize| points[*at].cascade.stages.len() > 1;
     let all = || 0..points.len();
@@ -229,16 +230,22 @@ fn nearest(points: &[Point], share: f64) -> usize {
 }
 
 /// Brings the share of flows that reach the last stage as near to the wanted one as its price can.
-fn refined(board: &Board<'_>, wish: &Wish, best: &Confusion, point: &Point, share: f64) -> Point {
+fn refined(
+    board: &Evaluator<'_>,
+    wish: &PlanGoal,
+    best: &Confusion,
+    point: &OperatingPoint,
+    share: f64,
+) -> OperatingPoint {
     let at = |price: f64| {
-        let cascade = Cascade { price, ..point.cascade.clone() };
+        let cascade = Chain { price, ..point.cascade.clone() };
         let walk = board.walk(&cascade, Part::Val);
         let figures = board.figures(&cascade, &walk, Part::Val);
         let table = board.confusion(&cascade, &walk, Part::Val);
         let standings = wish.limits.standings(&figures, &table, best);
-        Point { cascade, figures, standings }
+        OperatingPoint { cascade, figures, standings }
     };
-    let far = |point: &Point| (point.figures.reach.last().unwrap_or(&0.0) - share).abs();
+    let far = |point: &OperatingPoint| (point.figures.reach.last().unwrap_or(&0.0) - share).abs();
     let prices = prices(wish.rule);
     let near = prices.partition_point(|&price| price < point.cascade.price);
     let (mut low, mut high) =
@@ -260,8 +267,8 @@ fn refined(board: &Board<'_>, wish: &Wish, best: &Confusion, point: &Point, shar
 }
 
 /// Judges a loss of macro-F1 on bootstrap resamples of the captures that the calibration flows are from.
-struct Judge<'a> {
-    board: &'a Board<'a>,
+struct ResampleCheck<'a> {
+    board: &'a Evaluator<'a>,
     best: usize,
     max_loss: f64,
     draws: Vec<Vec<u32>>,
@@ -269,8 +276,8 @@ struct Judge<'a> {
     split: Vec<u32>,
 }
 
-impl<'a> Judge<'a> {
-    fn new(board: &'a Board<'a>, best: usize, max_loss: f64) -> Self {
+impl<'a> ResampleCheck<'a> {
+    fn new(board: &'a Evaluator<'a>, best: usize, max_loss: f64) -> Self {
         let mut captures: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (flow, &capture) in board.pool.val.capture.iter().enumerate() {
             captures.entry(capture).or_default().push(flow as u32);
@@ -285,13 +292,13 @@ impl<'a> Judge<'a> {
         Self { board, best, max_loss, draws: (0..RESAMPLES).map(draw).collect(), split }
     }
 
-    fn keeps(&self, point: &Point) -> bool {
+    fn keeps(&self, point: &OperatingPoint) -> bool {
         self.kept(point) >= MUST_KEEP
     }
 
     /// Resamples that keep the limit; none if the calibration split does not.
-    fn kept(&self, point: &Point) -> usize {
-        let walk: Walk = self.board.walk(&point.cascade, Part::Val);
+    fn kept(&self, point: &OperatingPoint) -> usize {
+        let walk: ReplayPath = self.board.walk(&point.cascade, Part::Val);
         let labels = self.board.labels(&point.cascade, &walk, Part::Val);
         let pool = self.board.pool;
         let best = &pool.candidates[self.best].val.labels;
@@ -311,7 +318,7 @@ impl<'a> Judge<'a> {
 
 /// The candidates that none beats in macro-F1 and latency, or in macro-F1 and time of a core.
 #[must_use]
-pub fn front(pool: &Pool) -> Vec<usize> {
+pub fn front(pool: &CandidatePool) -> Vec<usize> {
     let figures: Vec<(f64, f64, f64)> =
         (0..pool.candidates.len()).map(|c| alone(pool, c)).collect();
     let beaten = |own: usize| {
@@ -341,7 +348,7 @@ pub fn front(pool: &Pool) -> Vec<usize> {
 
 /// Macro-F1, geometric latency in microseconds, nanoseconds of a core.
 #[must_use]
-pub fn alone(pool: &Pool, candidate: usize) -> (f64, f64, f64) {
+pub fn alone(pool: &CandidatePool, candidate: usize) -> (f64, f64, f64) {
     let own = &pool.candidates[candidate];
     let flows = pool.val.truth.len().max(1) as f64;
     let log = |flow| ((own.val.collection_ns(flow) as f64 + own.compute_ns) / 1e3).max(1e-3).ln();
@@ -350,7 +357,7 @@ pub fn alone(pool: &Pool, candidate: usize) -> (f64, f64, f64) {
 }
 
 /// All cascades of up to four of these candidates whose packets and waits do not shrink.
-fn compose(pool: &Pool, candidates: &[usize]) -> Vec<Vec<usize>> {
+fn compose(pool: &CandidatePool, candidates: &[usize]) -> Vec<Vec<usize>> {
     let follows = |before: usize, next: usize| {
         let key = |c: usize| (pool.candidates[c].recipe.packets, pool.candidates[c].recipe.wait_ms);
         let ((packets, wait), (more, longer)) = (key(before), key(next));
@@ -377,7 +384,7 @@ fn compose(pool: &Pool, candidates: &[usize]) -> Vec<Vec<usize>> {
 }
 
 /// On the same packets, a later stage should be the better and the dearer one.
-fn dearer(pool: &Pool, before: usize, next: usize) -> bool {
+fn dearer(pool: &CandidatePool, before: usize, next: usize) -> bool {
     let own = |c: usize| &pool.candidates[c];
     let same = own(before).recipe.packets == own(next).recipe.packets
         && own(before).recipe.wait_ms == own(next).recipe.wait_ms;
@@ -385,11 +392,11 @@ fn dearer(pool: &Pool, before: usize, next: usize) -> bool {
 }
 
 /// The points that none beats in macro-F1 and geometric latency, by growing latency.
-fn curve(points: &[Point]) -> Vec<Point> {
-    let mut order: Vec<&Point> = points.iter().collect();
+fn curve(points: &[OperatingPoint]) -> Vec<OperatingPoint> {
+    let mut order: Vec<&OperatingPoint> = points.iter().collect();
     order.sort_by(|a, b| a.figures.geometric_us.total_cmp(&b.figures.geometric_us));
     let mut best = f64::NEG_INFINITY;
-    let better = |point: &&Point| {
+    let better = |point: &&OperatingPoint| {
         let is = point.figures.macro_f1 > best + 1e-4;
         best = best.max(point.figures.macro_f1);
         is

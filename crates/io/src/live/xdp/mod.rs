@@ -8,7 +8,7 @@ mod program;
 mod queue;
 
 use super::LiveConfig;
-use super::socket::{KernelCounts, Meter, PacketSocket, RingError, longest};
+use super::socket::{DropCounter, KernelCounts, PacketSocket, RingError, longest};
 use crate::batch::Batch;
 use program::Program;
 use queue::{Place, Queue};
@@ -184,8 +184,8 @@ impl Port {
     }
 
     /// Reads what the kernel drops from another thread.
-    pub(super) fn meter(&self) -> Meter {
-        Meter::Xdp(Arc::downgrade(&self.drops))
+    pub(super) fn meter(&self) -> DropCounter {
+        DropCounter::Xdp(Arc::downgrade(&self.drops))
     }
 }
 

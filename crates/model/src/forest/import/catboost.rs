@@ -1,10 +1,10 @@
 //! CatBoost's JSON model: symmetric trees, and others, on numbers.
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, zeros};
 use crate::forest::Link;
-use crate::formats::Head;
+use crate::formats::FormatHead;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -113,7 +113,8 @@ pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
         trees.extend(by_output(&whole, outputs, *scale));
     }
     let classes = outputs.max(2);
-    let head = Head { columns: columns(info)?, names: names(info), classes, labels: labels(&file) };
+    let head =
+        FormatHead { columns: columns(info)?, names: names(info), classes, labels: labels(&file) };
     Ok(Foreign { head, sum, trees })
 }
 

@@ -1,11 +1,11 @@
 //! LightGBM's text model.
 
+use super::convert::{FileTree, Part};
 use super::lightgbm_parts::{Parts, parts};
-use super::plant::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, Sum, zeros};
 use crate::forest::Link;
-use crate::formats::Head;
+use crate::formats::FormatHead;
 use std::collections::HashMap;
 use std::str::FromStr;
 
@@ -218,7 +218,7 @@ pub(super) fn finish(
         all.for_each(|value| *value = (f64::from(*value) * factor) as f32);
     }
     let trees = trees.into_iter().enumerate().map(|(t, tree)| (t % per_round, tree)).collect();
-    let head = Head { columns: Some(columns), names, classes, labels: Vec::new() };
+    let head = FormatHead { columns: Some(columns), names, classes, labels: Vec::new() };
     Ok(Foreign { head, sum, trees })
 }
 

@@ -1,7 +1,7 @@
 //! LightGBM's JSON dump (`Booster.dump_model`).
 
+use super::convert::{FileTree, Part};
 use super::lightgbm::{Names, finish, missing, no_pandas};
-use super::plant::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError};
 use serde::Deserialize;

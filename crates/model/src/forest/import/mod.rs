@@ -6,12 +6,12 @@
 //! tree and node: no file is half understood. Leaf values are kept as `f32`.
 
 mod catboost;
+mod convert;
 mod error;
 mod lightgbm;
 mod lightgbm_json;
 mod lightgbm_parts;
 mod onnx;
-mod plant;
 mod rule;
 mod sklearn;
 #[cfg(test)]
@@ -29,8 +29,8 @@ pub use xgboost::{read as xgboost, read_ubjson as xgboost_ubjson};
 
 use super::{Forest, Kind, Link, MAX_CLASSES, Tree};
 use crate::binding::Binding;
-use crate::formats::Head;
-use plant::{Budget, FileTree, plant};
+use crate::formats::FormatHead;
+use convert::{Budget, FileTree, plant};
 
 /// How the trees of a foreign model make up its probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,7 @@ enum Sum {
 /// A model as its file has it.
 #[derive(Debug)]
 pub struct Foreign {
-    head: Head,
+    head: FormatHead,
     sum: Sum,
     /// The trees, each with the class that it adds to.
     trees: Vec<(usize, FileTree)>,
@@ -56,7 +56,7 @@ pub struct Foreign {
 impl Foreign {
     /// What the file says of columns and classes.
     #[must_use]
-    pub fn head(&self) -> &Head {
+    pub fn head(&self) -> &FormatHead {
         &self.head
     }
 

@@ -8,10 +8,10 @@
 //! These are the arrays of `tree_` (`children_left` is called `left`), with class shares as values.
 //! `columns`, `names` and `classes` may be left out.
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, Sum};
-use crate::formats::Head;
+use crate::formats::FormatHead;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -68,6 +68,7 @@ pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
     }
     let values = file.value.iter().flatten().map(|value| *value as f32).collect();
     let tree = FileTree { parts: (0..len).map(part).collect(), values };
-    let head = Head { columns: file.columns, names: file.names, classes, labels: file.classes };
+    let head =
+        FormatHead { columns: file.columns, names: file.names, classes, labels: file.classes };
     Ok(Foreign { head, sum: Sum::Mean, trees: vec![(0, tree)] })
 }

@@ -172,10 +172,10 @@ fn a_forest_that_would_grow_without_bound_is_refused() {
         // Zero alone leads on to a leaf: two tests, and the rest below both.
         let question = rule::Question::new(rule::Rule::Equal(0.0), rule::Missing::Is(false));
         let (yes, no) = (depth + 1 + at, at + 1);
-        tree.parts.push(plant::Part::Split { column: 0, question, yes, no });
+        tree.parts.push(convert::Part::Split { column: 0, question, yes, no });
     }
-    tree.parts.extend((0..=depth).map(|at| plant::Part::Leaf(at % 2)));
-    let head = Head { columns: Some(1), classes: 2, ..Head::default() };
+    tree.parts.extend((0..=depth).map(|at| convert::Part::Leaf(at % 2)));
+    let head = FormatHead { columns: Some(1), classes: 2, ..FormatHead::default() };
     let sum = Sum::Binary(0.0);
     let foreign = Foreign { head, sum, trees: vec![(0, tree)] };
     let presence = serveflow_core::rows::BitAt { word: 1, bit: 0 };

@@ -3,11 +3,11 @@
 //! Of a model that was stopped early, the trees up to its best iteration count, as `XGBClassifier`
 //! has it.
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, ubjson};
 use crate::forest::{ForestError, Link, MAX_CLASSES};
-use crate::formats::Head;
+use crate::formats::FormatHead;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -136,7 +136,7 @@ fn foreign(file: File) -> Result<Foreign, ImportError> {
     if !names.is_empty() && names.len() != columns {
         return Err(ImportError::key("feature_names"));
     }
-    let head = Head { columns: Some(columns), names, classes, labels: Vec::new() };
+    let head = FormatHead { columns: Some(columns), names, classes, labels: Vec::new() };
     Ok(Foreign { head, sum, trees })
 }
 

@@ -5,7 +5,7 @@ use super::setting::{Setting, cloned};
 use crate::commands::progress::Progress;
 use crate::commands::{Session, ended, print, write_file};
 use serveflow_bench::figures::{Machine, SCHEMA, TrafficFigures};
-use serveflow_bench::load::{Load, Mode, Traffic};
+use serveflow_bench::load::{LoadRun, Mode, Traffic};
 use serveflow_bench::paper::{
     ContenderFigures, Loads, PaperReport, contenders, gain, measure, text,
 };
@@ -57,7 +57,7 @@ fn compete(
     traffic: &Traffic,
     args: &BenchPaperArgs,
 ) -> anyhow::Result<Vec<ContenderFigures>> {
-    let paced = Load {
+    let paced = LoadRun {
         mode: Mode::Paced { ring_packets: args.cloned.ring as usize },
         flows_per_s: args.rate,
         arrivals: args.cloned.arrivals.into(),

@@ -7,9 +7,9 @@ use crate::commands::{Session, ended, inputs, keep_captures, print, write_file};
 use anyhow::ensure;
 use serveflow_bench::answers::answers;
 use serveflow_bench::figures::{
-    Limits, Machine, RunFigures, SCHEMA, TrafficFigures, TrafficReport, best,
+    LoadLimits, Machine, RunFigures, SCHEMA, TrafficFigures, TrafficReport, best,
 };
-use serveflow_bench::load::{Load, Mode, Traffic, run};
+use serveflow_bench::load::{LoadRun, Mode, Traffic, run};
 use serveflow_bench::{page, text};
 use serveflow_io::SourceError;
 use serveflow_serve::clock;
@@ -117,7 +117,7 @@ fn serve(
     args: &BenchTrafficArgs,
 ) -> anyhow::Result<Vec<RunFigures>> {
     let rates = if args.load.sweep { SWEEP.to_vec() } else { args.load.rates.clone() };
-    let limits = Limits { p99_ms: args.load.limit_ms };
+    let limits = LoadLimits { p99_ms: args.load.limit_ms };
     let slow_name = &setting.bundle.plan.stages[setting.last_stage()].name;
     let mut progress = Progress::new(session);
     let mut runs: Vec<RunFigures> = Vec::new();
@@ -152,9 +152,9 @@ fn continues(args: &BenchTrafficArgs, runs: &[RunFigures], doublings: usize) -> 
     args.load.sweep && held && doublings < MOST_DOUBLINGS
 }
 
-fn load(setting: &Setting, flows: &Flows, args: &BenchTrafficArgs, flows_per_s: f64) -> Load {
+fn load(setting: &Setting, flows: &Flows, args: &BenchTrafficArgs, flows_per_s: f64) -> LoadRun {
     let LoadArgs { seconds, workers, .. } = args.load;
-    Load {
+    LoadRun {
         mode: mode(args),
         flows_per_s,
         arrivals: args.cloned.arrivals.into(),

@@ -15,7 +15,7 @@ use serveflow_model::bundle::{
     self, Bundle, Files, FlowPlan, GatePlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     Provenance, StagePlan,
 };
-use serveflow_model::formats::{FORMATS, Head, guess, is_forest};
+use serveflow_model::formats::{FORMATS, FormatHead, guess, is_forest};
 use serveflow_train::calibrate::{Granularity, Target};
 use serveflow_train::recalibrate::{
     CalibrationFlows, Wanted, calibration_flows, recalibrate, score_all,
@@ -233,7 +233,7 @@ fn begin(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Plan> {
 }
 
 /// The format of the model file, and what the file says of itself.
-fn head(args: &BundleAddArgs, bytes: &[u8]) -> anyhow::Result<(&'static str, Head)> {
+fn head(args: &BundleAddArgs, bytes: &[u8]) -> anyhow::Result<(&'static str, FormatHead)> {
     let path = args.model.display();
     let extension = args.model.extension().unwrap_or_default().to_string_lossy();
     let guessed = || guess(bytes, &extension);
@@ -253,7 +253,7 @@ fn head(args: &BundleAddArgs, bytes: &[u8]) -> anyhow::Result<(&'static str, Hea
 fn first_labels(
     args: &BundleAddArgs,
     book: Option<&LabelBook>,
-    head: &Head,
+    head: &FormatHead,
 ) -> anyhow::Result<Vec<String>> {
     let of_book = book.map(|book| book.labels.clone()).unwrap_or_default();
     let all = [of_book, args.classes.clone(), head.labels.clone()];
@@ -314,7 +314,7 @@ fn put_model(
     plan: &mut Plan,
     files: &mut Files,
     at: usize,
-    (format, head, bytes): (&'static str, Head, Vec<u8>),
+    (format, head, bytes): (&'static str, FormatHead, Vec<u8>),
     classes: &[String],
 ) -> anyhow::Result<Vec<String>> {
     let labels = plan.labels.clone();
@@ -380,7 +380,7 @@ fn free_stem(stage: &str, files: &Files) -> String {
 /// The names of the model's columns, from --columns or the model file; none if neither has them.
 fn column_names(
     args: &BundleAddArgs,
-    head: &Head,
+    head: &FormatHead,
     features: &[String],
 ) -> anyhow::Result<Vec<String>> {
     let named = head.names.iter().any(|name| features.contains(name));

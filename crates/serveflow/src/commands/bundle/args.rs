@@ -5,7 +5,7 @@ use crate::commands::data_args::{FeatureArgs, LabelsFrom};
 use crate::commands::train_args::{LaneArgs, Thresholds};
 use crate::commands::values::{lane, measure, model_format, share};
 use clap::{Args, Subcommand};
-use serveflow_core::gate::Measure;
+use serveflow_core::gate::Uncertainty;
 use serveflow_train::pipeline::Tier;
 use std::path::PathBuf;
 
@@ -114,7 +114,7 @@ pub(crate) struct BundleAddArgs {
     /// Uncertainty that the gates compare with their thresholds
     #[arg(long, value_parser = measure(), default_value = "least_confidence")]
     #[arg(help_heading = heading::THRESHOLDS)]
-    pub(crate) uncertainty: Measure,
+    pub(crate) uncertainty: Uncertainty,
     /// Thresholds per gate
     #[arg(long, value_enum, default_value_t = Thresholds::PerClass)]
     #[arg(help_heading = heading::THRESHOLDS)]

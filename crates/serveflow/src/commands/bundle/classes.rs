@@ -3,7 +3,7 @@
 use super::args::BundleAddArgs;
 use anyhow::bail;
 use serveflow_label::other_order;
-use serveflow_model::formats::Head;
+use serveflow_model::formats::FormatHead;
 
 /// Source of the order of the classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Classes {
     /// When neither names them and their order is ambiguous.
     pub(super) fn find(
         args: &BundleAddArgs,
-        head: &Head,
+        head: &FormatHead,
         labels: &[String],
     ) -> anyhow::Result<Self> {
         // Numbers from 0 on are those of the labels.

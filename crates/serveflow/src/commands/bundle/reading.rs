@@ -10,7 +10,7 @@ use serveflow_core::rows::{Rows, Scores};
 use serveflow_label::Split;
 use serveflow_model::bundle::{self, Bundle, Files, ModelPlan, Plan, StagePlan};
 use serveflow_model::formats::{FOREST, REMOTE, is_forest};
-use serveflow_train::fit::{Gain, MOST_CLASSES, class_order, is_explained, order_found};
+use serveflow_train::fit::{FitGain, MOST_CLASSES, class_order, is_explained, order_found};
 use serveflow_train::metrics::Confusion;
 use serveflow_train::recalibrate::{CalibrationFlows, score_all};
 use std::collections::HashSet;
@@ -37,7 +37,7 @@ struct Better {
     what: String,
     /// None where it fits better, and is not likely to be what is wrong.
     option: Option<String>,
-    gain: Gain,
+    gain: FitGain,
 }
 
 /// The answers of the stage's model to the calibration flows, and what they are worth.
@@ -112,7 +112,7 @@ pub(super) fn hold(
     Ok(Held { text, refusal })
 }
 
-fn figures(gain: &Gain) -> String {
+fn figures(gain: &FitGain) -> String {
     format!(
         "accuracy {:.4} as given, {:.4} with the other, on {} flows (at least {:.4} more \
          with 99.9 % confidence)",
@@ -176,7 +176,7 @@ impl Parts {
     }
 
     /// The order of classes that fits best, and what it gains on the calibration flows.
-    fn class_order(&self, classes: usize) -> Option<(Vec<u16>, Gain)> {
+    fn class_order(&self, classes: usize) -> Option<(Vec<u16>, FitGain)> {
         let val = &self.val;
         let Some(train) = &self.train else {
             let order = class_order(&val.truth, &val.taken, &val.taken, classes)?;
@@ -184,7 +184,7 @@ impl Parts {
         };
         let label_of = order_found(&train.truth, &train.taken, classes)?;
         let other: Vec<u16> = val.taken.iter().map(|label| label_of[usize::from(*label)]).collect();
-        let gain = Gain::of(&val.truth, &val.taken, &other);
+        let gain = FitGain::of(&val.truth, &val.taken, &other);
         Some((label_of, gain))
     }
 
@@ -197,11 +197,11 @@ impl Parts {
     }
 
     /// What another reading gains: on each split, and told is the smaller.
-    fn gain(&self, answers: &dyn Fn(&Rows) -> Option<Vec<u16>>) -> Option<Gain> {
+    fn gain(&self, answers: &dyn Fn(&Rows) -> Option<Vec<u16>>) -> Option<FitGain> {
         let gains = [Some(&self.val), self.train.as_ref()].into_iter().flatten().map(|part| {
-            answers(&part.rows).map(|other| Gain::of(&part.truth, &part.taken, &other))
+            answers(&part.rows).map(|other| FitGain::of(&part.truth, &part.taken, &other))
         });
-        let gains = gains.collect::<Option<Vec<Gain>>>()?;
+        let gains = gains.collect::<Option<Vec<FitGain>>>()?;
         gains.into_iter().min_by(|a, b| a.lower.total_cmp(&b.lower))
     }
 }

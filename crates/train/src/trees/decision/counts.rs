@@ -32,7 +32,7 @@ impl Weighing {
 
 /// What counting needs to know.
 #[derive(Clone, Copy)]
-pub(super) struct Ledger<'a> {
+pub(super) struct CountTask<'a> {
     pub(super) matrix: &'a BitMatrix,
     pub(super) labels: &'a [u16],
     pub(super) classes: usize,
@@ -41,7 +41,7 @@ pub(super) struct Ledger<'a> {
 
 impl Counts {
     /// Counts `rows`, which are sorted by class.
-    pub(super) fn fill(&mut self, ledger: Ledger<'_>, rows: &[u32]) {
+    pub(super) fn fill(&mut self, ledger: CountTask<'_>, rows: &[u32]) {
         let planes = ledger.matrix.width() * 64;
         self.rows.clear();
         self.rows.resize(planes, 0);
@@ -64,7 +64,7 @@ impl Counts {
         self.weights[(plane / 64 * classes + class) * 64 + plane % 64]
     }
 
-    fn add_rows(&mut self, ledger: Ledger<'_>, weights: &[f64], rows: &[u32]) {
+    fn add_rows(&mut self, ledger: CountTask<'_>, weights: &[f64], rows: &[u32]) {
         for &row in rows {
             let class = usize::from(ledger.labels[row as usize]);
             let weight = weights[row as usize];
@@ -84,7 +84,7 @@ impl Counts {
 /// Sixty-four rows at a time: turn them into columns, then count the bits of each class's run.
 struct Sliced<'a> {
     counts: &'a mut Counts,
-    ledger: Ledger<'a>,
+    ledger: CountTask<'a>,
     weights: &'a [f64],
     rows: &'a [u32],
 }
@@ -94,7 +94,7 @@ impl Work for Sliced<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Ledger { matrix, labels, classes, .. } = self.ledger;
+        let CountTask { matrix, labels, classes, .. } = self.ledger;
         let (width, by_row) = (matrix.width(), matrix.by_row());
         let mut runs = Vec::with_capacity(64);
         for rows in self.rows.chunks(64) {

@@ -4,7 +4,7 @@
 //! So a row's place in a column is the count of planes that it passes, one pass over the rows sums
 //! up the classes at each place, and the sums above a place are the right side of its cut.
 
-use super::counts::Ledger;
+use super::counts::CountTask;
 use super::search::{Split, Whole};
 use crate::random::Random;
 use crate::trees::BitMatrix;
@@ -37,7 +37,7 @@ impl Draw {
     /// Draws, and goes on until there is a split or no column is left.
     pub(super) fn best(
         &mut self,
-        ledger: Ledger<'_>,
+        ledger: CountTask<'_>,
         rows: &[u32],
         whole: &Whole<'_>,
         sample: &mut ColumnSample,
@@ -56,7 +56,7 @@ impl Draw {
     }
 
     /// Sums up rows and classes at each place of a column.
-    fn count(&mut self, ledger: Ledger<'_>, rows: &[u32], planes: &Range<usize>) {
+    fn count(&mut self, ledger: CountTask<'_>, rows: &[u32], planes: &Range<usize>) {
         let places = planes.len() + 1;
         self.rows.clear();
         self.rows.resize(places, 0);

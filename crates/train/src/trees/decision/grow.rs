@@ -5,7 +5,7 @@
 //! those of the larger are the parent's less the smaller's. Where only some columns are drawn at
 //! each node, as in a random forest, counts are taken of the drawn planes alone.
 
-use super::counts::{Counts, Ledger, Weighing};
+use super::counts::{CountTask, Counts, Weighing};
 use super::draw::{ColumnSample, Draw};
 use super::search::{Split, Whole, purity};
 use super::{Criterion, TreeParams};
@@ -87,8 +87,8 @@ impl<'a> Learner<'a> {
         growth.tree
     }
 
-    fn ledger(&self) -> Ledger<'_> {
-        Ledger {
+    fn ledger(&self) -> CountTask<'_> {
+        CountTask {
             matrix: self.set.matrix(),
             labels: self.set.labels(),
             classes: self.set.classes(),

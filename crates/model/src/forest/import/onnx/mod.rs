@@ -6,11 +6,11 @@
 
 mod proto;
 
-use super::plant::{FileTree, Part};
+use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, zeros};
 use crate::forest::Link;
-use crate::formats::Head;
+use crate::formats::FormatHead;
 use prost::Message;
 use proto::{Attribute, Graph, Model, Node};
 use std::collections::HashMap;
@@ -350,7 +350,7 @@ fn classifier(ensemble: &Ensemble, columns: Option<usize>) -> Result<Foreign, Im
     let classes = ensemble.outputs;
     let one = ensemble.is_binary_by_one();
     let labels = ensemble.labels.clone();
-    let head = Head { columns, names: Vec::new(), classes, labels };
+    let head = FormatHead { columns, names: Vec::new(), classes, labels };
     let (sum, trees) = match ensemble.transform.as_str() {
         "" | "NONE" => (Sum::Mean, ensemble.whole(classes)?),
         "LOGISTIC" if one => {
@@ -390,6 +390,6 @@ fn regressor(
             return Err(ImportError::unsupported("n_targets", "1", EXPECTED));
         }
     };
-    let head = Head { columns, names: Vec::new(), classes, labels: Vec::new() };
+    let head = FormatHead { columns, names: Vec::new(), classes, labels: Vec::new() };
     Ok(Foreign { head, sum, trees })
 }
