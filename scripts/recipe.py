@@ -116,7 +116,7 @@ def pool(serveflow, bundle, work):
     """The CNN among the candidates of the planner."""
     out = work / "planned"
     run(serveflow, "train", "-q", *LABELLED, "--out", out, "--join", bundle, "--depths", "1,10", "--rounds", 15,
-        "--no-honest")
+        "--no-audit")
     report = json.loads((out / "report.json").read_text())
     own = [candidate for candidate in report["singles"] if candidate["name"] == "cnn@10"]
     if len(own) != 1:

@@ -203,7 +203,7 @@ pub(crate) struct TrainArgs {
     /// Threshold gates on the doubt of each answer in place of a planned rule, for --stages that are
     /// given: least_confidence, margin or entropy
     #[arg(long, value_parser = measure, conflicts_with_all = [
-        "rule", "objective", "promise", "p50_ms", "p99_ms", "flows_per_s", "memory_mb", "max_class_loss", "cores",
+        "rule", "objective", "guarantee", "p50_ms", "p99_ms", "flows_per_s", "memory_mb", "max_class_loss", "cores",
         "unknown_rate",
     ])]
     pub(crate) measure: Option<Uncertainty>,

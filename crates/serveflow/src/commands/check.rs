@@ -90,7 +90,7 @@ fn resolved(config: &Config) -> String {
         "limits:   {} packets of undecided flows; jobs of {} rows, {} in a lane; batches of {} frames; {} workers",
         config.engine.record_packets,
         config.engine.batch_rows,
-        config.lane_jobs,
+        config.queue_depth,
         config.batch_frames,
         config.listeners()
     );
@@ -128,7 +128,7 @@ fn resolved(config: &Config) -> String {
         or_none(service.control.as_ref().map(|path| path.display().to_string())),
         service.user.as_deref().unwrap_or("as started"),
         if service.confine { "confined" } else { "not confined" },
-        service.stop_ms
+        service.shutdown_timeout_ms
     );
     let _ = writeln!(text, "output:   {}", output(config));
     text
@@ -229,7 +229,7 @@ fn end(config: &Config, bundle: &Bundle) -> String {
         "end:      up to about {} s with {capacity} open flows (TimeoutStopSec= should be longer); it is given up \
          after {} ms without a verdict\n",
         (seconds.ceil() as u64).max(1),
-        config.service.stop_ms
+        config.service.shutdown_timeout_ms
     )
 }
 

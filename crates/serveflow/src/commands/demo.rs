@@ -125,7 +125,7 @@ fn conclusion(report: &Report, sample: &Path) -> String {
         "\n{:.0}% of these flows never have {} packets: the slow stage alone waits for them until they\n\
          end or {:.0} s have passed.\n\n\
          Served {:.0} flows/s ({:.0} packets/s) on one thread, reading the captures included.\n\
-         {} packets seen = {} recorded + {} not wanted + {} after close + {} rejected + {} filtered; {} flows, \
+         {} packets seen = {} recorded + {} ignored + {} after close + {} rejected + {} filtered; {} flows, \
          {} verdicts.\n\n\
          Where to look next:\n",
         slow.short_share * 100.0,
@@ -135,7 +135,7 @@ fn conclusion(report: &Report, sample: &Path) -> String {
         report.packets_per_s,
         report.accounts.packets.seen,
         report.accounts.packets.recorded,
-        report.accounts.packets.not_wanted,
+        report.accounts.packets.ignored,
         report.accounts.packets.after_close,
         report.accounts.packets.rejected.values().sum::<u64>(),
         report.accounts.packets.filtered,

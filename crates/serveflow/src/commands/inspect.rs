@@ -73,14 +73,14 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
             rule.budget_ns as f64 / 1e3
         );
     }
-    for (level, relief) in plan.relief.iter().enumerate() {
+    for (level, degradation) in plan.degradation.iter().enumerate() {
         let _ = writeln!(
             text,
-            "  relief   step {}: {:.1}% of the flows go on from the first stage, macro-F1 {:.4}, accuracy {:.4}",
+            "  degradation   step {}: {:.1}% of the flows go on from the first stage, macro-F1 {:.4}, accuracy {:.4}",
             level + 1,
-            relief.escalated * 100.0,
-            relief.macro_f1,
-            relief.accuracy
+            degradation.escalated * 100.0,
+            degradation.macro_f1,
+            degradation.accuracy
         );
     }
     for one in bundle.drift.iter().flat_map(|watch| watch.stages()).flatten() {
@@ -146,7 +146,7 @@ fn gate(gate: &GatePlan) -> String {
     let price = |head: &HeadPlan| format!("{} {}", head.to, head.price);
     let mut text = match (&gate.threshold, &gate.thresholds) {
         (Some(threshold), _) => {
-            format!("    gate     accepts a {} of at most {threshold}\n", gate.measure)
+            format!("    gate     accepts a {} of at most {threshold}\n", gate.rule)
         }
         (None, Some(all)) => {
             let words = all.iter().map(|(label, t)| match t {
@@ -155,14 +155,14 @@ fn gate(gate: &GatePlan) -> String {
             });
             format!(
                 "    gate     accepts a {} of at most, by predicted class: {}\n",
-                gate.measure,
+                gate.rule,
                 words.collect::<Vec<_>>().join(", ")
             )
         }
         (None, None) => format!(
             "    gate     {}: escalates where the predicted gain of a later stage exceeds its \
              price: {}\n",
-            gate.measure,
+            gate.rule,
             gate.heads.iter().map(price).collect::<Vec<_>>().join(", ")
         ),
     };

@@ -258,7 +258,7 @@ fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<(
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
     let mut text = serveflow_report::text::text(told);
     let mut extras = Vec::new();
-    if let Some(honest) = &told.honest {
+    if let Some(honest) = &told.audit {
         let section = honest.text();
         text.push_str(&format!("\nHow honest these figures are\n\n{section}"));
         extras.push(Section { title: "How honest these figures are".to_owned(), text: section });

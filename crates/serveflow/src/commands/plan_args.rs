@@ -39,16 +39,16 @@ pub(crate) struct WishArgs {
     /// Most memory of flows that wait for packets, at --flows-per-s, MiB
     #[arg(long, value_name = "MIB", value_parser = quantity, requires = "flows_per_s")]
     pub(crate) memory_mb: Option<f64>,
-    /// Promise that what --promise-of names is at most this much below the last stage alone, by tests
+    /// Promise that what --guarantee-of names is at most this much below the last stage alone, by tests
     /// on a calibration split that nothing else is fitted on
     #[arg(long, value_name = "LOSS", value_parser = between, conflicts_with = "escalate")]
-    pub(crate) promise: Option<f64>,
-    /// What is promised: accuracy or macro_f1
-    #[arg(long, value_enum, default_value_t = PromiseOf::Accuracy, requires = "promise")]
-    pub(crate) promise_of: PromiseOf,
-    /// Probability, over the draw of the calibration flows, that the promise is true
+    pub(crate) guarantee: Option<f64>,
+    /// What is guaranteed: accuracy or macro_f1
+    #[arg(long, value_enum, default_value_t = PromiseOf::Accuracy, requires = "guarantee")]
+    pub(crate) guarantee_of: PromiseOf,
+    /// Probability, over the draw of the calibration flows, that the guarantee is true
     #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = between)]
-    #[arg(requires = "promise")]
+    #[arg(requires = "guarantee")]
     pub(crate) confidence: f64,
     /// Let this share of the flows reach the last stage, in place of limits
     #[arg(long, value_name = "SHARE", value_parser = share)]
@@ -75,14 +75,14 @@ pub(crate) enum PromiseOf {
 }
 
 impl WishArgs {
-    /// What is to be promised.
-    pub(crate) fn promise(&self) -> Option<Guarantee> {
-        let loss = match self.promise_of {
+    /// What is to be guaranteed.
+    pub(crate) fn guarantee(&self) -> Option<Guarantee> {
+        let loss = match self.guarantee_of {
             PromiseOf::Accuracy => Loss::Accuracy,
             PromiseOf::MacroF1 => Loss::MacroF1,
         };
         let confidence = self.confidence;
-        self.promise.map(|tolerated| Guarantee { loss, tolerated, confidence })
+        self.guarantee.map(|tolerated| Guarantee { loss, tolerated, confidence })
     }
 }
 

@@ -62,7 +62,7 @@ impl ModelCache for Folder {
 pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Result<PlanGoal> {
     let is_alone = stages.as_ref().is_some_and(|stages| stages.len() < 2);
     for (name, is_typed) in
-        [("--escalate", args.escalate.is_some()), ("--promise", args.promise.is_some())]
+        [("--escalate", args.escalate.is_some()), ("--guarantee", args.guarantee.is_some())]
     {
         anyhow::ensure!(
             !(is_alone && is_typed),
@@ -83,7 +83,7 @@ pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Resul
         rule: args.rule,
         stages,
         escalate: args.escalate,
-        ends_in_best: args.promise.is_some(),
+        ends_in_best: args.guarantee.is_some(),
     })
 }
 
@@ -150,8 +150,8 @@ fn wanted(args: &TrainArgs, plan: &TrainPlan, stages: Option<&[Tier]>) -> anyhow
     }
     let joined = joined(&args.pool.join, plan, &features)?;
     anyhow::ensure!(
-        joined.is_empty() || args.wish.promise.is_none(),
-        "--promise: expected candidates that are trained here alone, found --join: models of another \
+        joined.is_empty() || args.wish.guarantee.is_none(),
+        "--guarantee: expected candidates that are trained here alone, found --join: models of another \
          library may have seen the calibration split"
     );
     Ok(PoolPlan {
@@ -179,13 +179,13 @@ pub(crate) fn train(
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("{}: cannot write", folder.display()))?;
     let mut plan = plan.clone();
-    if args.wish.promise.is_some() {
+    if args.wish.guarantee.is_some() {
         anyhow::ensure!(
             args.pool.cross_fit >= 2,
-            "--promise: expected --cross-fit of 2 parts or more, since the calibration split is for \
-             the promise alone"
+            "--guarantee: expected --cross-fit of 2 parts or more, since the calibration split is for \
+             the guarantee alone"
         );
-        // Nothing may be fitted on the split that the promise is tested on.
+        // Nothing may be fitted on the split that the guarantee is tested on.
         plan.params.boost.patience = None;
     }
     let plan = &plan;
@@ -199,7 +199,7 @@ pub(crate) fn train(
     let own = stages.map(|_| places(&built.pool, &wanted.recipes)).transpose()?;
     let request = PlanRequest {
         wish: wish(&args.wish, own)?,
-        promise: args.wish.promise(),
+        guarantee: args.wish.guarantee(),
         lanes: super::train::lane_rule(args.inline_budget_us, session, plan)?,
         seed: plan.seed,
         threads: plan.threads,
@@ -224,7 +224,7 @@ pub(crate) fn train(
             let tier = built.pool.candidates[best].recipe.tier();
             let honest = examine(book, plan, tier, &mut |step| progress.step(step))?;
             progress.finish();
-            told.honest = Some(honest);
+            told.audit = Some(honest);
         }
     }
     let damaged = built.dataset.damaged.iter().map(SourceError::line).collect();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Endings of names that promise a compression.
+/// Endings of names that guarantee a compression.
 const COMPRESSED: [&str; 14] =
     ["gz", "gzip", "tgz", "z", "zip", "zst", "zstd", "bz2", "xz", "lzma", "lz4", "br", "sz", "7z"];
 

@@ -5,7 +5,7 @@ use super::args::RunArgs;
 use super::output::{Outlet, RunKind};
 use super::signals::Signals;
 use serveflow_core::FlowConfig;
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, InputCounts, PipeTime, Source, share_out};
 use serveflow_model::bundle::Bundle;
@@ -20,7 +20,7 @@ use serveflow_serve::service::{
     Attaching, BundleSwap, Control, Listeners, LoadedBundle, Sandbox, Service, confine, log,
 };
 use serveflow_serve::summary;
-use serveflow_serve::workers::{self, Failure, ServeError, WorkerOutcome, WorkerIo, WorkerSetup};
+use serveflow_serve::workers::{self, Failure, ServeError, WorkerIo, WorkerOutcome, WorkerSetup};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::process::ExitCode;
@@ -76,8 +76,11 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let served = workers::serve(&crew, posts.collect());
     drop(attaching);
     let took = Duration::from_nanos(session.wall_ns() - started);
-    let status =
-        verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
+    let status = verdicts.close(
+        session,
+        run,
+        Duration::from_millis(config.service.shutdown_timeout_ms as u64 / 2),
+    );
     // A slow reader may take its time: whoever looks at the service meanwhile has an answer.
     drop(guard);
     tell(session, &service, &served, took);

@@ -1,4 +1,4 @@
-//! Plans: what is trained, promised and planned anew is what evaluation then measures.
+//! Plans: what is trained, guaranteed and planned anew is what evaluation then measures.
 
 use super::kit::{Ran, bundle, data, put, scratch, serveflow, small, some_labels, text, train};
 use serde_json::Value;
@@ -40,17 +40,17 @@ fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
     let dir = scratch("plans");
     let labels = put(dir.join("labels.csv"), some_labels(&["http", "llmnr", "mdns", "smb", "tls"]));
     let first = dir.join("first");
-    let wish = ["--stages", "tree@1,boosted@5", "--promise", "0.25", "--confidence", "0.8"];
-    train(&labels, &data(), &first, &[&wish[..], &["--no-honest"]].concat()).exits(0);
+    let wish = ["--stages", "tree@1,boosted@5", "--guarantee", "0.25", "--confidence", "0.8"];
+    train(&labels, &data(), &first, &[&wish[..], &["--no-audit"]].concat()).exits(0);
     let report = json(&first.join("report.json"));
     same(&report, &evaluated(&first, &labels, "test"));
     let plan: toml::Table =
         std::fs::read_to_string(first.join("plan.toml")).unwrap().parse().unwrap();
-    let granted = report["promise"]["granted"].as_bool().unwrap();
-    assert_eq!(plan.contains_key("promise"), granted, "{plan:?}");
-    assert!(granted, "a loss of a quarter can be promised");
-    let measured = report["promise"]["measured"].as_f64().unwrap();
-    assert!(measured <= 0.25 && plan["promise"]["tolerated"].as_float() == Some(0.25));
+    let granted = report["guarantee"]["granted"].as_bool().unwrap();
+    assert_eq!(plan.contains_key("guarantee"), granted, "{plan:?}");
+    assert!(granted, "a loss of a quarter can be guaranteed");
+    let measured = report["guarantee"]["measured"].as_f64().unwrap();
+    assert!(measured <= 0.25 && plan["guarantee"]["tolerated"].as_float() == Some(0.25));
 
     // Other wishes, no training: the candidates are the same, and so is what is said of them.
     let second = dir.join("second");
@@ -64,8 +64,8 @@ fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
     // What cannot be kept replaces nothing, and neither do other candidates.
     let asked = replanned(&first, bundle(), &[]).exits(1);
     asked.says(&["--out", "candidates of another training"]);
-    let asked = replanned(&first, &second, &["--stages", "tree@1", "--promise", "0.1"]);
-    asked.exits(1).says(&["--promise", "two --stages or more"]);
+    let asked = replanned(&first, &second, &["--stages", "tree@1", "--guarantee", "0.1"]);
+    asked.exits(1).says(&["--guarantee", "two --stages or more"]);
     // A limit that nothing keeps is named.
     let third = dir.join("third");
     replanned(&first, &third, &["--flows-per-s", "1e12"]).exits(0);
@@ -83,10 +83,10 @@ fn what_has_no_candidates_is_not_planned_anew() {
         std::fs::copy(bundle().join(file), bare.join(file)).unwrap();
     }
     replanned(&bare, &dir.join("out"), &[]).exits(1).says(&["pool.json", "cannot read"]);
-    // Models that have seen the calibration split promise nothing on it.
+    // Models that have seen the calibration split guarantee nothing on it.
     let (_, from) = small();
-    let asked = replanned(from, &dir.join("out"), &["--promise", "0.1"]);
-    asked.exits(1).says(&["--promise", "early stopping"]);
+    let asked = replanned(from, &dir.join("out"), &["--guarantee", "0.1"]);
+    asked.exits(1).says(&["--guarantee", "early stopping"]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_window_stage_needs_windows() {
     let dir = scratch("window");
     let labels = put(dir.join("labels.csv"), some_labels(&["http", "llmnr", "mdns", "smb", "tls"]));
     let out = dir.join("bundle");
-    let stages = ["--stages", "tree@1,boosted@window", "--no-honest"];
+    let stages = ["--stages", "tree@1,boosted@window", "--no-audit"];
     let refused = train(&labels, &data(), &out, &stages);
     refused.exits(1).says(&["boosted@window", "window_ms"]);
     train(&labels, &data(), &out, &[&stages[..], &["--window-ms", "500"]].concat()).exits(0);

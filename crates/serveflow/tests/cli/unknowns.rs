@@ -20,7 +20,7 @@ fn flows_of_no_known_class_are_called_unknown() {
     let known = ["http", "llmnr", "mdns", "smb", "tls"];
     let labels = put(dir.join("labels.csv"), some_labels(&known));
     let bundle = dir.join("bundle");
-    let wish = ["--stages", "tree@1,boosted@5", "--no-honest", "--unknown-rate", "0.05"];
+    let wish = ["--stages", "tree@1,boosted@5", "--no-audit", "--unknown-rate", "0.05"];
     train(&labels, &data(), &bundle, &[&wish[..], &["--unknown-classes", "2"]].concat()).exits(0);
     let report = json(&bundle.join("report.json"));
     let told = &report["unknown"];
