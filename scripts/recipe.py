@@ -85,7 +85,7 @@ def one(serveflow, name, python, ending, table, work):
     if "more than --tolerance" not in said:
         sys.exit(f"recipe.py: {name}: expected a refusal of other classes by --expect, found {said}")
     said = run(serveflow, *add)
-    print("  " + next(line for line in said.splitlines() if line.startswith("held to")))
+    print("  " + next(line for line in said.splitlines() if line.startswith("compared with")))
     run(serveflow, "bundle", "check", bundle)
     told = evaluated(serveflow, bundle, work)
     data = Table(table)
@@ -115,8 +115,8 @@ def cascade(serveflow, cnn, work):
 def pool(serveflow, bundle, work):
     """The CNN among the candidates of the planner."""
     out = work / "planned"
-    run(serveflow, "train", "-q", *LABELLED, "--out", out, "--join", bundle, "--depths", "1,10", "--rounds", 15,
-        "--no-audit")
+    run(serveflow, "train", "-q", *LABELLED, "--out", out, "--external-bundle", bundle,
+        "--depths", "1,10", "--rounds", 15, "--no-audit")
     report = json.loads((out / "report.json").read_text())
     own = [candidate for candidate in report["singles"] if candidate["name"] == "cnn@10"]
     if len(own) != 1:

@@ -63,7 +63,7 @@ fn main() {
         std::fs::write(path, serde_json::to_vec_pretty(&report).unwrap()).unwrap();
     }
     let honesty = plan_page::Section {
-        title: "How audit these figures are".to_owned(),
+        title: "Audit".to_owned(),
         text: "not checked here: this page was made by an example".to_owned(),
     };
     std::fs::write(&given[1], plan_page::html(&report, &[honesty])).unwrap();

@@ -3,7 +3,6 @@
 
 mod commands;
 
-use clap::Parser;
 use serveflow_io::os::huge_pages::LargePages;
 use std::process::ExitCode;
 
@@ -13,7 +12,7 @@ static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
     let _log = LogEnd;
-    let cli = commands::args::Cli::try_parse().unwrap_or_else(|error| commands::mistyped(error));
+    let cli = commands::args::parse().unwrap_or_else(|error| commands::mistyped(error));
     commands::execute(cli).unwrap_or_else(|error| {
         if commands::is_closed_output(&error) {
             return ExitCode::SUCCESS;

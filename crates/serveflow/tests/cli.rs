@@ -7,9 +7,11 @@ mod cli {
     mod benches;
     mod bundles;
     mod configs;
+    mod controls;
     mod drifts;
     mod evaluations;
     mod exits;
+    mod helps;
     mod imports;
     mod inputs;
     mod mistakes;

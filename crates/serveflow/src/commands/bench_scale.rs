@@ -1,5 +1,6 @@
-//! `serveflow bench scale`: what more cores are expected to give.
+//! `serveflow bench scale`: the expected capacity of more cores.
 
+use super::args::heading;
 use super::{Session, find_sample, print, reports, write_file};
 use anyhow::ensure;
 use clap::Args;
@@ -18,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Packets that a run of a trial serves at least. Short runs, because the fastest of several counts.
+/// Fewest packets of a run. Runs are short, because the fastest of several counts.
 const TRIAL_PACKETS: u64 = 1_000_000;
 /// Blocks for each worker that sharing allows to be read ahead.
 const BLOCKS_AHEAD: usize = 4;
@@ -32,42 +33,45 @@ const KEPT_LINES: f64 = 3.0;
 /// `serveflow bench scale`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   serveflow bench scale --json scale.json
+  serveflow bench scale captures/ --bundle bundle --cores 1,2,4,8,16
 
-Measures what the steps of serving cost on this machine, simulates workers that share an input event by
-event, holds the simulation against as many workers as there are cores here, and prints the expected
-curve. What it leaves out: caches that cores share, clock rates that fall as more cores are busy, and
-cores of another kind. Memory is taken to be as fast as here.")]
+Measures the cost of each step of serving on this machine, simulates workers that share an input
+event by event, compares the simulation with up to as many workers as this machine has cores, and
+prints the expected curve. The simulation ignores shared caches, clock rates that fall under load,
+and cores of different kinds. It assumes the memory bandwidth of this machine.")]
 pub(crate) struct BenchScaleArgs {
-    /// Captures: files or directories [default: the sample that ships with the project]
+    /// Captures: files or directories [default: the shipped sample]
     #[arg(value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
-    /// The bundle [default: that of the sample]
-    #[arg(long, value_name = "BUNDLE")]
+    /// Bundle to serve [default: that of the shipped sample]
+    #[arg(long, value_name = "BUNDLE", help_heading = heading::INPUT)]
     bundle: Option<PathBuf>,
-    /// Numbers of cores
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,12,16,24,32,48,64")]
+    /// Numbers of cores to simulate
+    #[arg(long, value_name = "CORES,...", value_delimiter = ',')]
+    #[arg(default_value = "1,2,4,8,12,16,24,32,48,64", help_heading = heading::SIMULATION)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     cores: Vec<u16>,
-    /// Numbers of workers that are also measured [default: 1, 2 and so on, up to the cores there are]
-    #[arg(long, value_delimiter = ',', value_name = "WORKERS")]
+    /// Numbers of workers to measure [default: 1 up to the number of cores]
+    #[arg(long, value_delimiter = ',', value_name = "WORKERS,...")]
+    #[arg(help_heading = heading::MEASUREMENT)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     trials: Vec<u16>,
-    /// Flows that are hashed onto the workers; the fewer, the more uneven
-    #[arg(long, default_value_t = 100_000)]
+    /// Flows that are hashed onto the workers; fewer flows give a less even load
+    #[arg(long, value_name = "N", help_heading = heading::SIMULATION, default_value_t = 100_000)]
     flows: usize,
     /// Most packets of the captures
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", help_heading = heading::INPUT, default_value_t = 1_000_000)]
     packets: usize,
-    /// Times that each cost is measured; the fastest counts
-    #[arg(long, default_value_t = 25)]
+    /// Repetitions of each measurement; the fastest counts
+    #[arg(long, value_name = "N", help_heading = heading::MEASUREMENT, default_value_t = 25)]
     repeats: usize,
-    /// Seed of hashes and draws
-    #[arg(long, default_value_t = 1)]
+    /// Random seed of hashes and draws
+    #[arg(long, value_name = "N", help_heading = heading::SIMULATION, default_value_t = 1)]
     seed: u64,
-    /// Also write inputs, trials and curve as JSON
-    #[arg(long, value_name = "FILE")]
+    /// Also write inputs, measurements and curve as JSON
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
     json: Option<PathBuf>,
 }
 
@@ -149,7 +153,7 @@ fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle,
     let tape = Tape::lay(&paths, args.packets.max(1), &config.engine.flows)?;
     ensure!(!tape.flow_sizes().is_empty(), "expected captures with flows, found none");
     session.say(&format!(
-        "{} captures laid over each other: {} packets, {} bytes\n",
+        "{} captures overlaid: {} packets, {} bytes\n",
         paths.len(),
         tape.packets,
         tape.len_bytes()

@@ -1,8 +1,8 @@
-//! `serveflow check`: what a configuration comes to, before it is served.
+//! `serveflow check`: the limits and the memory of a configuration, before it is served.
 
 use super::Session;
-use super::args::CheckArgs;
 use super::output::{Outlet, RunKind, Target};
+use super::serve_args::CheckArgs;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::bundle::{Bundle, LANE_NAMES};
 use serveflow_serve::config::{Config, Typed};
@@ -54,7 +54,7 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitC
 fn notes(config: &Config, args: &CheckArgs) -> Vec<&'static str> {
     let mut notes = Vec::new();
     if config.live.interfaces.is_empty() {
-        notes.push("there are no interfaces: run needs captures, --interface or live.interfaces");
+        notes.push("no interfaces: run needs captures, --interface or live.interfaces");
     }
     let rotation = &config.output.rotation;
     if rotation.is_on() && args.out.is_none() {
@@ -78,7 +78,7 @@ fn resolved(config: &Config) -> String {
         |ns: u64| if ns == u64::MAX { "none".to_owned() } else { format!("{} ms", ns / 1_000_000) };
     let _ = writeln!(
         text,
-        "flows:    at most {} in the table; idle {}, active {}, linger {}, window {}",
+        "flows:    at most {}; timeouts: idle {}, active {}, linger {}; window {}",
         flows.capacity,
         ms(flows.idle_ns),
         ms(flows.active_ns),
@@ -87,7 +87,8 @@ fn resolved(config: &Config) -> String {
     );
     let _ = writeln!(
         text,
-        "limits:   {} packets of undecided flows; jobs of {} rows, {} in a lane; batches of {} frames; {} workers",
+        "limits:   {} packets of undecided flows; {} rows per job, {} jobs per lane; {} frames per \
+         batch; {} workers",
         config.engine.record_packets,
         config.engine.batch_rows,
         config.queue_depth,
@@ -100,16 +101,17 @@ fn resolved(config: &Config) -> String {
     } else {
         let _ = writeln!(
             text,
-            "live:     {}{}; filter {}; {} bytes of a frame; rings of {} blocks of {} KiB, {}; {}, time of the {}",
+            "live:     {}{}; filter: {}; {} bytes per frame; ring: {} blocks of {} KiB, {}; {}; \
+             time stamps: {}",
             live.interfaces.join(", "),
-            if live.xdp { " by AF_XDP" } else { "" },
+            if live.xdp { " with AF_XDP" } else { "" },
             live.filter.as_deref().unwrap_or("none"),
             live.snap_bytes,
             live.blocks,
             live.block_bytes >> 10,
             match live.block_ms {
-                Some(wait_ms) => format!("handed over after {wait_ms} ms"),
-                None => "frame by frame".to_owned(),
+                Some(wait_ms) => format!("delivered after {wait_ms} ms"),
+                None => "delivered frame by frame".to_owned(),
             },
             if live.promiscuous { "promiscuous" } else { "not promiscuous" },
             match (live.xdp, live.hardware_time) {
@@ -123,11 +125,12 @@ fn resolved(config: &Config) -> String {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
     let _ = writeln!(
         text,
-        "service:  metrics at {}, control socket {}, user {}, {}; stops after {} ms without a verdict",
+        "service:  metrics: {}; control socket: {}; user: {}; {}; \
+         shutdown timeout: {} ms without a verdict",
         or_none(service.metrics.map(|address| address.to_string())),
         or_none(service.control.as_ref().map(|path| path.display().to_string())),
-        service.user.as_deref().unwrap_or("as started"),
-        if service.confine { "confined" } else { "not confined" },
+        service.user.as_deref().unwrap_or("unchanged"),
+        if service.confine { "sandboxed" } else { "not sandboxed" },
         service.shutdown_timeout_ms
     );
     let _ = writeln!(text, "output:   {}", output(config));
@@ -137,10 +140,13 @@ fn resolved(config: &Config) -> String {
 /// Where verdicts go.
 fn output(config: &Config) -> String {
     let output = &config.output;
-    let mut text = output.format.clone().unwrap_or_else(|| "as --out ends, or json".to_owned());
+    let mut text = output
+        .format
+        .clone()
+        .unwrap_or_else(|| "format by the extension of --out, else json".to_owned());
     let mebibytes = output.buffer_bytes >> 20;
     let stall_ms = output.stall_ns / 1_000_000;
-    let _ = write!(text, "; {mebibytes} MiB may wait, stalled after {stall_ms} ms; ");
+    let _ = write!(text, "; buffer: {mebibytes} MiB; stalled after {stall_ms} ms; ");
     let rotation = output.rotation;
     let size = rotation.most_bytes.map(|bytes| format!("{} MiB", bytes >> 20));
     let age = rotation.most_age_ns.map(|ns| format!("{} s", ns / 1_000_000_000));
@@ -160,31 +166,27 @@ fn stages(bundle: &Bundle) -> String {
     );
     for stage in bundle.cascade.stages() {
         let wait = match (stage.wait_ns, stage.packets()) {
-            (u64::MAX, _) => "for the end of the window".to_owned(),
-            (_, 1) => "for no further packet".to_owned(),
-            (ns, _) => format!("at most {} ms", ns / 1_000_000),
+            (u64::MAX, _) => "at the end of the window".to_owned(),
+            (_, 1) => "no wait".to_owned(),
+            (ns, _) => format!("waits at most {} ms", ns / 1_000_000),
         };
         let lane = LANE_NAMES.get(stage.lane).copied().unwrap_or("?");
-        let _ = writeln!(
-            text,
-            "  {}: {} packets, waits {wait}, lane {lane}",
-            stage.name,
-            stage.packets()
-        );
+        let _ =
+            writeln!(text, "  {}: {} packet(s), {wait}, lane {lane}", stage.name, stage.packets());
     }
     text
 }
 
-/// What the limits cost when they are reached; `resident` is what the program and its models take now, and `models`
-/// what the models take of that.
+/// The memory at the limits; `resident` is that of the program and its models now, and `models` the
+/// part of the models.
 fn memory(config: &Config, bundle: &Bundle, resident: u64, models: u64) -> String {
     let bound = MemoryBound::of(config, bundle);
     let MemoryBound { flows, packets, rings, jobs, output } = bound;
     format!(
-        "memory:   {} at most: {} of flows, {} of their packets, {} of rings, {} of rows in \
-         lanes and buffers, {} of records that wait for the output, {} of the program and its \
-         models\n          a shadow adds up to {} and its models; each further bundle in use adds its \
-         models and {} of rows in lanes (the models of this bundle: about {})\n",
+        "memory:   at most {}: flows {}, their packets {}, rings {}, rows in lanes and buffers {}, \
+         records in the output's buffer {}, program and models {}\n          a shadow adds \
+         up to {} and its models; each further bundle in use adds its models and {} of rows in \
+         lanes (models of this bundle: about {})\n",
         mib(bound.total() + resident),
         mib(flows),
         mib(packets),
@@ -208,34 +210,34 @@ fn mib(bytes: u64) -> String {
     }
 }
 
-/// How long the end may take, from what the models of this bundle take for a row on this machine.
+/// How long a shutdown may take, from the time that the models take for a row on this machine.
 fn end(config: &Config, bundle: &Bundle) -> String {
     let rows = config.engine.batch_rows.clamp(1, 256);
     let mut ns = NS_A_VERDICT;
     for (stage, model) in bundle.cascade.stages().iter().zip(&bundle.models) {
-        // One that is far away takes time that says nothing of a full table, and is asked in batches.
+        // A remote model is called in batches: the time of one row would say nothing.
         let mut batch = Rows::with_capacity(stage.features.shape(), rows);
         for _ in 0..rows {
             batch.push();
         }
         let began = serveflow_serve::clock::now_ns();
-        // It has answered when it was tried.
+        // Its trial succeeded before.
         let _ = model.score(&batch, &mut Scores::default());
         ns += (serveflow_serve::clock::now_ns() - began) as f64 / rows as f64;
     }
     let capacity = config.engine.flows.capacity;
     let seconds = MARGIN * ns * capacity as f64 / config.listeners() as f64 / 1e9;
     format!(
-        "end:      up to about {} s with {capacity} open flows (TimeoutStopSec= should be longer); it is given up \
-         after {} ms without a verdict\n",
+        "shutdown: up to about {} s with {capacity} open flows (set TimeoutStopSec= longer); it is \
+         aborted after {} ms without a verdict\n",
         (seconds.ceil() as u64).max(1),
         config.service.shutdown_timeout_ms
     )
 }
 
-/// What a verdict costs beside its models, nanoseconds: its features, and to be written.
+/// Cost of a verdict outside of models, nanoseconds: features and output.
 const NS_A_VERDICT: f64 = 4_000.0;
-/// What is added for machines that are busy.
+/// Margin for busy machines.
 const MARGIN: f64 = 2.0;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The folder that a training writes into, and the signals that cut it short.
+//! The folder that a training writes to, and the signals that interrupt it.
 
 use super::complain;
 use anyhow::{Context, ensure};
@@ -12,8 +12,8 @@ const OWN: [&str; 3] = ["plan.toml", "SHA256SUMS", "pool"];
 /// Entries that a sentence names.
 const NAMED: usize = 4;
 
-/// Holds the folder of `--out` to be new, empty, or that of an earlier training, and to hold no
-/// capture. Says what will be replaced, if anything.
+/// Requires the folder of `--out` to be new, empty, or that of an earlier training, without
+/// captures. Returns a sentence about the bundle that is replaced, if any.
 ///
 /// # Errors
 /// When there is something else in it.
@@ -29,8 +29,8 @@ pub(crate) fn claimed<'a>(
         |path: &&PathBuf| path.canonicalize().is_ok_and(|path| path.starts_with(&folder));
     if let Some(capture) = captures.into_iter().find(is_inside) {
         anyhow::bail!(
-            "--out {}: expected a folder of its own for the bundle, found one that holds the \
-             capture {}",
+            "--out {}: expected a separate folder for the bundle, found one with the capture \
+             {}",
             out.display(),
             capture.display()
         );
@@ -62,11 +62,10 @@ fn replaced(out: &Path) -> Option<String> {
         Ok((plan, _)) => format!(" (task `{}`, {} labels)", plan.task, plan.labels.len()),
         Err(_) => String::new(),
     };
-    Some(format!("the bundle {}{of} in {} is replaced", &id[..16.min(id.len())], out.display()))
+    Some(format!("replacing the bundle {}{of} in {}", &id[..16.min(id.len())], out.display()))
 }
 
-/// On SIGINT or SIGTERM, says what becomes of the work so far, and ends with 128 + the signal's
-/// number.
+/// On SIGINT or SIGTERM, says what is kept of the work so far, and exits with 128 + the signal.
 pub(crate) fn say_when_interrupted(words: String) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for signals")?;
     let thread = std::thread::Builder::new().name("signals".to_owned());

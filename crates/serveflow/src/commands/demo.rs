@@ -1,7 +1,7 @@
 //! `serveflow demo`: the sample that ships with the project, through its cascade.
 
 use super::Session;
-use super::args::DemoArgs;
+use super::data_args::DemoArgs;
 use super::progress::Progress;
 use serveflow_label::{Split, read_table};
 use serveflow_model::bundle::Bundle;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Verdicts shown.
 const SHOWN: usize = 24;
-/// Pause between two verdicts on a terminal, so that one can see them pass.
+/// Pause between two verdicts on a terminal, so that users can follow them.
 const PAUSE: Duration = Duration::from_millis(60);
 
 pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCode> {
@@ -35,8 +35,8 @@ pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCod
 
 fn introduction(bundle: &Bundle, sample: &Path) -> String {
     let mut text = format!(
-        "Real captures from {}, of hosts and days that training never saw, go through a\n\
-         cascade of {} stages that names the application protocol without looking at ports:\n\n",
+        "ServeFlow classifies the flows of {} by application protocol, without using ports.\n\
+         Their hosts and days are not in the training data. The cascade has {} stages:\n\n",
         sample.display(),
         bundle.plan.stages.len()
     );
@@ -48,7 +48,7 @@ fn introduction(bundle: &Bundle, sample: &Path) -> String {
         let (name, kind) = (&stage.name, &stage.model.kind);
         let _ = writeln!(text, "  {name:<12} {kind} on the first {packets}");
     }
-    text.push_str("\nA stage that is sure decides; the others pass on.\n\n");
+    text.push_str("\nEach stage decides a flow or escalates it to a later stage.\n\n");
     text
 }
 
@@ -57,7 +57,7 @@ fn show_verdicts(bundle: &Bundle, evaluation: &Evaluation) -> anyhow::Result<()>
     let answered = &evaluation.answered;
     super::print(&format!(
         "{:<6} {:>6}  {:<8} {:>10}  {:<12} {:>7} {:>14}  {}\n",
-        "flow", "port", "verdict", "confidence", "by", "packets", "latency", "truth"
+        "flow", "port", "verdict", "confidence", "stage", "packets", "latency", "truth"
     ))?;
     let pause = std::io::stdout().is_terminal();
     for step in 0..SHOWN.min(answered.len()) {
@@ -67,7 +67,7 @@ fn show_verdicts(bundle: &Bundle, evaluation: &Evaluation) -> anyhow::Result<()>
             std::thread::sleep(PAUSE);
         }
     }
-    super::print(&format!("... {} flows in all\n\n", answered.len()))
+    super::print(&format!("... {} flows in total\n\n", answered.len()))
 }
 
 fn verdict_line(bundle: &Bundle, flow: &Answered) -> String {
@@ -78,7 +78,7 @@ fn verdict_line(bundle: &Bundle, flow: &Answered) -> String {
         17 => "udp".to_owned(),
         other => other.to_string(),
     };
-    let right = if flow.label == Some(flow.truth) { "right" } else { "wrong: " };
+    let right = if flow.label == Some(flow.truth) { "correct" } else { "wrong: " };
     let truth = if flow.label == Some(flow.truth) { "" } else { name(flow.truth) };
     format!(
         "{proto:<6} {:>6}  {:<8} {:>9.1}%  {:<12} {:>7} {:>14}  {right}{truth}\n",
@@ -122,12 +122,13 @@ fn conclusion(report: &Report, sample: &Path) -> String {
     text += &row("accuracy", f1(report.accuracy), f1(slow.accuracy));
     let _ = write!(
         text,
-        "\n{:.0}% of these flows never have {} packets: the slow stage alone waits for them until they\n\
-         end or {:.0} s have passed.\n\n\
-         Served {:.0} flows/s ({:.0} packets/s) on one thread, reading the captures included.\n\
-         {} packets seen = {} recorded + {} ignored + {} after close + {} rejected + {} filtered; {} flows, \
-         {} verdicts.\n\n\
-         Where to look next:\n",
+        "\n{:.0}% of these flows have fewer than {} packets: the slow stage alone waits until\n\
+         they end, or for {:.0} s.\n\n\
+         Throughput: {:.0} flows/s ({:.0} packets/s) on one thread, with reading.\n\
+         packets: {} seen = {} recorded + {} ignored + {} after close + {} rejected + \
+         {} filtered\n\
+         flows:   {} seen, {} verdicts\n\n\
+         Next steps:\n",
         slow.short_share * 100.0,
         slow.packets,
         slow.latency_us.collection.p99 / 1e6,
@@ -145,7 +146,8 @@ fn conclusion(report: &Report, sample: &Path) -> String {
     let sample = sample.display();
     let _ = write!(
         text,
-        "  serveflow evaluate --bundle {sample}/bundle --captures {sample} --labels {sample}/labels.csv\n\
+        "  serveflow evaluate --bundle {sample}/bundle --captures {sample} \\\n\
+         \x20   --labels {sample}/labels.csv\n\
          \x20 serveflow train --captures {sample} --labels {sample}/labels.csv --out my-bundle\n\
          \x20 serveflow run YOUR.pcap --bundle my-bundle\n\
          \x20 serveflow --help   (or cargo run --release -- --help)\n"

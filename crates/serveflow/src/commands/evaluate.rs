@@ -1,6 +1,6 @@
-//! `serveflow evaluate`: a cascade on labelled captures, beside its tiers and the yardsticks.
+//! `serveflow evaluate`: a cascade on labelled captures, beside its stages and the baselines.
 
-use super::args::EvaluateArgs;
+use super::data_args::EvaluateArgs;
 use super::progress::Progress;
 use super::{Session, label_book, labelled, reports, write_file};
 use serveflow_core::FlowConfig;

@@ -1,6 +1,6 @@
 //! `serveflow features`: captures in, a table of features out.
 
-use super::args::{FeaturesArgs, RowPer, TableFormat};
+use super::data_args::{FeaturesArgs, RowPer, TableFormat};
 use super::progress::Progress;
 use super::{Session, labelled, reports};
 use anyhow::{Context, anyhow, bail};
@@ -31,8 +31,8 @@ use std::sync::Arc;
 
 const MILLISECOND: u64 = 1_000_000;
 
-/// What is told at the end.
-struct Told {
+/// What the summary reports.
+struct Outcome {
     accounts: Counters,
     /// What became of the captures, where they were read as one.
     inputs: Option<InputCounts>,
@@ -46,23 +46,23 @@ pub(crate) fn features(session: &Session, args: &FeaturesArgs) -> anyhow::Result
     reports::keep_plain("--out", &args.out)?;
     format(args)?;
     keep_tables(args)?;
-    let told = match (args.per, &args.labels) {
+    let outcome = match (args.per, &args.labels) {
         (RowPer::Packet, None) => per_packet(session, args, captures),
-        (RowPer::Packet, Some(_)) => bail!("--labels: labels are of flows, found --per packet"),
+        (RowPer::Packet, Some(_)) => bail!("--labels: expected --per flow, found --per packet"),
         (RowPer::Flow, None) => per_flow(session, args, captures),
         (RowPer::Flow, Some(labels)) => per_labelled_flow(session, args, &captures.paths(), labels),
     };
-    let told = match told {
-        // The reader of our output has seen enough: nobody is left to tell.
+    let outcome = match outcome {
+        // The reader closed the output: there is nothing to report.
         Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
         Err(error) if error.is::<io::Error>() => {
             return Err(error.context(format!("{}: cannot write", args.out.display())));
         }
-        told => told?,
+        outcome => outcome?,
     };
-    session.say(&summary::accounts(&told.accounts));
-    session.say(&summary::inputs(told.inputs.as_ref()));
-    Ok(super::ended(&told.damaged))
+    session.say(&summary::accounts(&outcome.accounts));
+    session.say(&summary::inputs(outcome.inputs.as_ref()));
+    Ok(super::ended(&outcome.damaged))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -78,7 +78,7 @@ fn spec(args: &FeaturesArgs, encoders: Vec<String>) -> anyhow::Result<FeatureSpe
         encoders,
         packets: args.packets,
         layout: HeaderLayout::new(&args.features.headers),
-        masks: args.features.masks()?.into_iter().collect(),
+        masks: args.features.masks().collect(),
     })
 }
 
@@ -106,7 +106,7 @@ fn keep_tables(args: &FeaturesArgs) -> anyhow::Result<()> {
     let is_there = metadata.is_some_and(|file| file.is_file() && file.len() > 0);
     anyhow::ensure!(
         !is_there || args.overwrite || args.out == Path::new("-"),
-        "{}: expected a new or an empty file, found one with something in it; --overwrite empties it",
+        "{}: expected a new or an empty file, found one with content; --overwrite empties it",
         args.out.display()
     );
     Ok(())
@@ -130,7 +130,11 @@ fn open(
     })
 }
 
-fn per_packet(session: &Session, args: &FeaturesArgs, captures: InputSet) -> anyhow::Result<Told> {
+fn per_packet(
+    session: &Session,
+    args: &FeaturesArgs,
+    captures: InputSet,
+) -> anyhow::Result<Outcome> {
     let encoders = match args.features.features.as_slice() {
         [] => vec!["header_bits".to_owned()],
         typed => typed.to_vec(),
@@ -143,7 +147,7 @@ fn per_packet(session: &Session, args: &FeaturesArgs, captures: InputSet) -> any
     let rules = config.engine.flows.key;
     let tally = write_packets(&mut source, &features, rules, table.as_mut())?;
     table.finish()?;
-    Ok(Told { accounts: tally.accounts, inputs, damaged: tally.damaged })
+    Ok(Outcome { accounts: tally.accounts, inputs, damaged: tally.damaged })
 }
 
 fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan> {
@@ -151,14 +155,14 @@ fn plan(args: &FeaturesArgs, engine: &EngineConfig) -> anyhow::Result<RecordPlan
     let wait_ns = args.features.wait_ms.saturating_mul(MILLISECOND);
     let flows = args.features.flows(engine.flows);
     if args.at_window_end && flows.window_ns == NO_WINDOW {
-        bail!("--at-window-end: expected flows to be cut into windows (--window-ms), found none");
+        bail!("--at-window-end: expected windows (--window-ms), found none");
     }
     let of_window = usize::from(args.at_window_end);
     Ok(RecordPlan { specs: vec![spec], wait_ns, of_window, flows })
 }
 
 /// The flow tables of `serveflow run`: one for all captures, as a rule.
-fn per_flow(session: &Session, args: &FeaturesArgs, captures: InputSet) -> anyhow::Result<Told> {
+fn per_flow(session: &Session, args: &FeaturesArgs, captures: InputSet) -> anyhow::Result<Outcome> {
     let config = session.typed.check(&FlowConfig::default())?;
     let plan = plan(args, &config.engine)?;
     let cascade = Arc::new(recording_cascade(&plan)?);
@@ -192,7 +196,7 @@ fn per_flow(session: &Session, args: &FeaturesArgs, captures: InputSet) -> anyho
         table.push(&keys, &rows.rows, row)?;
     }
     table.finish()?;
-    Ok(Told { accounts: *engine.accounts(), inputs, damaged: outcome.damaged })
+    Ok(Outcome { accounts: *engine.accounts(), inputs, damaged: outcome.damaged })
 }
 
 /// A flow table for each capture, as training has it.
@@ -201,7 +205,7 @@ fn per_labelled_flow(
     args: &FeaturesArgs,
     captures: &[PathBuf],
     labels: &Path,
-) -> anyhow::Result<Told> {
+) -> anyhow::Result<Outcome> {
     let directory = labels.parent().unwrap_or(Path::new(""));
     let table = read_table(labels, directory)?;
     let book = only(table.clone(), captures);
@@ -230,7 +234,7 @@ fn per_labelled_flow(
         table.push(&cells, &dataset.rows[0], row)?;
     }
     table.finish()?;
-    Ok(Told { accounts: dataset.accounts, inputs: None, damaged: dataset.damaged })
+    Ok(Outcome { accounts: dataset.accounts, inputs: None, damaged: dataset.damaged })
 }
 
 /// Why a label table has no line for any of the captures.

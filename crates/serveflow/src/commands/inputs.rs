@@ -1,6 +1,7 @@
-//! How captures become a source, alike in all commands.
+//! How captures become a source, in all commands.
 
 use super::Session;
+use super::args::heading;
 use clap::Args;
 use serveflow_io::{InputSet, OrderRules, PipeTime, Tables};
 use serveflow_serve::config::Config;
@@ -8,12 +9,13 @@ use std::path::PathBuf;
 
 /// Which captures share a flow table.
 #[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = heading::INPUT)]
 pub(crate) struct TableRuleArgs {
-    /// Give each capture a flow table of its own, as train and evaluate do
+    /// Use a separate flow table for each capture, as `train` and `evaluate` do
     #[arg(long, requires = "captures", conflicts_with = "one_table")]
     pub(crate) per_capture: bool,
-    /// Keep one flow table for all captures, also where one steps back in time by more than the idle
-    /// timeout and a new table would begin
+    /// Use one flow table for all captures, even if time steps back by more than the idle timeout
+    /// [default: start a new table there]
     #[arg(long, requires = "captures")]
     pub(crate) one_table: bool,
 }

@@ -1,13 +1,12 @@
-//! `serveflow inspect`: what a bundle or a capture holds.
+//! `serveflow inspect`: the contents of bundles and captures.
 
 use super::Session;
-use super::args::InspectArgs;
+use super::data_args::InspectArgs;
 use serveflow_core::engine::Engine;
 use serveflow_core::packet::LinkType;
 use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, CaptureReader, FileSource, Null, SourceError, link_words};
 use serveflow_model::bundle::{Bundle, GatePlan, HeadPlan, StagePlan};
-use serveflow_serve::config::EXAMPLE;
 use serveflow_serve::summary;
 use serveflow_train::dataset::{RecordingLane, recording_cascade};
 use serveflow_train::pipeline::TrainPlan;
@@ -18,10 +17,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    if args.example_config {
-        super::print(EXAMPLE)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut damaged = Vec::new();
     for path in &args.paths {
         if path.join("plan.toml").is_file() || path.join("SHA256SUMS").is_file() {
@@ -53,7 +48,7 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
         flows.tunnels.name()
     );
     if let Some(ms) = flows.window_ms {
-        let _ = writeln!(text, "  windows  {ms} ms; each has a verdict of its own");
+        let _ = writeln!(text, "  windows  {ms} ms, one verdict each");
     }
     let from = &plan.provenance;
     let trained: Vec<String> = from.flows.iter().map(|(split, n)| format!("{split} {n}")).collect();
@@ -68,7 +63,7 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
     if let Some(rule) = &plan.lane_rule {
         let _ = writeln!(
             text,
-            "  lanes    inline as long as {} flows are scored within {} us, else thread",
+            "  lanes    inline if a batch of {} flows takes at most {} us, else thread",
             rule.batch_rows,
             rule.budget_ns as f64 / 1e3
         );
@@ -76,7 +71,9 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
     for (level, degradation) in plan.degradation.iter().enumerate() {
         let _ = writeln!(
             text,
-            "  degradation   step {}: {:.1}% of the flows go on from the first stage, macro-F1 {:.4}, accuracy {:.4}",
+            "  degradation level {}: the first stage escalates {:.1}% of the flows, \
+             macro-F1 {:.4}, \
+             accuracy {:.4}",
             level + 1,
             degradation.escalated * 100.0,
             degradation.macro_f1,
@@ -86,7 +83,7 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
     for one in bundle.drift.iter().flat_map(|watch| watch.stages()).flatten() {
         let _ = writeln!(
             text,
-            "  drift    {}: windows of {} flows against {} flows of {} captures",
+            "  drift    {}: windows of {} flows, reference of {} flows in {} captures",
             one.stage, one.window, one.flows, one.captures
         );
     }
@@ -102,15 +99,14 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
     let model = &stage.model;
     let _ = writeln!(text, "    model    {} ({}, {})", model.kind, model.format, model.file);
     if let Some(value) = model.missing {
-        let _ = writeln!(text, "    missing  is what has the value {value}");
+        let _ = writeln!(text, "    missing  the value {value}");
     }
     let waits = match (stage.window, stage.packets) {
-        (true, _) => "waits for the end of the window".to_owned(),
-        (false, 1) => "waits for no further packet".to_owned(),
+        (true, _) => "at the end of the window".to_owned(),
+        (false, 1) => "no wait".to_owned(),
         (false, _) => format!("waits at most {} ms", stage.wait_ms),
     };
-    let _ =
-        writeln!(text, "    sees     {} packet(s), {waits}, lane {}", stage.packets, stage.lane);
+    let _ = writeln!(text, "    packets  {}, {waits}, lane {}", stage.packets, stage.lane);
     let _ = writeln!(
         text,
         "    features {} of {}; masked: {}; a row is {} words and {} numbers",
@@ -130,7 +126,8 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
     if let Some(rule) = &stage.unknown {
         let _ = writeln!(
             text,
-            "    unknown  where its {} is over {:.4}: {:.1}% of {} calibration flows, for at most {:.1}% of the known",
+            "    unknown  if its {} is above {:.4}: {:.1}% of {} calibration flows, \
+             at most {:.1}% of the known flows",
             rule.score,
             rule.threshold,
             rule.measured * 100.0,
@@ -143,10 +140,10 @@ fn stage(bundle: &Bundle, index: usize, stage: &StagePlan) -> String {
 }
 
 fn gate(gate: &GatePlan) -> String {
-    let price = |head: &HeadPlan| format!("{} {}", head.to, head.price);
+    let cost = |head: &HeadPlan| format!("{} {}", head.to, head.price);
     let mut text = match (&gate.threshold, &gate.thresholds) {
         (Some(threshold), _) => {
-            format!("    gate     accepts a {} of at most {threshold}\n", gate.rule)
+            format!("    gate     accepts {} <= {threshold}\n", gate.rule)
         }
         (None, Some(all)) => {
             let words = all.iter().map(|(label, t)| match t {
@@ -154,22 +151,22 @@ fn gate(gate: &GatePlan) -> String {
                 t => format!("{label} {t:.4}"),
             });
             format!(
-                "    gate     accepts a {} of at most, by predicted class: {}\n",
+                "    gate     accepts {} <= the threshold of the predicted class: {}\n",
                 gate.rule,
                 words.collect::<Vec<_>>().join(", ")
             )
         }
         (None, None) => format!(
-            "    gate     {}: escalates where the predicted gain of a later stage exceeds its \
-             price: {}\n",
+            "    gate     {}: escalates if the predicted gain of a later stage exceeds its \
+             cost: {}\n",
             gate.rule,
-            gate.heads.iter().map(price).collect::<Vec<_>>().join(", ")
+            gate.heads.iter().map(cost).collect::<Vec<_>>().join(", ")
         ),
     };
     if let Some(from) = &gate.calibration {
         let _ = writeln!(
             text,
-            "    calibrated on {} flows for {}: passed on {:.1}%, macro-F1 {:.4} against {:.4}",
+            "    calibrated on {} flows for {}: escalates {:.1}%, macro-F1 {:.4} against {:.4}",
             from.flows,
             from.target,
             from.escalated * 100.0,
@@ -180,7 +177,7 @@ fn gate(gate: &GatePlan) -> String {
     text
 }
 
-/// What a capture's packets say.
+/// Statistics of the packets of a capture.
 #[derive(Default)]
 struct Seen {
     /// Packets by link type, in order of appearance.
@@ -209,7 +206,7 @@ impl Seen {
     }
 }
 
-/// Prints what a capture holds, and hands back its damage.
+/// Prints the contents of a capture, and returns its damage.
 fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
     let format = match path {
         path if path == Path::new("-") => "standard input".to_owned(),
@@ -246,7 +243,7 @@ fn capture(session: &Session, path: &Path) -> anyhow::Result<Vec<SourceError>> {
     let _ = writeln!(text, "  link types: {}", links.join(", "));
     let _ = writeln!(
         text,
-        "  from {}.{:09} s, {:.6} s long, {} bytes on the wire, {} captured, {} packets cut",
+        "  from {}.{:09} s, {:.6} s long, {} bytes on the wire, {} captured, {} packets truncated",
         first / 1_000_000_000,
         first % 1_000_000_000,
         (seen.last_ns.saturating_sub(first)) as f64 / 1e9,

@@ -1,4 +1,4 @@
-//! Models of other libraries among the candidates: the stages of bundles that were put together by hand.
+//! Models of other libraries among the candidates: the stages of external bundles.
 
 use anyhow::Context;
 use serveflow_model::bundle::{self, Bundle, FlowPlan};
@@ -7,7 +7,7 @@ use serveflow_train::planner::external::ExternalModel;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The stages of bundles that join the candidates. Their rows must be like those that are recorded here.
+/// The stages of external bundles as candidates. Their features must be those of this training.
 pub(super) fn joined(
     bundles: &[PathBuf],
     plan: &TrainPlan,
@@ -17,7 +17,7 @@ pub(super) fn joined(
     for path in bundles {
         let bundle = Bundle::load(path)?;
         let (_, files) = bundle::read_unsigned(path)?;
-        let named = |what: &str| format!("--join {}: {what}", path.display());
+        let named = |what: &str| format!("--external-bundle {}: {what}", path.display());
         let flows = FlowPlan::from_config(&plan.flows);
         anyhow::ensure!(
             bundle.plan.flows == flows,
@@ -33,13 +33,13 @@ pub(super) fn joined(
             let set =
                 features.iter().position(|set| *set == stage.features).with_context(|| {
                     own(&format!(
-                        "the encoders of --features or of an --also-features, found {}",
+                        "the encoders of --features or of one --extra-features, found {}",
                         stage.features.join("+")
                     ))
                 })?;
             anyhow::ensure!(
                 !joined.iter().any(|other| other.name == stage.name),
-                own("a name that no other has")
+                own("a name that no other stage has")
             );
             let keeps = |name: &String| {
                 let file = files.get(name).expect("the bundle was read with its files");

@@ -33,7 +33,7 @@ pub(crate) fn surveyed(
     Ok(dataset)
 }
 
-/// Refuses a table no row of which matches a recorded flow, and tells how many do.
+/// Refuses a table no row of which matches a recorded flow, and reports how many do.
 pub(crate) fn compared(
     session: &Session,
     book: &LabelBook,
@@ -123,8 +123,8 @@ pub(crate) fn at_least_two(book: &LabelBook) -> anyhow::Result<()> {
         text.push_str("\n  ...");
     }
     text.push_str(
-        "\nThe label is the first folder below --captures that is not named train, val or test, \
-         or the name of a capture that stands in none",
+        "\nThe label is the first folder below --captures that is not named train, val or test; \
+         for a capture outside of such a folder it is the file name",
     );
     if let Some(deeper) = class_folders(book) {
         let _ =
@@ -156,7 +156,7 @@ fn class_folders(book: &LabelBook) -> Option<(PathBuf, String)> {
     }
 }
 
-/// The folder of a path behind another one: a part that something stands below.
+/// The first folder of a path after a prefix, if something is below it.
 fn next_folder<'a>(path: &'a Path, behind: &Path) -> Option<&'a Path> {
     let mut rest = path.strip_prefix(behind).ok()?.iter();
     let folder = rest.next();

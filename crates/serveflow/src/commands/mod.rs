@@ -7,9 +7,14 @@ mod bundle;
 mod check;
 mod claim;
 mod control;
+mod data_args;
 mod demo;
+#[cfg(test)]
+mod document_tests;
 mod evaluate;
 mod features;
+#[cfg(test)]
+mod help_tests;
 mod inputs;
 mod inspect;
 mod joined;
@@ -21,14 +26,19 @@ mod progress;
 mod replan;
 mod reports;
 mod run;
+mod serve_args;
 mod signals;
 mod train;
+mod train_args;
 mod trainer_args;
+mod values;
 
 use anyhow::Context;
-use args::{BenchCommand, Cli, Command, Labelled, LabelsFrom};
+use args::{Cli, Command, program};
+use bench::args::BenchCommand;
 use bundle::BundleCommand;
-use clap::CommandFactory;
+use data_args::{Labelled, LabelsFrom};
+use serve_args::ConfigCommand;
 use serveflow_io::inputs::told_left_out;
 use serveflow_io::os::was_stdout_closed;
 use serveflow_io::{InputSet, Severity, SourceError};
@@ -36,7 +46,7 @@ use serveflow_label::{LabelBook, by_path, from_comments, read_table};
 use serveflow_model::bundle::Bundle;
 use serveflow_report::html::{Section, html};
 use serveflow_serve::clock;
-use serveflow_serve::config::Typed;
+use serveflow_serve::config::{EXAMPLE, Typed};
 use serveflow_serve::remote::Remote;
 use serveflow_serve::service::log;
 use serveflow_train::planner::report::PlanReport;
@@ -47,11 +57,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Not all of the input was served: some was damaged, or of a link type that is not supported.
+/// Part of the input was skipped: it is damaged, or of an unsupported link type.
 const NOT_ALL_SERVED: u8 = 3;
 
-/// Something was lost on the way, and is counted: records, answers for flows of a capture, a
-/// worker.
+/// Something was lost and is counted: records, scores for flows of a capture, a worker.
 const LOST: u8 = serveflow_serve::service::EXIT_LOST as u8;
 
 /// The sample, from the root of the project.
@@ -71,14 +80,14 @@ impl Session {
         clock::now_ns()
     }
 
-    /// Reads a bundle that is to be served: its remote models are connected, and refused where no servers
-    /// are named for them.
+    /// Reads a bundle to serve and connects its remote models. Refuses one whose servers are not
+    /// configured.
     pub(crate) fn load(&self, dir: &Path) -> anyhow::Result<(Bundle, Remote)> {
         let remote = Remote::put_in_place(self.typed.servers()?);
         Ok((Bundle::load(dir)?, remote))
     }
 
-    /// Writes to standard error, unless it should be quiet; to the log where there is one.
+    /// Writes to standard error, unless --quiet; to the log where there is one.
     pub(crate) fn say(&self, text: &str) {
         if self.quiet {
             return;
@@ -90,7 +99,7 @@ impl Session {
     }
 }
 
-/// Writes to standard error, or to the log where there is one. Where nobody reads it, the work goes on.
+/// Writes to standard error, or to the log where there is one. A closed standard error is no error.
 pub(crate) fn complain(text: &str) {
     if log::is_begun() {
         return text.lines().for_each(|line| tracing::error!("{line}"));
@@ -98,7 +107,7 @@ pub(crate) fn complain(text: &str) {
     let _ = std::io::stderr().write_all(log::shown(text).as_bytes());
 }
 
-/// Refuses an output that is one of the captures, by whatever name, before opening it would empty it.
+/// Refuses an output that is one of the captures, under any name, before opening empties it.
 fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
     let id = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     let Some(out_id) = id(out) else { return Ok(()) };
@@ -112,10 +121,10 @@ fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
 
 /// Does what was typed.
 pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
-    let typed = cli.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
+    let typed = cli.global.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
     typed.open_models()?;
-    let session = Session { typed, quiet: cli.quiet };
-    // A file that may grow no more (ulimit -f) is an error of writing, and no end of the process.
+    let session = Session { typed, quiet: cli.global.quiet };
+    // A file that may not grow (ulimit -f) is a write error; it does not end the process.
     let is_seen = Arc::<AtomicBool>::default();
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, is_seen)?;
     serveflow_model::formats::measure_with(clock::now_ns);
@@ -141,9 +150,13 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             BenchCommand::Packets(args) => bench::packets(&session, &args),
             BenchCommand::Scale(args) => bench_scale::scale(&session, &args),
         },
+        Command::Config { what: ConfigCommand::Example } => {
+            print(EXAMPLE)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "serveflow", &mut text);
+            clap_complete::generate(shell, &mut program(), "serveflow", &mut text);
             print(&String::from_utf8_lossy(&text))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -154,7 +167,8 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The bundle to serve: the one named, or else the configuration's. Without either the command line is wrong.
+/// The bundle to serve: that of the command line, else that of the configuration. Without either
+/// the command line is wrong.
 fn served_bundle(named: Option<&Path>, typed: &Typed) -> PathBuf {
     let bundle = named.map(Path::to_owned).or_else(|| typed.service.bundle.clone());
     bundle.unwrap_or_else(|| {
@@ -162,8 +176,7 @@ fn served_bundle(named: Option<&Path>, typed: &Typed) -> PathBuf {
     })
 }
 
-/// Ends the program, since the command line is wrong; where an option is known elsewhere, says
-/// where.
+/// Ends the program because the command line is wrong; names the command that knows the option.
 pub(crate) fn mistyped(mut error: clap::Error) -> ! {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let is_window = error.get(ContextKind::InvalidArg).is_some_and(
@@ -180,13 +193,13 @@ pub(crate) fn mistyped(mut error: clap::Error) -> ! {
     error.exit()
 }
 
-/// Ends the program, since the command line lacks something that the configuration might have had.
+/// Ends the program because the command line and the configuration lack something.
 fn wrong_line(message: &str) -> ! {
-    let mut program = Cli::command();
+    let mut program = program();
     program.error(clap::error::ErrorKind::MissingRequiredArgument, message).exit()
 }
 
-/// The sample in the present directory, or in the project that this program was built from;
+/// The sample in the current directory, or in the project that this program was built from;
 /// `option` names another.
 fn find_sample(named: Option<&Path>, option: &str) -> anyhow::Result<PathBuf> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(SAMPLE);
@@ -197,7 +210,10 @@ fn find_sample(named: Option<&Path>, option: &str) -> anyhow::Result<PathBuf> {
     let found = places.iter().find(|dir| dir.join("labels.csv").is_file());
     found.cloned().with_context(|| {
         let tried: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
-        format!("no sample with a labels.csv in {}; name one with {option}", tried.join(" or "))
+        format!(
+            "expected a sample with labels.csv in {}, found none; name one with {option}",
+            tried.join(" or ")
+        )
     })
 }
 
@@ -246,29 +262,29 @@ impl Notice for String {
     }
 }
 
-/// Writes what there is to say about the inputs; how a command ends that met it.
+/// Writes the notices about the inputs; the exit code that they mean.
 fn ended(notices: &[impl Notice]) -> ExitCode {
     notices.iter().for_each(|notice| complain(&format!("{}\n", log::shown_line(&notice.line()))));
     let is_served = notices.iter().all(|notice| notice.severity() == Severity::Warning);
     if is_served { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL_SERVED) }
 }
 
-/// Writes a plan's report beside the bundle, and tells of it.
+/// Writes a plan's report beside the bundle, and prints it.
 fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
     let mut text = serveflow_report::text::text(told);
     let mut extras = Vec::new();
-    if let Some(honest) = &told.audit {
-        let section = honest.text();
-        text.push_str(&format!("\nHow honest these figures are\n\n{section}"));
-        extras.push(Section { title: "How honest these figures are".to_owned(), text: section });
+    if let Some(audit) = &told.audit {
+        let section = audit.text();
+        text.push_str(&format!("\nAudit\n\n{section}"));
+        extras.push(Section { title: "Audit".to_owned(), text: section });
     }
     write_file(&out.join("report.txt"), text.as_bytes())?;
     write_file(&out.join("report.html"), html(told, &extras).as_bytes())?;
     session.say(&text);
     let id = &told.bundle[..16.min(told.bundle.len())];
     session.say(&format!(
-        "bundle {id} written to {}, report in report.html and report.txt\n",
+        "bundle {id} written to {}; its report is in report.html and report.txt\n",
         out.display()
     ));
     Ok(())
@@ -285,25 +301,27 @@ fn print(text: &str) -> anyhow::Result<()> {
     print_as_is(&log::shown(text))
 }
 
-/// The same of a text without characters that a terminal obeys.
+/// Writes to standard output without escaping control characters.
 fn print_as_is(text: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
         !was_stdout_closed(),
-        "standard output: it was closed before the program began"
+        "standard output: expected an open output, found it closed"
     );
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }
 
-/// The manual: the page of the program, then one of each command.
+/// The manual: a page for the program and for each command, those inside of others too.
 fn manual() -> anyhow::Result<String> {
-    let mut text = Vec::new();
-    let mut program = Cli::command();
-    program.build();
-    clap_mangen::Man::new(program.clone()).render(&mut text)?;
-    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
-        clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    fn pages(command: &clap::Command, text: &mut Vec<u8>) -> std::io::Result<()> {
+        clap_mangen::Man::new(command.clone()).render(text)?;
+        let inner = command.get_subcommands().filter(|inner| inner.get_name() != "help");
+        inner.into_iter().try_for_each(|inner| pages(inner, text))
     }
+    let mut text = Vec::new();
+    let mut program = program();
+    program.build();
+    pages(&program, &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

@@ -1,6 +1,6 @@
 //! Where the verdicts of a run go.
 
-use super::args::RunArgs;
+use super::serve_args::RunArgs;
 use super::{Session, reports};
 use anyhow::{Context, anyhow, bail};
 use serveflow_io::Sink;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// What a run is, as far as its output is concerned.
 #[derive(Clone, Copy)]
 pub(crate) struct RunKind {
-    /// Packets come by themselves and wait for nobody.
+    /// Packets arrive in real time and cannot be held back.
     pub(crate) is_live: bool,
     /// It is looked at by metrics or a control socket.
     pub(crate) is_watched: bool,
@@ -84,7 +84,7 @@ impl Outlet {
             // Nothing is written.
             _ if kind.name == "null" => Transport::None,
             None if config.rotation.is_on() => {
-                bail!("output.rotate_mb, output.rotate_s: expected a file by --out, found none")
+                bail!("output.rotate_mb, output.rotate_s: expected --out with a file, found none")
             }
             None => Transport::Standard(
                 StandardStream::output(kind.heading).context("standard output: cannot write")?,
@@ -103,7 +103,7 @@ impl Outlet {
         let limits = OutputLimits {
             buffer_bytes: config.buffer_bytes,
             is_lossless: !run.is_live,
-            // Where nobody could see that all is lost, the run ends.
+            // Without metrics or a control socket nothing would show the loss, so the run ends.
             ends_with_reader: !run.is_watched,
             stall_ns: config.stall_ns,
             now: clock::now_ns,
@@ -111,12 +111,11 @@ impl Outlet {
         Ok(Self { kind, path, limits, transport })
     }
 
-    /// Opens it and lets go of it again, so that what a run refuses is refused; a file that was not
-    /// there is not there afterwards.
+    /// Opens and closes it, so that what a run refuses is refused; removes a file that it created.
     pub(crate) fn tried(config: &Config, args: Target<'_>, run: RunKind) -> anyhow::Result<()> {
         let is_new = args.out.is_some_and(|path| !path.exists());
         drop(Self::open(config, args, run)?);
-        // Where a link leads, and not the link.
+        // The target of a link, and not the link.
         let made = args.out.filter(|_| is_new).and_then(|path| path.canonicalize().ok());
         if let Some(made) = made {
             let _ = std::fs::remove_file(made);
@@ -124,9 +123,12 @@ impl Outlet {
         Ok(())
     }
 
-    /// The directory in which the file may have to be opened anew.
+    /// The directory in which the file may have to be reopened.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
-        let is_device = matches!(&self.transport, Transport::File(file) if !file.is_regular() && file.file().is_some());
+        let is_device = match &self.transport {
+            Transport::File(file) => !file.is_regular() && file.file().is_some(),
+            _ => false,
+        };
         let path = self.path.as_ref().filter(|_| !is_device)?;
         Some(directory_of(path).to_owned())
     }
@@ -148,7 +150,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Says whether the file could be opened anew by what the process has become.
+    /// Checks whether the process can reopen the file with its present privileges.
     pub(crate) fn look_ahead(&self, config: &OutputConfig) -> anyhow::Result<()> {
         #[cfg(target_os = "linux")]
         if let Some(directory) = self.directory()
@@ -183,7 +185,7 @@ impl Outlet {
     }
 }
 
-/// Refuses own rotation where the process may not rotate once it has given up its privileges. It comes
+/// Refuses rotation where the process may not rotate without its privileges. It comes
 /// before the file is opened: a start that is refused neither makes a file nor gives one away.
 fn foresee(config: &OutputConfig, service: &ServiceLimits, path: &Path) -> anyhow::Result<()> {
     if !config.rotation.is_on() {
@@ -195,23 +197,23 @@ fn foresee(config: &OutputConfig, service: &ServiceLimits, path: &Path) -> anyho
     would_write(&confinement, directory).map_err(|error| anyhow!(shut(directory, &error)))
 }
 
-/// The directory in which a file stands.
+/// The directory of a file.
 fn directory_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }
 
-/// What is said of a directory that may not be written to.
+/// The error of a directory without write permission.
 fn shut(directory: &Path, error: &std::io::Error) -> String {
     format!(
-        "{}: expected a directory that this process may write to, or the output cannot be opened \
-         anew once it is moved or rotated: {error}",
+        "{}: expected a directory that this process may write to, because the output is opened \
+         again after it is moved or rotated: {error}",
         directory.display()
     )
 }
 
-/// What becomes of a file that is there. A service adds to it; a run over captures leaves it alone, since verdicts
-/// of other captures in the same file are seldom what was meant.
+/// What happens to an existing file. A service appends to it; a run on captures refuses it, since
+/// verdicts of other captures in the same file are seldom what was meant.
 fn existing(args: Target<'_>, run: RunKind) -> Existing {
     match () {
         () if args.overwrite => Existing::Overwrite,
@@ -227,7 +229,9 @@ fn format(stated: Option<&str>, args: Target<'_>) -> anyhow::Result<&'static Ver
     let by_ending = |ending: &String| FORMATS.iter().find(|kind| kind.endings.contains(&&**ending));
     let ends_in = ending.as_ref().and_then(by_ending);
     if ending.as_deref() == Some("parquet") && stated != Some("null") {
-        bail!("--out: verdicts are written as json or csv, found a name that ends in .parquet");
+        bail!(
+            "--out: expected a name for verdicts as json or csv, found one that ends in .parquet"
+        );
     }
     let Some(stated) = stated else {
         return ends_in.or_else(|| FORMATS.first()).context("there is a format");
@@ -272,7 +276,7 @@ impl Verdicts {
         self.output.clone()
     }
 
-    /// Waits until all is written, at most so long, and says what became of it where that is worth a word.
+    /// Waits until all is written, at most so long, and reports records of a live run and losses.
     pub(crate) fn close(&self, session: &Session, run: RunKind, most: Duration) -> OutputStatus {
         let status = self.output.as_ref().map(|output| output.close(most)).unwrap_or_default();
         if self.output.is_some() && (run.is_live || status.all_lost() > 0) {
@@ -281,8 +285,8 @@ impl Verdicts {
         status
     }
 
-    /// The error of a run whose verdicts could not be written; none where the reader of a standard output has seen
-    /// enough of a capture.
+    /// The error of a run whose verdicts could not be written; none where the reader of a standard
+    /// output has seen enough of a capture.
     pub(crate) fn failed(
         &self,
         error: &std::io::Error,

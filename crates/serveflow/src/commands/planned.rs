@@ -1,9 +1,9 @@
-//! Planning: candidates trained and kept, a cascade searched, written, tried and told of.
+//! Planning: trains and keeps candidates, searches a cascade, writes, checks and reports it.
 
-use super::args::{StageArg, TrainArgs};
 use super::joined::joined;
-use super::plan_args::{PoolArgs, WishArgs};
+use super::plan_args::{PlanArgs, PoolArgs};
 use super::progress::Progress;
+use super::train_args::{StageArg, TrainArgs};
 use super::{Session, write_file};
 use anyhow::Context;
 use serveflow_core::NO_WINDOW;
@@ -29,17 +29,17 @@ use std::path::{Path, PathBuf};
 
 /// Folder of a bundle that holds the candidates.
 pub(crate) const POOL: &str = "pool";
-/// What there is of them, but for the models.
+/// The candidates, without their models.
 const POOL_FILE: &str = "pool.json";
-/// What drift is told by, in a bundle.
+/// The drift reference of a bundle.
 const DRIFT_FILE: &str = "drift.json";
 /// How far predicted and measured macro-F1 may differ, and latencies and capacity, as a share.
 const F1_TOLERANCE: f64 = 0.005;
 const RATIO_TOLERANCE: f64 = 0.15;
-/// Runs of the plan that is held against what was said of it: of latency the middle one counts, of a core's
-/// time the fastest, as where candidates are measured.
+/// Runs that check a plan's predictions: the median latency counts, and the fastest core time, as
+/// where candidates are measured.
 const CHECKS: usize = 3;
-/// Wall time for which flows begin when the plan is held against what was said of it, nanoseconds.
+/// Wall time in which flows start when a plan's predictions are checked, nanoseconds.
 const CHECK_NS: u64 = 1_000_000_000;
 
 /// Models by what they were trained on, in files.
@@ -51,22 +51,22 @@ impl ModelCache for Folder {
     }
 
     fn put(&mut self, key: &str, model: &[u8]) {
-        // Renamed when it is whole: a run that is cut short leaves no half of a model. What cannot be
-        // kept is trained again.
+        // Renamed when it is complete, so that an interrupted run leaves no partial model. What
+        // cannot be kept is trained again.
         let (part, whole) = (self.0.join("part"), self.0.join(format!("{key}.json")));
         let _ = std::fs::write(&part, model).and_then(|()| std::fs::rename(part, whole));
     }
 }
 
-/// What is wanted, as it was typed; `stages` are indices of candidates.
-pub(crate) fn wish(args: &WishArgs, stages: Option<Vec<usize>>) -> anyhow::Result<PlanGoal> {
+/// Objective and constraints of the command line; `stages` are indices of candidates.
+pub(crate) fn wish(args: &PlanArgs, stages: Option<Vec<usize>>) -> anyhow::Result<PlanGoal> {
     let is_alone = stages.as_ref().is_some_and(|stages| stages.len() < 2);
     for (name, is_typed) in
         [("--escalate", args.escalate.is_some()), ("--guarantee", args.guarantee.is_some())]
     {
         anyhow::ensure!(
             !(is_alone && is_typed),
-            "{name}: expected two --stages or more, since one alone passes nothing on"
+            "{name}: expected at least two --stages, because one alone escalates nothing"
         );
     }
     Ok(PlanGoal {
@@ -94,7 +94,7 @@ pub(crate) fn given(stages: &[StageArg]) -> anyhow::Result<Option<Vec<Tier>>> {
     }
     let tier = |stage: &StageArg| match stage {
         StageArg::Tier(tier) => Ok(*tier),
-        StageArg::Auto => anyhow::bail!("--stages: expected auto alone, or a list without it"),
+        StageArg::Auto => anyhow::bail!("--stages: expected `auto` alone, or a list without it"),
     };
     stages.iter().map(tier).collect::<anyhow::Result<_>>().map(Some)
 }
@@ -114,7 +114,7 @@ fn recipes(
         if plan.flows.window_ns != NO_WINDOW {
             depths.push(Tier::WINDOW);
         }
-        return Ok(grid(&args.kinds, &sizes, &depths, &waits, 1 + args.also_features.len()));
+        return Ok(grid(&args.kinds, &sizes, &depths, &waits, 1 + args.extra_features.len()));
     };
     for (at, tier) in tiers.iter().enumerate() {
         anyhow::ensure!(
@@ -124,7 +124,7 @@ fn recipes(
         let before = at.checked_sub(1).map_or(0, |before| tiers[before].packets);
         anyhow::ensure!(
             tier.packets >= before,
-            "--stages: {tier} wants fewer packets than the stage before it"
+            "--stages: {tier} uses fewer packets than the stage before it"
         );
     }
     let recipe = |tier: &Tier| CandidateSpec {
@@ -139,34 +139,34 @@ fn recipes(
 
 /// What is to be put into the pool.
 fn wanted(args: &TrainArgs, plan: &TrainPlan, stages: Option<&[Tier]>) -> anyhow::Result<PoolPlan> {
-    let also = args.pool.also_features.iter().map(|encoders| encoders.0.clone());
+    let also = args.pool.extra_features.iter().map(|encoders| encoders.0.clone());
     let features: Vec<Vec<String>> = [plan.features.clone()].into_iter().chain(also).collect();
     for (at, set) in features.iter().enumerate() {
         let words = set.join("+");
         anyhow::ensure!(
             !features[..at].contains(set),
-            "--also-features: expected each set of encoders once, found {words} twice"
+            "--extra-features: expected each set of encoders once, found {words} twice"
         );
     }
-    let joined = joined(&args.pool.join, plan, &features)?;
+    let joined = joined(&args.pool.external_bundle, plan, &features)?;
     anyhow::ensure!(
-        joined.is_empty() || args.wish.guarantee.is_none(),
-        "--guarantee: expected candidates that are trained here alone, found --join: models of another \
-         library may have seen the calibration split"
+        joined.is_empty() || args.plan.guarantee.is_none(),
+        "--guarantee: expected no --external-bundle, because its models may have been trained on \
+         the calibration split"
     );
     Ok(PoolPlan {
         recipes: recipes(&args.pool, &args.depths, plan, stages)?,
         features,
-        // Nobody has models of another library that did not see a part of the training captures.
+        // External models cannot be trained again without a part of the captures.
         cross_fit: if joined.is_empty() { usize::from(args.pool.cross_fit) } else { 0 },
         given: joined,
         all_wanted: stages.is_some(),
         budget_ns: args.pool.budget_s.map(|seconds| seconds.saturating_mul(1_000_000_000)),
-        load: load_of(&args.wish),
+        load: load_of(&args.plan),
     })
 }
 
-/// Trains candidates, plans a cascade of them and writes it; the damaged captures come back.
+/// Trains candidates, plans a cascade of them and writes it; returns the damaged captures.
 pub(crate) fn train(
     session: &Session,
     args: &TrainArgs,
@@ -179,11 +179,11 @@ pub(crate) fn train(
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("{}: cannot write", folder.display()))?;
     let mut plan = plan.clone();
-    if args.wish.guarantee.is_some() {
+    if args.plan.guarantee.is_some() {
         anyhow::ensure!(
             args.pool.cross_fit >= 2,
-            "--guarantee: expected --cross-fit of 2 parts or more, since the calibration split is for \
-             the guarantee alone"
+            "--guarantee: expected --cross-fit of 2 parts or more, because the calibration split \
+             is for the guarantee alone"
         );
         // Nothing may be fitted on the split that the guarantee is tested on.
         plan.params.boost.patience = None;
@@ -198,9 +198,9 @@ pub(crate) fn train(
     keep(&args.out, &built)?;
     let own = stages.map(|_| places(&built.pool, &wanted.recipes)).transpose()?;
     let request = PlanRequest {
-        wish: wish(&args.wish, own)?,
-        guarantee: args.wish.guarantee(),
-        lanes: super::train::lane_rule(args.inline_budget_us, session, plan)?,
+        wish: wish(&args.plan, own)?,
+        guarantee: args.plan.guarantee(),
+        lanes: super::train::lane_rule(args.lanes.inline_budget_us, session, plan)?,
         seed: plan.seed,
         threads: plan.threads,
     };
@@ -214,17 +214,17 @@ pub(crate) fn train(
         progress.finish();
         Ok(held)
     };
-    let wish = Unknown { rate: args.wish.unknown_rate, study: &mut study };
+    let wish = Unknown { rate: args.plan.unknown_rate, study: &mut study };
     let (mut bundle, mut told) = planned((&built.pool, &built.models), &request, &args.out, wish)?;
     let pool_and_told = (&built.pool, &told);
-    told.checks = checks(book, &mut bundle, plan, pool_and_told, &args.wish, session)?;
-    if !args.no_honest {
+    told.checks = checks(book, &mut bundle, plan, pool_and_told, &args.plan, session)?;
+    if !args.no_audit {
         let mut progress = Progress::new(session);
         if let Some(best) = built.pool.best_trained() {
             let tier = built.pool.candidates[best].recipe.tier();
-            let honest = examine(book, plan, tier, &mut |step| progress.step(step))?;
+            let audit = examine(book, plan, tier, &mut |step| progress.step(step))?;
             progress.finish();
-            told.audit = Some(honest);
+            told.audit = Some(audit);
         }
     }
     let damaged = built.dataset.damaged.iter().map(SourceError::line).collect();
@@ -240,20 +240,20 @@ fn places(pool: &CandidatePool, recipes: &[CandidateSpec]) -> anyhow::Result<Vec
     recipes.iter().map(place).collect()
 }
 
-/// Looks how well a plan's last stage tells classes that it did not learn, where at most such a share of the
-/// known flows may be called unknown.
+/// Measures how well a plan's last stage detects classes without training data, where at most this
+/// share of the known flows may be labelled unknown.
 pub(crate) type Study<'a> =
     dyn FnMut(&CandidatePool, &WrittenPlan, f64) -> anyhow::Result<Option<HeldOut>> + 'a;
 
-/// What is wanted of open-set rules.
+/// The open-set rules to make.
 pub(crate) struct Unknown<'a> {
-    /// Share of the known flows that may be called unknown; none for no rules.
+    /// Largest share of the known flows labelled unknown; none for no rules.
     pub(crate) rate: Option<f64>,
-    /// How well classes are told that were not learned.
+    /// Measures the detection of classes without training data.
     pub(crate) study: &'a mut Study<'a>,
 }
 
-/// Searches, writes the bundle, and tells of it.
+/// Searches a cascade, writes the bundle, and reports it.
 pub(crate) fn planned(
     (pool, models): (&CandidatePool, &BTreeMap<String, Vec<u8>>),
     request: &PlanRequest,
@@ -276,21 +276,21 @@ pub(crate) fn planned(
     Ok((bundle, told))
 }
 
-/// What is measured under: the load that is wished for.
-fn load_of(wish: &WishArgs) -> MeterLoad {
+/// The load of the measurements: that of --flows-per-s and --cores.
+fn load_of(wish: &PlanArgs) -> MeterLoad {
     let usual = MeterLoad::default();
     let flows_per_s = wish.flows_per_s.unwrap_or(usual.flows_per_s) / f64::from(wish.cores);
     MeterLoad { flows_per_s, ..usual }
 }
 
-/// Runs the plan, and puts what the planner says beside what is measured: on the test flows, which
-/// nothing was chosen by, or on the calibration split where there are none.
+/// Runs the plan and compares the planner's predictions with measurements: on the test flows, which
+/// chose nothing, or on the calibration split if there are none.
 fn checks(
     book: &LabelBook,
     bundle: &mut Bundle,
     plan: &TrainPlan,
     (pool, told): (&CandidatePool, &PlanReport),
-    args: &WishArgs,
+    args: &PlanArgs,
     session: &Session,
 ) -> anyhow::Result<Vec<Check>> {
     let limits = EngineConfig { flows: plan.flows, ..EngineConfig::default() };
@@ -313,11 +313,11 @@ fn checks(
     };
     let load = MeterLoad { run_ns: CHECK_NS, ..load_of(args) };
     let service = ServiceRate::new(book, split, plan.flows, load, clock::now_ns);
-    // All stages in the packet path: what is told is what one core serves.
+    // All stages inline: the prediction is the capacity of one core.
     bundle.place(&vec![0; bundle.plan.stages.len()]);
     let served = (0..CHECKS).map(|_| service.serve(&bundle.cascade, &bundle.models));
     let served_ns = served.fold(f64::INFINITY, f64::min);
-    // What packets cost before any stage is asked grows with how many a flow has.
+    // The cost of packets outside of stages grows with the packets of a flow.
     let packets = service.packets_per_flow / pool.packets_per_flow;
     let own_ns = own.cpu_ns + pool.idle_flow_ns * (packets - 1.0);
     let (predicted, served) = (1e9 / own_ns.max(1e-9), 1e9 / served_ns.max(1e-9));
@@ -352,10 +352,10 @@ pub(crate) fn pool_file(bundle: &Path) -> PathBuf {
 pub(crate) fn load(bundle: &Path) -> anyhow::Result<(CandidatePool, BTreeMap<String, Vec<u8>>)> {
     let (dir, path) = (bundle.join(POOL), pool_file(bundle));
     let text = std::fs::read(&path).with_context(|| {
-        format!("{}: cannot read; only train without --measure leaves candidates", path.display())
+        format!("{}: cannot read; `train --uncertainty` writes no candidates", path.display())
     })?;
-    let pool: CandidatePool =
-        serde_json::from_slice(&text).with_context(|| format!("{}: no pool", path.display()))?;
+    let pool: CandidatePool = serde_json::from_slice(&text)
+        .with_context(|| format!("{}: expected a pool of candidates", path.display()))?;
     let found = &pool.format;
     anyhow::ensure!(
         found == POOL_FORMAT,

@@ -1,7 +1,7 @@
 //! `serveflow replan`: another plan from the same candidates.
 
-use super::args::ReplanArgs;
 use super::planned::{Unknown, load, planned, pool_file, wish};
+use super::train_args::ReplanArgs;
 use super::{Session, claim, publish};
 use serveflow_model::bundle::LanePlan;
 use serveflow_train::planner::pool::CandidatePool;
@@ -22,28 +22,28 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
     let config = session.typed.check(&pool.flows.config())?;
     let lanes = LanePlan {
         batch_rows: u32::try_from(config.engine.batch_rows).unwrap_or(u32::MAX),
-        budget_ns: args.inline_budget_us.saturating_mul(1_000),
+        budget_ns: args.lanes.inline_budget_us.saturating_mul(1_000),
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let wish = wish(&args.wish, stages)?;
-    let guarantee = args.wish.guarantee();
+    let wish = wish(&args.plan, stages)?;
+    let guarantee = args.plan.guarantee();
     let parted = pool.val.truth.len() > pool.unseen;
     let patient = pool.provenance.parameters.get("boosted.patience").is_some_and(|p| p != "None");
     anyhow::ensure!(
         guarantee.is_none() || (parted && !patient),
-        "--guarantee: the candidates of {} were trained on the calibration split (early stopping), or \
-         without --cross-fit; train with --guarantee first",
+        "--guarantee: the candidates of {} were trained on the calibration split (early stopping), \
+         or without --cross-fit; train with --guarantee first",
         args.bundle.display()
     );
     let request = PlanRequest { wish, guarantee, lanes, seed: pool.provenance.seed, threads };
     // Without captures no class can be held out.
-    let unknown = Unknown { rate: args.wish.unknown_rate, study: &mut |_, _, _| Ok(None) };
+    let unknown = Unknown { rate: args.plan.unknown_rate, study: &mut |_, _, _| Ok(None) };
     let (_, told) = planned((&pool, &models), &request, &args.out, unknown)?;
     publish(session, &args.out, &told)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A plan must not stand beside the candidates of another training.
+/// A plan must not be written beside the candidates of another training.
 fn keep_pool(from: &Path, out: &Path) -> anyhow::Result<()> {
     let (from, other) = (pool_file(from), pool_file(out));
     if !other.exists() || from.canonicalize()? == other.canonicalize()? {
@@ -51,7 +51,8 @@ fn keep_pool(from: &Path, out: &Path) -> anyhow::Result<()> {
     }
     anyhow::ensure!(
         std::fs::read(&from)? == std::fs::read(&other)?,
-        "--out: {} holds the candidates of another training; expected a new folder or that of --bundle",
+        "--out: {} holds the candidates of another training; expected a new folder or that of \
+         --bundle",
         out.display()
     );
     Ok(())
@@ -78,7 +79,7 @@ fn named(pool: &CandidatePool, names: &[String]) -> anyhow::Result<Vec<usize>> {
         );
         anyhow::ensure!(
             before.packets == 1 || before.wait_ms <= next.wait_ms,
-            "--stages: `{}` waits less long than the stage before it",
+            "--stages: `{}` has a shorter wait than the stage before it",
             pool.candidates[pair[1]].name
         );
     }

@@ -1,18 +1,18 @@
-//! The files of `--json` and `--html`, which are made anew each time and must replace nothing else.
+//! The files of `--json` and `--html`, which replace earlier reports and nothing else.
 
 use anyhow::{Context, ensure};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Endings of names that guarantee a compression.
+/// Extensions of compressed files.
 const COMPRESSED: [&str; 14] =
     ["gz", "gzip", "tgz", "z", "zip", "zst", "zstd", "bz2", "xz", "lzma", "lz4", "br", "sz", "7z"];
 
-/// Refuses a name that says that what is written there is compressed, since nothing here is.
+/// Refuses a name with the extension of a compressed file, since output is not compressed.
 ///
 /// # Errors
-/// When the name ends so.
+/// When the name has one.
 pub(super) fn keep_plain(option: &str, out: &Path) -> anyhow::Result<()> {
     let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     let compressed = ending.filter(|ending| COMPRESSED.contains(&ending.as_str()));
@@ -26,8 +26,9 @@ pub(super) fn keep_plain(option: &str, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Holds each file to be new, empty, or a report of before. Called before anything is measured: a slip of
-/// the pen must cost neither a capture, a label table or a bundle, nor the figures of a long run.
+/// Requires each file to be new, empty, or an earlier report. Called before anything is measured: a
+/// typing error must cost neither a capture, a label table or a bundle, nor the results of a long
+/// run.
 ///
 /// # Errors
 /// When something else stands there, or nothing can be written.

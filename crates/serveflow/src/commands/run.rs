@@ -1,8 +1,8 @@
 //! `serveflow run`: captures or live packets in, verdicts out.
 
 use super::Session;
-use super::args::RunArgs;
 use super::output::{Outlet, RunKind};
+use super::serve_args::RunArgs;
 use super::signals::Signals;
 use serveflow_core::FlowConfig;
 use serveflow_core::counters::Counters;
@@ -81,9 +81,9 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
         run,
         Duration::from_millis(config.service.shutdown_timeout_ms as u64 / 2),
     );
-    // A slow reader may take its time: whoever looks at the service meanwhile has an answer.
+    // A slow reader may take its time: the endpoints respond meanwhile.
     drop(guard);
-    tell(session, &service, &served, took);
+    summarize(session, &service, &served, took);
     session.say(&summary::inputs(inputs.as_ref()));
     session.say(&summary::remote(&remote.status()));
     if let Err(ServeError::Output(error)) = &served.outcome {
@@ -112,13 +112,13 @@ fn exit_code(
     Ok(if is_whole { ended } else { ExitCode::from(super::LOST) })
 }
 
-/// A seed of the table's hash: nobody outside may know which five-tuples share a slot of the table. No
-/// verdict depends on it.
+/// A secret seed of the table's hash, so that an attacker cannot choose five-tuples that share a
+/// slot. No verdict depends on it.
 fn fresh_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Says which answers are missing, also where the summary is not wanted; whether none is. Live traffic
+/// Reports missing scores, even with --quiet; whether there are none. Live traffic
 /// sheds, which is no fault; a capture waits, so each of its flows should have its answer.
 fn missing(
     accounts: &Counters,
@@ -148,8 +148,8 @@ fn kind(session: &Session, args: &RunArgs, config: &Config) -> RunKind {
     run
 }
 
-/// The closing accounts.
-fn tell(session: &Session, service: &Service, served: &WorkerOutcome, took: Duration) {
+/// The closing summary.
+fn summarize(session: &Session, service: &Service, served: &WorkerOutcome, took: Duration) {
     session.say(&summary::accounts(&served.accounts));
     session.say(&live::summary(&service.interfaces()));
     session.say(&summary::batches(&served.batches));
@@ -157,7 +157,7 @@ fn tell(session: &Session, service: &Service, served: &WorkerOutcome, took: Dura
     session.say(&summary::speed(&served.accounts, took));
 }
 
-/// Gives up what is not needed once everything is open. The output's directory may still be written to, and
+/// Drops privileges once everything is open. The output's directory stays writable, and
 /// the thread that waits for interfaces keeps what it needs.
 fn give_up_privileges(
     config: &Config,
@@ -186,7 +186,7 @@ fn give_up_privileges(
     Ok(attaching)
 }
 
-/// Starts what stands beside the workers of a service.
+/// Starts the control and metrics endpoints of a service.
 fn serve_beside(
     service: &Arc<Service>,
     config: &Config,

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Two signals to end that are closer than this are one: some programs send it to a process and to its group.
+/// Two stop signals within this time count as one: some programs signal a process and its group.
 const ONE: Duration = Duration::from_millis(500);
 
-/// Longest that SIGUSR2 holds the output, nanoseconds: nobody may have to come back to let it go.
+/// Longest that SIGUSR2 holds the output, nanoseconds: nothing has to release it.
 const HOLD_NS: u64 = 10_000_000_000;
 
 /// What is said of a run that a second signal ends.
@@ -30,16 +30,17 @@ fn ended_at_once(output: Option<&Output>) -> String {
 
 /// What signals set.
 pub(crate) struct Signals {
-    /// SIGINT and SIGTERM: the run ends, and every open flow gets its verdict. Another one, later, ends it at once.
+    /// SIGINT and SIGTERM: stop, with a verdict for every open flow. A later one exits at once.
     pub(crate) stop: Arc<AtomicBool>,
-    /// SIGHUP: the bundle is read anew.
+    /// SIGHUP: the bundle is read again.
     pub(crate) reload: Arc<AtomicBool>,
     is_loading: Arc<AtomicBool>,
     caught: iterator::Signals,
 }
 
 impl Signals {
-    /// Catches signals from now on. Until they are followed, SIGINT and SIGTERM end the process: there are no flows yet.
+    /// Catches signals from now on. Until `follow`, SIGINT and SIGTERM exit: there are no flows
+    /// yet.
     pub(crate) fn catch() -> anyhow::Result<Self> {
         let is_loading = Arc::new(AtomicBool::new(true));
         for signal in [SIGINT, SIGTERM] {
@@ -51,9 +52,9 @@ impl Signals {
         Ok(Self { stop: Arc::default(), reload: Arc::default(), is_loading, caught })
     }
 
-    /// Follows signals on a thread, those too that came while the run began: SIGHUP and SIGUSR1 open the output
-    /// anew, SIGUSR2 holds it while another process copies and cuts its file. The thread begins with the privileges of
-    /// whoever calls this.
+    /// Handles signals on a thread, also those since `catch`: SIGHUP and SIGUSR1 reopen the output,
+    /// SIGUSR2 holds it while another process copies and truncates its file. The thread has the
+    /// privileges of the caller.
     pub(crate) fn follow(mut self, output: Option<Output>) -> anyhow::Result<()> {
         self.is_loading.store(false, Ordering::Relaxed);
         let follow = move || {

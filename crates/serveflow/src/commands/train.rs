@@ -1,7 +1,7 @@
 //! `serveflow train`: labelled captures in, a bundle out.
 
-use super::args::{COMPARED_KINDS, Thresholds, TrainArgs};
 use super::progress::Progress;
+use super::train_args::{COMPARED_KINDS, Thresholds, TrainArgs};
 use super::{Session, claim, label_book, labelled, planned, publish};
 use anyhow::Context;
 use serveflow_core::FlowConfig;
@@ -23,15 +23,14 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     let book = label_book(session, &args.labelled)?;
     let stages = planned::given(&args.stages)?;
     let plan = plan(session, args, stages.as_deref().unwrap_or_default())?;
-    // Known before the training, not after it.
+    // Fail before the training, not after it.
     labelled::at_least_two(&book)?;
     let replaced = claim::claimed(&args.out, book.files.keys())?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot write", args.out.display()))?;
-    let kept = match args.measure {
+    let kept = match args.uncertainty {
         None => format!(
-            "models that were trained so far are kept in {}, and the same command goes on from \
-             there",
+            "trained models are kept in {}; run the same command again to continue",
             args.out.join(planned::POOL).display()
         ),
         Some(_) => "nothing was written".to_owned(),
@@ -41,14 +40,17 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     if let Some(words) = replaced {
         session.say(&format!("{words}\n"));
     }
-    let ended = match args.measure {
+    let ended = match args.uncertainty {
         None => {
             let (damaged, told) = planned::train(session, args, &book, &plan, stages.as_deref())?;
             publish(session, &args.out, &told)?;
             super::ended(&damaged)
         }
         Some(_) => {
-            anyhow::ensure!(stages.is_some(), "--measure: expected --stages that are given");
+            anyhow::ensure!(
+                stages.is_some(),
+                "--uncertainty: expected a list of --stages, found auto"
+            );
             thresholds(session, args, &book, &plan)?
         }
     };
@@ -58,7 +60,7 @@ pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitC
     Ok(ended)
 }
 
-/// Compares labels and flows, refuses what cannot be trained, and says what there is of each class.
+/// Compares labels and flows, refuses what cannot be trained, and prints the flows of each class.
 fn summarized(
     session: &Session,
     args: &TrainArgs,
@@ -66,7 +68,7 @@ fn summarized(
     plan: &TrainPlan,
 ) -> anyhow::Result<()> {
     let dataset = labelled::surveyed(session, book, plan.flows)?;
-    let is_parted = args.measure.is_none() && args.pool.join.is_empty();
+    let is_parted = args.uncertainty.is_none() && args.pool.external_bundle.is_empty();
     let parts = if is_parted { usize::from(args.pool.cross_fit) } else { 0 };
     let summary = DataSummary::new(&dataset.labels, &dataset.flows, parts);
     labelled::trainable(book, &summary)?;
@@ -113,27 +115,27 @@ fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<T
         tiers: tiers.to_vec(),
         features: args.features.encoders(),
         layout: HeaderLayout::new(&args.features.headers),
-        masks: args.features.masks()?.into_iter().collect(),
+        masks: args.features.masks().collect(),
         wait_ms: args.features.wait_ms,
         window_packets: args.window_packets,
         flows: args.features.flows(config.engine.flows),
         params,
-        measure: args.measure.unwrap_or(Uncertainty::LeastConfidence),
+        measure: args.uncertainty.unwrap_or(Uncertainty::LeastConfidence),
         granularity: match args.thresholds {
             Thresholds::Universal => Granularity::Universal,
             Thresholds::PerClass => Granularity::PerClass,
         },
-        target: args.wish.escalate.map_or(Target::MaxLoss(args.wish.max_loss), Target::Escalate),
+        target: args.plan.escalate.map_or(Target::MaxLoss(args.plan.max_loss), Target::Escalate),
         lanes: LanePlan {
             batch_rows: u32::try_from(config.engine.batch_rows).unwrap_or(u32::MAX),
-            budget_ns: args.inline_budget_us.saturating_mul(1_000),
+            budget_ns: args.lanes.inline_budget_us.saturating_mul(1_000),
         },
         seed: trainer.seed,
         threads: trainer.threads.unwrap_or_else(cores).max(1),
     })
 }
 
-/// How lanes are chosen: by the batch that will be served, and the time that it may take.
+/// How lanes are chosen: by the batch size that is served, and its time budget.
 pub(crate) fn lane_rule(
     budget_us: u64,
     session: &Session,
@@ -150,7 +152,8 @@ pub(crate) fn lane_rule(
 pub(crate) fn recorded(dataset: &Dataset) -> String {
     let count = |split| dataset.split(split).len();
     format!(
-        "{} flows with {} labels: {} train, {} val, {} test; {} unlabelled, {} listed but not met\n",
+        "{} flows with {} labels: {} train, {} val, {} test; {} unlabelled, \
+         {} listed but not met\n",
         dataset.flows.len(),
         dataset.labels.len(),
         count(Split::Train),
@@ -165,13 +168,13 @@ pub(crate) fn recorded(dataset: &Dataset) -> String {
 fn told(trained: &Trained) -> String {
     let mut text = recorded(&trained.dataset);
     for (stage, escalated) in trained.plan.stages.iter().zip(&trained.calibrated.escalated) {
-        let _ = writeln!(text, "{}: {:.1}% of val passed on", stage.name, escalated * 100.0);
+        let _ = writeln!(text, "{}: escalates {:.1}% of val", stage.name, escalated * 100.0);
     }
     for stage in &trained.plan.stages {
         let (Some(rule), Some(cost)) = (&trained.plan.lane_rule, &stage.cost) else { continue };
         let _ = writeln!(
             text,
-            "{}: lane {}, since {} flows are scored in {:.0} us and the packet path may wait {} us",
+            "{}: lane {}: a batch of {} flows takes {:.0} us, the budget is {} us",
             stage.name,
             stage.lane,
             rule.batch_rows,

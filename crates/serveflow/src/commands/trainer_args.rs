@@ -1,63 +1,65 @@
 //! The command line: how models are trained.
 
-use super::args::plan_number;
+use super::args::heading;
+use super::values::plan_number;
 use clap::{Args, ValueEnum};
 use serveflow_train::pipeline::ClassWeights;
 
 /// How models are trained.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Models")]
+#[command(next_help_heading = heading::MODELS)]
 pub(crate) struct TrainerArgs {
-    /// Rounds of boosting, at most
-    #[arg(long, default_value_t = 100)]
+    /// Largest number of boosting rounds
+    #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) rounds: usize,
-    /// Shrinkage of boosted trees
-    #[arg(long, default_value_t = 0.1)]
+    /// Learning rate of boosted trees
+    #[arg(long, value_name = "RATE", default_value_t = 0.1)]
     pub(crate) learning_rate: f64,
-    /// Leaves of a boosted tree, at most
-    #[arg(long, default_value_t = 31)]
+    /// Most leaves of a boosted tree
+    #[arg(long, value_name = "N", default_value_t = 31)]
     pub(crate) leaves: usize,
-    /// Flows in a leaf of a boosted tree, at least
-    #[arg(long, default_value_t = 5)]
+    /// Fewest flows in a leaf of a boosted tree
+    #[arg(long, value_name = "FLOWS", default_value_t = 5)]
     pub(crate) min_leaf: usize,
-    /// L2 penalty on the leaves of boosted trees
-    #[arg(long, default_value_t = 5.0)]
+    /// L2 regularisation of the leaves of boosted trees
+    #[arg(long, value_name = "LAMBDA", default_value_t = 5.0)]
     pub(crate) l2: f64,
-    /// Share of the columns that each boosted tree sees
-    #[arg(long, default_value_t = 0.3)]
+    /// Share of the columns that each boosted tree samples
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     pub(crate) column_fraction: f64,
-    /// Share of the flows that each round of boosting sees
-    #[arg(long, default_value_t = 1.0)]
+    /// Share of the flows that each boosting round samples
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     pub(crate) row_fraction: f64,
-    /// Stop boosting after so many rounds without a better loss on the calibration split; 0 never
-    #[arg(long, default_value_t = 20)]
+    /// Early stopping: boosting rounds without a lower loss on the calibration split; 0 for none
+    #[arg(long, value_name = "ROUNDS", default_value_t = 20)]
     pub(crate) patience: usize,
-    /// Depth of a decision tree, at most
-    #[arg(long, default_value_t = 12)]
+    /// Largest depth of a decision tree
+    #[arg(long, value_name = "N", default_value_t = 12)]
     pub(crate) tree_depth: usize,
     /// Trees of a random forest
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) trees: usize,
-    /// How flows weigh by their class
-    #[arg(long, value_enum, default_value_t = Weights::None)]
+    /// Weight of a flow by its class
+    #[arg(long, value_enum, value_name = "WEIGHTS", default_value_t = Weights::None)]
     pub(crate) class_weights: Weights,
-    /// Seed of all random choices; the same seed gives the same models. What a plan rests on is also
-    /// what they were measured to cost
-    #[arg(long, default_value_t = 1, value_parser = plan_number())]
+    /// Random seed; the same seed gives the same models
+    ///
+    /// The plan also depends on measured costs, which differ from run to run.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan_number())]
     pub(crate) seed: u64,
-    /// Threads to train with [default: all cores]; models do not depend on it
-    #[arg(long)]
+    /// Training threads [default: all cores]; models do not depend on the number
+    #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
 }
 
-/// How flows weigh by their class.
+/// Weight of a flow by its class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Weights {
-    /// All the same
+    /// All flows weigh the same
     None,
-    /// Each class the same in sum
+    /// All classes weigh the same in total
     Balanced,
-    /// Between the two: the square root of balanced
+    /// Square root of balanced
     Root,
 }
 

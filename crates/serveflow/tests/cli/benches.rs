@@ -247,7 +247,7 @@ fn bad_options_are_refused_in_words() {
         (&["--synthetic", "--captures", "x"], "cannot be used with"),
         (&["--replay", "x", "--sweep"], "cannot be used with"),
         (&["--labels", "x"], "--captures"),
-        (&["--split", "exam"], "expected train, val or test"),
+        (&["--split", "exam"], "[possible values: train, val, test]"),
     ];
     for (args, words) in cases {
         let ran = serveflow(&[&["bench", "traffic"], args].concat()).exits(2);

@@ -1,4 +1,5 @@
-//! Bundles put together by hand: columns go where they are named, and what does not match is refused by name.
+//! Bundles put together by hand: columns go where they are named, and what does not match is
+//! refused by name.
 
 use super::kit::{Ran, data, put, scratch, serveflow, some_labels, text};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ fn model(columns: &str, column: usize, threshold: &str) -> String {
          decision_type=2\nleft_child=-1\nright_child=-2\nleaf_value=-3 3\nis_linear=0\n\n\n"
     );
     format!(
-        "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx={}\nobjective=binary sigmoid:1\n\
+        "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx={}\n\
+         objective=binary sigmoid:1\n\
          feature_names={columns}\ntree_sizes={}\n\n{tree}end of trees\n",
         count - 1,
         tree.len()

@@ -1,5 +1,5 @@
-//! Drift through the real program: traffic like that of the calibration raises no alarm, a switch to another
-//! network's does, in the stated number of flows.
+//! Drift through the real program: traffic like that of the calibration raises no alarm, a switch
+//! to another network's does, in the stated number of flows.
 
 use super::kit::{self, Ran, data, frames, pcap, put, scratch, serveflow, text};
 use serveflow_core::key::FlowKey;
@@ -60,8 +60,8 @@ fn run(bundle: &Path, capture: &Path) -> Ran {
     serveflow(&[&args[..], &["--workers", "1"]].concat()).exits(0)
 }
 
-/// What the run says of the first stage: windows over the threshold, windows, flows of one, alarms, and the
-/// flows until the first one.
+/// What the run says of the first stage: windows over the threshold, windows, flows of one, alarms,
+/// and the flows until the first one.
 fn told(ran: &Ran) -> (Vec<u64>, String) {
     let line = ran.err.lines().find(|line| line.starts_with("drift:   tree@1: "));
     let line = line.unwrap_or_else(|| panic!("no drift line: {}", ran.err));

@@ -1,17 +1,20 @@
-//! Imported models that load and would answer wrongly: classes and columns in another order, values that were
-//! missing, and answers that are not those of the library.
+//! Imported models that load and would answer wrongly: classes and columns in another order, values
+//! that were missing, and answers that are not those of the library.
 
 use super::kit::{Ran, data, put, scratch, serveflow, some_labels, text};
 use std::path::{Path, PathBuf};
 
-/// A LightGBM model of two classes, whose columns have no names of ours: the second where `column` is above 65.
+/// A LightGBM model of two classes, whose columns have no names of ours: the second where `column`
+/// is above 65.
 fn model(column: usize) -> String {
     let tree = format!(
-        "Tree=0\nnum_leaves=2\nnum_cat=0\nsplit_feature={column}\nthreshold=65\ndecision_type=2\nleft_child=-1\n\
+        "Tree=0\nnum_leaves=2\nnum_cat=0\nsplit_feature={column}\nthreshold=65\n\
+         decision_type=2\nleft_child=-1\n\
          right_child=-2\nleaf_value=-3 3\nis_linear=0\n\n\n"
     );
     format!(
-        "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=4\nobjective=binary sigmoid:1\n\
+        "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=4\n\
+         objective=binary sigmoid:1\n\
          feature_names=c0 c1 c2 c3 c4\ntree_sizes={}\n\n{tree}end of trees\n",
         tree.len()
     )
@@ -82,7 +85,7 @@ fn labels_that_are_numbers_need_their_order() {
     let refused = bench.add(model(SIZE), &[]).exits(1);
     refused.says(&["model.txt", "--classes 9,10", "--classes 10,9"]);
     let taken = bench.add(model(SIZE), &["--classes", "9,10"]).exits(0);
-    taken.says(&["0 = 9, 1 = 10", "as --classes says", "accuracy"]);
+    taken.says(&["0 = 9, 1 = 10", "by --classes", "accuracy"]);
     // Where both orders agree, nothing needs to be said.
     numbers("1", "2");
     let taken = bench.add(model(SIZE), &[]).exits(0);
@@ -147,9 +150,9 @@ fn an_import_is_held_to_the_answers_of_its_library() {
     };
     // By flow, in any order and as a part of them, and by the order of all.
     let path = write(&keys, &mut answered().rev().skip(7));
-    hold(&path, &[]).exits(0).says(&["held to", "2 classes", "7 flows are not in it"]);
+    hold(&path, &[]).exits(0).says(&["compared with", "2 classes", "7 flows are not in it"]);
     let path = write(&[], &mut answered());
-    hold(&path, &[]).exits(0).says(&["held to", &format!("{} rows", lines.len())]);
+    hold(&path, &[]).exits(0).says(&["compared with", &format!("{} rows", lines.len())]);
     let path = write(&[], &mut answered().skip(1));
     hold(&path, &[]).exits(1).says(&["expected.csv", "a row for each of", "found"]);
     // What says nothing holds nothing.
@@ -194,7 +197,7 @@ fn what_was_missing_is_kept_in_the_bundle() {
     let plan = std::fs::read_to_string(bundle.join("plan.toml")).unwrap();
     assert!(plan.contains("missing = 0.0"), "{plan}");
     let told = serveflow(&["inspect", text(&bundle)]).exits(0);
-    assert!(told.out.contains("missing  is what has the value 0"), "{}", told.out);
+    assert!(told.out.contains("missing  the value 0"), "{}", told.out);
     let odd = bench.add(model(SIZE), &[&RIGHT[..], &["--missing", "nan"]].concat());
     odd.exits(2).says(&["--missing", "`zero` or a finite number"]);
     bench.add(model(SIZE), &[&RIGHT[..], &["--missing", "-1"]].concat()).exits(0);

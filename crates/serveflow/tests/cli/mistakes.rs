@@ -25,7 +25,7 @@ fn number(field: &str) -> u64 {
 
 fn trained(dir: &Path, table: &str) -> Ran {
     let labels = put(dir.join("labels.csv"), table);
-    train(&labels, &data(), &dir.join("bundle"), &["--stages", "tree@1", "--no-honest"])
+    train(&labels, &data(), &dir.join("bundle"), &["--stages", "tree@1", "--no-audit"])
 }
 
 fn evaluated(dir: &Path, table: &str) -> Ran {
@@ -251,7 +251,7 @@ fn a_bundle_goes_into_a_folder_of_its_own() {
     let labels = put(dir.join("labels.csv"), some_labels(&["llmnr", "mdns"]));
     let into = |out: &Path, captures: &Path| {
         let args = ["train", "--captures", text(captures), "--labels", text(&labels), "--out"];
-        let more = ["--stages", "tree@1", "--no-honest"];
+        let more = ["--stages", "tree@1", "--no-audit"];
         serveflow(&[&args[..], &[text(out)], &more[..]].concat())
     };
     let captures = dir.join("captures");
@@ -260,7 +260,7 @@ fn a_bundle_goes_into_a_folder_of_its_own() {
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::copy(data().join(format!("{file}.pcap.zst")), to).unwrap();
     }
-    into(&captures, &captures).exits(1).says(&["--out", "holds the capture", "folder of its own"]);
+    into(&captures, &captures).exits(1).says(&["--out", "with the capture", "separate folder"]);
     assert!(!captures.join("pool").exists());
     let notes = dir.join("notes");
     std::fs::create_dir(&notes).unwrap();
@@ -268,7 +268,7 @@ fn a_bundle_goes_into_a_folder_of_its_own() {
     into(&notes, &data()).exits(1).says(&["--out", "new or empty folder", "`notes.md`"]);
     let bundle = dir.join("bundle");
     into(&bundle, &data()).exits(0);
-    into(&bundle, &data()).exits(0).says(&["the bundle ", "2 labels) in", "is replaced"]);
+    into(&bundle, &data()).exits(0).says(&["replacing the bundle ", "2 labels) in"]);
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn a_socket_of_no_service_is_named_as_such() {
     drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
     for socket in [nowhere, left] {
         let asked = serveflow(&["control", "status", "--socket", text(&socket)]).exits(1);
-        asked.says(&[&format!("no service answers at {}", text(&socket)), "service.control"]);
+        asked.says(&[&format!("no service at {}", text(&socket)), "service.control"]);
     }
 }
 
@@ -334,7 +334,7 @@ fn stages_that_are_given_are_all_trained_whatever_the_budget() {
     let dir = scratch("budget");
     let labels = put(dir.join("labels.csv"), some_labels(&["llmnr", "mdns"]));
     let bundle = dir.join("bundle");
-    let stages = ["--stages", "tree@1,tree@2,tree@3", "--budget-s", "0", "--no-honest"];
+    let stages = ["--stages", "tree@1,tree@2,tree@3", "--budget-s", "0", "--no-audit"];
     train(&labels, &data(), &bundle, &stages).exits(0);
     let plan = std::fs::read_to_string(bundle.join("plan.toml")).unwrap();
     for stage in ["tree@1", "tree@2", "tree@3"] {
@@ -346,12 +346,9 @@ fn stages_that_are_given_are_all_trained_whatever_the_budget() {
         let end = line.trim_end();
         assert!(!end.ends_with(" of") && !end.ends_with(':') && end == line, "{line}");
     }
-    assert!(
-        shown.contains("learned: escalates where the predicted gain of a later stage"),
-        "{shown}"
-    );
-    assert!(shown.contains("sees     1 packet(s), waits for no further packet"), "{shown}");
-    assert!(shown.contains("sees     2 packet(s), waits at most 10000 ms"), "{shown}");
+    assert!(shown.contains("learned: escalates if the predicted gain of a later stage"), "{shown}");
+    assert!(shown.contains("packets  1, no wait"), "{shown}");
+    assert!(shown.contains("packets  2, waits at most 10000 ms"), "{shown}");
 }
 
 #[test]
@@ -399,6 +396,6 @@ fn an_interrupted_training_says_that_it_can_be_taken_up_again() {
     said.read_to_string(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
     let pool: PathBuf = bundle.join("pool");
-    let words = format!("kept in {}, and the same command goes on from there", pool.display());
+    let words = format!("kept in {}; run the same command again to continue", pool.display());
     assert!(text.contains("interrupted: ") && text.contains(&words), "{text}");
 }

@@ -15,7 +15,8 @@ fn sample() -> Vec<OwnedFrame> {
     let mut frames = kit::sample_frames("test/http.pcap.zst");
     frames.truncate(3000);
     frames.sort_by_key(|frame| frame.ts_ns);
-    // The sample was joined from captures of several years: no silence here is longer than flows live.
+    // The sample was joined from captures of several years: no silence here is longer than flows
+    // live.
     let (mut now, mut before) = (frames[0].ts_ns / 1000 * 1000, frames[0].ts_ns);
     for frame in &mut frames {
         let gap = (frame.ts_ns - std::mem::replace(&mut before, frame.ts_ns)) / 1000 * 1000;

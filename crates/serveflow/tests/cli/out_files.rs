@@ -1,5 +1,5 @@
-//! Files that `run` and `features` write: what is there stays unless told otherwise, and the format is that of the
-//! ending.
+//! Files that `run` and `features` write: what is there stays unless told otherwise, and the format
+//! is that of the ending.
 
 use super::kit::{self, Ran, data, put, run, scratch, serveflow, text};
 use std::path::{Path, PathBuf};

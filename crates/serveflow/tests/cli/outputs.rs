@@ -156,7 +156,7 @@ fn helpers_of_a_shell_are_written() {
     }
     let ran = kit::serveflow(&["man"]).exits(0);
     assert!(ran.out.contains(".TH") && ran.out.contains("evaluate"));
-    let ran = kit::serveflow(&["inspect", "--example-config"]).exits(0);
+    let ran = kit::serveflow(&["config", "example"]).exits(0);
     let path = put(scratch("example").join("serveflow.toml"), &ran.out);
     run(&[&capture()], &["--config", text(&path)]).exits(0);
     let ran = kit::serveflow(&["inspect", text(kit::bundle()), text(&capture())]).exits(0);
@@ -216,8 +216,8 @@ fn several_workers_tell_the_same_verdicts() {
     run(&[&capture], &["--workers", "5000"]).exits(1).says(&["limits.workers", "5000"]);
 }
 
-/// Captures one after the other, as they are: each later one may begin before the earlier one ended.
-/// Within them, a few packets come 17 ms or 200 s too early, alone or several in a row.
+/// Captures one after the other, as they are: each later one may begin before the earlier one
+/// ended. Within them, a few packets come 17 ms or 200 s too early, alone or several in a row.
 fn with_jumps(captures: &[&str], into: &Path) {
     let file = std::fs::File::create(into).unwrap();
     let mut writer = PcapWriter::new(file, LinkType::Ethernet, 65_535).unwrap();

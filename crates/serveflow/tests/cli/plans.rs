@@ -65,7 +65,7 @@ fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
     let asked = replanned(&first, bundle(), &[]).exits(1);
     asked.says(&["--out", "candidates of another training"]);
     let asked = replanned(&first, &second, &["--stages", "tree@1", "--guarantee", "0.1"]);
-    asked.exits(1).says(&["--guarantee", "two --stages or more"]);
+    asked.exits(1).says(&["--guarantee", "at least two --stages"]);
     // A limit that nothing keeps is named.
     let third = dir.join("third");
     replanned(&first, &third, &["--flows-per-s", "1e12"]).exits(0);
@@ -99,7 +99,7 @@ fn a_window_stage_needs_windows() {
     refused.exits(1).says(&["boosted@window", "window_ms"]);
     train(&labels, &data(), &out, &[&stages[..], &["--window-ms", "500"]].concat()).exits(0);
     let told = serveflow(&["inspect", text(&out)]).exits(0);
-    for words in ["windows  500 ms", "waits for the end of the window"] {
+    for words in ["windows  500 ms", "at the end of the window"] {
         assert!(told.out.contains(words), "{words}: {}", told.out);
     }
     let whole = put(dir.join("whole.toml"), "[flows]\nwindow_ms = 0\n");

@@ -97,7 +97,7 @@ fn nobody_reading_is_no_panic() {
     let cases: [&[&str]; 6] = [
         &["man"],
         &["completions", "bash"],
-        &["inspect", "--example-config"],
+        &["config", "example"],
         &["inspect", text(bundle)],
         &["demo"],
         &evaluate,

@@ -1,11 +1,13 @@
-//! Tunnels from outside: a wrapped capture has the verdicts of the plain one where the rules say inner.
+//! Tunnels from outside: a wrapped capture has the verdicts of the plain one where the rules say
+//! inner.
 
 use super::kit::{Ran, bundle, pcap, put, run, sample_frames, scratch, serveflow, text};
 use serveflow_core::packet::LinkType;
 use serveflow_io::OwnedFrame;
 use std::path::PathBuf;
 
-/// The frame behind an Ethernet, an IPv4 and a further header of the tunnel's ends. What was cut stays cut.
+/// The frame behind an Ethernet, an IPv4 and a further header of the tunnel's ends. What was cut
+/// stays cut.
 fn around(frame: &OwnedFrame, proto: u8, head: &[u8]) -> OwnedFrame {
     let len = 20 + head.len() as u32 + frame.orig_len;
     let mut data = vec![2; 12];

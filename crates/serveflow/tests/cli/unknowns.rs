@@ -34,7 +34,7 @@ fn flows_of_no_known_class_are_called_unknown() {
         assert!(text.to_lowercase().contains("flows of no known class"), "{part}");
     }
     let inspected = serveflow(&["inspect", text(&bundle)]).exits(0).out;
-    assert!(inspected.contains("    unknown  where its "), "{inspected}");
+    assert!(inspected.contains("    unknown  if its "), "{inspected}");
     // At most the stated share of the calibration flows, and what evaluation measures.
     for stage in told["stages"].as_array().unwrap() {
         assert!(stage["val"][1].as_f64().unwrap() <= 0.05, "{stage}");
@@ -47,7 +47,8 @@ fn flows_of_no_known_class_are_called_unknown() {
     let (said, found) = (told["test"].as_f64(), figures["unknown"]["share"].as_f64());
     assert!((said.unwrap() - found.unwrap()).abs() < 1e-9, "{said:?} was said, {found:?} found");
 
-    // One rule that calls everything unknown: no verdict has a label that could be taken for an answer.
+    // One rule that calls everything unknown: no verdict has a label that could be taken for an
+    // answer.
     let plan = std::fs::read_to_string(bundle.join("plan.toml")).unwrap();
     let strict: Vec<&str> = plan
         .lines()
@@ -76,7 +77,7 @@ fn no_rule_is_asked_for_and_there_is_none() {
     assert_eq!(report["unknown"], Value::Null);
     let plan = std::fs::read_to_string(super::kit::bundle().join("plan.toml")).unwrap();
     assert!(!plan.contains("unknown"), "{plan}");
-    let args = ["--stages", "tree@1,boosted@5", "--measure", "margin", "--unknown-rate", "0.1"];
+    let args = ["--stages", "tree@1,boosted@5", "--uncertainty", "margin", "--unknown-rate", "0.1"];
     let dir = scratch("unknowns-refused");
     let labels = put(dir.join("labels.csv"), some_labels(&["http", "tls"]));
     train(&labels, &data(), &dir, &args).exits(2).says(&["--unknown-rate"]);

@@ -171,7 +171,15 @@ fn control_and_check_say_what_they_do() {
     assert!(code == Some(0) && text.contains("is served"), "{text}");
     let (code, text) = said(&["reload", "--bundle", "/nonexistent"]);
     assert!(code == Some(1) && text.contains("served on"), "{text}");
-    assert_eq!(said(&["promote", "--bundle", "x"]).0, Some(1));
+    assert_eq!(said(&["promote", "--bundle", "x"]).0, Some(2));
+    // A shadow is started and stopped by the same order.
+    for stop in [false, true] {
+        let more: &[&str] =
+            if stop { &["--stop"] } else { &["--bundle", bundle.to_str().unwrap()] };
+        let (code, text) = said(&[&["shadow"], more].concat());
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(running.status()["shadow"].is_null(), stop, "{text}");
+    }
     let config = dir.join("serveflow.toml");
     let config = config.to_str().unwrap();
     let checked = super::kit::serveflow(&["check", "--config", config, "--running"]);

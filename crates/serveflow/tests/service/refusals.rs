@@ -188,7 +188,8 @@ fn a_check_beside_the_service_leaves_its_sockets_alone() {
     let beside = serveflow(&["check", "--config", config, "--running"]);
     let said = String::from_utf8([beside.stdout, beside.stderr].concat()).unwrap();
     assert!(beside.status.success(), "{said}");
-    for word in ["memory:", "a shadow adds", "each further bundle", "end:", "TimeoutStopSec="] {
+    for word in ["memory:", "a shadow adds", "each further bundle", "shutdown:", "TimeoutStopSec="]
+    {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert_eq!(running.ask("GET", "/healthz", "").0, 200, "the socket is still there");

@@ -86,7 +86,7 @@ pub struct PlanReport {
     /// Flows of no class that was learned; none where no rule was asked for.
     #[serde(default)]
     pub unknown: Option<OpenSetReport>,
-    /// How audit these figures are; none where that was not asked.
+    /// The audit: validity checks; none where it was not asked for.
     pub audit: Option<AuditReport>,
     /// Predicted beside measured; empty until the plan was run.
     pub checks: Vec<Check>,

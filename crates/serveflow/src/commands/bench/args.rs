@@ -1,50 +1,76 @@
-//! `serveflow bench`: what can be typed.
+//! `serveflow bench`: the command line.
 
-use crate::commands::args::{LabelsFrom, share, split};
-use clap::{Args, ValueEnum};
+use super::packets::BenchPacketsArgs;
+use crate::commands::args::heading;
+use crate::commands::bench_scale::BenchScaleArgs;
+use crate::commands::data_args::LabelsFrom;
+use crate::commands::values::{share, split};
+use clap::{Args, Subcommand, ValueEnum};
 use serveflow_label::Split;
 use serveflow_train::traffic::fresh::MOST_WORKERS;
 use serveflow_train::traffic::generator::Arrivals;
 use std::path::PathBuf;
 
-/// The labelled flows that are cloned.
+/// `serveflow bench`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Serve a cascade under load: capacity, latency, drops and quality
+    Traffic(Box<BenchTrafficArgs>),
+    /// Compare the cascade with its slow and its fast model alone and with queueing, as the paper
+    /// does, on the same flows
+    Paper(Box<BenchPaperArgs>),
+    /// Measure the time per flow of reference models, and their error against expected scores
+    Models(BenchModelsArgs),
+    /// Measure the time per packet of reading, parsing, the flow table and storing packets
+    Packets(BenchPacketsArgs),
+    /// Simulate the capacity of more cores from costs measured on this machine
+    Scale(BenchScaleArgs),
+}
+
+/// Labelled flows to clone.
 #[derive(Debug, Args)]
+#[command(next_help_heading = heading::INPUT)]
 pub(crate) struct ClonedArgs {
-    /// The bundle [default: that of the sample that ships with the project]
+    /// Bundle to serve [default: that of the shipped sample]
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) bundle: Option<PathBuf>,
-    /// Directory of labelled captures whose flows are cloned [default: the sample]
+    /// Directory of labelled captures whose flows are cloned [default: the shipped sample]
     #[arg(long, value_name = "DIR")]
     pub(crate) captures: Option<PathBuf>,
-    /// Table with a line per flow (columns: see README); its `file` is relative to --captures
+    /// Label table (CSV), one row per flow; its column `file` is relative to --captures
     #[arg(long, value_name = "FILE", requires = "captures")]
     pub(crate) labels: Option<PathBuf>,
-    /// Where labels stand when there is no table
-    #[arg(long, value_enum, default_value_t = LabelsFrom::Path, conflicts_with = "labels")]
+    /// Source of labels without a table
+    #[arg(long, value_enum, value_name = "SOURCE", default_value_t = LabelsFrom::Path)]
+    #[arg(conflicts_with = "labels")]
     pub(crate) labels_from: LabelsFrom,
-    /// Which flows are cloned: train, val or test
-    #[arg(long, default_value = "test", value_parser = split)]
+    /// Split of the flows to clone
+    #[arg(long, default_value = "test", value_parser = split())]
     pub(crate) split: Split,
-    /// Gaps between a flow's packets: captured, none, or a factor that they are multiplied by
+    /// Factor of the gaps between a flow's packets, or `captured` (1) or `none` (0)
     #[arg(long, default_value = "captured", value_name = "GAPS", value_parser = gaps)]
+    #[arg(help_heading = heading::TRAFFIC)]
     pub(crate) gaps: f64,
-    /// Bytes kept of each packet, as a capture's snap length; 0 keeps all
+    /// Snap length: bytes kept of each packet, at least 96; 0 keeps all
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = snap_bytes)]
+    #[arg(help_heading = heading::TRAFFIC)]
     pub(crate) snap_bytes: usize,
-    /// How flows begin
+    /// Arrival process of new flows
     #[arg(long, value_enum, default_value_t = ArrivalsArg::Poisson)]
+    #[arg(help_heading = heading::TRAFFIC)]
     pub(crate) arrivals: ArrivalsArg,
-    /// Seed of every choice: the same seed makes the same packets
-    #[arg(long, default_value_t = 1)]
+    /// Random seed; the same seed makes the same packets
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = heading::TRAFFIC)]
     pub(crate) seed: u64,
-    /// Receive ring of each worker when paced, packets; what finds it full is dropped
+    /// Receive ring of each worker in paced runs, in packets; packets that find it full are dropped
     #[arg(long, value_name = "PACKETS", default_value_t = 4096, value_parser = ring)]
+    #[arg(help_heading = heading::TRAFFIC)]
     pub(crate) ring: u64,
-    /// Also write the figures as JSON (docs/bench.md says what each holds)
-    #[arg(long, value_name = "FILE")]
+    /// Also write the results as JSON (keys: docs/bench.md)
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
     pub(crate) json: Option<PathBuf>,
-    /// Also write a page with plots
-    #[arg(long, value_name = "FILE")]
+    /// Also write the results as an HTML page with plots
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
     pub(crate) html: Option<PathBuf>,
 }
 
@@ -52,17 +78,18 @@ pub(crate) struct ClonedArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  serveflow bench traffic                                     # the sample, as fast as it goes
-  serveflow bench traffic --sweep --html load.html            # 200 to 60,000 flows/s and beyond
+  serveflow bench traffic                               # the sample, as fast as possible
+  serveflow bench traffic --sweep --html load.html      # 200 to 60,000 flows/s and beyond
   serveflow bench traffic --synthetic --packets-per-flow 20 --rates 5000,50000 --mode paced
   serveflow bench traffic --replay capture.pcap --bundle bundle --json figures.json")]
 pub(crate) struct BenchTrafficArgs {
+    /// Replay these captures unchanged instead of cloning flows
+    #[arg(long, value_name = "CAPTURE", num_args = 1..)]
+    #[arg(conflicts_with_all = ["captures", "synthetic", "rates", "sweep"])]
+    #[arg(help_heading = heading::INPUT)]
+    pub(crate) replay: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) cloned: ClonedArgs,
-    /// Replay captures as they are instead of cloning flows
-    #[arg(long, value_name = "CAPTURE", num_args = 1.., conflicts_with_all = ["captures", "synthetic"])]
-    #[arg(conflicts_with_all = ["rates", "sweep"])]
-    pub(crate) replay: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) made: SyntheticArgs,
     #[command(flatten)]
@@ -73,48 +100,73 @@ pub(crate) struct BenchTrafficArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  serveflow bench paper                                       # on the sample that ships with the project
+  serveflow bench paper                                 # the shipped sample
   serveflow bench paper --html paper.html --json paper.json
-  serveflow bench paper --bundle bundle --captures data/iot_sentinel --labels data/iot_sentinel/labels.csv")]
+  serveflow bench paper --bundle bundle --captures data/iot_sentinel \\
+    --labels data/iot_sentinel/labels.csv")]
 pub(crate) struct BenchPaperArgs {
     #[command(flatten)]
     pub(crate) cloned: ClonedArgs,
-    /// New flows per second of the runs that are paced by the clock
+    /// New flows per second of the paced runs
     #[arg(long, value_name = "FLOWS_PER_S", default_value_t = 1000.0, value_parser = rate)]
+    #[arg(help_heading = heading::LOAD)]
     pub(crate) rate: f64,
-    /// Seconds of wall time for which flows begin in those runs
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    /// Wall time in which flows start in the paced runs, in seconds
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
+    #[arg(help_heading = heading::LOAD)]
     pub(crate) seconds: f64,
-    /// How often each flow of the set is served in the runs as fast as they go
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    /// Copies of each flow in the runs at full speed
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = heading::LOAD)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) copies: u64,
-    /// Rounds of those runs, of which the one of the median rate is shown
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    /// Rounds of the runs at full speed; the round with the median rate is shown
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = heading::LOAD)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) rounds: u64,
-    /// Flows that the queue's consumer scores together, at most
+    /// Most flows that the consumer of the queue scores together
     #[arg(long, value_name = "FLOWS", default_value_t = 64, value_parser = ring)]
+    #[arg(help_heading = heading::QUEUE)]
     pub(crate) queue_batch: u64,
-    /// Flows that the queue holds
+    /// Capacity of the queue, in flows
     #[arg(long, value_name = "FLOWS", default_value_t = 1024, value_parser = ring)]
+    #[arg(help_heading = heading::QUEUE)]
     pub(crate) queue_flows: u64,
+}
+
+/// `serveflow bench models`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  serveflow bench models --models reference
+  serveflow bench models --models reference --seconds 5 --json models.json")]
+pub(crate) struct BenchModelsArgs {
+    /// Directory of reference models, test rows and expected scores, compressed with Zstandard
+    #[arg(long, value_name = "DIR", help_heading = heading::INPUT)]
+    pub(crate) models: PathBuf,
+    /// Time per model and batch size, in seconds
+    #[arg(long, value_name = "S", default_value_t = 1.0, help_heading = heading::MEASUREMENT)]
+    pub(crate) seconds: f64,
+    /// Also write the results as JSON
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// Synthetic flows.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Synthetic flows")]
+#[command(next_help_heading = heading::SYNTHETIC)]
 pub(crate) struct SyntheticArgs {
-    /// Make flows up from the seed instead of cloning real ones
+    /// Generate flows from the seed instead of cloning real ones
     #[arg(long, conflicts_with = "captures")]
     pub(crate) synthetic: bool,
-    /// Mean packets per flow; most flows are shorter and few are very long
+    /// Mean packets per flow, 1 to 1000; most flows are shorter, few are very long
     #[arg(long, value_name = "PACKETS", default_value_t = 7.7, value_parser = mean_packets)]
     #[arg(requires = "synthetic")]
     pub(crate) packets_per_flow: f64,
-    /// Mean payload of the packets that carry any
+    /// Mean payload of packets that have one, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 500.0, value_parser = positive)]
     #[arg(requires = "synthetic")]
     pub(crate) payload_bytes: f64,
-    /// Mean gap between a flow's packets, milliseconds
+    /// Mean gap between a flow's packets, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 20.0, value_parser = positive)]
     #[arg(requires = "synthetic")]
     pub(crate) gap_ms: f64,
@@ -122,7 +174,7 @@ pub(crate) struct SyntheticArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     #[arg(requires = "synthetic")]
     pub(crate) ipv6_share: f64,
-    /// Share of flows over TCP; the others are UDP
+    /// Share of flows over TCP; the others use UDP
     #[arg(long, value_name = "SHARE", default_value_t = 0.4, value_parser = share)]
     #[arg(requires = "synthetic")]
     pub(crate) tcp_share: f64,
@@ -130,50 +182,49 @@ pub(crate) struct SyntheticArgs {
 
 /// How much, how fast, on how many cores.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Load")]
+#[command(next_help_heading = heading::LOAD)]
 pub(crate) struct LoadArgs {
-    /// Whether packets come as fast as they are served, or when the clock says
-    /// [default: memory; paced with --sweep]
+    /// Pace of the packets [default: memory; paced with --sweep]
     #[arg(long, value_enum)]
     pub(crate) mode: Option<ModeArg>,
-    /// New flows per second, all workers together: one rate or several, each a run of its own
-    #[arg(long, value_name = "FLOWS_PER_S", value_delimiter = ',', default_value = "10000")]
+    /// New flows per second of all workers together; one run per rate
+    #[arg(long, value_name = "FLOWS_PER_S,...", value_delimiter = ',', default_value = "10000")]
     #[arg(value_parser = rate)]
     pub(crate) rates: Vec<f64>,
-    /// 200, 500, 1000, 2000, 5000, 10000, 20000, 48500 and 60000 flows/s, then twice as many again
-    /// and again until something gives
+    /// Run 200, 500, 1000, 2000, 5000, 10000, 20000, 48500 and 60000 flows/s, then double the rate
+    /// until a limit is exceeded
     #[arg(long, conflicts_with = "rates")]
     pub(crate) sweep: bool,
-    /// Seconds of wall time for which flows begin, at each rate
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    /// Wall time in which flows start at each rate, in seconds
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     pub(crate) seconds: f64,
-    /// Most flows of a run [default: what begins within --seconds]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Most flows per run [default: those that start within --seconds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) flows: Option<u64>,
-    /// Workers, each on a thread of its own with flows of its own
-    #[arg(long, default_value_t = 1, value_parser = workers)]
+    /// Worker threads, each with its own flows
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
     pub(crate) workers: u64,
-    /// A rate is too high when the 99th percentile from the deciding packet to the verdict is
-    /// longer than this, milliseconds
+    /// Largest 99th percentile of the time from the deciding packet to the verdict, in
+    /// milliseconds; a rate above it is too high
     #[arg(long, value_name = "MS", default_value_t = 16.0, value_parser = positive)]
     pub(crate) limit_ms: f64,
 }
 
-/// How packets come.
+/// Pace of the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeArg {
-    /// As fast as they are served: the service rate
+    /// As fast as they are served: measures capacity
     Memory,
-    /// When they are due by the clock: latency and drops under a load
+    /// By the clock: measures latency and drops under a load
     Paced,
 }
 
-/// How flows begin.
+/// Arrival process of new flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ArrivalsArg {
-    /// At random, a Poisson process
+    /// Random, a Poisson process
     Poisson,
-    /// At equal distances
+    /// Equally spaced
     Constant,
 }
 

@@ -1,4 +1,4 @@
-//! `serveflow bench`: what the parts cost on this machine, and what the whole does under load.
+//! `serveflow bench`: costs on this machine, and the cascade under load.
 
 pub(crate) mod args;
 mod models;

@@ -1,10 +1,10 @@
-//! `serveflow bench models`: what scoring costs on this machine, and how close it is to the truth.
+//! `serveflow bench models`: the cost of scoring on this machine, and its error.
 //!
-//! It takes a directory of reference models, each with test rows and the class shares that
-//! the library which trained it gives them, all compressed by zstd. It scores all rows in batches of
+//! It takes a directory of reference models, each with test rows and the class shares that the
+//! library which trained it gives them, all compressed by zstd. It scores all rows in batches of
 //! several sizes, over and over, and shows the median time of a flow.
 
-use crate::commands::args::BenchModelsArgs;
+use super::args::BenchModelsArgs;
 use crate::commands::{Session, print, reports, write_file};
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -168,8 +168,8 @@ fn time(
     })
 }
 
-/// Rows of a shape: words of which the first column is the most significant bit. Words that the model
-/// does not ask are left out.
+/// Rows of a shape: words of which the first column is the most significant bit. Words that the
+/// model does not use are left out.
 fn batch(shape: RowShape, rows: &[&[u8]]) -> Rows {
     let mut batch = Rows::with_capacity(shape, rows.len());
     for row in rows {

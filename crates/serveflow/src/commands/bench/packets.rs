@@ -1,5 +1,6 @@
-//! `serveflow bench packets`: what the packet path costs, stage by stage.
+//! `serveflow bench packets`: the cost of the packet path, step by step.
 
+use crate::commands::args::heading;
 use crate::commands::{Session, inputs, print, reports, write_file};
 use anyhow::ensure;
 use clap::Args;
@@ -14,17 +15,19 @@ use std::process::ExitCode;
 /// `serveflow bench packets`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  serveflow bench packets capture.pcap --json packets.json")]
+Examples:
+  serveflow bench packets capture.pcap
+  serveflow bench packets captures/ --rounds 20 --json packets.json")]
 pub(crate) struct BenchPacketsArgs {
-    /// Captures, one behind the other: files and directories
+    /// Captures, read one after the other: files and directories
     #[arg(required = true, value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
-    /// Times that each stage is measured, after one time to warm up
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Measurements of each step, after one to warm up
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = heading::MEASUREMENT)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Also write the figures as JSON (docs/bench.md says what each holds)
-    #[arg(long, value_name = "FILE")]
+    /// Also write the results as JSON (keys: docs/bench.md)
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
     json: Option<PathBuf>,
 }
 
@@ -40,12 +43,14 @@ struct Report {
 pub(crate) fn packets(session: &Session, args: &BenchPacketsArgs) -> anyhow::Result<ExitCode> {
     ensure!(
         args.captures.iter().all(|path| path.as_os_str() != "-"),
-        "expected captures that can be read again and again, found standard input"
+        "expected captures that can be read repeatedly, found standard input"
     );
     reports::claim(&args.json)?;
     let captures = inputs::find(session, &args.captures)?.paths();
     let figures = measure(&captures, args.rounds.into(), clock::now_ns)?;
-    let Some(figures) = figures else { anyhow::bail!("the captures hold no packet") };
+    let Some(figures) = figures else {
+        anyhow::bail!("expected captures with packets, found none")
+    };
     print(&text(&figures))?;
     if let Some(path) = &args.json {
         let report = Report { schema: SCHEMA, bench: "packets", machine: Machine::here(), figures };
@@ -57,7 +62,8 @@ pub(crate) fn packets(session: &Session, args: &BenchPacketsArgs) -> anyhow::Res
 fn text(figures: &PathFigures) -> String {
     let clock = if figures.cpu_time { "CPU" } else { "wall" };
     let mut text = format!(
-        "{} packets of {} flows, {:.0} bytes a packet; one thread, median of {} warm rounds, {clock} time\n\n\
+        "{} packets of {} flows, {:.0} bytes per packet; one thread, median of {} warm rounds, \
+         {clock} time\n\n\
          {:<10}{:>12}{:>18}{:>18}{:>12}\n",
         figures.packets,
         figures.flows,
@@ -81,8 +87,8 @@ fn text(figures: &PathFigures) -> String {
             stage.what
         );
     }
-    let _ = writeln!(text, "\na flow that times out: {:.0} ns", figures.leave_ns_per_flow);
+    let _ = writeln!(text, "\ntimeout of a flow: {:.0} ns", figures.leave_ns_per_flow);
     let mb = figures.engine_bytes as f64 / 1e6;
-    let _ = writeln!(text, "memory of flows and ten packets of each: {mb:.0} MB at most");
+    let _ = writeln!(text, "memory of flows and ten packets of each: at most {mb:.0} MB");
     text
 }

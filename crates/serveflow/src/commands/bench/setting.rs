@@ -1,7 +1,7 @@
 //! What the benches of whole cascades share: a bundle and labelled flows to clone.
 
 use super::args::ClonedArgs;
-use crate::commands::args::Labelled;
+use crate::commands::data_args::Labelled;
 use crate::commands::{Session, find_sample, label_book, labelled, reports};
 use anyhow::ensure;
 use serveflow_bench::contender::Contender;

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 /// The rates of a sweep: from the paper's lowest load to its highest.
 const SWEEP: [f64; 9] =
     [200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 48_500.0, 60_000.0];
-/// Most rates behind those, each twice the one before.
+/// Most rates after those, each twice the one before.
 const MOST_DOUBLINGS: usize = 12;
 /// Different synthetic flows.
 const SYNTHETIC_FLOWS: usize = 4096;
@@ -138,7 +138,7 @@ fn serve(
         next += 1;
         rate = match rates.get(next) {
             Some(&rate) => rate,
-            None if goes_on(args, &runs, next - rates.len()) => rate * 2.0,
+            None if continues(args, &runs, next - rates.len()) => rate * 2.0,
             None => break,
         };
     }
@@ -146,8 +146,8 @@ fn serve(
     Ok(runs)
 }
 
-/// Whether a sweep tries another rate behind the last one.
-fn goes_on(args: &BenchTrafficArgs, runs: &[RunFigures], doublings: usize) -> bool {
+/// Whether a sweep tries another rate after the last one.
+fn continues(args: &BenchTrafficArgs, runs: &[RunFigures], doublings: usize) -> bool {
     let held = runs.iter().all(|run| run.gave.is_empty());
     args.load.sweep && held && doublings < MOST_DOUBLINGS
 }

@@ -1,9 +1,10 @@
-//! `serveflow bundle add`: a model file into a stage, its columns bound, the gates calibrated.
+//! `serveflow bundle add`: puts a model file into a stage, binds its columns, calibrates the gates.
 
 use super::args::BundleAddArgs;
 use super::classes::Classes;
-use super::{expect, names, reading, told};
-use crate::commands::args::{Labelled, Thresholds};
+use super::{expect, names, reading, stage_table};
+use crate::commands::data_args::Labelled;
+use crate::commands::train_args::Thresholds;
 use crate::commands::{Session, label_book, labelled};
 use anyhow::{Context, anyhow, bail, ensure};
 use serveflow_core::FlowConfig;
@@ -22,11 +23,11 @@ use serveflow_train::recalibrate::{
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Lane of models whose cost nobody knows beforehand.
+/// Lane of models whose cost is unknown.
 const SLOW_LANE: &str = "batch";
-/// Accepts no answer: what a gate says until it is calibrated.
+/// Accepts nothing: the threshold of a gate until it is calibrated.
 const NEVER: f32 = -1.0;
-/// Held by whoever writes a bundle.
+/// Held by the command that writes a bundle.
 const LOCK: &str = ".lock";
 
 pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
@@ -37,29 +38,26 @@ pub(crate) fn add(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Exi
     let held = std::fs::File::create(&lock).with_context(|| lock.display().to_string())?;
     ensure!(
         held.try_lock().is_ok(),
-        "{}: expected to be the only one that writes, found another command at work",
+        "{}: expected no other writer, found another command that writes",
         args.bundle.display()
     );
     let done = added(session, args);
-    // A bundle that was not begun leaves nothing behind.
+    // A bundle that was not created leaves nothing behind.
     let _ = std::fs::remove_file(&lock);
     let _ = std::fs::remove_dir(&args.bundle);
     done
 }
 
-/// Adds the model, as the only one that writes the bundle.
+/// Adds the model, while the lock is held.
 fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
     let book = labels(session, args)?;
     let is_new = !args.bundle.join("plan.toml").exists();
     let (mut plan, mut files) = match is_new {
         true => (begin(session, args)?, Files::new()),
         false => {
-            // What was changed by hand is not signed in passing.
+            // Files that a user edited are not signed silently.
             Bundle::load(&args.bundle).with_context(|| {
-                format!(
-                    "{}: `serveflow bundle pack` accepts changes by hand",
-                    args.bundle.display()
-                )
+                format!("{}: `serveflow bundle pack` accepts edited files", args.bundle.display())
             })?;
             bundle::read_unsigned(&args.bundle)?
         }
@@ -84,11 +82,14 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
             let learned =
                 |stage: &StagePlan| stage.gate.as_ref().is_some_and(|gate| gate.rule == LEARNED);
             if plan.stages.iter().any(learned) {
-                session.say("gates that were learned give way to thresholds; `train --join` learns them anew\n");
+                session.say(
+                    "thresholds replace the learned gates; `train --external-bundle` learns \
+                     gates again\n",
+                );
             }
             let found = recalibrate(&flows, &trial, wanted, &mut || session.wall_ns())?;
             let rule = LanePlan {
-                budget_ns: args.inline_budget_us.saturating_mul(1_000),
+                budget_ns: args.lanes.inline_budget_us.saturating_mul(1_000),
                 ..plan.lane_rule.unwrap_or_default()
             };
             let forest =
@@ -107,14 +108,12 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
         None => {
             gates_stand(&plan, at)?;
             assembled(args, &taken)?;
-            session.say(
-                "without --captures, nothing tells whether classes and columns are in order\n",
-            );
+            session.say("without --captures, the order of classes and columns is not checked\n");
         }
     }
     files.retain(|name, _| bundle::names(&plan).any(|named| named == name));
     let written = bundle::write(&args.bundle, &plan, files)?;
-    session.say(&told(&written));
+    session.say(&stage_table(&written));
     session.say(&format!("bundle {} written to {}\n", &written.id[..16], args.bundle.display()));
     Ok(crate::commands::ended(&damaged))
 }
@@ -123,7 +122,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
 fn wanted(args: &BundleAddArgs) -> Wanted {
     Wanted {
         target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
-        measure: args.measure,
+        measure: args.uncertainty,
         granularity: match args.thresholds {
             Thresholds::Universal => Granularity::Universal,
             Thresholds::PerClass => Granularity::PerClass,
@@ -165,7 +164,7 @@ fn assembled(args: &BundleAddArgs, taken: &Taken<'_>) -> anyhow::Result<Bundle> 
     Ok(bundle?)
 }
 
-/// The bundle and its calibration flows, to which the model was held.
+/// The bundle and its calibration flows, on which the model was checked.
 fn held(
     session: &Session,
     args: &BundleAddArgs,
@@ -191,8 +190,8 @@ fn held(
     let is_open = args.expect.is_none() && args.missing.is_none();
     if is_open && taken.plan.stages[taken.at].model.format.starts_with(reading::XGBOOST) {
         session.say(
-            "note: an XGBoost file does not say what was missing (missing=, zeros of a sparse matrix): --missing says \
-             it, and --expect tells whether it is right\n",
+            "note: an XGBoost file does not record the missing value (missing=, zeros of a sparse \
+             matrix): set it with --missing and verify it with --expect\n",
         );
     }
     match found.refusal {
@@ -263,7 +262,7 @@ fn first_labels(
     )
 }
 
-/// Where the stage stands; a new one stands behind all that want as few packets.
+/// Index of the stage; a new one comes after all that use as few packets.
 fn place(args: &BundleAddArgs, plan: &mut Plan) -> anyhow::Result<usize> {
     let known = plan.stages.iter().position(|stage| stage.name == args.stage);
     if known.is_none() && args.packets.is_none() {
@@ -293,7 +292,7 @@ fn place(args: &BundleAddArgs, plan: &mut Plan) -> anyhow::Result<usize> {
             .iter()
             .map(|&header| Header::name(header).to_owned())
             .collect(),
-        masks: args.features.masks()?.into_iter().map(|mask| Mask::name(mask).to_owned()).collect(),
+        masks: args.features.masks().map(|mask| Mask::name(mask).to_owned()).collect(),
         lane: "inline".to_owned(),
         confidence: Vec::new(),
         unknown: None,
@@ -308,7 +307,8 @@ fn place(args: &BundleAddArgs, plan: &mut Plan) -> anyhow::Result<usize> {
     Ok(at)
 }
 
-/// Puts the model and its names into the plan and among the files; the names of the model's columns in its order.
+/// Puts the model and its names into the plan and the files; returns the names of the model's
+/// columns in its order.
 fn put_model(
     args: &BundleAddArgs,
     plan: &mut Plan,
@@ -354,7 +354,7 @@ fn put_model(
     };
     stage.confidence.clear();
     stage.cost = None;
-    // Which flows a stage decides depends on all of them, and so does what open-set rules and drift rest on.
+    // The flows that a stage decides depend on all stages, and so do open-set rules and drift.
     plan.stages.iter_mut().for_each(|stage| stage.unknown = None);
     plan.drift = None;
     let stage = &mut plan.stages[at];
@@ -366,7 +366,8 @@ fn put_model(
     Ok(in_order)
 }
 
-/// The start of a stage's file names, which no other stage has: names may differ in what no file name holds.
+/// A unique start of a stage's file names: stage names may differ in characters that file names
+/// cannot have.
 fn free_stem(stage: &str, files: &Files) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' };
     let stem: String = stage.chars().map(plain).collect();
@@ -376,7 +377,7 @@ fn free_stem(stage: &str, files: &Files) -> String {
     all.into_iter().find(is_free).expect("numbers do not end")
 }
 
-/// The names of the model's columns, from --columns or the model file; none where nobody names them.
+/// The names of the model's columns, from --columns or the model file; none if neither has them.
 fn column_names(
     args: &BundleAddArgs,
     head: &FormatHead,
@@ -389,7 +390,7 @@ fn column_names(
             let other = names.iter().zip(&head.names).position(|(typed, own)| typed != own);
             if let Some(at) = other.filter(|_| named) {
                 bail!(
-                    "--columns: the model file names its columns itself, and says that column {at} is `{}`: \
+                    "--columns: the model file names its columns, and its column {at} is `{}`: \
                      expected the same, found `{}`",
                     head.names[at],
                     names[at]
@@ -397,7 +398,7 @@ fn column_names(
             }
             names
         }
-        // Names that are none of ours are those that a library made up.
+        // Unknown names are those that a library made up.
         None if named => head.names.clone(),
         None => Vec::new(),
     })
@@ -409,25 +410,27 @@ fn columns(stage: &StagePlan) -> anyhow::Result<Vec<String>> {
     Ok(features.columns().into_iter().map(|column| column.name).collect())
 }
 
-/// A model that takes more or fewer columns than there are is refused by the first that is not matched.
+/// Refuses a model that takes more or fewer columns than the stage has, by the first unmatched one.
 fn as_many(args: &BundleAddArgs, found: usize, columns: &[String]) -> anyhow::Result<()> {
     let (expected, stage, model) = (columns.len(), &args.stage, args.model.display());
     if let Some(extra) = columns.get(found) {
         bail!(
-            "{model}: stage `{stage}`: the model takes {found} columns, the stage has {expected}: `{extra}` and those \
-             behind it are not taken; --columns names the columns that the model was trained on"
+            "{model}: stage `{stage}`: the model takes {found} columns, the stage has {expected}: \
+             the model does not take `{extra}` and the columns after it; name its columns with \
+             --columns"
         );
     }
     let last = columns.last().map_or("", String::as_str);
     ensure!(
         found == expected,
-        "{model}: stage `{stage}`: the model takes {found} columns, the stage has {expected}: behind the last, `{last}`, \
-         there is none for column {expected} of the model; --columns names the columns that it was trained on"
+        "{model}: stage `{stage}`: the model takes {found} columns, the stage has {expected}: the \
+         last is `{last}`, and the model's column {expected} has none; name its columns with \
+         --columns"
     );
     Ok(())
 }
 
-/// The plan with gates that accept nothing, so that its models can be asked before the gates are known.
+/// The plan with gates that accept nothing, so that its models can score before the calibration.
 fn unsettled(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     let gate = GatePlan {
@@ -444,7 +447,7 @@ fn unsettled(plan: &Plan) -> Plan {
     plan
 }
 
-/// Without labelled captures, gates must be there and must not know the model that was replaced.
+/// Without labelled captures, gates must exist and must not depend on the replaced model.
 fn gates_stand(plan: &Plan, at: usize) -> anyhow::Result<()> {
     const CALIBRATE: &str = "give labelled captures with --captures to calibrate it";
     let last = plan.stages.len().saturating_sub(1);

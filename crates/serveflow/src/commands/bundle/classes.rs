@@ -1,18 +1,18 @@
-//! Which label each class of a model is, and where that was taken from.
+//! The label of each class of a model, and the source of that order.
 
 use super::args::BundleAddArgs;
 use anyhow::bail;
 use serveflow_label::other_order;
 use serveflow_model::formats::FormatHead;
 
-/// Who says which labels the classes are.
+/// Source of the order of the classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// `--classes`.
     Typed,
     /// The model file.
     File,
-    /// Nobody: they are the labels in their order.
+    /// Neither: the labels in their order.
     Order,
 }
 
@@ -25,10 +25,10 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The classes of a model whose file says this of itself.
+    /// The classes of a model with this header.
     ///
     /// # Errors
-    /// When nobody names them and their order could be another one.
+    /// When neither names them and their order is ambiguous.
     pub(super) fn find(
         args: &BundleAddArgs,
         head: &FormatHead,
@@ -46,8 +46,9 @@ impl Classes {
         let other = other_order(&names).filter(|_| source == Source::Order);
         if let Some(text) = other {
             bail!(
-                "{}: expected classes with names, found a file without, and labels that are numbers, whose order as \
-                 numbers and as text differ: say which was trained on, --classes {} or --classes {}",
+                "{}: expected named classes, found a file without names and labels that are \
+                 numbers, whose numeric and text orders differ: state the order of the training \
+                 with --classes {} or --classes {}",
                 args.model.display(),
                 numbers_of(&names).join(","),
                 text.join(",")
@@ -56,14 +57,14 @@ impl Classes {
         Ok(Self { names, source })
     }
 
-    /// The classes and their labels, for people.
+    /// The classes and their labels as a line of text.
     pub(super) fn text(&self, stage: &str) -> String {
         let pairs =
             self.names.iter().enumerate().map(|(class, label)| format!("{class} = {label}"));
         let source = match self.source {
-            Source::Typed => "as --classes says",
-            Source::File => "as the model file names them",
-            Source::Order => "the labels in their order, since the model file names none",
+            Source::Typed => "by --classes",
+            Source::File => "by the model file",
+            Source::Order => "labels in their order; the model file names none",
         };
         format!("classes of `{stage}`: {} ({source})\n", pairs.collect::<Vec<_>>().join(", "))
     }

@@ -1,4 +1,4 @@
-//! `--expect`: the answers of a bound model are held to those of the library that trained it.
+//! `--expect`: compares the scores of a bound model with those of the library that trained it.
 
 use super::probabilities::{PREFIX, Probabilities, nanoseconds};
 use anyhow::{Context, bail, ensure};
@@ -67,9 +67,10 @@ pub(super) fn hold(answers: &Answers<'_>, path: &Path, tolerance: f64) -> anyhow
     }
     if let Some((row, flow, (label, expected, found))) = first {
         bail!(
-            "{place}: row {} ({}): class `{label}`: expected {expected}, found {found}: more than --tolerance \
-             {tolerance} apart, as are {rows_apart} of {} rows (at most {largest}): the classes, the columns or what \
-             is missing are not those that the model was trained with",
+            "{place}: row {} ({}): class `{label}`: expected {expected}, found {found}: the \
+             difference exceeds --tolerance {tolerance}, in {rows_apart} of {} rows (at most \
+             {largest}): the classes, the columns or the missing value are not those of the \
+             training",
             row + 1,
             in_words(&answers.flows[flow]),
             table.rows
@@ -78,7 +79,7 @@ pub(super) fn hold(answers: &Answers<'_>, path: &Path, tolerance: f64) -> anyhow
     let left = answers.flows.len() - table.rows.min(answers.flows.len());
     let rest = if left == 0 { String::new() } else { format!("; {left} flows are not in it") };
     Ok(format!(
-        "held to {place}: {} rows of {} classes, at most {largest:.1e} apart{rest}\n",
+        "compared with {place}: {} rows of {} classes, largest difference {largest:.1e}{rest}\n",
         table.rows,
         columns.len()
     ))
@@ -109,8 +110,8 @@ fn joined(answers: &Answers<'_>, table: &Probabilities) -> anyhow::Result<Vec<us
         let expected = answers.flows.len();
         ensure!(
             found == expected,
-            "expected a row for each of {expected} flows, in the order of `serveflow features`, found {found}; with \
-             the columns {} rows may stand in any order",
+            "expected a row for each of {expected} flows, in the order of `serveflow features`, \
+             found {found}; with the columns {} rows may have any order",
             JOINED.join(", ")
         );
         return Ok((0..found).collect());
@@ -145,8 +146,8 @@ fn joined(answers: &Answers<'_>, table: &Probabilities) -> anyhow::Result<Vec<us
         let Some(at) = own else {
             let row = row + 1;
             bail!(
-                "row {row}: expected a flow of the captures, found {} that is none of them, or none that no row \
-                 before it is of",
+                "row {row}: expected a flow of the captures, found {}, which is unknown or in an \
+                 earlier row",
                 [&tuple[..], &[first_ts]].concat().join(" ")
             );
         };

@@ -1,4 +1,4 @@
-//! `serveflow bundle`: bundles put together by hand.
+//! `serveflow bundle`: bundles with models of other libraries.
 
 mod add;
 pub(crate) mod args;
@@ -18,16 +18,16 @@ use serveflow_model::bundle::{self, Bundle};
 use std::fmt::Write;
 use std::process::ExitCode;
 
-/// Writes a bundle's hashes anew.
+/// Recomputes the hashes of a bundle.
 pub(crate) fn pack(session: &Session, args: &BundlePackArgs) -> anyhow::Result<ExitCode> {
     let (plan, files) = bundle::read_unsigned(&args.bundle)?;
     let packed = bundle::write(&args.bundle, &plan, files)?;
     super::print(&format!("{}\n", packed.id))?;
-    session.say(&told(&packed));
+    session.say(&stage_table(&packed));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Holds a bundle to its hashes and to an id.
+/// Verifies the hashes and the id of a bundle.
 pub(crate) fn check(args: &BundleCheckArgs) -> anyhow::Result<ExitCode> {
     let bundle = Bundle::load(&args.bundle)?;
     if let Some(id) = &args.id {
@@ -39,12 +39,12 @@ pub(crate) fn check(args: &BundleCheckArgs) -> anyhow::Result<ExitCode> {
             bundle.id
         );
     }
-    super::print(&format!("{}{}\n", told(&bundle), bundle.id))?;
+    super::print(&format!("{}{}\n", stage_table(&bundle), bundle.id))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a bundle holds, a line for each stage.
-fn told(bundle: &Bundle) -> String {
+/// The stages of a bundle, one line each.
+fn stage_table(bundle: &Bundle) -> String {
     let mut text = format!(
         "{:<18} {:<13} {:>7} {:>8} {:>7} {:<7} {:<16}\n",
         "stage", "format", "packets", "columns", "classes", "lane", "gate"
@@ -54,7 +54,7 @@ fn told(bundle: &Bundle) -> String {
         let named = if stage.model.columns.is_some() { "named" } else { "" };
         let classes = stage.model.classes.len();
         let classes = if classes == 0 { bundle.plan.labels.len() } else { classes };
-        let gate = stage.gate.as_ref().map_or("answers all", |gate| gate.rule.as_str());
+        let gate = stage.gate.as_ref().map_or("accepts all", |gate| gate.rule.as_str());
         let columns = if named.is_empty() { columns.to_string() } else { named.to_owned() };
         let _ = writeln!(
             text,

@@ -8,7 +8,7 @@ use std::path::Path;
 /// First bytes of a Parquet file.
 const PARQUET: &[u8] = b"PAR1";
 
-/// The columns that a file names: a table of features without its leading columns, or a name a line.
+/// The columns that a file names: a table of features without its flow keys, or one name per line.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<String>> {
     let place = || path.display().to_string();
     let bytes = std::fs::read(path).with_context(place)?;

@@ -1,4 +1,4 @@
-//! Tables of a library's own probabilities, as CSV or Parquet: columns `p_LABEL`, and those that tell of the flow.
+//! Tables of a library's probabilities, as CSV or Parquet: columns `p_LABEL`, and flow keys.
 
 use anyhow::{Context, bail, ensure};
 use parquet::basic::{LogicalType, TimeUnit};
@@ -39,7 +39,8 @@ fn use_of(name: &str) -> Option<Use> {
 }
 
 impl Probabilities {
-    /// Reads a table; every column but `p_LABEL` and the leading ones of `serveflow features` is left alone.
+    /// Reads a table; ignores columns other than `p_LABEL` and the flow keys of `serveflow
+    /// features`.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let place = || path.display().to_string();
         let bytes = std::fs::read(path).with_context(place)?;
@@ -187,8 +188,8 @@ fn all<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize) -> anyhow::Res
     Ok(values)
 }
 
-/// Nanoseconds since the epoch of seconds with decimals: to the nanosecond where it is written so, and as near as a
-/// data frame's number has it elsewhere.
+/// Nanoseconds since the epoch of seconds with decimals: exact with up to nine digits, else as near
+/// as a data frame's number has it elsewhere.
 pub(super) fn nanoseconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,5 +1,5 @@
-//! Holds the reading of a model that was taken against the calibration flows: they tell when the classes or the
-//! columns stand in another order, or when a value was missing to the library that trained it.
+//! Checks the interpretation of a model on the calibration flows: they show whether another order
+//! of classes or columns, or another missing value, fits far better.
 
 use super::add::Taken;
 use anyhow::{anyhow, bail};
@@ -21,16 +21,16 @@ use std::sync::Arc;
 const MOST_TRIED: [usize; 2] = [2_000, 300];
 /// Flows of the split `train` from which on it tells something.
 const LEAST_TRAINED: usize = 50;
-/// Values that may have been missing to a library: zeros of a sparse matrix, and what nPrint writes for absent.
+/// Usual missing values: zeros of a sparse matrix, and the -1 of nPrint for absent bits.
 const MISSING: [(&str, f32); 2] = [("zero", 0.0), ("-1", -1.0)];
 /// How the names of the formats begin whose files do not say what is missing.
 pub(super) const XGBOOST: &str = "xgboost";
 /// Where the names of columns stand while they are tried.
 const TRIED: &str = "models/tried.columns.txt";
 
-/// What is said of an order of classes under which most answers stay wrong.
-const DOUBTFUL: &str = "most answers stay wrong so, and the order of the columns (--columns) is as \
-                        likely the cause";
+/// Remark on an order of classes under which most labels stay wrong.
+const DOUBTFUL: &str = "most labels stay wrong with it, so the order of the columns (--columns) is \
+                        as likely the cause";
 
 /// A reading that fits better, and how to ask for it.
 struct Better {
@@ -75,7 +75,7 @@ pub(super) fn hold(
     let mut better = Vec::new();
     let parts = Parts::of(taken, trial, flows)?;
     if labels.len() > MOST_CLASSES {
-        text.push_str("too many classes to search for another order of them\n");
+        text.push_str("other orders of the classes are not checked: too many classes\n");
     } else if let Some((label_of, gain)) = parts.class_order(labels.len()) {
         let classes = || format!("--classes {}", classes_in(stage, labels, &label_of).join(","));
         let option = parts.explains(&label_of).then(classes);
@@ -87,11 +87,12 @@ pub(super) fn hold(
     let refusal = better.first().filter(|better| better.gain.is_far_better());
     let refusal = refusal.map(|better| {
         let cure = match &better.option {
-            Some(option) => format!("{option} takes it so"),
+            Some(option) => format!("use {option}"),
             None => DOUBTFUL.to_owned(),
         };
         format!(
-            "{}: the calibration flows fit {} far better: {}\n{cure}, --accept the model as it is given",
+            "{}: the calibration flows fit {} far better: {}\n{cure}, or --accept to keep the \
+             given one",
             taken.file,
             better.what,
             figures(&better.gain),
@@ -113,7 +114,8 @@ pub(super) fn hold(
 
 fn figures(gain: &FitGain) -> String {
     format!(
-        "accuracy {:.4} as it is taken, {:.4} so, on {} flows (at least {:.4} more, at 99.9 %)",
+        "accuracy {:.4} as given, {:.4} with the other, on {} flows (at least {:.4} more \
+         with 99.9 % confidence)",
         gain.taken, gain.other, gain.flows, gain.lower
     )
 }
@@ -208,7 +210,7 @@ impl Parts {
 fn tried(taken: &Taken<'_>, parts: &Parts, better: &mut Vec<Better>) -> anyhow::Result<()> {
     let stage = &taken.plan.stages[taken.at];
     let format = stage.model.format.as_str();
-    // A model elsewhere is not asked for what may be wrong, and our own forests name their bits themselves.
+    // Remote models are not called for this, and forests of this project name their bits.
     if [FOREST, REMOTE].contains(&format) {
         return Ok(());
     }
@@ -229,7 +231,7 @@ fn tried(taken: &Taken<'_>, parts: &Parts, better: &mut Vec<Better>) -> anyhow::
     if format.starts_with(XGBOOST) && stage.model.missing.is_none() {
         for (word, value) in MISSING {
             let model = ModelPlan { missing: Some(value), ..stage.model.clone() };
-            let what = format!("{word} as the value of what is missing");
+            let what = format!("{word} as the missing value");
             try_one(what, format!("--missing {word}"), model, None);
         }
     }
@@ -286,7 +288,7 @@ fn other_columns(
     Ok(orders)
 }
 
-/// The columns of a field side by side, packet by packet, where those of a packet stood side by side.
+/// The columns grouped by field instead of by packet.
 fn by_field(names: &[String]) -> Vec<String> {
     let field = |name: &str| {
         let digits = name.strip_prefix("pkt").and_then(|rest| rest.split_once('_'));
