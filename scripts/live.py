@@ -276,20 +276,20 @@ class Cases:
         expect_that(before > 0, "verdicts before the end", "some", before)
         # The kernel counts this of blocks alone.
         full = re.search(r"(\d+) times a ring was full", ended.said)
-        expect("whether it is told that the ring was full", "block" in config.partition("hand_over")[2], full is not None)
+        expect("whether it is told that the ring was full", "block" in config.partition("rx_mode")[2], full is not None)
         return f"{sent + late} sent = {received} received + {dropped} dropped, and it went on"
 
-    def relief(self):
+    def degradation(self):
         """A worker that is behind asks its slow models less, and comes back."""
-        socket = self.work / "relief.control"
-        config = f'[service]\ncontrol = "{socket}"\n[relief]\nhold_ms = 300\n'
+        socket = self.work / "degradation.control"
+        config = f'[service]\ncontrol = "{socket}"\n[degradation]\nhold_ms = 300\n'
         live = self.tool.live(config=config, bundle=relieved_bundle(self.tool, self.work))
         control = live_soak.Control(self.tool, socket)
         await_("that the service answers", lambda: socket.exists(), 20)
         calm = send(self.net, self._capture("plain"), "--pps=2000", "--limit=4000")
         await_("that all frames are seen", lambda: control.metrics()["packets_seen_total"] >= calm, 20)
         before = control.metrics()
-        expect("steps without load", (0, 0), (before["relief_level"], before["relief_changes_total"]))
+        expect("steps without load", (0, 0), (before["degradation_level"], before["degradation_changes_total"]))
         early = len(live.lines())
         live.process.send_signal(signal.SIGSTOP)
         sent = calm + send(self.net, self._capture("plain"), "--pps=50000", "--loop=10", "--unique-ip")
@@ -298,15 +298,15 @@ class Cases:
 
         def is_over():
             sums = control.metrics()
-            levels.append(int(sums["relief_level"]))
-            return sums["packets_seen_total"] >= sent and sums["relief_changes_total"] > 0 and levels[-1] == 0
+            levels.append(int(sums["degradation_level"]))
+            return sums["packets_seen_total"] >= sent and sums["degradation_changes_total"] > 0 and levels[-1] == 0
 
         await_("that the gates are as before", is_over, 30)
-        changes = int(control.metrics()["relief_changes_total"])
+        changes = int(control.metrics()["degradation_changes_total"])
         ended = live.stop()
         expect("frames received and dropped", (sent, 0), ended.balanced())
         expect("whether steps are as many up as down", 0, changes % 2)
-        expect("steps that the log has", changes, ended.said.count("relief worker="))
+        expect("steps that the log has", changes, ended.said.count("degradation worker="))
         # The gate of the first stage lets no such answer stand.
         loose = [verdict["stage"] == "tree@1" and verdict["label"] == "http" and verdict["reason"] == "accepted"
                  for verdict in ended.verdicts]
@@ -442,7 +442,7 @@ def relieved_bundle(tool, work):
     shutil.copytree(TASK / "bundle", bundle)
     with open(bundle / "plan.toml", "a") as plan:
         for escalated, first in ((0.2, 0.3), (0.0, 1.0)):
-            plan.write(f"\n[[relief]]\nescalated = {escalated}\nmacro_f1 = 0.8\naccuracy = 0.9\n"
+            plan.write(f"\n[[degradation]]\nescalated = {escalated}\nmacro_f1 = 0.8\naccuracy = 0.9\n"
                        f"gates = [[{first}], [{first}]]\n")
     subprocess.run([tool.path, "bundle", "pack", bundle], check=True, capture_output=True, timeout=120)
     return bundle

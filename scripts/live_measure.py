@@ -88,5 +88,5 @@ def latency(net, tool, work, pace, config):
         # Others wait for a timeout, and not for a packet.
         if verdict["reason"] in ("accepted", "final"):
             late.append(read_at - float(verdict["deciding_ts"]))
-    written = re.findall(r'verdict_age_seconds_bucket\{le="([^"]+)"\} (\d+)', metrics)
+    written = re.findall(r'verdict_delay_seconds_bucket\{le="([^"]+)"\} (\d+)', metrics)
     return late, [(float(bound), int(below)) for bound, below in written]

@@ -336,10 +336,10 @@ class Ended:
         self.code, self.took_s, self.said = code, took_s, said
         # Times have more digits than a float.
         self.verdicts = [json.loads(line, parse_float=decimal.Decimal) for line in lines]
-        found = re.search(r"packets: (\d+) seen = (\d+) recorded \+ (\d+) not wanted"
+        found = re.search(r"packets: (\d+) seen = (\d+) recorded \+ (\d+) ignored"
                           r" \+ (\d+) after close \+ (\d+) rejected \+ (\d+) filtered", said)
         self.seen, *parts = map(int, found.groups()) if found else (None,)
-        flows = re.search(r"flows:   (\d+) seen = (\d+) verdicts \+ (\d+) waiting \+ (\d+) asked", said)
+        flows = re.search(r"flows:   (\d+) seen = (\d+) verdicts \+ (\d+) collecting \+ (\d+) in inference", said)
         self.flows, *places = map(int, flows.groups()) if flows else (None,)
         if found:
             expect("packets in all places", self.seen, sum(parts))

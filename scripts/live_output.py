@@ -155,7 +155,7 @@ def ended(cases):
     """An end whose output waits for its reader: whoever looks has an answer until the process is gone."""
     pipe = cases.work / "late"
     os.mkfifo(pipe)
-    probe = Probe(cases, pipe, service="stop_ms = 60000\n")
+    probe = Probe(cases, pipe, service="shutdown_timeout_ms = 60000\n")
     probe.send(200)
     probe.live.process.send_signal(signal.SIGTERM)
     is_done = lambda: any("ended: no more input" in why for why in probe.status()["not_ready"])

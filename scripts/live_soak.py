@@ -56,10 +56,10 @@ class Control:
                 name, value = line.rsplit(" ", 1)
                 name = name.split("{")[0].removeprefix("serveflow_")
                 sums[name] = sums.get(name, 0) + float(value)
-        packets = ("packets_recorded_total", "packets_not_wanted_total", "packets_after_close_total",
+        packets = ("packets_recorded_total", "packets_ignored_total", "packets_after_close_total",
                    "packets_filtered_total", "packets_rejected_total")
         expect("packets in all places", sums["packets_seen_total"], sum(sums[name] for name in packets))
-        flows = sums["flows_decided_total"] + sums["flows_waiting"] + sums["flows_asked"]
+        flows = sums["flows_decided_total"] + sums["flows_collecting"] + sums["flows_in_inference"]
         expect("flows in all places", sums["flows_seen_total"], flows)
         expect("verdicts written, and flows decided", sums["flows_decided_total"], sums.get("verdicts_total", 0))
         # The kernel is asked behind the workers, and there may be frames in the rings.

@@ -161,7 +161,7 @@ class Runs:
         with open(run.base.with_suffix(".csv"), newline="") as file:
             verdicts = list(csv.DictReader(file))
         flows = {verdict["flow"] for verdict in verdicts}
-        if len(flows) != len(verdicts) or f"{len(flows)} seen = {len(flows)} verdicts + 0 waiting" not in told:
+        if len(flows) != len(verdicts) or f"{len(flows)} seen = {len(flows)} verdicts + 0 collecting" not in told:
             fail(f"{len(verdicts)} verdicts of {len(flows)} flows:\n{told}")
         run.base.with_suffix(".csv").unlink()
         return verdicts, took, told

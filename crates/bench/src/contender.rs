@@ -23,7 +23,7 @@ pub struct Contender {
     /// Limits of the engine.
     pub engine: EngineConfig,
     /// Jobs that wait in a lane before flows are shed.
-    pub lane_jobs: usize,
+    pub queue_depth: usize,
     /// Limits of the batch lane.
     pub batch: BatchConfig,
     /// A queue in front of the only stage, in place of the lanes that the stages name.
@@ -33,13 +33,13 @@ pub struct Contender {
 impl Contender {
     /// A bundle's cascade as its plan has it.
     #[must_use]
-    pub fn cascade(bundle: &Bundle, engine: EngineConfig, lane_jobs: usize) -> Self {
+    pub fn cascade(bundle: &Bundle, engine: EngineConfig, queue_depth: usize) -> Self {
         Self {
             name: "cascade",
             cascade: Arc::clone(&bundle.cascade),
             models: bundle.models.clone(),
             engine,
-            lane_jobs,
+            queue_depth,
             batch: BatchConfig::default(),
             queue: None,
         }
@@ -73,8 +73,10 @@ impl Contender {
     pub(super) fn lanes(&self, wall: Wall, stamps: &Stamps) -> io::Result<Vec<Box<dyn Lane>>> {
         match self.queue {
             None => {
-                let parts =
-                    LaneParts { batch: self.batch, ..LaneParts::new(&self.models, self.lane_jobs) };
+                let parts = LaneParts {
+                    batch: self.batch,
+                    ..LaneParts::new(&self.models, self.queue_depth)
+                };
                 let lanes = lanes::build(&parts, self.cascade.stages());
                 lanes.map(lanes::boxed)
             }

@@ -5,7 +5,7 @@ use super::contender::Contender;
 use super::meter::{LatencyMeter, Truth};
 use super::paced::{Pace, PacedSource};
 use super::usage;
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::engine::Engine;
 use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, Source, SourceError};
@@ -382,10 +382,10 @@ impl ServedLoad {
             false => Err(LoadError::Unaccounted { what, expected, found }),
         };
         let packets = &accounts.packets;
-        let of_flows = packets.recorded + packets.not_wanted + packets.after_close;
+        let of_flows = packets.recorded + packets.ignored + packets.after_close;
         let placed = of_flows + accounts.rejected() + packets.filtered;
         same("packets seen, dropped = made", self.packets_made, packets.seen + self.dropped)?;
-        same("recorded, not wanted, after close, rejected, filtered = seen", packets.seen, placed)?;
+        same("recorded, ignored, after close, rejected, filtered = seen", packets.seen, placed)?;
         same("flows with a verdict = seen", accounts.flows.seen, accounts.verdicts())?;
         same("verdicts told = given", accounts.verdicts(), self.meter.verdicts)
     }

@@ -125,14 +125,14 @@ fn gave(run: &RunFigures) -> String {
 fn accounts(run: &RunFigures) -> String {
     let (packets, flows) = (&run.accounts.packets, &run.accounts.flows);
     format!(
-        "accounts: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} not wanted + {} \
+        "accounts: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} ignored + {} \
          after close + {} rejected + {} filtered;\n          {} flows made, {} seen = {} verdicts\n",
         run.packets_made,
         packets.seen,
         run.dropped,
         packets.seen,
         packets.recorded,
-        packets.not_wanted,
+        packets.ignored,
         packets.after_close,
         packets.rejected.values().sum::<u64>(),
         packets.filtered,

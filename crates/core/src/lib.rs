@@ -6,9 +6,9 @@
 //! hand the [`rows`] to a [`lane`], and let the [`gate`] decide on the scores.
 #![forbid(unsafe_code)]
 
-pub mod accounts;
 pub mod calibration;
 pub mod clock;
+pub mod counters;
 pub mod deferral;
 pub mod engine;
 pub mod features;

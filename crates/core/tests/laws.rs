@@ -97,8 +97,8 @@ fn no_undecided_flow_gives_way_while_a_decided_one_is_in_the_table() {
         for frame in traffic(&shape(seed)) {
             let before = *engine.accounts();
             // All is answered, so whoever is still open is in the table.
-            assert_eq!(before.flows.asked, 0);
-            let decided_in_table = engine.table_len() as u64 - before.flows.waiting;
+            assert_eq!(before.flows.in_inference, 0);
+            let decided_in_table = engine.table_len() as u64 - before.flows.collecting;
             engine.push(&frame.packet());
             let after = *engine.accounts();
             let left = after.evicted_undecided - before.evicted_undecided;
@@ -265,7 +265,7 @@ fn a_flow_keeps_no_more_packets_than_its_deepest_stage_wants() {
         let accounts = *engine.accounts();
         assert_eq!(accounts.packets.recorded, engine.recorded_packets() as u64);
         assert!(accounts.packets.recorded <= 4 * accounts.flows.seen);
-        assert!(accounts.packets.not_wanted > 0);
+        assert!(accounts.packets.ignored > 0);
         let lanes = &mut inline_lanes(&cascade);
         engine.finish(End::Stop);
         while engine.has_work() {
@@ -309,7 +309,7 @@ fn a_full_lane_sheds_and_the_best_answer_so_far_stands() {
         let lanes = delay_lanes(&cascade, seed, 1, 0);
         let run = Drive { config: config(), lanes, batch: 10, seed, end: End::Silence };
         let run = run.run(&cascade, &frames);
-        jobs += run.accounts.jobs_shed;
+        jobs += run.accounts.inference_shed;
         let free: BTreeSet<_> =
             inline(&cascade, config(), 10, seed, &frames).told().iter().map(name).collect();
         for verdict in &run.verdicts {
@@ -331,9 +331,9 @@ fn a_model_that_fails_is_told_apart_from_a_full_lane_and_counted() {
         let lanes = delay_lanes(&cascade, seed, usize::MAX, 3);
         let run = Drive { config: config(), lanes, batch: 10, seed, end: End::Silence };
         let run = run.run(&cascade, &frames);
-        jobs += run.accounts.jobs_failed;
+        jobs += run.accounts.inference_failures;
         failed += run.accounts.flows.verdicts[Reason::Failed as usize];
-        assert_eq!(run.accounts.jobs_shed, 0);
+        assert_eq!(run.accounts.inference_shed, 0);
         assert_eq!(run.accounts.flows.verdicts[Reason::Shed as usize], 0);
         assert!(run.accounts.balance());
         // A first stage that fails leaves its flows without an answer, and no other flow is.

@@ -7,7 +7,7 @@ use common::drive::Told;
 use common::frames::{Frame, Rng};
 use common::models::{cascade, inline_lanes, stage};
 use common::traffic::{MS, Shape, traffic};
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::engine::{End, Engine, EngineConfig};
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::select::{Lists, Selection, SelectionSpec};
@@ -88,8 +88,8 @@ fn a_flow_is_kept_whole_with_its_verdict_or_left_out_whole() {
         // Every packet is counted once: what was left out is what is missing elsewhere.
         let (all, some) = (all.1.packets, some.1.packets);
         assert_eq!((some.seen, some.rejected), (all.seen, all.rejected));
-        let placed = some.recorded + some.not_wanted + some.after_close + some.filtered;
-        assert_eq!((placed, all.filtered), (all.recorded + all.not_wanted + all.after_close, 0));
+        let placed = some.recorded + some.ignored + some.after_close + some.filtered;
+        assert_eq!((placed, all.filtered), (all.recorded + all.ignored + all.after_close, 0));
     }
     assert!(kept > 2_000 && left_out > 2_000, "{kept} {left_out}");
 }

@@ -28,7 +28,7 @@ unsafe impl GlobalAlloc for Refusing {
         if is_refused(layout.size()) {
             return std::ptr::null_mut();
         }
-        // SAFETY: as whoever called promised.
+        // SAFETY: as whoever called guaranteed.
         unsafe { System.alloc(layout) }
     }
 
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Refusing {
         if is_refused(bytes) {
             return std::ptr::null_mut();
         }
-        // SAFETY: it came from there, and the rest is as whoever called promised.
+        // SAFETY: it came from there, and the rest is as whoever called guaranteed.
         unsafe { System.realloc(piece, layout, bytes) }
     }
 }

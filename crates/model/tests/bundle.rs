@@ -129,7 +129,7 @@ const MISFITS: [(&str, &str, &[&str]); 37] = [
     ("\"ports\"", "\"harbours\"", &["stage `fast`", "masks", "harbours", "ports"]),
     ("\"udp\"", "\"ipx\"", &["stage `fast`", "headers", "ipx", "icmp"]),
     ("lane = \"inline\"", "lane = \"fast\"", &["stage `fast`", "lane", "`fast`", "inline, thread"]),
-    ("measure = \"margin\"", "measure = \"luck\"", &["stage `fast`", "measure", "luck", "entropy"]),
+    ("rule = \"margin\"", "rule = \"luck\"", &["stage `fast`", "rule", "luck", "entropy"]),
     ("format = \"forest\"", "format = \"pickle\"", &["stage `fast`", "format", "pickle", "forest"]),
     ("threshold = 0.25\n", "", &["stage `fast`", "gate", "threshold"]),
     (
@@ -158,7 +158,7 @@ const MISFITS: [(&str, &str, &[&str]); 37] = [
     ),
     ("packets = 2", "packets = 65535", &["plan.toml", "stage `slow`", "packets", "65535"]),
     (
-        "[stages.gate]\nmeasure = \"margin\"\nthreshold = 0.25\n",
+        "[stages.gate]\nrule = \"margin\"\nthreshold = 0.25\n",
         "",
         &["stage `fast`", "gate", "missing"],
     ),
@@ -188,21 +188,25 @@ fn plans_that_do_not_fit_are_refused_with_a_sentence() {
 }
 
 #[test]
-fn relief_has_a_number_for_each_gate() {
-    let relief = |gates: &str| {
+fn degradation_has_a_number_for_each_gate() {
+    let degradation = |gates: &str| {
         let level = "escalated = 0.1\nmacro_f1 = 0.9\naccuracy = 0.9\n";
-        edited("plan.toml", "[flows]", &format!("[[relief]]\n{level}gates = {gates}\n\n[flows]"))
+        edited(
+            "plan.toml",
+            "[flows]",
+            &format!("[[degradation]]\n{level}gates = {gates}\n\n[flows]"),
+        )
     };
-    let bundle = relief("[[0.5]]").unwrap();
-    assert_eq!((bundle.cascade.relief_levels(), bundle.plan.relief.len()), (1, 1));
+    let bundle = degradation("[[0.5]]").unwrap();
+    assert_eq!((bundle.cascade.degradation_levels(), bundle.plan.degradation.len()), (1, 1));
     for (gates, word) in [
-        ("[]", "level of relief"),
-        ("[[]]", "level of relief"),
-        ("[[0.5, 0.6]]", "level of relief"),
+        ("[]", "level of degradation"),
+        ("[[]]", "level of degradation"),
+        ("[[0.5, 0.6]]", "level of degradation"),
         ("[[nan]]", "finite"),
         ("[[1e300]]", "finite"),
     ] {
-        let Err(message) = relief(gates) else { panic!("{gates} is refused") };
+        let Err(message) = degradation(gates) else { panic!("{gates} is refused") };
         assert!(message.contains("stage `fast`") && message.contains(word), "{message}");
     }
 }

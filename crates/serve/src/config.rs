@@ -61,7 +61,7 @@ pub struct Typed {
     /// Where the servers of remote models stand.
     pub remote: TypedRemote,
     /// When gates are loosened under load.
-    pub relief: TypedDegradation,
+    pub degradation: TypedDegradation,
     /// How a running service is looked at and changed.
     pub service: TypedService,
     /// Where verdicts go.
@@ -104,7 +104,7 @@ pub struct TypedLimits {
     /// Most frames taken from a source at once.
     pub batch_frames: Option<usize>,
     /// Jobs that may wait in a lane before it is full.
-    pub lane_jobs: Option<usize>,
+    pub queue_depth: Option<usize>,
     /// Workers that share the packets by flow; 0 is one per core where the input is large.
     pub workers: Option<usize>,
     /// Whether the memory for flows and packets is taken at the start.
@@ -123,7 +123,7 @@ pub struct Config {
     /// Most frames taken from a source at once.
     pub batch_frames: usize,
     /// Jobs that may wait in a lane before it is full.
-    pub lane_jobs: usize,
+    pub queue_depth: usize,
     /// Interfaces to listen to.
     pub live: LiveLimits,
     /// Where stages are scored, and what a full lane means.
@@ -131,7 +131,7 @@ pub struct Config {
     /// Where the servers of remote models stand.
     pub remote: RemoteConfig,
     /// When gates are loosened under load.
-    pub relief: DegradationLimits,
+    pub degradation: DegradationLimits,
     /// How a running service is looked at and changed.
     pub service: ServiceLimits,
     /// Workers that share the packets by flow; 0 leaves it to the size of the input.
@@ -310,11 +310,11 @@ impl Typed {
             selection: self.input.check()?,
             reorder: self.input.reorder()?,
             batch_frames: limits.batch_frames.unwrap_or(1024),
-            lane_jobs: limits.lane_jobs.unwrap_or(64),
+            queue_depth: limits.queue_depth.unwrap_or(64),
             live: self.live.check()?,
             lanes: self.lanes.check()?,
             remote: self.remote.check()?,
-            relief: self.relief.check()?,
+            degradation: self.degradation.check()?,
             service: self.service.check()?,
             workers: limits.workers.unwrap_or(0),
             output: self.output.check()?,
@@ -429,7 +429,7 @@ impl Config {
             ("limits.record_packets", self.engine.record_packets, 1 << 31),
             ("limits.batch_rows", self.engine.batch_rows, 1 << 16),
             ("limits.batch_frames", self.batch_frames, 1 << 20),
-            ("limits.lane_jobs", self.lane_jobs, 1 << 20),
+            ("limits.queue_depth", self.queue_depth, 1 << 20),
             // What is left open here is as good as one.
             ("limits.workers", self.workers.max(1), 1 << 10),
         ];
@@ -533,7 +533,7 @@ mod tests {
         assert!(toml::from_str::<Typed>("[flows]\nidle = 5").is_err());
         let zero: Typed = toml::from_str("[limits]\nbatch_frames = 0").unwrap();
         assert!(zero.check(&bundle).unwrap_err().to_string().contains("limits.batch_frames"));
-        for key in ["batch_rows", "batch_frames", "lane_jobs", "record_packets"] {
+        for key in ["batch_rows", "batch_frames", "queue_depth", "record_packets"] {
             let huge: Typed = toml::from_str(&format!("[limits]\n{key} = 9000000000")).unwrap();
             let message = huge.check(&bundle).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains("9000000000"), "{message}");

@@ -65,7 +65,7 @@ pub struct Opened {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use serveflow_io::live::ring::{HandOver, RingShape};
+    use serveflow_io::live::ring::{RingShape, RxMode};
     pub use serveflow_io::live::{Attacher, Change, LiveError, is_there};
     use serveflow_io::live::{InterfaceCounters, LiveConfig, LiveRefusal};
     use std::hash::{BuildHasher, Hasher, RandomState};
@@ -123,9 +123,9 @@ mod linux {
             shape: RingShape {
                 block_bytes: limits.block_bytes,
                 blocks: limits.blocks,
-                hand_over: match limits.block_ms {
-                    Some(wait_ms) => HandOver::Blocks { wait_ms },
-                    None => HandOver::Frames { snap_bytes: limits.snap_bytes as usize },
+                rx_mode: match limits.block_ms {
+                    Some(wait_ms) => RxMode::Blocks { wait_ms },
+                    None => RxMode::Frames { snap_bytes: limits.snap_bytes as usize },
                 },
             },
             spin_ns: u64::from(limits.spin_us) * 1_000,

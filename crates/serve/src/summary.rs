@@ -3,7 +3,7 @@
 use crate::lanes::StageTally;
 use crate::remote::NodeStatus;
 use crate::workers::Failure;
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::parse::Reject;
 use serveflow_core::verdict::Reason;
 use serveflow_io::InputCounts;
@@ -17,10 +17,10 @@ use std::time::Duration;
 pub fn accounts(accounts: &Counters) -> String {
     let (packets, flows) = (&accounts.packets, &accounts.flows);
     let mut text = format!(
-        "packets: {} seen = {} recorded + {} not wanted + {} after close + {} rejected + {} filtered\n",
+        "packets: {} seen = {} recorded + {} ignored + {} after close + {} rejected + {} filtered\n",
         packets.seen,
         packets.recorded,
-        packets.not_wanted,
+        packets.ignored,
         packets.after_close,
         accounts.rejected(),
         packets.filtered
@@ -29,18 +29,18 @@ pub fn accounts(accounts: &Counters) -> String {
     list(&mut text, "rejected", rejects);
     let _ = writeln!(
         text,
-        "flows:   {} seen = {} verdicts + {} waiting + {} asked",
+        "flows:   {} seen = {} verdicts + {} collecting + {} in inference",
         flows.seen,
         accounts.verdicts(),
-        flows.waiting,
-        flows.asked
+        flows.collecting,
+        flows.in_inference
     );
     list(&mut text, "verdicts", Reason::ALL.map(Reason::name).into_iter().zip(flows.verdicts));
     let extra = [
         ("flows_evicted_decided", accounts.evicted_decided),
         ("flows_evicted_undecided", accounts.evicted_undecided),
-        ("jobs_shed", accounts.jobs_shed),
-        ("jobs_failed", accounts.jobs_failed),
+        ("inference_shed", accounts.inference_shed),
+        ("inference_failures", accounts.inference_failures),
         ("clock_restarts", accounts.clock_restarts),
         ("packets_out_of_order", accounts.packets_out_of_order),
         ("stray_timestamps", accounts.stray_timestamps),
@@ -97,7 +97,7 @@ pub fn batches(stages: &BTreeMap<String, StageTally>) -> String {
             write!(text, "batch:   {name}: {rows} rows in {batches} batches, largest {largest}");
         let extra = [
             ("jobs_late", tally.late),
-            ("jobs_failed", tally.failed),
+            ("inference_failures", tally.failed),
             ("breaker_opened", tally.opened),
             ("jobs_turned_away", tally.turned_away),
         ];
@@ -167,7 +167,7 @@ mod tests {
         let plain = StageTally { batches: 2, rows: 9, largest: 8, ..StageTally::default() };
         let broken = StageTally { late: 1, failed: 2, opened: 3, turned_away: 4, ..plain };
         let told = [("tree@1", StageTally::default()), ("net@5", plain), ("far@9", broken)];
-        let expected = "batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, jobs_failed 2, \
+        let expected = "batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, inference_failures 2, \
             breaker_opened 3, jobs_turned_away 4\n\
             batch:   net@5: 9 rows in 2 batches, largest 8\n";
         let told = told.map(|(stage, tally)| (stage.to_owned(), tally));

@@ -9,7 +9,7 @@ use crate::service::{
     LoadedBundle, Service, Shadow, ShadowPlan, ShadowVerdict as Verdicted, StatsSink, VerdictStats,
     locked,
 };
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::engine::Engine;
 use serveflow_core::lane::Lane;
 use serveflow_core::select::Selection;
@@ -262,7 +262,7 @@ impl Common<'_> {
 
     /// Says that a worker panicked. It is counted up to its last whole batch.
     fn fail(&self, worker: usize, why: &str, whole: &Counters) -> WorkerOutcome {
-        let open_flows = whole.flows.waiting + whole.flows.asked;
+        let open_flows = whole.flows.collecting + whole.flows.in_inference;
         tracing::error!(worker, why, open_flows, "a worker failed, the others serve on");
         if let Some(service) = self.crew.service {
             service.board.fail(worker, why);
@@ -288,7 +288,7 @@ impl Common<'_> {
             let (counting, tally) = counted(sink_of(sink), bundle, is_live);
             service.board.count_by(index, &tally);
             *sink = counting;
-            ServiceHooks::new(index, service, tally, config.relief)
+            ServiceHooks::new(index, service, tally, config.degradation)
         });
         let mut worker = Worker {
             engine: &mut *engine,
@@ -456,16 +456,22 @@ impl<'a> ServiceHooks<'a> {
         }
         let load = LaneLoad {
             jobs: worker.engine.jobs_out() as u64,
-            room: config.lane_jobs as u64,
+            room: config.queue_depth as u64,
             is_behind: self.full_batches >= FULL_BATCHES,
             p99_ns: self.p99_ns,
         };
-        let most = worker.engine.cascade().relief_levels();
+        let most = worker.engine.cascade().degradation_levels();
         if self.valve.look(&load, most, now) {
             let level = self.valve.level();
-            worker.engine.set_relief(level);
+            worker.engine.set_degradation(level);
             let lane = load.jobs as f64 / load.room as f64;
-            tracing::warn!(worker = self.index, level, lane, behind = load.is_behind, "relief");
+            tracing::warn!(
+                worker = self.index,
+                level,
+                lane,
+                behind = load.is_behind,
+                "degradation"
+            );
             self.service.board.relieve(self.index, &self.valve);
         }
     }

@@ -1,7 +1,7 @@
 //! The suite that every lane passes, and what a queue adds to it.
 #![allow(clippy::unwrap_used)]
 
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
@@ -118,7 +118,7 @@ fn served(
     assert!(outcome.unwrap().damaged.is_empty());
     let accounts = *engine.accounts();
     assert!(accounts.balance());
-    assert_eq!((accounts.flows.waiting, accounts.flows.asked), (0, 0));
+    assert_eq!((accounts.flows.collecting, accounts.flows.in_inference), (0, 0));
     assert_eq!(accounts.verdicts(), accounts.flows.seen);
     assert_eq!(accounts.flows.seen, sink.verdicts.len() as u64);
     sink.verdicts.sort_by_key(|verdict| verdict.id);
@@ -171,7 +171,7 @@ fn every_lane_gives_the_same_verdicts() {
         for batch_rows in [1, 7, 256] {
             let (verdicts, accounts) = on(lane, Mood::Well, 1_000_000, batch_rows);
             assert_eq!(verdicts, expected, "{lane}, {batch_rows} rows");
-            assert_eq!((accounts.jobs_shed, accounts.jobs_failed), (0, 0), "{lane}");
+            assert_eq!((accounts.inference_shed, accounts.inference_failures), (0, 0), "{lane}");
         }
         // Slow enough for answers to come when their flows have long left the table.
         let (verdicts, _) = on(lane, Mood::Slow(Duration::from_millis(2)), 1_000_000, 16);
@@ -200,7 +200,7 @@ fn a_model_that_fails_is_told_of_in_every_lane() {
     for lane in LANES.iter().map(|entry| entry.name) {
         let (verdicts, accounts) = on(lane, Mood::Fails, 1_000_000, 8);
         assert_eq!((failed(&verdicts), shed(&verdicts)), (by_slow, 0), "{lane}");
-        assert!(accounts.jobs_failed > 0 && accounts.jobs_shed == 0, "{lane}");
+        assert!(accounts.inference_failures > 0 && accounts.inference_shed == 0, "{lane}");
         best_answer_stands(&verdicts);
     }
 }
@@ -212,7 +212,7 @@ const QUEUES: [&str; 2] = ["thread", "batch"];
 fn a_model_that_panics_fails_and_is_not_waited_for() {
     for lane in LANES.iter().map(|entry| entry.name) {
         let (verdicts, accounts) = on(lane, Mood::Panics, 1_000_000, 8);
-        assert!(failed(&verdicts) > 20 && accounts.jobs_failed > 1, "{accounts:?}");
+        assert!(failed(&verdicts) > 20 && accounts.inference_failures > 1, "{accounts:?}");
         best_answer_stands(&verdicts);
     }
 }
@@ -222,8 +222,8 @@ fn a_full_queue_sheds_and_counts() {
     let slow = Mood::Slow(Duration::from_millis(20));
     for lane in QUEUES {
         let (verdicts, accounts) = on(lane, slow, 1, 4);
-        assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 0, "{accounts:?}");
-        assert!(shed(&verdicts) <= 4 * accounts.jobs_shed as usize);
+        assert!(accounts.inference_shed > 0 && shed(&verdicts) > 0, "{accounts:?}");
+        assert!(shed(&verdicts) <= 4 * accounts.inference_shed as usize);
         best_answer_stands(&verdicts);
     }
 }
@@ -236,20 +236,23 @@ fn a_worker_that_waits_sheds_nothing_however_short_the_queue() {
         for (lane, batch_rows) in QUEUES.into_iter().flat_map(|l| [1, 16, 256].map(|r| (l, r))) {
             let (verdicts, accounts) = at(lane, mood, jobs, batch_rows, WhenFull::Wait);
             assert_eq!(verdicts, expected, "{lane}: {jobs} jobs of {batch_rows} rows");
-            assert_eq!((accounts.jobs_shed, accounts.jobs_failed), (0, 0));
+            assert_eq!((accounts.inference_shed, accounts.inference_failures), (0, 0));
         }
     }
     // The same queue and model do shed for a worker that does not wait.
     let slow = Mood::Slow(Duration::from_millis(20));
-    assert!(at("thread", slow, 1, 4, WhenFull::Shed).1.jobs_shed > 0);
+    assert!(at("thread", slow, 1, 4, WhenFull::Shed).1.inference_shed > 0);
 }
 
 #[test]
 fn a_worker_that_waits_for_a_lane_that_fails_ends() {
     for (lane, mood) in QUEUES.into_iter().zip([Mood::Fails, Mood::Panics]) {
         let (verdicts, accounts) = at(lane, mood, 1, 4, WhenFull::Wait);
-        assert!(failed(&verdicts) > 20 && accounts.jobs_failed > 1, "{mood:?}: {accounts:?}");
-        assert_eq!(accounts.jobs_shed, 0, "{mood:?}: each job was scored, if in vain");
+        assert!(
+            failed(&verdicts) > 20 && accounts.inference_failures > 1,
+            "{mood:?}: {accounts:?}"
+        );
+        assert_eq!(accounts.inference_shed, 0, "{mood:?}: each job was scored, if in vain");
         best_answer_stands(&verdicts);
     }
 }
@@ -273,7 +276,7 @@ fn a_worker_does_not_wait_for_a_lane_that_will_never_have_room() {
     let mut lanes = build(&cascade, &parts(&models, 1));
     lanes[1] = Box::new(Gone);
     let (verdicts, accounts) = served(&cascade, &mut lanes, 8, WhenFull::Wait);
-    assert!(accounts.jobs_shed > 0 && shed(&verdicts) > 20, "{accounts:?}");
+    assert!(accounts.inference_shed > 0 && shed(&verdicts) > 20, "{accounts:?}");
     best_answer_stands(&verdicts);
 }
 
@@ -387,10 +390,10 @@ fn a_model_that_hangs_for_ever_costs_a_capture_a_few_deadlines_and_no_verdict() 
         assert!(took < Duration::from_secs(10), "{jobs} jobs: {took:?}");
         best_answer_stands(&verdicts);
         let tally = parts.counters.tally()[1];
-        assert_eq!(tally.unanswered(), accounts.jobs_failed);
+        assert_eq!(tally.unanswered(), accounts.inference_failures);
         assert!(tally.late > 0 && tally.batches == 1, "one thread hangs, once: {tally:?}");
         if when_full == WhenFull::Wait {
-            assert_eq!((accounts.jobs_shed, shed(&verdicts)), (0, 0));
+            assert_eq!((accounts.inference_shed, shed(&verdicts)), (0, 0));
             assert!(failed(&verdicts) > 20);
         }
     }

@@ -52,7 +52,7 @@ impl Lane for Slow {
     }
 }
 
-/// A first stage that is sure of few flows, four levels of relief, and a second stage in the slow lane.
+/// A first stage that is sure of few flows, four levels of degradation, and a second stage in the slow lane.
 fn relieved() -> Arc<Cascade> {
     let plain =
         cascade(&[stage(1, 1_000 * MS, 0.1), StageSpec { lane: 1, ..stage(1, 1_000 * MS, 1.0) }]);
@@ -61,7 +61,7 @@ fn relieved() -> Arc<Cascade> {
         threshold: Threshold::Universal(threshold),
     };
     let mut stages: Vec<Stage> = plain.stages().to_vec();
-    stages[0].relief = [0.3, 0.4, 0.5, 1.0].map(gate).to_vec();
+    stages[0].degradation = [0.3, 0.4, 0.5, 1.0].map(gate).to_vec();
     Arc::new(Cascade::new(stages, plain.labels().to_vec()).unwrap())
 }
 
@@ -103,8 +103,8 @@ fn serve(flows_a_turn: u32, limits: DegradationLimits) -> Outcome {
         engine.collect(&mut lanes[1..]);
         let load =
             LaneLoad { jobs: engine.jobs_out() as u64, room: ROOM as u64, ..LaneLoad::default() };
-        valve.look(&load, engine.cascade().relief_levels(), turn * MS);
-        engine.set_relief(valve.level());
+        valve.look(&load, engine.cascade().degradation_levels(), turn * MS);
+        engine.set_degradation(valve.level());
         most = most.max(valve.level());
     }
     engine.finish(End::Stop);

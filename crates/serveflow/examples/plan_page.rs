@@ -46,7 +46,7 @@ fn planned(dir: &Path) -> PlanReport {
         ends_in_best: false,
     };
     let request =
-        PlanRequest { wish, promise: None, lanes: LanePlan::default(), seed: 1, threads: 2 };
+        PlanRequest { wish, guarantee: None, lanes: LanePlan::default(), seed: 1, threads: 2 };
     let planned = plan(&built.pool, &built.models, &request, wall).unwrap();
     report(&built.pool, &request, &planned)
 }
@@ -63,7 +63,7 @@ fn main() {
         std::fs::write(path, serde_json::to_vec_pretty(&report).unwrap()).unwrap();
     }
     let honesty = plan_page::Section {
-        title: "How honest these figures are".to_owned(),
+        title: "Audit".to_owned(),
         text: "not checked here: this page was made by an example".to_owned(),
     };
     std::fs::write(&given[1], plan_page::html(&report, &[honesty])).unwrap();

@@ -239,7 +239,7 @@ impl Recalibrated {
                 rule.lane(&self.costs[index]).clone_into(&mut stage.lane);
             }
         }
-        plan.promise = None;
+        plan.guarantee = None;
         // Which flows reach a stage depends on the gates.
         plan.drift = None;
         plan.lane_rule = Some(*rule);

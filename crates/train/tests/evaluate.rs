@@ -26,10 +26,10 @@ fn gates(threshold: f32) -> impl Fn(&mut Plan) {
     move |plan: &mut Plan| {
         for stage in &mut plan.stages {
             if let Some(gate) = &mut stage.gate {
-                let measure = gate.measure.clone();
+                let rule = gate.rule.clone();
                 let threshold = Some(threshold);
                 *gate = GatePlan {
-                    measure,
+                    rule,
                     threshold,
                     thresholds: None,
                     calibration: None,

@@ -73,7 +73,7 @@ fn forests() -> Vec<Vec<u8>> {
 const STAGE: &str = "\n[[stages]]\nname = \"NAME\"\npackets = 1\nwait_ms = 5\n\
     features = [\"packet_series\", \"header_bits\"]\nmasks = [\"ttl\"]\nlane = \"inline\"\n\
     [stages.model]\nfile = \"model.json\"\nformat = \"forest\"\n";
-const GATE: &str = "[stages.gate]\nmeasure = \"margin\"\n";
+const GATE: &str = "[stages.gate]\nrule = \"margin\"\n";
 const HEAD: &str = "format = \"serveflow-plan/1\"\nlabels = [\"a\", \"b\"]\n\
     [flows]\nidle_ms = 1\nactive_ms = 2\nlinger_ms = 3\n";
 

@@ -1,4 +1,4 @@
-//! The planner: what it predicts is what the engine does, and what it promises to look at it looks at.
+//! The planner: what it predicts is what the engine does, and what it guarantees to look at it looks at.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -56,9 +56,9 @@ fn wish(rule: Rule) -> PlanGoal {
 fn planned(
     built: &Built,
     wish: PlanGoal,
-    promise: Option<Guarantee>,
+    guarantee: Option<Guarantee>,
 ) -> (PlanRequest, WrittenPlan) {
-    let request = PlanRequest { wish, promise, lanes: LanePlan::default(), seed: 1, threads: 2 };
+    let request = PlanRequest { wish, guarantee, lanes: LanePlan::default(), seed: 1, threads: 2 };
     let planned = plan(&built.pool, &built.models, &request, || 0).unwrap();
     (request, planned)
 }
@@ -106,8 +106,8 @@ fn the_engine_does_what_the_planner_says() {
 }
 
 #[test]
-fn relief_comes_to_what_the_plan_says_step_by_step() {
-    let book = small_book("planner-relief");
+fn degradation_comes_to_what_the_plan_says_step_by_step() {
+    let book = small_book("planner-degradation");
     let params = quick_plan(&["tree@1"]);
     let built = pool_of(&book, &params, &mut NoCache);
     let stages = named(&built.pool, &["tree@1", "boosted@3", "boosted@5"]);
@@ -119,20 +119,25 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
     let (_, found) = planned(&built, wish, None);
     let board = Evaluator { pool: &built.pool, heads: &found.heads, cost: found.cost.clone() };
     let chosen = &found.found.chosen.cascade;
-    let escalated: Vec<f64> = found.plan.relief.iter().map(|relief| relief.escalated).collect();
+    let escalated: Vec<f64> =
+        found.plan.degradation.iter().map(|degradation| degradation.escalated).collect();
     assert!(escalated.len() >= 2 && escalated.is_sorted_by(|a, b| a > b), "{escalated:?}");
     assert_eq!(escalated.last(), Some(&0.0), "at the last step no flow goes on");
     let served =
-        write(&scratch("planner-relief-served"), &found.plan, found.models.clone()).unwrap();
-    for (step, relief) in found.plan.relief.iter().enumerate() {
-        let cascade = Chain { price: f64::from(relief.gates[0][0]), ..chosen.clone() };
+        write(&scratch("planner-degradation-served"), &found.plan, found.models.clone()).unwrap();
+    for (step, degradation) in found.plan.degradation.iter().enumerate() {
+        let cascade = Chain { price: f64::from(degradation.gates[0][0]), ..chosen.clone() };
         let told = board.figures(&cascade, &board.walk(&cascade, Part::Val), Part::Val);
-        assert_eq!((relief.macro_f1, relief.accuracy), (told.macro_f1, told.accuracy), "{step}");
+        assert_eq!(
+            (degradation.macro_f1, degradation.accuracy),
+            (told.macro_f1, told.accuracy),
+            "{step}"
+        );
         let mut plan = found.plan.clone();
-        for (stage, gate) in plan.stages.iter_mut().zip(&relief.gates) {
+        for (stage, gate) in plan.stages.iter_mut().zip(&degradation.gates) {
             stage.gate.as_mut().unwrap().threshold = Some(gate[0]);
         }
-        let dir = scratch(&format!("planner-relief-{step}"));
+        let dir = scratch(&format!("planner-degradation-{step}"));
         let bundle = write(&dir, &plan, found.models.clone()).unwrap();
         let limits = EngineConfig { flows: params.flows, ..EngineConfig::default() };
         let ran = evaluate(&bundle, &book, Split::Test, limits, &mut || 0, &mut |_, _| ());
@@ -140,7 +145,7 @@ fn relief_comes_to_what_the_plan_says_step_by_step() {
         let told = board.figures(&cascade, &told, Part::Test);
         assert!((told.macro_f1 - ran.macro_f1).abs() < 1e-12, "step {step}");
         assert!((told.decided[0] - ran.stages[0].share).abs() < 1e-12, "step {step}");
-        // The bundle that is served has these gates as its step of relief.
+        // The bundle that is served has these gates as its step of degradation.
         let gates = [
             served.cascade.stages()[0].gate_at(step as u8 + 1),
             bundle.cascade.stages()[0].gate_at(0),
@@ -244,22 +249,22 @@ fn a_time_budget_leaves_out_what_is_searched_and_never_what_is_asked_for() {
 
 #[test]
 fn a_promise_is_in_the_plan_only_if_it_is_granted() {
-    let book = small_book("planner-promise");
+    let book = small_book("planner-guarantee");
     let mut params = quick_plan(&["tree@1"]);
     params.params.boost.patience = None;
     let built = pool_of(&book, &params, &mut NoCache);
-    let promise = |tolerated| Guarantee { loss: Loss::Accuracy, tolerated, confidence: 0.9 };
+    let guarantee = |tolerated| Guarantee { loss: Loss::Accuracy, tolerated, confidence: 0.9 };
     let wish = PlanGoal { ends_in_best: true, ..wish(Rule::Learned) };
-    let (_, found) = planned(&built, wish.clone(), Some(promise(0.2)));
+    let (_, found) = planned(&built, wish.clone(), Some(guarantee(0.2)));
     let granted = found.granted.unwrap();
     assert!(granted.granted && granted.measured <= 0.2 && granted.smallest <= 0.2);
-    let told = found.plan.promise.unwrap();
+    let told = found.plan.guarantee.unwrap();
     assert_eq!((told.tolerated, told.flows), (0.2, built.pool.unseen as u64));
     assert!(found.plan.stages[..found.plan.stages.len() - 1].iter().all(|stage| {
-        stage.gate.as_ref().is_some_and(|gate| gate.measure == LEARNED && !gate.heads.is_empty())
+        stage.gate.as_ref().is_some_and(|gate| gate.rule == LEARNED && !gate.heads.is_empty())
     }));
-    let (_, found) = planned(&built, wish, Some(promise(0.0)));
-    assert!(!found.granted.unwrap().granted && found.plan.promise.is_none());
+    let (_, found) = planned(&built, wish, Some(guarantee(0.0)));
+    assert!(!found.granted.unwrap().granted && found.plan.guarantee.is_none());
 }
 
 #[test]
@@ -271,14 +276,14 @@ fn a_promise_of_several_stages_needs_cross_fitted_flows() {
     for parts in [100_000, 0] {
         let built = cross_fitted(&book, &params, &mut NoCache, parts);
         assert_eq!(built.pool.unseen, built.pool.val.truth.len());
-        let promise = Some(Guarantee { loss: Loss::Accuracy, tolerated: 0.2, confidence: 0.9 });
+        let guarantee = Some(Guarantee { loss: Loss::Accuracy, tolerated: 0.2, confidence: 0.9 });
         let captures = built.pool.data.as_ref().unwrap().train_captures;
         for rule in [Rule::Learned, Rule::Uncertainty(Uncertainty::Margin)] {
             for names in [&["tree@1", "boosted@3"][..], &["tree@1", "tree@3", "boosted@5"]] {
                 let stages = Some(named(&built.pool, names));
                 let wish = PlanGoal { stages, ..wish(rule) };
                 let lanes = LanePlan::default();
-                let request = PlanRequest { wish, promise, lanes, seed: 1, threads: 2 };
+                let request = PlanRequest { wish, guarantee, lanes, seed: 1, threads: 2 };
                 let refused = plan(&built.pool, &built.models, &request, || 0).unwrap_err();
                 let (words, refused) = (["--guarantee", "--cross-fit of 2"], refused.to_string());
                 assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
@@ -287,8 +292,8 @@ fn a_promise_of_several_stages_needs_cross_fitted_flows() {
             }
             // One stage alone loses nothing, whatever was cross-fitted.
             let stages = Some(named(&built.pool, &["boosted@5"]));
-            let (_, found) = planned(&built, PlanGoal { stages, ..wish(rule) }, promise);
-            assert!(found.granted.is_none() && found.plan.promise.is_none());
+            let (_, found) = planned(&built, PlanGoal { stages, ..wish(rule) }, guarantee);
+            assert!(found.granted.is_none() && found.plan.guarantee.is_none());
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Stage {
     pub gate: Gate,
     /// Gates that take its place while there is more traffic than the models can take, each letting more
     /// answers stand than the one before; none at the last stage.
-    pub relief: Vec<Gate>,
+    pub degradation: Vec<Gate>,
     /// Longest wait for its packets, nanoseconds after the flow's first packet.
     pub wait_ns: u64,
     /// Whether it wants the window: it is asked when the window ends, however few packets came, or as
@@ -41,7 +41,7 @@ impl Stage {
             name: name.to_owned(),
             features,
             gate,
-            relief: Vec::new(),
+            degradation: Vec::new(),
             wait_ns,
             wants_window: false,
             confidence: Calibration::default(),
@@ -60,16 +60,16 @@ impl Stage {
     /// The same without a gate, in the first lane: what it says of all flows that it is asked about.
     #[must_use]
     pub fn ungated(&self) -> Self {
-        Self { gate: Gate::never(), relief: Vec::new(), lane: 0, ..self.clone() }
+        Self { gate: Gate::never(), degradation: Vec::new(), lane: 0, ..self.clone() }
     }
 
-    /// Its gate at a level of relief: 0 is its own, and beyond the last level there is none further.
+    /// Its gate at a level of degradation: 0 is its own, and beyond the last level there is none further.
     #[inline]
     #[must_use]
     pub fn gate_at(&self, level: u8) -> &Gate {
-        match usize::from(level).min(self.relief.len()) {
+        match usize::from(level).min(self.degradation.len()) {
             0 => &self.gate,
-            level => &self.relief[level - 1],
+            level => &self.degradation[level - 1],
         }
     }
 
@@ -224,10 +224,10 @@ impl Cascade {
         &self.labels
     }
 
-    /// Levels of relief: how often its gates can be loosened.
+    /// Levels of degradation: how often its gates can be loosened.
     #[must_use]
-    pub fn relief_levels(&self) -> u8 {
-        self.stages.iter().map(|stage| stage.relief.len()).max().unwrap_or(0) as u8
+    pub fn degradation_levels(&self) -> u8 {
+        self.stages.iter().map(|stage| stage.degradation.len()).max().unwrap_or(0) as u8
     }
 
     /// Packets that the deepest stage wants.
@@ -261,7 +261,7 @@ fn check(stage: &Stage, before: (u16, u64), labels: usize) -> Result<(), Cascade
 
 /// Holds a learned gate to the stages that follow it.
 fn check_heads(stages: &[Stage], index: usize, labels: usize) -> Result<(), CascadeError> {
-    let gates = std::iter::once(&stages[index].gate).chain(&stages[index].relief);
+    let gates = std::iter::once(&stages[index].gate).chain(&stages[index].degradation);
     gates.into_iter().try_for_each(|gate| check_gate_heads(stages, index, gate, labels))
 }
 

@@ -144,7 +144,7 @@ impl Engine {
         let ticket = self.room.add(self.config.first_flow + seen * self.config.flow_step, plan);
         self.plans[plan].undecided += 1;
         self.accounts.flows.seen += 1;
-        self.accounts.flows.waiting += 1;
+        self.accounts.flows.collecting += 1;
         let pending = &mut self.room[ticket];
         (pending.first_at, pending.window_end) = (at, window_end);
         ticket
@@ -280,8 +280,8 @@ impl Engine {
         // A later stage is never asked before an earlier one.
         pending.asked_at = question.at.max(pending.asked_at);
         pending.asked_wall_ns = self.wall_ns;
-        self.accounts.flows.waiting -= 1;
-        self.accounts.flows.asked += 1;
+        self.accounts.flows.collecting -= 1;
+        self.accounts.flows.in_inference += 1;
         let (flow, packets, entry) = (pending.id, question.packets, pending.entry);
         let (first_at, plan) = (pending.first_at, pending.plan);
         let facts =
@@ -297,11 +297,11 @@ impl Engine {
         let shape = (job.scores.len(), job.scores.classes());
         let cascade = &self.plans[job.plan].cascade;
         if job.failed || shape != (job.tickets.len(), cascade.labels().len()) {
-            self.accounts.jobs_failed += 1;
+            self.accounts.inference_failures += 1;
             self.give_up(job, Reason::Failed);
             return;
         }
-        let learned = match cascade.stages()[job.stage].gate_at(self.relief) {
+        let learned = match cascade.stages()[job.stage].gate_at(self.degradation) {
             Gate::Learned(deferral) => {
                 deferral.rule(&job.scores, &job.facts, &mut self.rulings);
                 true
@@ -324,7 +324,7 @@ impl Engine {
 
     /// Gives up on a job that its lane refused.
     pub(super) fn shed_job(&mut self, job: Box<Job>) {
-        self.accounts.jobs_shed += 1;
+        self.accounts.inference_shed += 1;
         self.give_up(job, Reason::Shed);
     }
 
@@ -360,8 +360,8 @@ impl Engine {
         pending.set_asked(false);
         let compute_ns = self.wall_ns.saturating_sub(pending.asked_wall_ns);
         pending.compute_ns = pending.compute_ns.saturating_add(compute_ns);
-        self.accounts.flows.asked -= 1;
-        self.accounts.flows.waiting += 1;
+        self.accounts.flows.in_inference -= 1;
+        self.accounts.flows.collecting += 1;
     }
 
     /// The gate: a verdict, or on to a later stage. What a learned gate ruled comes with the answer.
@@ -381,9 +381,9 @@ impl Engine {
             self.decide(ticket, short.unwrap_or(Reason::Final), at);
             return;
         }
-        let relief = self.relief;
+        let degradation = self.degradation;
         let next = learned.unwrap_or_else(|| {
-            let accepts = stages[stage].gate_at(relief).accepts(label, scores);
+            let accepts = stages[stage].gate_at(degradation).accepts(label, scores);
             (!accepts).then_some(stage as u8 + 1)
         });
         let Some(next) = next else {
@@ -400,7 +400,7 @@ impl Engine {
     /// Gives a flow its final verdict and frees what it held.
     fn decide(&mut self, ticket: u32, reason: Reason, at: u64) {
         self.tell(ticket, reason, at, true);
-        self.accounts.flows.waiting -= 1;
+        self.accounts.flows.collecting -= 1;
         self.accounts.flows.verdicts[reason as usize] += 1;
         let pending = self.room[ticket];
         self.plans[pending.plan].undecided -= 1;

@@ -19,8 +19,8 @@ pub use config::EngineConfig;
 
 pub use crate::prealloc::Shortage;
 
-use crate::accounts::Counters;
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::deferral::RulingBuffers;
 use crate::features::layout::HeaderLayout;
 use crate::lane::{Job, Lane};
@@ -58,7 +58,7 @@ pub struct Engine {
     clock: Clock,
     wall_ns: u64,
     /// How far gates are loosened.
-    relief: u8,
+    degradation: u8,
     accounts: Counters,
     verdicts: Vec<Verdict>,
     /// What a learned gate ruled on a job's flows.
@@ -83,7 +83,7 @@ impl Engine {
             pool: PacketPool::new(layout, config.record_packets),
             clock: Clock::new(config.flows.idle_ns, config.most_ahead_ns),
             wall_ns: 0,
-            relief: 0,
+            degradation: 0,
             accounts: Counters::default(),
             verdicts: Vec::new(),
             rulings: RulingBuffers::default(),
@@ -197,16 +197,16 @@ impl Engine {
         self.wall_ns = wall_ns;
     }
 
-    /// Loosens the gates to a level of relief, or tightens them again; 0 are the gates as they were planned. It
+    /// Loosens the gates to a level of degradation, or tightens them again; 0 are the gates as they were planned. It
     /// is for answers that come from now on.
-    pub fn set_relief(&mut self, level: u8) {
-        self.relief = level;
+    pub fn set_degradation(&mut self, level: u8) {
+        self.degradation = level;
     }
 
     /// How far gates are loosened.
     #[must_use]
-    pub fn relief(&self) -> u8 {
-        self.relief
+    pub fn degradation(&self) -> u8 {
+        self.degradation
     }
 
     /// Takes a packet.
@@ -378,7 +378,7 @@ impl Engine {
     /// Whether any flow's features are with a model.
     #[must_use]
     pub fn is_asking(&self) -> bool {
-        self.accounts.flows.asked > 0
+        self.accounts.flows.in_inference > 0
     }
 
     /// Puts a parsed packet into its flow.
@@ -399,12 +399,12 @@ impl Engine {
             self.table.leaves_earlier(id, now);
         }
         if pending == DECIDED {
-            self.accounts.packets.not_wanted += 1;
+            self.accounts.packets.ignored += 1;
             return;
         }
         let recorded = self.record(id, pending, packet, parsed, at);
         let packets = &mut self.accounts.packets;
-        *(if recorded { &mut packets.recorded } else { &mut packets.not_wanted }) += 1;
+        *(if recorded { &mut packets.recorded } else { &mut packets.ignored }) += 1;
         if self.table[id].pending == DECIDED {
             return; // The record pool was full: the flow was shed on the spot.
         }

@@ -3,7 +3,7 @@
 use super::frames::{Frame, Rng};
 use super::traffic::MS;
 use serveflow_core::FlowConfig;
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig};
 use serveflow_core::lane::Lane;
 use serveflow_core::verdict::{FiveTuple, Reason, Verdict};
@@ -131,7 +131,7 @@ impl Drive {
 fn check_end(engine: &Engine) {
     let accounts = engine.accounts();
     assert!(accounts.balance(), "{accounts:?}");
-    assert_eq!((accounts.flows.waiting, accounts.flows.asked), (0, 0));
+    assert_eq!((accounts.flows.collecting, accounts.flows.in_inference), (0, 0));
     assert_eq!((engine.table_len(), engine.recorded_packets()), (0, 0));
     let last = engine.verdicts().iter().filter(|verdict| verdict.is_final).count() as u64;
     assert_eq!(last, accounts.verdicts(), "verdicts told and counted");

@@ -6,7 +6,7 @@ use super::fanout::{FanoutRules, FirstHeader, symmetric};
 use super::feed::Feed;
 use super::filter::{self, FilterError};
 use super::order::Head;
-use super::ring::{HandOver, Ring};
+use super::ring::{Ring, RxMode};
 use super::socket::RingError;
 use super::{
     BLOCK_LATE_NS, Closing, FRAME_LATE_NS, InterfaceCounters, LiveConfig, LiveError, LiveRefusal,
@@ -90,9 +90,9 @@ fn source(
     stop: &Arc<AtomicBool>,
     inbox: Option<Arc<Inbox>>,
 ) -> LiveSource {
-    let (wait_ms, late_ns) = match config.shape.hand_over {
-        HandOver::Blocks { wait_ms } => (wait_ms, BLOCK_LATE_NS),
-        HandOver::Frames { .. } => (0, FRAME_LATE_NS),
+    let (wait_ms, late_ns) = match config.shape.rx_mode {
+        RxMode::Blocks { wait_ms } => (wait_ms, BLOCK_LATE_NS),
+        RxMode::Frames { .. } => (0, FRAME_LATE_NS),
     };
     LiveSource {
         heads: vec![Head::default(); feeds.len()],

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// When the kernel hands frames over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandOver {
+pub enum RxMode {
     /// Many at a time.
     Blocks {
         /// Longest that a frame waits in a block that is not full, milliseconds.
@@ -40,7 +40,7 @@ pub struct RingShape {
     /// Number of blocks.
     pub blocks: usize,
     /// When the kernel hands frames over.
-    pub hand_over: HandOver,
+    pub rx_mode: RxMode,
 }
 
 impl RingShape {
@@ -52,9 +52,9 @@ impl RingShape {
 
     /// Bytes of what is handed over at a time, headers included.
     fn unit_bytes(&self) -> usize {
-        match self.hand_over {
-            HandOver::Blocks { .. } => self.block_bytes,
-            HandOver::Frames { snap_bytes } => {
+        match self.rx_mode {
+            RxMode::Blocks { .. } => self.block_bytes,
+            RxMode::Frames { snap_bytes } => {
                 (snap_bytes + SLOT_HEADERS).next_multiple_of(SLOT_GRAIN).min(self.block_bytes)
             }
         }
@@ -224,9 +224,9 @@ impl Ring {
 
     /// The word by which a unit is handed over.
     fn status(&self, start: usize) -> &AtomicU32 {
-        let at = match self.shape.hand_over {
-            HandOver::Blocks { .. } => BLOCK_STATUS_AT,
-            HandOver::Frames { .. } => SLOT_STATUS_AT,
+        let at = match self.shape.rx_mode {
+            RxMode::Blocks { .. } => BLOCK_STATUS_AT,
+            RxMode::Frames { .. } => SLOT_STATUS_AT,
         };
         // SAFETY: units lie in the mapping, which lives as long as the ring, and the kernel writes the status
         // last: what it wrote before is seen once the status is.
@@ -245,9 +245,9 @@ impl Ring {
             if !self.is_handed_over(self.unit) {
                 return false;
             }
-            (self.left, self.next) = match self.shape.hand_over {
-                HandOver::Frames { .. } => (1, 0),
-                HandOver::Blocks { .. } => {
+            (self.left, self.next) = match self.shape.rx_mode {
+                RxMode::Frames { .. } => (1, 0),
+                RxMode::Blocks { .. } => {
                     let header = self.at(0).cast::<libc::tpacket_block_desc>();
                     // SAFETY: the block is this side's until its status is given back, and blocks of this
                     // version have this header.
@@ -302,8 +302,8 @@ impl Ring {
     }
 
     fn frame_header(&self) -> FrameHeader {
-        match self.shape.hand_over {
-            HandOver::Blocks { .. } => {
+        match self.shape.rx_mode {
+            RxMode::Blocks { .. } => {
                 // SAFETY: plain numbers.
                 let header: libc::tpacket3_hdr = unsafe { self.header() };
                 FrameHeader {
@@ -316,7 +316,7 @@ impl Ring {
                     to_next: header.tp_next_offset,
                 }
             }
-            HandOver::Frames { .. } => {
+            RxMode::Frames { .. } => {
                 // SAFETY: plain numbers.
                 let header: libc::tpacket2_hdr = unsafe { self.header() };
                 FrameHeader {
@@ -392,8 +392,8 @@ pub(super) fn wait_for_any(sockets: impl Iterator<Item = RawFd>, milliseconds: i
 fn make_ring(socket: &PacketSocket, shape: &RingShape) -> Result<*mut u8, RingError> {
     let what = "cannot make the ring";
     let (blocks, block_bytes) = (shape.blocks as u32, shape.block_bytes as u32);
-    match shape.hand_over {
-        HandOver::Blocks { wait_ms } => {
+    match shape.rx_mode {
+        RxMode::Blocks { wait_ms } => {
             let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
             socket.set("cannot use TPACKET_V3", libc::PACKET_VERSION, &version)?;
             // SAFETY: a structure of numbers, for which zeros are values.
@@ -404,7 +404,7 @@ fn make_ring(socket: &PacketSocket, shape: &RingShape) -> Result<*mut u8, RingEr
             request.tp_retire_blk_tov = wait_ms;
             socket.set(what, libc::PACKET_RX_RING, &request)?;
         }
-        HandOver::Frames { .. } => {
+        RxMode::Frames { .. } => {
             let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
             socket.set("cannot use TPACKET_V2", libc::PACKET_VERSION, &version)?;
             let request = libc::tpacket_req {
@@ -438,8 +438,8 @@ mod tests {
             for snap_bytes in
                 (1..block_bytes - 512).step_by(997).chain([64, 256, block_bytes - 512])
             {
-                let hand_over = HandOver::Frames { snap_bytes };
-                let shape = RingShape { block_bytes, blocks: 3, hand_over };
+                let rx_mode = RxMode::Frames { snap_bytes };
+                let shape = RingShape { block_bytes, blocks: 3, rx_mode };
                 let slot = shape.unit_bytes();
                 assert!(
                     slot.is_multiple_of(16)
@@ -449,7 +449,7 @@ mod tests {
                 assert_eq!(shape.units(), block_bytes / slot * 3);
             }
         }
-        let hand_over = HandOver::Blocks { wait_ms: 1 };
-        assert_eq!(RingShape { block_bytes: 1 << 16, blocks: 7, hand_over }.units(), 7);
+        let rx_mode = RxMode::Blocks { wait_ms: 1 };
+        assert_eq!(RingShape { block_bytes: 1 << 16, blocks: 7, rx_mode }.units(), 7);
     }
 }

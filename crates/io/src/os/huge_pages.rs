@@ -60,7 +60,7 @@ unsafe impl GlobalAlloc for LargePages {
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller promises that the new size fits a layout.
+        // SAFETY: the caller guarantees that the new size fits a layout.
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (is_region(&layout), is_region(&new)) {
             // SAFETY: `System` made it, with this layout.
@@ -129,7 +129,7 @@ mod region {
     /// # Safety
     /// A region of `size` bytes was mapped at `region`, and is used no more.
     pub(super) unsafe fn unmap(region: *mut u8, size: usize) {
-        // SAFETY: as promised.
+        // SAFETY: as guaranteed.
         unsafe { libc::munmap(region.cast(), whole(size).expect("it was mapped")) };
     }
 

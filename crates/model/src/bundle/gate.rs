@@ -17,7 +17,7 @@ pub(super) fn checked_gate(
 ) -> Result<Gate, BundleError> {
     let stage = &plan.stages[index];
     match &stage.gate {
-        Some(gate) if gate.measure == LEARNED => learned(plan, index, gate, load),
+        Some(gate) if gate.rule == LEARNED => learned(plan, index, gate, load),
         Some(gate) => doubt(plan, stage, gate),
         None if index + 1 == plan.stages.len() => Ok(Gate::never()),
         None => Err(refused(stage, "missing: only the last stage has none")),
@@ -83,12 +83,12 @@ fn learned(
 
 fn doubt(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, BundleError> {
     if !gate.heads.is_empty() {
-        return Err(refused(stage, &format!("only a gate of measure `{LEARNED}` has heads")));
+        return Err(refused(stage, &format!("only a gate of rule `{LEARNED}` has heads")));
     }
     let mut known = Uncertainty::ALL.map(Uncertainty::name).to_vec();
     known.push(LEARNED);
-    let measure = Uncertainty::from_name(&gate.measure)
-        .ok_or_else(|| unknown(stage, "gate.measure", &gate.measure, &known))?;
+    let measure = Uncertainty::from_name(&gate.rule)
+        .ok_or_else(|| unknown(stage, "gate.rule", &gate.rule, &known))?;
     let threshold = match (gate.threshold, &gate.thresholds) {
         (Some(threshold), None) => Threshold::Universal(finite(stage, "threshold", threshold)?),
         (None, Some(by_label)) => {
@@ -110,7 +110,7 @@ fn doubt(plan: &Plan, stage: &StagePlan, gate: &GatePlan) -> Result<Gate, Bundle
     Ok(Gate::Uncertainty { measure, threshold })
 }
 
-/// A gate at each level of relief.
+/// A gate at each level of degradation.
 pub(super) fn relieved(plan: &Plan, index: usize, gate: &Gate) -> Result<Vec<Gate>, BundleError> {
     if index + 1 == plan.stages.len() {
         return Ok(Vec::new());
@@ -120,13 +120,13 @@ pub(super) fn relieved(plan: &Plan, index: usize, gate: &Gate) -> Result<Vec<Gat
         let numbers = numbers.map(Vec::as_slice).unwrap_or_default();
         let wanted = |count: usize| {
             let message = format!(
-                "expected {count} numbers at each level of relief, found {}",
+                "expected {count} numbers at each level of degradation, found {}",
                 numbers.len()
             );
             refused(stage, &message)
         };
         for &number in numbers {
-            finite(stage, "relief", number)?;
+            finite(stage, "degradation", number)?;
         }
         match gate {
             Gate::Uncertainty { measure, .. } => match *numbers {
@@ -144,5 +144,5 @@ pub(super) fn relieved(plan: &Plan, index: usize, gate: &Gate) -> Result<Vec<Gat
             Gate::Learned(deferral) => Err(wanted(deferral.heads().len())),
         }
     };
-    plan.relief.iter().map(|relief| level(relief.gates.get(index))).collect()
+    plan.degradation.iter().map(|degradation| level(degradation.gates.get(index))).collect()
 }

@@ -18,8 +18,8 @@ mod sums;
 
 pub use error::BundleError;
 pub use plan::{
-    CalibrationPlan, CostPlan, DegradationPlan, DriftPlan, FlowPlan, GatePlan, HeadPlan, LEARNED,
-    LanePlan, ModelPlan, PLAN_FORMAT, Plan, PromisePlan, Provenance, StagePlan, UnknownPlan,
+    CalibrationPlan, CostPlan, DegradationPlan, DriftPlan, FlowPlan, GatePlan, GuaranteePlan,
+    HeadPlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan, Provenance, StagePlan, UnknownPlan,
 };
 pub use read::{MOST_BUNDLE_BYTES, MOST_PLAN_BYTES, MOST_SUMS_BYTES, model_file};
 pub use sums::{SUMS, sha256};
@@ -151,8 +151,8 @@ impl Bundle {
         };
         let stage_of = |index: usize, written: &StagePlan| {
             let gate = checked_gate(&plan, index, &head)?;
-            let relief = relieved(&plan, index, &gate)?;
-            Ok(Stage { relief, ..checked_stage(written, gate)? })
+            let degradation = relieved(&plan, index, &gate)?;
+            Ok(Stage { degradation, ..checked_stage(written, gate)? })
         };
         for (index, written) in plan.stages.iter().enumerate() {
             let stage = stage_of(index, written).map_err(|e: BundleError| e.in_plan(&path))?;

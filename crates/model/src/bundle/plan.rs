@@ -28,10 +28,10 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// How the gates may be loosened under load, step by step, and what each step costs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub relief: Vec<DegradationPlan>,
-    /// What the plan promises.
+    pub degradation: Vec<DegradationPlan>,
+    /// What the plan guarantees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promise: Option<PromisePlan>,
+    pub guarantee: Option<GuaranteePlan>,
     /// What the flows looked like that the plan was calibrated on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftPlan>,
@@ -185,15 +185,15 @@ impl ModelPlan {
     }
 }
 
-/// What a gate's `measure` says when heads rule.
+/// What a gate's `rule` says when heads rule.
 pub const LEARNED: &str = "learned";
 
 /// A stage's gate and how it was calibrated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatePlan {
-    /// Uncertainty measure, or [`LEARNED`].
-    pub measure: String,
+    /// What escalates: an uncertainty by its name, or [`LEARNED`].
+    pub rule: String,
     /// Largest accepted uncertainty, for all classes...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f32>,
@@ -259,10 +259,10 @@ pub struct UnknownPlan {
     pub measured: f64,
 }
 
-/// What the plan promises, on which data, under which assumptions.
+/// What the plan guarantees, on which data, under which assumptions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PromisePlan {
+pub struct GuaranteePlan {
     /// What may be lost against the slow stage alone: `accuracy` or `macro_f1`.
     pub loss: String,
     /// So much of it at most, 0 to 1.
@@ -271,7 +271,7 @@ pub struct PromisePlan {
     pub confidence: f64,
     /// The slow stage.
     pub slow: String,
-    /// Flows that the promise was tested on, none of which the gates were fitted on.
+    /// Flows that the guarantee was tested on, none of which the gates were fitted on.
     pub flows: u64,
     /// Loss measured on these flows.
     pub measured: f64,

@@ -136,7 +136,7 @@ impl Forest {
     /// Puts a forest together.
     ///
     /// # Errors
-    /// When the parts break what a forest promises; see [`ForestError`].
+    /// When the parts break what a forest guarantees; see [`ForestError`].
     pub fn new(
         shape: RowShape,
         classes: usize,

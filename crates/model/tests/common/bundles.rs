@@ -47,7 +47,7 @@ format = "forest"
 kind = "boosted trees"
 
 [stages.gate]
-measure = "margin"
+rule = "margin"
 threshold = 0.25
 
 [[stages]]

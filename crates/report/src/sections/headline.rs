@@ -133,10 +133,10 @@ fn kept(report: &PlanReport) -> String {
         }
     };
     let loss = report.best_single.test.macro_f1 - report.chosen.test.macro_f1;
-    if let Some(promise) = report.promise.as_ref().filter(|promise| !promise.granted) {
+    if let Some(guarantee) = report.guarantee.as_ref().filter(|guarantee| !guarantee.granted) {
         text += &format!(
-            " The promise that was asked for is not given: all flows go to {}.",
-            promise.slow
+            " The guarantee that was asked for is not given: all flows go to {}.",
+            guarantee.slow
         );
     }
     if report.escalate.is_none() && loss > report.limits.max_loss {

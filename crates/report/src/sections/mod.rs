@@ -59,7 +59,7 @@ pub(crate) struct Part {
 pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
     let mut parts = vec![chosen(report)];
     parts.extend(data::warnings(report));
-    parts.extend(trust::promise(report));
+    parts.extend(trust::guarantee(report));
     parts.extend([
         front(report),
         singles(report),

@@ -95,17 +95,17 @@ pub(crate) fn least() -> PlanReport {
         classes: Vec::new(),
         confusion: Vec::new(),
         latency: Vec::new(),
-        promise: None,
+        guarantee: None,
         reliability: Vec::new(),
         unknown: None,
-        honest: None,
+        audit: None,
         checks: Vec::new(),
     }
 }
 
-fn promise() -> Granted {
+fn guarantee() -> Granted {
     Granted {
-        promise: Guarantee { loss: Loss::MacroF1, tolerated: 0.01, confidence: 0.9 },
+        guarantee: Guarantee { loss: Loss::MacroF1, tolerated: 0.01, confidence: 0.9 },
         slow: "boosted@10".to_owned(),
         flows: 1305,
         granted: true,
@@ -189,7 +189,7 @@ pub(crate) fn full() -> PlanReport {
         classes: vec![class(AWKWARD, 1000), class("dns", 41)],
         confusion: vec![vec![990, 10], vec![0, 41]],
         latency: vec![LatencyCurve { name: "cascade".to_owned(), us: vec![10.0, 16.0, 1e7] }],
-        promise: Some(promise()),
+        guarantee: Some(guarantee()),
         reliability: vec![reliability()],
         checks: vec![
             Check::points("macro-F1", 0.8808, 0.8801, 0.002),

@@ -1,29 +1,29 @@
-//! What can be relied on: the promise, and the probabilities.
+//! What can be relied on: the guarantee, and the probabilities.
 
 use super::{Grid, Part};
 use crate::number_format::{grouped, percent, round, score};
 use serveflow_train::planner::guarantee::{Granted, name};
 use serveflow_train::planner::report::{PlanReport, StageReliability};
 
-/// What became of the promise; none where none was asked for.
-pub(super) fn promise(report: &PlanReport) -> Option<Part> {
-    let own = report.promise.as_ref()?;
+/// What became of the guarantee; none where none was asked for.
+pub(super) fn guarantee(report: &PlanReport) -> Option<Part> {
+    let own = report.guarantee.as_ref()?;
     let asked = format!(
         "Asked for was {} at most {} below that of {} alone, with {} confidence",
         spoken(own),
-        own.promise.tolerated,
+        own.guarantee.tolerated,
         own.slow,
-        percent(own.promise.confidence)
+        percent(own.guarantee.confidence)
     );
     let said = if own.granted {
         format!(
-            "{asked}. The plan promises it: over draws of the calibration flows, such a promise is broken in at \
+            "{asked}. The plan guarantees it: over draws of the calibration flows, such a guarantee is broken in at \
              most {} of the cases.",
-            percent(1.0 - own.promise.confidence)
+            percent(1.0 - own.guarantee.confidence)
         )
     } else {
         format!(
-            "{asked}. The plan promises nothing: {} calibration flows cannot support it, so that all flows go to the slow \
+            "{asked}. The plan guarantees nothing: {} calibration flows cannot support it, so that all flows go to the slow \
              model.",
             grouped(own.flows as f64)
         )
@@ -34,7 +34,7 @@ pub(super) fn promise(report: &PlanReport) -> Option<Part> {
         vec!["smallest loss that they could support at it".to_owned(), score(own.smallest)],
     ];
     Some(Part {
-        title: "The promise",
+        title: "The guarantee",
         said,
         figure: None,
         grids: vec![Grid::new(&["", ""], rows)],
@@ -43,7 +43,7 @@ pub(super) fn promise(report: &PlanReport) -> Option<Part> {
 }
 
 fn spoken(own: &Granted) -> String {
-    name(own.promise.loss).replace("macro_f1", "macro-F1")
+    name(own.guarantee.loss).replace("macro_f1", "macro-F1")
 }
 
 /// How far the stages' probabilities can be believed; none where that was not judged.

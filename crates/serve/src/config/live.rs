@@ -24,7 +24,7 @@ pub struct TypedLive {
     /// A block of the ring, KiB.
     pub block_kb: Option<usize>,
     /// How the kernel hands frames over: block by block, or frame by frame.
-    pub hand_over: Option<String>,
+    pub rx_mode: Option<String>,
     /// Longest that a frame waits in a block that is not full, milliseconds.
     pub block_ms: Option<u32>,
     /// How long a worker looks for a frame before it sleeps, microseconds.
@@ -203,10 +203,10 @@ impl TypedLive {
                            one; [input] chooses among flows";
             return refused("live.filter", message);
         }
-        if self.hand_over.as_deref() == Some("block") {
+        if self.rx_mode.as_deref() == Some("block") {
             let message = "expected `frame` with live.source = \"xdp\", where each frame is handed over at once, \
                  found `block`";
-            return refused("live.hand_over", message);
+            return refused("live.rx_mode", message);
         }
         if self.wait_for_interface == Some(true) {
             let message = "expected false with live.source = \"xdp\", which needs more privileges to open an \
@@ -218,18 +218,18 @@ impl TypedLive {
 
     /// Longest wait of a block, if frames come in blocks.
     fn block_ms(&self) -> Result<Option<u32>, ConfigError> {
-        match (self.hand_over.as_deref(), self.block_ms) {
+        match (self.rx_mode.as_deref(), self.block_ms) {
             (None | Some("frame"), None) => Ok(None),
             (Some("block"), typed) => Ok(Some(typed.unwrap_or(DEFAULT_BLOCK_MS))),
             (None | Some("frame"), Some(_)) => Err(ConfigError::Wrong {
                 key: "live.block_ms".to_owned(),
                 message:
-                    "expected live.hand_over = \"block\" beside it, found frames that are handed \
+                    "expected live.rx_mode = \"block\" beside it, found frames that are handed \
                           over one by one"
                         .to_owned(),
             }),
             (Some(found), _) => Err(ConfigError::Unknown {
-                key: "live.hand_over".to_owned(),
+                key: "live.rx_mode".to_owned(),
                 found: found.to_owned(),
                 expected: "frame, block".to_owned(),
             }),
@@ -250,9 +250,9 @@ mod tests {
         assert_eq!(checked("").unwrap(), LiveLimits::default());
         let limits = checked("interfaces = [\"eth0\"]\nring_mb = 8\nblock_kb = 1024").unwrap();
         assert_eq!((limits.blocks, limits.block_bytes), (8, 1 << 20));
-        let limits = checked("hand_over = \"block\"").unwrap();
+        let limits = checked("rx_mode = \"block\"").unwrap();
         assert_eq!((limits.block_ms, limits.spin_us), (Some(1), 0));
-        assert_eq!(checked("hand_over = \"block\"\nblock_ms = 8").unwrap().block_ms, Some(8));
+        assert_eq!(checked("rx_mode = \"block\"\nblock_ms = 8").unwrap().block_ms, Some(8));
         for (text, expected) in [
             ("ring_mb = 0", "live.ring_mb: expected at least 1, found 0"),
             ("block_kb = 100", "live.block_kb: expected a power of two of at least 64, found 100"),
@@ -271,9 +271,9 @@ mod tests {
             ),
             (
                 "block_ms = 8",
-                "live.block_ms: expected live.hand_over = \"block\" beside it, found frames that are handed over one by one",
+                "live.block_ms: expected live.rx_mode = \"block\" beside it, found frames that are handed over one by one",
             ),
-            ("hand_over = \"bock\"", "live.hand_over: expected one of frame, block, found `bock`"),
+            ("rx_mode = \"bock\"", "live.rx_mode: expected one of frame, block, found `bock`"),
             (
                 "ring_mb = 1\nblock_kb = 1024",
                 "live.block_kb: expected at most 512 with live.ring_mb = 1, found 1024",
@@ -311,8 +311,7 @@ mod tests {
     #[test]
     fn what_af_xdp_cannot_do_is_refused() {
         assert!(checked("source = \"xdp\"\nfilter = \" \"").unwrap().xdp);
-        for (key, value) in [("timestamps", "hardware"), ("filter", "tcp"), ("hand_over", "block")]
-        {
+        for (key, value) in [("timestamps", "hardware"), ("filter", "tcp"), ("rx_mode", "block")] {
             let refused = checked(&format!("source = \"xdp\"\n{key} = \"{value}\"")).unwrap_err();
             assert!(refused.starts_with(&format!("live.{key}: expected ")), "{refused}");
             assert!(refused.contains(" with live.source = \"xdp\", "), "{refused}");

@@ -28,7 +28,7 @@ pub struct TypedService {
     /// Whether privileges are given up once everything is open.
     pub confine: Option<bool>,
     /// Longest time from SIGTERM to the end, milliseconds.
-    pub stop_ms: Option<usize>,
+    pub shutdown_timeout_ms: Option<usize>,
 }
 
 /// How a running service is looked at, changed and confined, checked.
@@ -53,7 +53,7 @@ pub struct ServiceLimits {
     /// Whether privileges are given up once everything is open.
     pub confine: bool,
     /// Longest time from SIGTERM to the end, milliseconds.
-    pub stop_ms: usize,
+    pub shutdown_timeout_ms: usize,
 }
 
 impl Default for ServiceLimits {
@@ -68,7 +68,7 @@ impl Default for ServiceLimits {
             json_log: false,
             user: None,
             confine: true,
-            stop_ms: 5000,
+            shutdown_timeout_ms: 5000,
         }
     }
 }
@@ -94,8 +94,8 @@ impl TypedService {
                 return Err(ConfigError::Unknown { key, expected, found: found.to_owned() });
             }
         };
-        let stop_ms = self.stop_ms.unwrap_or(default.stop_ms);
-        Config::within("service.stop_ms", stop_ms, 600_000)?;
+        let shutdown_timeout_ms = self.shutdown_timeout_ms.unwrap_or(default.shutdown_timeout_ms);
+        Config::within("service.shutdown_timeout_ms", shutdown_timeout_ms, 600_000)?;
         let path =
             |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         // A bare name has no directory, which the socket is to be removed from at the end.
@@ -111,7 +111,7 @@ impl TypedService {
             json_log,
             user: given(&self.user),
             confine: self.confine.unwrap_or(default.confine),
-            stop_ms,
+            shutdown_timeout_ms,
         })
     }
 }
@@ -181,7 +181,9 @@ mod tests {
             "{error}"
         );
         assert!(checked("log = \"xml\"").unwrap_err().contains("text, json"));
-        assert!(checked("stop_ms = 0").unwrap_err().contains("service.stop_ms"));
+        assert!(
+            checked("shutdown_timeout_ms = 0").unwrap_err().contains("service.shutdown_timeout_ms")
+        );
         assert_eq!(checked("control_mode = \"0640\"").unwrap().control_mode, 0o640);
         for text in [
             "control_mode = \"999\"",

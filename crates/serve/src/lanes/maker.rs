@@ -27,7 +27,7 @@ pub struct LaneMaker {
 impl LaneMaker {
     /// Lanes for so many workers as a configuration says. Those of live traffic give up on what is
     /// late; those of captures wait until `stop` is set, and then as long as an end may take
-    /// (`service.stop_ms`).
+    /// (`service.shutdown_timeout_ms`).
     #[must_use]
     pub fn new(
         config: &Config,
@@ -37,9 +37,9 @@ impl LaneMaker {
         stop: &Arc<AtomicBool>,
     ) -> Self {
         // Before whoever keeps the time of the end ends the process.
-        let grace = Duration::from_millis(config.service.stop_ms as u64 / 4 * 3);
+        let grace = Duration::from_millis(config.service.shutdown_timeout_ms as u64 / 4 * 3);
         let give_up = (!is_live).then(|| GiveUp::new(Arc::clone(stop), grace));
-        let (jobs, batch) = (config.lane_jobs, config.lanes.batch);
+        let (jobs, batch) = (config.queue_depth, config.lanes.batch);
         Self { workers, jobs, batch, wall, give_up, spawn }
     }
 

@@ -205,7 +205,7 @@ impl Control {
             service: Arc::clone(service),
             reload,
             wires: LinkLog::default(),
-            ending: Ending::new(Duration::from_millis(limits.stop_ms as u64)),
+            ending: Ending::new(Duration::from_millis(limits.shutdown_timeout_ms as u64)),
             output_log: OutputLog::default(),
             systemd: Systemd::new(),
             is_over: Arc::clone(&is_over),

@@ -53,7 +53,7 @@ impl Collector for Scrape {
                 &tally.compute,
             ),
             (
-                "verdict_age",
+                "verdict_delay",
                 "From the kernel's time stamp of the packet that decided until the verdict was written",
                 &tally.age,
             ),
@@ -118,9 +118,9 @@ fn packets(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result 
     )?;
     counter(
         encoder,
-        "packets_not_wanted",
+        "packets_ignored",
         "Packets of flows that were decided or had enough",
-        packets.not_wanted,
+        packets.ignored,
     )?;
     counter(
         encoder,
@@ -177,8 +177,13 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
     let reasons =
         Reason::ALL.map(|reason| [("reason", reason.name())]).into_iter().zip(flows.verdicts);
     counters(encoder, "flows_decided", "Final verdicts, by reason", reasons)?;
-    gauge(encoder, "flows_waiting", "Flows that wait for packets", flows.waiting as f64)?;
-    gauge(encoder, "flows_asked", "Flows whose features are with a model", flows.asked as f64)?;
+    gauge(encoder, "flows_collecting", "Flows that wait for packets", flows.collecting as f64)?;
+    gauge(
+        encoder,
+        "flows_in_inference",
+        "Flows whose features are with a model",
+        flows.in_inference as f64,
+    )?;
     let verdicts = totals.verdicts.iter().map(|((answer, reason), &count)| {
         let (label, stage) =
             answer.as_ref().map_or(("", ""), |(label, stage)| (&**label, &**stage));
@@ -202,7 +207,7 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
 /// What became of packet time.
 fn time(
     encoder: &mut DescriptorEncoder<'_>,
-    accounts: &serveflow_core::accounts::Counters,
+    accounts: &serveflow_core::counters::Counters,
 ) -> fmt::Result {
     counter(
         encoder,
@@ -235,12 +240,17 @@ fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals)
         "Flows that left the full table for new ones; those that were decided lost nothing",
         evictions.map(|(state, count)| ([("state", state)], count)),
     )?;
-    counter(encoder, "jobs_shed", "Jobs that a full lane handed back", accounts.jobs_shed)?;
     counter(
         encoder,
-        "jobs_failed",
+        "inference_shed",
+        "Jobs that a full lane handed back",
+        accounts.inference_shed,
+    )?;
+    counter(
+        encoder,
+        "inference_failures",
         "Jobs whose model failed or was too late",
-        accounts.jobs_failed,
+        accounts.inference_failures,
     )?;
     time(encoder, accounts)?;
     gauge(
@@ -256,15 +266,16 @@ fn load(encoder: &mut DescriptorEncoder<'_>, service: &Service, totals: &Totals)
         sum.recorded_packets as f64,
     )?;
     gauge(encoder, "table_bytes", "Bytes of flows and their packets", sum.bytes as f64)?;
-    let relief = "How far the gates of any worker are loosened, in steps of the bundle's relief";
-    gauge(encoder, "relief_level", relief, f64::from(sum.relief))?;
+    let degradation =
+        "How far the gates of any worker are loosened, in steps of the bundle's degradation";
+    gauge(encoder, "degradation_level", degradation, f64::from(sum.degradation))?;
     counter(
         encoder,
-        "relief_changes",
+        "degradation_changes",
         "Times that gates were loosened or tightened",
-        sum.relief_changes,
+        sum.degradation_changes,
     )?;
-    gauge(encoder, "lane_jobs", "Jobs that are with a lane", sum.jobs as f64)?;
+    gauge(encoder, "lane_queue_jobs", "Jobs that are with a lane", sum.jobs as f64)?;
     let batches = service.switch.batches();
     let of = |pick: fn(&crate::lanes::StageTally) -> u64| {
         batches

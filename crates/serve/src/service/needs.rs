@@ -53,7 +53,7 @@ impl MemoryBound {
             bundle.cascade.stages().iter().zip(lanes_of(config, bundle)).map(|(stage, lane)| {
                 let shape = stage.features.shape();
                 let row = (4 * (shape.words + shape.numbers)) as u64 + BYTES_A_ROW;
-                let jobs = if lane == INLINE { INLINE_JOBS } else { config.lane_jobs as u64 };
+                let jobs = if lane == INLINE { INLINE_JOBS } else { config.queue_depth as u64 };
                 workers * jobs * rows * row
             });
         let ring = (live.block_bytes * live.blocks) as u64;

@@ -154,7 +154,7 @@ pub fn within_limits(
     };
     let bytes = needs.bytes + held.bytes;
     if let Some(found) = limits.address_space.filter(|&most| most < bytes) {
-        let remedy = "flows.capacity, limits.record_packets or limits.lane_jobs";
+        let remedy = "flows.capacity, limits.record_packets or limits.queue_depth";
         let what = "the limit of address space (ulimit -v, LimitAS=)";
         return short(what, remedy, mib(bytes), format!("{} MiB", found >> 20));
     }

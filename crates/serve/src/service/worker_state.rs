@@ -6,7 +6,7 @@
 use super::degradation::DegradationControl;
 use super::shadow::Comparison;
 use super::verdict_stats::{Histogram, VerdictCounts, VerdictStats};
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::engine::Engine;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,9 +31,9 @@ pub struct WorkerState {
     /// What was written.
     pub tally: VerdictStats,
     /// How far its gates are loosened, and how often that changed.
-    pub relief: u8,
+    pub degradation: u8,
     /// Changes of it so far.
-    pub relief_changes: u64,
+    pub degradation_changes: u64,
     /// How its shadow compares, where there is one.
     pub comparison: Comparison,
     /// Whether it is done.
@@ -53,7 +53,7 @@ pub struct WorkerStates {
 /// The states of all workers together.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Sums over the workers; turns are of the slowest, the version is the oldest, and relief is of the one
+    /// Sums over the workers; turns are of the slowest, the version is the oldest, and degradation is of the one
     /// whose gates are the loosest.
     pub sum: WorkerState,
     /// Final verdicts by what they say.
@@ -120,7 +120,7 @@ impl WorkerStates {
     /// Writes down how far a worker's gates are loosened.
     pub fn relieve(&self, worker: usize, valve: &DegradationControl) {
         let mut state = self.state(worker);
-        (state.relief, state.relief_changes) = (valve.level(), valve.changes());
+        (state.degradation, state.degradation_changes) = (valve.level(), valve.changes());
     }
 
     /// Writes down how a worker's shadow compares.
@@ -198,8 +198,8 @@ impl Totals {
         sum.jobs += state.jobs;
         sum.turns = sum.turns.min(state.turns);
         sum.version = sum.version.min(state.version);
-        sum.relief = sum.relief.max(state.relief);
-        sum.relief_changes += state.relief_changes;
+        sum.degradation = sum.degradation.max(state.degradation);
+        sum.degradation_changes += state.degradation_changes;
         let times = |mine: &mut Histogram, theirs: &Histogram| mine.merge(theirs);
         times(&mut sum.tally.collection, &state.tally.collection);
         times(&mut sum.tally.compute, &state.tally.compute);

@@ -42,7 +42,7 @@ fn a_worker_that_panics_ends_alone_and_is_counted_up_to_its_last_whole_batch() {
         assert!(served.outcome.is_ok(), "the others serve on");
         let accounts = served.accounts;
         assert!(accounts.balance(), "{accounts:?}");
-        let open = accounts.flows.waiting + accounts.flows.asked;
+        let open = accounts.flows.collecting + accounts.flows.in_inference;
         assert_eq!(open, failure[0].open_flows, "none is open but the failed worker's");
         // Every verdict that was counted was written, and is one of a run that is whole.
         let (told, expected) = (kept.told(), all.told());

@@ -47,7 +47,7 @@ proptest! {
         let (served, kept) = run(&bundle, &config, sources(&config), &Arc::default(), None);
         prop_assert!(served.outcome.is_ok() && served.failures.is_empty());
         let accounts = served.accounts;
-        prop_assert_eq!((accounts.jobs_shed, accounts.jobs_failed), (0, 0));
+        prop_assert_eq!((accounts.inference_shed, accounts.inference_failures), (0, 0));
         prop_assert!(accounts.balance());
         prop_assert_eq!(kept.told(), expected());
     }
@@ -65,7 +65,7 @@ fn a_model_that_fails_or_panics_fails_its_flows_and_no_others() {
         let (served, kept) = run(&bundle, &config, sources(&config), &Arc::default(), None);
         let accounts = served.accounts;
         assert!(served.failures.is_empty(), "a model's panic is no worker's");
-        assert!(accounts.jobs_failed > 0 && accounts.jobs_shed == 0, "{mood:?} {lane}");
+        assert!(accounts.inference_failures > 0 && accounts.inference_shed == 0, "{mood:?} {lane}");
         assert!(accounts.balance() && kept.told().len() == expected().len());
         let verdicts = accounts.flows.verdicts;
         assert!(verdicts[Reason::Failed as usize] > 0 && verdicts[Reason::Accepted as usize] > 0);
@@ -93,7 +93,7 @@ fn a_model_that_hangs_is_waited_for_until_the_run_is_stopped() {
         assert!(served.outcome.is_ok() && served.failures.is_empty());
         let accounts = served.accounts;
         assert!(accounts.balance(), "{accounts:?}");
-        assert_eq!((accounts.flows.waiting, accounts.flows.asked), (0, 0));
+        assert_eq!((accounts.flows.collecting, accounts.flows.in_inference), (0, 0));
         assert_eq!(kept.told().len() as u64, accounts.flows.seen);
         assert!(accounts.flows.verdicts[Reason::Failed as usize] > 0, "{lane} {workers}");
     }

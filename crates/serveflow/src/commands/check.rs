@@ -91,7 +91,7 @@ fn resolved(config: &Config) -> String {
          batch; {} workers",
         config.engine.record_packets,
         config.engine.batch_rows,
-        config.lane_jobs,
+        config.queue_depth,
         config.batch_frames,
         config.listeners()
     );
@@ -131,7 +131,7 @@ fn resolved(config: &Config) -> String {
         or_none(service.control.as_ref().map(|path| path.display().to_string())),
         service.user.as_deref().unwrap_or("unchanged"),
         if service.confine { "sandboxed" } else { "not sandboxed" },
-        service.stop_ms
+        service.shutdown_timeout_ms
     );
     let _ = writeln!(text, "output:   {}", output(config));
     text
@@ -231,7 +231,7 @@ fn end(config: &Config, bundle: &Bundle) -> String {
         "shutdown: up to about {} s with {capacity} open flows (set TimeoutStopSec= longer); it is \
          aborted after {} ms without a verdict\n",
         (seconds.ceil() as u64).max(1),
-        config.service.stop_ms
+        config.service.shutdown_timeout_ms
     )
 }
 

@@ -136,7 +136,7 @@ fn conclusion(report: &Report, sample: &Path) -> String {
         report.packets_per_s,
         report.accounts.packets.seen,
         report.accounts.packets.recorded,
-        report.accounts.packets.not_wanted,
+        report.accounts.packets.ignored,
         report.accounts.packets.after_close,
         report.accounts.packets.rejected.values().sum::<u64>(),
         report.accounts.packets.filtered,

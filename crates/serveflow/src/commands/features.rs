@@ -8,7 +8,7 @@ use serveflow::table::{
     CsvTable, FLOW_KEYS, Key, KeyColumn, LABEL_KEYS, PACKET_KEYS, ParquetTable, Table, TableHead,
     flow_keys, packet_features, write_packets,
 };
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::features::FeatureSpec;
 use serveflow_core::features::layout::HeaderLayout;

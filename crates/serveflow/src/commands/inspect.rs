@@ -68,16 +68,16 @@ fn bundle(dir: &Path) -> anyhow::Result<String> {
             rule.budget_ns as f64 / 1e3
         );
     }
-    for (level, relief) in plan.relief.iter().enumerate() {
+    for (level, degradation) in plan.degradation.iter().enumerate() {
         let _ = writeln!(
             text,
             "  degradation level {}: the first stage escalates {:.1}% of the flows, \
              macro-F1 {:.4}, \
              accuracy {:.4}",
             level + 1,
-            relief.escalated * 100.0,
-            relief.macro_f1,
-            relief.accuracy
+            degradation.escalated * 100.0,
+            degradation.macro_f1,
+            degradation.accuracy
         );
     }
     for one in bundle.drift.iter().flat_map(|watch| watch.stages()).flatten() {
@@ -143,7 +143,7 @@ fn gate(gate: &GatePlan) -> String {
     let cost = |head: &HeadPlan| format!("{} {}", head.to, head.price);
     let mut text = match (&gate.threshold, &gate.thresholds) {
         (Some(threshold), _) => {
-            format!("    gate     accepts {} <= {threshold}\n", gate.measure)
+            format!("    gate     accepts {} <= {threshold}\n", gate.rule)
         }
         (None, Some(all)) => {
             let words = all.iter().map(|(label, t)| match t {
@@ -152,14 +152,14 @@ fn gate(gate: &GatePlan) -> String {
             });
             format!(
                 "    gate     accepts {} <= the threshold of the predicted class: {}\n",
-                gate.measure,
+                gate.rule,
                 words.collect::<Vec<_>>().join(", ")
             )
         }
         (None, None) => format!(
             "    gate     {}: escalates if the predicted gain of a later stage exceeds its \
              cost: {}\n",
-            gate.measure,
+            gate.rule,
             gate.heads.iter().map(cost).collect::<Vec<_>>().join(", ")
         ),
     };

@@ -274,8 +274,8 @@ fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<(
     write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
     let mut text = serveflow_report::text::text(told);
     let mut extras = Vec::new();
-    if let Some(honest) = &told.honest {
-        let section = honest.text();
+    if let Some(audit) = &told.audit {
+        let section = audit.text();
         text.push_str(&format!("\nAudit\n\n{section}"));
         extras.push(Section { title: "Audit".to_owned(), text: section });
     }

@@ -185,7 +185,7 @@ pub(crate) fn train(
             "--guarantee: expected --cross-fit of 2 parts or more, because the calibration split \
              is for the guarantee alone"
         );
-        // Nothing may be fitted on the split that the promise is tested on.
+        // Nothing may be fitted on the split that the guarantee is tested on.
         plan.params.boost.patience = None;
     }
     let plan = &plan;
@@ -199,7 +199,7 @@ pub(crate) fn train(
     let own = stages.map(|_| places(&built.pool, &wanted.recipes)).transpose()?;
     let request = PlanRequest {
         wish: wish(&args.plan, own)?,
-        promise: args.plan.guarantee(),
+        guarantee: args.plan.guarantee(),
         lanes: super::train::lane_rule(args.lanes.inline_budget_us, session, plan)?,
         seed: plan.seed,
         threads: plan.threads,
@@ -222,9 +222,9 @@ pub(crate) fn train(
         let mut progress = Progress::new(session);
         if let Some(best) = built.pool.best_trained() {
             let tier = built.pool.candidates[best].recipe.tier();
-            let honest = examine(book, plan, tier, &mut |step| progress.step(step))?;
+            let audit = examine(book, plan, tier, &mut |step| progress.step(step))?;
             progress.finish();
-            told.honest = Some(honest);
+            told.audit = Some(audit);
         }
     }
     let damaged = built.dataset.damaged.iter().map(SourceError::line).collect();

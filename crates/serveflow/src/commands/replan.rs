@@ -26,16 +26,16 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wish = wish(&args.plan, stages)?;
-    let promise = args.plan.guarantee();
+    let guarantee = args.plan.guarantee();
     let parted = pool.val.truth.len() > pool.unseen;
     let patient = pool.provenance.parameters.get("boosted.patience").is_some_and(|p| p != "None");
     anyhow::ensure!(
-        promise.is_none() || (parted && !patient),
+        guarantee.is_none() || (parted && !patient),
         "--guarantee: the candidates of {} were trained on the calibration split (early stopping), \
          or without --cross-fit; train with --guarantee first",
         args.bundle.display()
     );
-    let request = PlanRequest { wish, promise, lanes, seed: pool.provenance.seed, threads };
+    let request = PlanRequest { wish, guarantee, lanes, seed: pool.provenance.seed, threads };
     // Without captures no class can be held out.
     let unknown = Unknown { rate: args.plan.unknown_rate, study: &mut |_, _, _| Ok(None) };
     let (_, told) = planned((&pool, &models), &request, &args.out, unknown)?;

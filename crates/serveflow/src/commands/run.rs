@@ -5,7 +5,7 @@ use super::output::{Outlet, RunKind};
 use super::serve_args::RunArgs;
 use super::signals::Signals;
 use serveflow_core::FlowConfig;
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::shard::Sharder;
 use serveflow_io::{FileSource, InputCounts, PipeTime, Source, share_out};
 use serveflow_model::bundle::Bundle;
@@ -76,8 +76,11 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let served = workers::serve(&crew, posts.collect());
     drop(attaching);
     let took = Duration::from_nanos(session.wall_ns() - started);
-    let status =
-        verdicts.close(session, run, Duration::from_millis(config.service.stop_ms as u64 / 2));
+    let status = verdicts.close(
+        session,
+        run,
+        Duration::from_millis(config.service.shutdown_timeout_ms as u64 / 2),
+    );
     // A slow reader may take its time: the endpoints respond meanwhile.
     drop(guard);
     summarize(session, &service, &served, took);

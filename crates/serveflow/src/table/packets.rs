@@ -1,7 +1,7 @@
 //! A row per packet, as the nPrint tool writes them.
 
 use super::{Key, Table};
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::features::{FeatureSpec, Features, Mask};
 use serveflow_core::packet::Packet;
 use serveflow_core::parse::{KeyRules, Parsed, parse};

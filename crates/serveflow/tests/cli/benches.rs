@@ -40,7 +40,7 @@ fn sum(values: &Value) -> u64 {
 /// Holds a run's figures against each other.
 fn adds_up(run: &Value) {
     let (packets, flows) = (&run["accounts"]["packets"], &run["accounts"]["flows"]);
-    let kept = ["recorded", "not_wanted", "after_close"].map(|key| count(&packets[key]));
+    let kept = ["recorded", "ignored", "after_close"].map(|key| count(&packets[key]));
     let kept: u64 = kept.iter().sum();
     let left_out = count(&packets["filtered"]);
     assert_eq!(count(&packets["seen"]), kept + sum(&packets["rejected"]) + left_out);

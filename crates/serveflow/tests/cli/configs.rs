@@ -30,7 +30,7 @@ fn unknown_keys_and_impossible_limits_are_refused_by_name() {
         ("toml", "[flows\n", ["serveflow.toml:1:7: ", "]"]),
         ("zero", "[limits]\nbatch_rows = 0", ["limits.batch_rows", "at least 1"]),
         ("rows", "[limits]\nbatch_rows = 1000000000000", ["limits.batch_rows", "at most"]),
-        ("jobs", "[limits]\nlane_jobs = 1000000000000000", ["limits.lane_jobs", "at most"]),
+        ("jobs", "[limits]\nlane_jobs = 1000000000000000", ["limits.queue_depth", "at most"]),
         ("frames", "[limits]\nbatch_frames = 100000000000", ["limits.batch_frames", "at most"]),
         ("flows", "[flows]\ncapacity = 100000000000", ["flows.capacity", "at most"]),
         ("sink", "[output]\nformat = \"xml\"", ["output.format", "json"]),

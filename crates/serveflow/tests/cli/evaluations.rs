@@ -58,7 +58,7 @@ fn the_figures_are_there_and_hold_together() {
     let packets = |key: &str| number(&report, &format!("accounts.packets.{key}"));
     let rejected = &report["accounts"]["packets"]["rejected"];
     let rejected: f64 = rejected.as_object().unwrap().values().filter_map(Value::as_f64).sum();
-    let of_flows = ["recorded", "not_wanted", "after_close"].map(packets);
+    let of_flows = ["recorded", "ignored", "after_close"].map(packets);
     assert_eq!(packets("seen"), of_flows.iter().sum::<f64>() + rejected);
     assert_eq!(packets("filtered"), 0.0);
     assert_eq!(report["accounts"]["balanced"], true);

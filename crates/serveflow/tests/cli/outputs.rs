@@ -35,10 +35,10 @@ fn capture() -> std::path::PathBuf {
 /// Fails unless accounts balance and are those of the final verdicts.
 fn accounts_hold(ran: &Ran) {
     let packets = ran.account("packets");
-    let [seen, recorded, not_wanted, after_close, rejected, filtered] = packets[..] else {
+    let [seen, recorded, ignored, after_close, rejected, filtered] = packets[..] else {
         panic!("{packets:?}")
     };
-    assert_eq!((seen, filtered), (recorded + not_wanted + after_close + rejected, 0));
+    assert_eq!((seen, filtered), (recorded + ignored + after_close + rejected, 0));
     let flows = ran.account("flows");
     let [seen, verdicts, waiting, asked] = flows[..] else { panic!("{flows:?}") };
     assert_eq!((seen, waiting, asked), (verdicts, 0, 0));

@@ -1,4 +1,4 @@
-//! Plans: what is trained, promised and planned anew is what evaluation then measures.
+//! Plans: what is trained, guaranteed and planned anew is what evaluation then measures.
 
 use super::kit::{Ran, bundle, data, put, scratch, serveflow, small, some_labels, text, train};
 use serde_json::Value;
@@ -46,11 +46,11 @@ fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
     same(&report, &evaluated(&first, &labels, "test"));
     let plan: toml::Table =
         std::fs::read_to_string(first.join("plan.toml")).unwrap().parse().unwrap();
-    let granted = report["promise"]["granted"].as_bool().unwrap();
-    assert_eq!(plan.contains_key("promise"), granted, "{plan:?}");
-    assert!(granted, "a loss of a quarter can be promised");
-    let measured = report["promise"]["measured"].as_f64().unwrap();
-    assert!(measured <= 0.25 && plan["promise"]["tolerated"].as_float() == Some(0.25));
+    let granted = report["guarantee"]["granted"].as_bool().unwrap();
+    assert_eq!(plan.contains_key("guarantee"), granted, "{plan:?}");
+    assert!(granted, "a loss of a quarter can be guaranteed");
+    let measured = report["guarantee"]["measured"].as_f64().unwrap();
+    assert!(measured <= 0.25 && plan["guarantee"]["tolerated"].as_float() == Some(0.25));
 
     // Other wishes, no training: the candidates are the same, and so is what is said of them.
     let second = dir.join("second");
@@ -83,7 +83,7 @@ fn what_has_no_candidates_is_not_planned_anew() {
         std::fs::copy(bundle().join(file), bare.join(file)).unwrap();
     }
     replanned(&bare, &dir.join("out"), &[]).exits(1).says(&["pool.json", "cannot read"]);
-    // Models that have seen the calibration split promise nothing on it.
+    // Models that have seen the calibration split guarantee nothing on it.
     let (_, from) = small();
     let asked = replanned(from, &dir.join("out"), &["--guarantee", "0.1"]);
     asked.exits(1).says(&["--guarantee", "early stopping"]);

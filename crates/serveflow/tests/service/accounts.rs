@@ -10,14 +10,18 @@ fn balance(page: &str) -> (u64, u64) {
     let seen = of("packets_seen_total");
     let parts = [
         "packets_recorded_total",
-        "packets_not_wanted_total",
+        "packets_ignored_total",
         "packets_after_close_total",
         "packets_filtered_total",
         "packets_rejected_total",
     ];
     assert_eq!(seen, parts.map(of).iter().sum::<f64>(), "{page}");
     let decided = of("flows_decided_total");
-    assert_eq!(of("flows_seen_total"), decided + of("flows_waiting") + of("flows_asked"), "{page}");
+    assert_eq!(
+        of("flows_seen_total"),
+        decided + of("flows_collecting") + of("flows_in_inference"),
+        "{page}"
+    );
     assert_eq!(decided, of("verdicts_total"), "{page}");
     assert_eq!(decided, of("collection_seconds_count"), "{page}");
     assert_eq!(samples["serveflow_compute_seconds_bucket{le=\"+Inf\"}"], decided);

@@ -1,4 +1,4 @@
-//! The honest evaluation of a training run: how far its figures can be trusted, and why not
+//! The audit evaluation of a training run: how far its figures can be trusted, and why not
 //! further.
 //!
 //! One reference model is trained four times, on the split that the data comes with and on a random

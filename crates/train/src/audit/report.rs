@@ -1,8 +1,8 @@
-//! What the honest evaluation says, as data.
+//! What the audit evaluation says, as data.
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that the honest evaluation of a training run found.
+/// Everything that the audit evaluation of a training run found.
 ///
 /// All F1 figures are macro averages over the labels that occur as truth or as answer; shares go
 /// from 0 to 1.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::dataset::FlowInfo;
 use crate::random::{Random, mix};
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::features::Features;
 use serveflow_core::rows::Rows;
 use serveflow_core::verdict::FiveTuple;

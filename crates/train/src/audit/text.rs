@@ -29,7 +29,7 @@ impl AuditReport {
     fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (flows, captures) = (&self.data.flows, &self.data.captures);
         let from = if self.data.captures_from_table { "source captures" } else { "files" };
-        writeln!(f, "honest evaluation of {}, seed {}", self.model, self.seed)?;
+        writeln!(f, "audit evaluation of {}, seed {}", self.model, self.seed)?;
         writeln!(
             f,
             "{} train, {} val and {} test flows of {}, {} and {} {from}",

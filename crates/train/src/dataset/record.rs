@@ -3,7 +3,7 @@
 //! Training and serving rows cannot differ, because they come from the same engine, the same
 //! encoders and the same flow rules; only the lane is another one, and no gate ever accepts.
 
-use serveflow_core::accounts::Counters;
+use serveflow_core::counters::Counters;
 use serveflow_core::deferral::FlowFacts;
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::features::{EncoderError, FeatureSpec, Features};

@@ -184,9 +184,9 @@ impl Percentiles {
 /// Where packets and flows went.
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountsReport {
-    /// `seen`, `recorded`, `not_wanted`, `after_close`, `filtered`, and `rejected` by reason.
+    /// `seen`, `recorded`, `ignored`, `after_close`, `filtered`, and `rejected` by reason.
     pub packets: PacketReport,
-    /// `seen`, `verdicts` by reason, `waiting`, `asked`.
+    /// `seen`, `verdicts` by reason, `collecting`, `in_inference`.
     pub flows: FlowReport,
     /// Whether both accounts are exact.
     pub balanced: bool,
@@ -200,7 +200,7 @@ pub struct PacketReport {
     /// Kept for an undecided flow.
     pub recorded: u64,
     /// Of flows that wanted no more.
-    pub not_wanted: u64,
+    pub ignored: u64,
     /// Of flows that TCP had closed.
     pub after_close: u64,
     /// Of flows that were left out.
@@ -216,16 +216,16 @@ pub struct FlowReport {
     pub seen: u64,
     /// Final verdicts, by reason.
     pub verdicts: BTreeMap<String, u64>,
-    /// Flows still waiting.
-    pub waiting: u64,
+    /// Flows that still collect packets.
+    pub collecting: u64,
     /// Flows still with a model.
-    pub asked: u64,
+    pub in_inference: u64,
 }
 
 impl AccountsReport {
     /// The accounts of an engine, by name.
     #[must_use]
-    pub fn new(accounts: &serveflow_core::accounts::Counters) -> Self {
+    pub fn new(accounts: &serveflow_core::counters::Counters) -> Self {
         use serveflow_core::parse::Reject;
         use serveflow_core::verdict::Reason;
         let (packets, flows) = (&accounts.packets, &accounts.flows);
@@ -235,7 +235,7 @@ impl AccountsReport {
             packets: PacketReport {
                 seen: packets.seen,
                 recorded: packets.recorded,
-                not_wanted: packets.not_wanted,
+                ignored: packets.ignored,
                 after_close: packets.after_close,
                 filtered: packets.filtered,
                 rejected: rejected.zip(packets.rejected).collect(),
@@ -243,8 +243,8 @@ impl AccountsReport {
             flows: FlowReport {
                 seen: flows.seen,
                 verdicts: verdicts.zip(flows.verdicts).collect(),
-                waiting: flows.waiting,
-                asked: flows.asked,
+                collecting: flows.collecting,
+                in_inference: flows.in_inference,
             },
             balanced: accounts.balance(),
         }

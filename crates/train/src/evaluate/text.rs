@@ -151,19 +151,15 @@ impl Report {
         writeln!(f, "verdicts: {}", reasons.join(", "))?;
         writeln!(
             f,
-            "packets: {} seen = {} recorded + {} not wanted + {} after close + {rejected} rejected + \
+            "packets: {} seen = {} recorded + {} ignored + {} after close + {rejected} rejected + \
              {} filtered",
-            packets.seen,
-            packets.recorded,
-            packets.not_wanted,
-            packets.after_close,
-            packets.filtered
+            packets.seen, packets.recorded, packets.ignored, packets.after_close, packets.filtered
         )?;
         writeln!(
             f,
-            "flows: {} seen = {verdicts} verdicts + {} waiting + {} asked; {} not labelled or of \
+            "flows: {} seen = {verdicts} verdicts + {} collecting + {} in inference; {} not labelled or of \
              another split, {} listed but not met",
-            flows.seen, flows.waiting, flows.asked, self.other_flows, self.missing_flows
+            flows.seen, flows.collecting, flows.in_inference, self.other_flows, self.missing_flows
         )?;
         writeln!(
             f,

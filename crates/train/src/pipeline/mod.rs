@@ -192,7 +192,7 @@ pub enum PipelineError {
         /// What is wrong, in words.
         message: String,
     },
-    /// A promise is wanted of several stages, and no flow was answered by models that did not see it.
+    /// A guarantee is wanted of several stages, and no flow was answered by models that did not see it.
     NotCrossFitted {
         /// Captures of training flows, and the parts wanted; none where the pool does not say.
         found: Option<(u64, u64)>,
@@ -217,7 +217,7 @@ impl fmt::Display for PipelineError {
             Self::NotCrossFitted { found } => {
                 f.write_str(
                     "--guarantee: expected --cross-fit of 2 parts or more and training flows of at \
-                     least as many captures, since the calibration split is for the promise alone",
+                     least as many captures, since the calibration split is for the guarantee alone",
                 )?;
                 found.map_or(Ok(()), |(captures, parts)| {
                     let s = if captures == 1 { "" } else { "s" };
@@ -436,8 +436,8 @@ fn written_plan(
         labels: dataset.labels.clone(),
         flows: FlowPlan::from_config(&plan.flows),
         lane_rule: Some(plan.lanes),
-        promise: None,
-        relief: Vec::new(),
+        guarantee: None,
+        degradation: Vec::new(),
         drift: None,
         stages: (0..plan.tiers.len()).map(stage).collect(),
         provenance: Provenance {
@@ -469,7 +469,7 @@ pub(crate) fn gate_plan(
         Target::Escalate(share) => format!("a share of {share} of the flows at the last stage"),
     };
     GatePlan {
-        measure: measure.name().to_owned(),
+        rule: measure.name().to_owned(),
         threshold,
         thresholds,
         calibration: Some(CalibrationPlan {

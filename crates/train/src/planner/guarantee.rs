@@ -11,13 +11,13 @@ use super::replay::{Chain, Evaluator, Heads, Part};
 use super::search::prices;
 use crate::risk_control::{Guarantee, Loss, Outcome, fixed_sequence, smallest_tolerated};
 use serde::{Deserialize, Serialize};
-use serveflow_model::bundle::PromisePlan;
+use serveflow_model::bundle::GuaranteePlan;
 
-/// What became of a promise.
+/// What became of a guarantee.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Granted {
     /// What was asked for.
-    pub promise: Guarantee,
+    pub guarantee: Guarantee,
     /// The slow stage that losses are against.
     pub slow: String,
     /// Flows of the calibration split.
@@ -30,18 +30,18 @@ pub struct Granted {
     pub measured: f64,
     /// The smallest loss that these flows could support at that price.
     pub smallest: f64,
-    /// What has to be so for the promise to hold, in words.
+    /// What has to be so for the guarantee to hold, in words.
     pub assumptions: String,
 }
 
 impl Granted {
-    /// As plans have it; none where nothing is promised.
+    /// As plans have it; none where nothing is guaranteed.
     #[must_use]
-    pub fn plan(&self) -> Option<PromisePlan> {
-        self.granted.then(|| PromisePlan {
-            loss: name(self.promise.loss).to_owned(),
-            tolerated: self.promise.tolerated,
-            confidence: self.promise.confidence,
+    pub fn plan(&self) -> Option<GuaranteePlan> {
+        self.granted.then(|| GuaranteePlan {
+            loss: name(self.guarantee.loss).to_owned(),
+            tolerated: self.guarantee.tolerated,
+            confidence: self.guarantee.confidence,
             slow: self.slow.clone(),
             flows: self.flows,
             measured: self.measured,
@@ -59,10 +59,10 @@ pub fn name(loss: Loss) -> &'static str {
     }
 }
 
-/// What promises rest on.
+/// What guarantees rest on.
 const ASSUMPTIONS: &str = "the flows to come are exchangeable with those of the calibration split: \
     drawn alike and independently; flows of one capture resemble each other, and other networks or \
-    times may differ, for which nothing is promised; the models and heads did not see the split";
+    times may differ, for which nothing is guaranteed; the models and heads did not see the split";
 
 /// The pool with its training flows for calibration and its calibration split for test.
 pub(super) fn without_split(pool: &CandidatePool) -> CandidatePool {
@@ -97,7 +97,7 @@ pub(super) fn rejoined(heads: Heads, pool: &CandidatePool) -> Heads {
 }
 
 /// The dearest price up to the cascade's own that the split grants.
-pub(super) fn grant(board: &Evaluator<'_>, cascade: &Chain, promise: Guarantee) -> Granted {
+pub(super) fn grant(board: &Evaluator<'_>, cascade: &Chain, guarantee: Guarantee) -> Granted {
     let pool = board.pool;
     let last = cascade.stages[cascade.stages.len() - 1];
     let slow = &pool.candidates[last].val.labels[..pool.unseen];
@@ -114,16 +114,16 @@ pub(super) fn grant(board: &Evaluator<'_>, cascade: &Chain, promise: Guarantee) 
         .collect();
     let classes = pool.classes();
     let outcome = |at: usize| Outcome { truth, slow, cascade: &answers[at], classes };
-    let granted = fixed_sequence(&promise, (0..path.len()).map(outcome));
+    let granted = fixed_sequence(&guarantee, (0..path.len()).map(outcome));
     let at = granted.unwrap_or(0);
     Granted {
-        promise,
+        guarantee,
         slow: pool.candidates[last].name.clone(),
         flows: truth.len() as u64,
         granted: granted.is_some(),
         price: path[at],
-        measured: outcome(at).loss(promise.loss),
-        smallest: smallest_tolerated(promise.loss, promise.confidence, &outcome(at)),
+        measured: outcome(at).loss(guarantee.loss),
+        smallest: smallest_tolerated(guarantee.loss, guarantee.confidence, &outcome(at)),
         assumptions: ASSUMPTIONS.to_owned(),
     }
 }

@@ -79,15 +79,15 @@ pub struct PlanReport {
     pub confusion: Vec<Vec<u64>>,
     /// Latency on the test flows: points of the distribution.
     pub latency: Vec<LatencyCurve>,
-    /// What became of the promise that was asked for.
-    pub promise: Option<Granted>,
+    /// What became of the guarantee that was asked for.
+    pub guarantee: Option<Granted>,
     /// How far the probabilities of the chosen stages can be believed, on the test flows.
     pub reliability: Vec<StageReliability>,
     /// Flows of no class that was learned; none where no rule was asked for.
     #[serde(default)]
     pub unknown: Option<OpenSetReport>,
-    /// How honest these figures are; none where that was not asked.
-    pub honest: Option<AuditReport>,
+    /// The audit: validity checks; none where it was not asked for.
+    pub audit: Option<AuditReport>,
     /// Predicted beside measured; empty until the plan was run.
     pub checks: Vec<Check>,
 }
@@ -258,10 +258,10 @@ pub fn report(pool: &CandidatePool, request: &PlanRequest, planned: &WrittenPlan
         verdict: planned.found.verdict.clone(),
         rules: teller.rules(best),
         latency: teller.latency(best),
-        promise: planned.granted.clone(),
+        guarantee: planned.granted.clone(),
         reliability: teller.reliability(),
         unknown: None,
-        honest: None,
+        audit: None,
         chosen,
         runner_up,
         reasons,
@@ -469,10 +469,10 @@ impl Teller<'_> {
                 }));
             }
         }
-        reasons.extend(self.planned.granted.as_ref().map(promised));
-        if self.request.promise.is_some() && self.planned.granted.is_none() {
+        reasons.extend(self.planned.granted.as_ref().map(guaranteed));
+        if self.request.guarantee.is_some() && self.planned.granted.is_none() {
             reasons.push(format!(
-                "The plan is {} alone: it loses nothing against itself, and there is nothing to promise.",
+                "The plan is {} alone: it loses nothing against itself, and there is nothing to guarantee.",
                 chosen.stages.join(", ")
             ));
         }
@@ -493,23 +493,23 @@ impl Teller<'_> {
     }
 }
 
-/// What became of a promise, in words.
-fn promised(granted: &Granted) -> String {
-    let Granted { promise, flows, measured, smallest, slow, .. } = granted;
-    let what = super::guarantee::name(promise.loss).replace('_', "-");
+/// What became of a guarantee, in words.
+fn guaranteed(granted: &Granted) -> String {
+    let Granted { guarantee, flows, measured, smallest, slow, .. } = granted;
+    let what = super::guarantee::name(guarantee.loss).replace('_', "-");
     if granted.granted {
         return format!(
             "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} flows \
              that nothing was fitted on, which show a loss of {measured:.4}. More flows may go on for it \
              than the limits alone ask for.",
-            promise.tolerated, promise.confidence
+            guarantee.tolerated, guarantee.confidence
         );
     }
     format!(
-        "Not promised: {what} at most {} below {slow} alone, at confidence {}, cannot be granted with \
+        "Not guaranteed: {what} at most {} below {slow} alone, at confidence {}, cannot be granted with \
          {flows} flows of the calibration split, so all flows go to {slow}. The least that they support \
          is {smallest:.4}.",
-        promise.tolerated, promise.confidence
+        guarantee.tolerated, guarantee.confidence
     )
 }
 

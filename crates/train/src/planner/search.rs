@@ -46,7 +46,7 @@ pub struct PlanGoal {
     pub stages: Option<Vec<usize>>,
     /// Share of the flows that must reach the last stage, in place of all else.
     pub escalate: Option<f64>,
-    /// Whether a cascade must end in the best single candidate, against which something is promised.
+    /// Whether a cascade must end in the best single candidate, against which something is guaranteed.
     pub ends_in_best: bool,
 }
 

@@ -20,8 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct PlanRequest {
     /// What is wanted of the cascade.
     pub wish: PlanGoal,
-    /// What the plan must promise, if anything.
-    pub promise: Option<Guarantee>,
+    /// What the plan must guarantee, if anything.
+    pub guarantee: Option<Guarantee>,
     /// How lanes are chosen from costs.
     pub lanes: LanePlan,
     /// Seed of the heads.
@@ -45,14 +45,14 @@ pub struct WrittenPlan {
     pub cost: Vec<f64>,
     /// Figures of the chosen cascade on the test flows.
     pub test: ReplayFigures,
-    /// What became of the promise that was asked for.
+    /// What became of the guarantee that was asked for.
     pub granted: Option<Granted>,
 }
 
 /// Searches the pool and writes the plan of what was found. `files` holds the models of the pool.
 ///
 /// # Errors
-/// When there are no calibration flows, or a promise is wanted of several stages and the pool has
+/// When there are no calibration flows, or a guarantee is wanted of several stages and the pool has
 /// no flows that were cross-fitted.
 ///
 /// # Panics
@@ -70,7 +70,7 @@ pub fn plan(
     let cost = costs(pool, request.wish.objective);
     let (heads, mut found, board);
     let mut granted = None;
-    if let Some(promise) = request.promise {
+    if let Some(guarantee) = request.guarantee {
         let parted = without_split(pool);
         // Heads are learned from cross-fitted flows, and cascades are chosen by them.
         let blind = |stages: usize| match parted.val.truth.is_empty() && stages > 1 {
@@ -84,9 +84,9 @@ pub fn plan(
         blind(found.chosen.cascade.stages.len())?;
         heads = rejoined(own, pool);
         board = Evaluator { pool, heads: &heads, cost };
-        // A plan that is the slow model alone loses nothing against it: there is nothing to promise.
+        // A plan that is the slow model alone loses nothing against it: there is nothing to guarantee.
         if found.chosen.cascade.stages.len() > 1 {
-            let grant = grant(&board, &found.chosen.cascade, promise);
+            let grant = grant(&board, &found.chosen.cascade, guarantee);
             let stages = &mut found.chosen.cascade.stages;
             match grant.granted {
                 true => found.chosen.cascade.price = grant.price,
@@ -109,12 +109,12 @@ pub fn plan(
     let test = board.figures(chosen, &walk, Part::Test);
     let walk = board.walk(chosen, Part::Val);
     let (mut plan, models) = Writer { board: &board, request, found: &found, files, walk }.write();
-    plan.promise = granted.as_ref().and_then(Granted::plan);
+    plan.guarantee = granted.as_ref().and_then(Granted::plan);
     let cost = board.cost;
     Ok(WrittenPlan { plan, models, found, heads, cost, test, granted })
 }
 
-/// Why a pool can promise nothing of several stages.
+/// Why a pool can guarantee nothing of several stages.
 fn not_cross_fitted(pool: &CandidatePool) -> PipelineError {
     let found = pool.data.as_ref().map(|data| (data.train_captures, data.cross_fit));
     PipelineError::NotCrossFitted { found }
@@ -203,7 +203,7 @@ fn lane(candidate: &Candidate, rule: &LanePlan) -> &'static str {
     }
 }
 
-/// Share of the flows that went on, by which each level of relief lets fewer go on.
+/// Share of the flows that went on, by which each level of degradation lets fewer go on.
 const RELIEF_STEP: f64 = 0.2;
 
 /// Writes the plan of a cascade.
@@ -228,8 +228,8 @@ impl Writer<'_> {
             flows: pool.flows,
             lane_rule: Some(self.request.lanes),
             stages: stages.collect(),
-            promise: None,
-            relief: self.relief(),
+            guarantee: None,
+            degradation: self.degradation(),
             drift: None,
             provenance: pool.provenance.clone(),
         };
@@ -237,7 +237,7 @@ impl Writer<'_> {
     }
 
     /// The dearer prices of the cascade at which fewer flows go on, a fifth of them at a time.
-    fn relief(&self) -> Vec<DegradationPlan> {
+    fn degradation(&self) -> Vec<DegradationPlan> {
         let chosen = &self.found.chosen;
         let planned = 1.0 - chosen.figures.decided[0];
         let mut levels: Vec<DegradationPlan> = Vec::new();
@@ -337,7 +337,7 @@ impl Writer<'_> {
             slow_macro_f1: pool.val_f1(last),
         };
         let gate = GatePlan {
-            measure: cascade.rule.name().to_owned(),
+            rule: cascade.rule.name().to_owned(),
             threshold: None,
             thresholds: None,
             calibration: Some(calibration),
@@ -347,7 +347,7 @@ impl Writer<'_> {
             Rule::Uncertainty(_) => GatePlan { threshold: Some(cascade.price as f32), ..gate },
             Rule::Learned => {
                 let heads = (at + 1..cascade.stages.len()).map(|to| self.head(at, to, models));
-                GatePlan { measure: LEARNED.to_owned(), heads: heads.collect(), ..gate }
+                GatePlan { rule: LEARNED.to_owned(), heads: heads.collect(), ..gate }
             }
         }
     }

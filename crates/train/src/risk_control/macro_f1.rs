@@ -29,10 +29,10 @@
 //! hold together, so each class takes what it needs. (Classes where the cascade gains may have a
 //! bound below 0.)
 //!
-//! **What is promised** is the mean over the classes that are true for some calibration flow. For
+//! **What is guaranteed** is the mean over the classes that are true for some calibration flow. For
 //! a population in which these and no others occur, as truth or answer, this is the macro-F1 of
 //! [`Confusion`](crate::metrics::Confusion). Of a class that is absent from the calibration flows
-//! nothing is promised, nor of how many such classes enter the mean because they are answered.
+//! nothing is guaranteed, nor of how many such classes enter the mean because they are answered.
 
 use super::binomial::{bisect, lower, upper};
 

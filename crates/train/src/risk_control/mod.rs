@@ -45,18 +45,18 @@ pub struct Guarantee {
     pub loss: Loss,
     /// How much of it is tolerated, 0 to 1.
     pub tolerated: f64,
-    /// Probability over the draw of the calibration flows that the promise is true, 0 to 1.
+    /// Probability over the draw of the calibration flows that the guarantee is true, 0 to 1.
     pub confidence: f64,
 }
 
 impl Guarantee {
-    /// The chance of a broken promise that is put up with.
+    /// The chance of a broken guarantee that is put up with.
     fn level(&self) -> f64 {
         level(self.confidence)
     }
 }
 
-/// One minus the confidence; what is not a number promises nothing that can be granted.
+/// One minus the confidence; what is not a number guarantees nothing that can be granted.
 fn level(confidence: f64) -> f64 {
     if confidence.is_nan() { 0.0 } else { (1.0 - confidence).clamp(0.0, 1.0) }
 }
@@ -194,16 +194,16 @@ pub fn p_value(loss: Loss, tolerated: f64, outcome: &Outcome<'_>) -> f64 {
 /// # Panics
 /// When an outcome's lists differ in length or a label is out of range.
 pub fn fixed_sequence<'a>(
-    promise: &Guarantee,
+    guarantee: &Guarantee,
     path: impl Iterator<Item = Outcome<'a>>,
 ) -> Option<usize> {
     let granted = |outcome: &Outcome<'_>| {
-        Evidence::new(promise.loss, outcome).refutes(promise.tolerated, promise.level())
+        Evidence::new(guarantee.loss, outcome).refutes(guarantee.tolerated, guarantee.level())
     };
     path.take_while(granted).count().checked_sub(1)
 }
 
-/// The smallest loss that could be promised at this confidence, 0 to 1; 1 is always true and says
+/// The smallest loss that could be guaranteed at this confidence, 0 to 1; 1 is always true and says
 /// that the flows show nothing.
 ///
 /// It holds at the stated confidence for an operating point that was fixed beforehand; of many

@@ -261,8 +261,8 @@ impl Path {
         Outcome { truth: &self.truth, slow: &self.slow, cascade, classes: CLASSES }
     }
 
-    fn grant(&self, promise: &Guarantee) -> Option<usize> {
-        fixed_sequence(promise, (0..self.points.len()).map(|point| self.outcome(point)))
+    fn grant(&self, guarantee: &Guarantee) -> Option<usize> {
+        fixed_sequence(guarantee, (0..self.points.len()).map(|point| self.outcome(point)))
     }
 }
 
@@ -281,18 +281,18 @@ fn standard_error(random: &mut Random, loss: Loss, path: &Path, point: usize) ->
 
 /// The other half has luck of its own, so a loss there counts as over the tolerated one when it is
 /// by 1.645 standard errors, which luck alone does to one in twenty points at the boundary. Broken
-/// promises and such luck together are at most a tenth and a twentieth of the splits.
+/// guarantees and such luck together are at most a tenth and a twentieth of the splits.
 #[test]
 fn over_random_halves_the_promise_is_rarely_broken() {
     let mut random = Random::new(&[4]);
     let pool = Path::draw(&mut random, 8_000, 21);
     for (loss, tolerated) in [(Loss::Accuracy, 0.02), (Loss::MacroF1, 0.06)] {
-        let promise = Guarantee { loss, tolerated, confidence: 0.9 };
+        let guarantee = Guarantee { loss, tolerated, confidence: 0.9 };
         let (mut broken, mut over, mut granted, mut points) = (0, 0, 0, 0);
         for _ in 0..100 {
             let mut flows: Vec<usize> = (0..8_000).collect();
             random.choose(&mut flows, 4_000);
-            let Some(point) = pool.part(&flows[..4_000]).grant(&promise) else { continue };
+            let Some(point) = pool.part(&flows[..4_000]).grant(&guarantee) else { continue };
             let other = pool.part(&flows[4_000..]);
             let excess = other.outcome(point).loss(loss) - tolerated;
             over += usize::from(excess > 0.0);
@@ -313,11 +313,11 @@ fn over_fresh_draws_the_true_loss_rarely_exceeds_the_tolerated() {
     let mut random = Random::new(&[5]);
     let law = Path::draw(&mut random, 400_000, 21);
     for (loss, tolerated) in [(Loss::Accuracy, 0.02), (Loss::MacroF1, 0.08)] {
-        let promise = Guarantee { loss, tolerated, confidence: 0.9 };
+        let guarantee = Guarantee { loss, tolerated, confidence: 0.9 };
         let truth: Vec<f64> = (0..21).map(|point| law.outcome(point).loss(loss)).collect();
         let (mut broken, mut points) = (0, 0);
         for _ in 0..200 {
-            let point = Path::draw(&mut random, 1_500, 21).grant(&promise);
+            let point = Path::draw(&mut random, 1_500, 21).grant(&guarantee);
             broken += usize::from(point.is_some_and(|point| truth[point] > tolerated));
             points += point.unwrap_or(0);
         }
@@ -334,8 +334,8 @@ fn rare_disagreements_are_granted_more_often_than_by_other_bounds() {
     for _ in 0..300 {
         let drawn = Flows::draw(&mut random, 1_000, 0.005, 0.005);
         let (losses, gains, flows) = counts(&drawn.outcome(2));
-        let promise = Guarantee { loss: Loss::Accuracy, tolerated: 0.01, confidence: 0.9 };
-        exact += usize::from(fixed_sequence(&promise, [drawn.outcome(2)].into_iter()).is_some());
+        let guarantee = Guarantee { loss: Loss::Accuracy, tolerated: 0.01, confidence: 0.9 };
+        exact += usize::from(fixed_sequence(&guarantee, [drawn.outcome(2)].into_iter()).is_some());
         bets += usize::from(betting(losses, gains, flows, 0.01, 0.1) <= 0.1);
         bentkus += usize::from(hoeffding_bentkus(losses, gains, flows, 0.01) <= 0.1);
     }
@@ -376,10 +376,10 @@ fn the_edges_promise_nothing_that_is_not_known() {
             assert_eq!(p_value(loss, 1.0, &outcome), 0.0, "no loss is over 1");
             assert_eq!(p_value(loss, -0.1, &outcome), 1.0);
             let granted = |tolerated, confidence| {
-                let promise = Guarantee { loss, tolerated, confidence };
-                fixed_sequence(&promise, [outcome, outcome].into_iter())
+                let guarantee = Guarantee { loss, tolerated, confidence };
+                fixed_sequence(&guarantee, [outcome, outcome].into_iter())
             };
-            assert_eq!(granted(0.0, 0.0), Some(1), "confidence 0 promises nothing");
+            assert_eq!(granted(0.0, 0.0), Some(1), "confidence 0 guarantees nothing");
             assert_eq!((granted(0.9, 1.0), granted(1.0, 1.0)), (None, Some(1)));
             assert_eq!(granted(0.05, f64::NAN), None);
             assert_eq!(granted(0.05, 0.9), None, "too few flows");
@@ -405,15 +405,16 @@ fn a_path_ends_before_the_first_point_that_fails() {
     let mut random = Random::new(&[9]);
     let good = Flows::draw(&mut random, 1_000, 0.0, 0.0);
     let bad = Flows::draw(&mut random, 1_000, 0.2, 0.0);
-    let promise = Guarantee { loss: Loss::Accuracy, tolerated: 0.02, confidence: 0.9 };
-    let end = |path: &[&Flows]| fixed_sequence(&promise, path.iter().map(|flows| flows.outcome(2)));
+    let guarantee = Guarantee { loss: Loss::Accuracy, tolerated: 0.02, confidence: 0.9 };
+    let end =
+        |path: &[&Flows]| fixed_sequence(&guarantee, path.iter().map(|flows| flows.outcome(2)));
     assert_eq!(end(&[&good, &good, &bad, &good]), Some(1), "what comes after a failure is not had");
     assert_eq!(end(&[&bad, &good]), None);
     assert_eq!(end(&[&good]), Some(0));
 }
 
 #[test]
-fn an_absent_class_is_left_out_of_the_promise() {
+fn an_absent_class_is_left_out_of_the_guarantee() {
     let flows = Flows { truth: vec![0; 3_000], slow: vec![0; 3_000], cascade: vec![0; 3_000] };
     let (one, three) = (flows.outcome(1), flows.outcome(3));
     let least = |outcome| smallest_tolerated(Loss::MacroF1, 0.9, outcome);

@@ -64,7 +64,7 @@ pub fn train_forest(
         progress(Progress { done: trees.len(), total: params.trees, validation_loss: None });
     }
     let forest = Forest::new(set.matrix().shape(), set.classes(), Kind::Averaged, trees);
-    Ok(forest.expect("grown trees keep what a forest promises"))
+    Ok(forest.expect("grown trees keep what a forest guarantees"))
 }
 
 /// Grows tree `number` on as many rows as there are, drawn with replacement.

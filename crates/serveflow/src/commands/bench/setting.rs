@@ -29,7 +29,7 @@ impl Setting {
         let (mut bundle, _) = session.load(&dir)?;
         let config = session.typed.check_for(&bundle)?;
         bundle.place(&config.lanes.places(&bundle)?);
-        let cascade = Contender::cascade(&bundle, config.engine, config.lane_jobs);
+        let cascade = Contender::cascade(&bundle, config.engine, config.queue_depth);
         let cascade = Contender { batch: config.lanes.batch, ..cascade };
         Ok(Self { bundle, cascade, batch_frames: config.batch_frames })
     }

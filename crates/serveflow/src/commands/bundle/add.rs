@@ -80,7 +80,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
             let (trial, flows) = held(session, args, book, &taken)?;
             let wanted = wanted(args);
             let learned =
-                |stage: &StagePlan| stage.gate.as_ref().is_some_and(|gate| gate.measure == LEARNED);
+                |stage: &StagePlan| stage.gate.as_ref().is_some_and(|gate| gate.rule == LEARNED);
             if plan.stages.iter().any(learned) {
                 session.say(
                     "thresholds replace the learned gates; `train --external-bundle` learns \
@@ -222,8 +222,8 @@ fn begin(session: &Session, args: &BundleAddArgs) -> anyhow::Result<Plan> {
         flows: FlowPlan::from_config(&args.features.flows(config.engine.flows)),
         lane_rule: None,
         stages: Vec::new(),
-        promise: None,
-        relief: Vec::new(),
+        guarantee: None,
+        degradation: Vec::new(),
         drift: None,
         provenance: Provenance {
             written_by: concat!("serveflow ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -434,7 +434,7 @@ fn as_many(args: &BundleAddArgs, found: usize, columns: &[String]) -> anyhow::Re
 fn unsettled(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     let gate = GatePlan {
-        measure: "least_confidence".to_owned(),
+        rule: "least_confidence".to_owned(),
         threshold: Some(NEVER),
         thresholds: None,
         calibration: None,
@@ -457,7 +457,7 @@ fn gates_stand(plan: &Plan, at: usize) -> anyhow::Result<()> {
         };
         let leads = gate.heads.iter().any(|head| head.to == plan.stages[at].name);
         ensure!(
-            !(gate.measure == LEARNED && (index == at || leads)),
+            !(gate.rule == LEARNED && (index == at || leads)),
             "stage `{}`: its gate was learned with the model that is replaced; {CALIBRATE}",
             stage.name
         );

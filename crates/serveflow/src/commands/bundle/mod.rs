@@ -54,7 +54,7 @@ fn stage_table(bundle: &Bundle) -> String {
         let named = if stage.model.columns.is_some() { "named" } else { "" };
         let classes = stage.model.classes.len();
         let classes = if classes == 0 { bundle.plan.labels.len() } else { classes };
-        let gate = stage.gate.as_ref().map_or("accepts all", |gate| gate.measure.as_str());
+        let gate = stage.gate.as_ref().map_or("accepts all", |gate| gate.rule.as_str());
         let columns = if named.is_empty() { columns.to_string() } else { named.to_owned() };
         let _ = writeln!(
             text,

@@ -255,7 +255,8 @@ fn other_model(
         };
         files.insert(columns.clone(), bytes);
     }
-    let plan = Plan { stages: vec![stage], relief: Vec::new(), drift: None, ..taken.plan.clone() };
+    let plan =
+        Plan { stages: vec![stage], degradation: Vec::new(), drift: None, ..taken.plan.clone() };
     let bundle = Bundle::assemble(taken.dir, plan, &files, String::new()).ok()?;
     bundle.models.into_iter().next()
 }

@@ -88,7 +88,7 @@ pub fn train_boosted(
     let trees: Vec<Tree> = trees.iter().map(|tree| tree.bind(set.matrix().tests())).collect();
     let kind = Kind::softmax(base);
     let forest = Forest::new(set.matrix().shape(), set.classes(), kind, trees);
-    let forest = forest.expect("grown trees keep what a forest promises");
+    let forest = forest.expect("grown trees keep what a forest guarantees");
     Ok(Boosted { forest, rounds, validation_losses: watch.map_or(Vec::new(), |w| w.losses) })
 }
 

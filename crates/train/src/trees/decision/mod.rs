@@ -75,5 +75,5 @@ pub fn train_tree(set: &TrainSet, params: &TreeParams) -> Result<Forest, TrainEr
     let tree = learner.grow(learner.rows_by_class(), None);
     let shape = set.matrix().shape();
     let forest = Forest::new(shape, set.classes(), Kind::Averaged, vec![tree]);
-    Ok(forest.expect("a grown tree keeps what a forest promises"))
+    Ok(forest.expect("a grown tree keeps what a forest guarantees"))
 }

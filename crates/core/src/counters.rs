@@ -1,4 +1,4 @@
-//! The accounts: every packet and every flow stands in exactly one place.
+//! Packet and flow accounting: every packet and every flow is counted in exactly one place.
 
 use crate::parse::Reject;
 use crate::verdict::Reason;
@@ -11,7 +11,7 @@ pub struct PacketCounters {
     /// Kept in the record of an undecided flow.
     pub recorded: u64,
     /// Of a flow that has all it wants, or is decided.
-    pub not_wanted: u64,
+    pub ignored: u64,
     /// Of a flow that TCP has closed, and that no new connection has followed.
     pub after_close: u64,
     /// Of a flow that the selection leaves out.
@@ -27,10 +27,10 @@ pub struct FlowCounters {
     pub seen: u64,
     /// Final verdicts, by [`Reason`].
     pub verdicts: [u64; Reason::ALL.len()],
-    /// Flows waiting for packets.
-    pub waiting: u64,
+    /// Flows that collect packets.
+    pub collecting: u64,
     /// Flows whose features are with a model.
-    pub asked: u64,
+    pub in_inference: u64,
 }
 
 /// Where everything went.
@@ -42,12 +42,12 @@ pub struct Counters {
     pub flows: FlowCounters,
     /// Decided flows that left the full table for new ones; they lost nothing.
     pub evicted_decided: u64,
-    /// Undecided flows that left the full table for new ones: they were asked with what they had.
+    /// Undecided flows that left the full table for new ones: they were scored with what they had.
     pub evicted_undecided: u64,
     /// Jobs that a full lane handed back.
-    pub jobs_shed: u64,
+    pub inference_shed: u64,
     /// Jobs whose model failed or was too late.
-    pub jobs_failed: u64,
+    pub inference_failures: u64,
     /// Times that the flow table was begun anew, since time started over.
     pub clock_restarts: u64,
     /// Packets that were stamped earlier than one before them and could not be put back in order.
@@ -75,13 +75,13 @@ impl Counters {
         self.flows.verdicts.iter().sum()
     }
 
-    /// Whether packets seen = recorded + not wanted + after close + rejected + filtered, and flows
-    /// seen = verdicts + waiting + asked.
+    /// Whether packets seen = recorded + ignored + after close + rejected + filtered, and flows
+    /// seen = verdicts + collecting + in_inference.
     #[must_use]
     pub fn balance(&self) -> bool {
-        let PacketCounters { recorded, not_wanted, after_close, filtered, .. } = self.packets;
-        let packets = recorded + not_wanted + after_close + self.rejected() + filtered;
-        let flows = self.verdicts() + self.flows.waiting + self.flows.asked;
+        let PacketCounters { recorded, ignored, after_close, filtered, .. } = self.packets;
+        let packets = recorded + ignored + after_close + self.rejected() + filtered;
+        let flows = self.verdicts() + self.flows.collecting + self.flows.in_inference;
         self.packets.seen == packets && self.flows.seen == flows
     }
 
@@ -90,19 +90,19 @@ impl Counters {
         let (mine, theirs) = (&mut self.packets, &other.packets);
         mine.seen += theirs.seen;
         mine.recorded += theirs.recorded;
-        mine.not_wanted += theirs.not_wanted;
+        mine.ignored += theirs.ignored;
         mine.after_close += theirs.after_close;
         mine.filtered += theirs.filtered;
         add_all(&mut mine.rejected, &theirs.rejected);
         let (mine, theirs) = (&mut self.flows, &other.flows);
         mine.seen += theirs.seen;
-        mine.waiting += theirs.waiting;
-        mine.asked += theirs.asked;
+        mine.collecting += theirs.collecting;
+        mine.in_inference += theirs.in_inference;
         add_all(&mut mine.verdicts, &theirs.verdicts);
         self.evicted_decided += other.evicted_decided;
         self.evicted_undecided += other.evicted_undecided;
-        self.jobs_shed += other.jobs_shed;
-        self.jobs_failed += other.jobs_failed;
+        self.inference_shed += other.inference_shed;
+        self.inference_failures += other.inference_failures;
         self.clock_restarts += other.clock_restarts;
         self.packets_out_of_order += other.packets_out_of_order;
         self.stray_timestamps += other.stray_timestamps;
