@@ -1,8 +1,8 @@
 //! Fixed work, stage by stage, for `scripts/instructions` to count.
 //!
-//! `instructions STAGE TIMES` does a stage's work so often and prints how many units that is. What two
-//! runs differ by is the work alone: whatever comes before it is the same in both. Nothing here reads a
-//! clock, and no seed is drawn.
+//! `instructions STAGE TIMES` does a stage's work so often and prints how many units that is. What
+//! two runs differ by is the work alone: whatever comes before it is the same in both. Nothing here
+//! reads a clock, and no seed is drawn.
 #![allow(clippy::unwrap_used)]
 
 use serveflow_bench::scaling::replay_source::Tape;

@@ -215,8 +215,8 @@ pub struct RunFigures {
     pub busy_share: f64,
     /// CPU time of the process, seconds.
     pub cpu_s: Option<f64>,
-    /// Flows per second of CPU time, making the packets included: unlike the rates, it does not suffer
-    /// when other programs share the machine.
+    /// Flows per second of CPU time, making the packets included: unlike the rates, it does not
+    /// suffer when other programs share the machine.
     pub flows_per_cpu_s: Option<f64>,
     /// Most memory that the process held, megabytes.
     pub peak_rss_mb: Option<f64>,

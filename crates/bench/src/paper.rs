@@ -1,7 +1,7 @@
 //! The paper's comparison: a cascade beside its slow model alone, its fast model alone, and a queue
 //! in front of the slow model. All serve the same flows, each in two runs: one as fast as it goes,
-//! which gives the service rate and how good the answers are, and one paced by the clock, which gives
-//! the latencies.
+//! which gives the service rate and how good the answers are, and one paced by the clock, which
+//! gives the latencies.
 
 use super::Wall;
 use super::contender::Contender;
@@ -120,7 +120,8 @@ pub struct Loads {
 }
 
 /// Puts all contenders under both loads. The rounds go through all contenders in turn, so that what
-/// else the machine does falls on all alike. `progress` is told how many runs are done, of how many.
+/// else the machine does falls on all alike. `progress` is told how many runs are done, of how
+/// many.
 ///
 /// # Errors
 /// When anything is not accounted for.

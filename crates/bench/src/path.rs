@@ -1,9 +1,9 @@
 //! The packet path, stage by stage: what a packet of a capture costs up to where a model is asked.
 //!
-//! Each stage is measured with all before it, over the whole capture, read from memory as far as the
-//! system keeps it there. The engine is a warm one: it has served the capture before, so its memory is
-//! in use. What it costs that the flows of the round before time out is measured on its own. Rounds go
-//! through the stages in turn, so that what else the machine does meets all of them.
+//! Each stage is measured with all before it, over the whole capture, read from memory as far as
+//! the system keeps it there. The engine is a warm one: it has served the capture before, so its
+//! memory is in use. What it costs that the flows of the round before time out is measured on its
+//! own. Rounds go through the stages in turn, so that what else the machine does meets all of them.
 
 use super::Wall;
 use super::usage::thread_cpu_ns;
@@ -55,8 +55,8 @@ pub struct StepFigures {
     pub name: &'static str,
     /// What it does.
     pub what: &'static str,
-    /// Nanoseconds per packet with all stages before it, median of the rounds; CPU time of the thread
-    /// where the system tells it, else wall time.
+    /// Nanoseconds per packet with all stages before it, median of the rounds; CPU time of the
+    /// thread where the system tells it, else wall time.
     pub ns_per_packet: f64,
     /// The fastest and the slowest round.
     pub range_ns: [f64; 2],
@@ -81,9 +81,11 @@ pub struct PathFigures {
     pub cpu_time: bool,
     /// The stages, in order.
     pub stages: Vec<StepFigures>,
-    /// Nanoseconds for each flow that times out of a table that holds them all, decided before; median.
+    /// Nanoseconds for each flow that times out of a table that holds them all, decided before;
+    /// median.
     pub leave_ns_per_flow: f64,
-    /// Bytes that the engine took for flows and their packets at the most, while it kept ten of each.
+    /// Bytes that the engine took for flows and their packets at the most, while it kept ten of
+    /// each.
     pub engine_bytes: usize,
 }
 

@@ -1,8 +1,9 @@
 //! A queue in front of one model, as a pipeline of separate programs has it.
 //!
-//! The worker puts each flow's features into one bounded queue, one message a flow. One consumer on a
-//! thread of its own takes a message, then as many more as wait there up to a batch, and scores them
-//! together. A full queue holds the worker up, and what arrives meanwhile fills the receive ring.
+//! The worker puts each flow's features into one bounded queue, one message a flow. One consumer on
+//! a thread of its own takes a message, then as many more as wait there up to a batch, and scores
+//! them together. A full queue holds the worker up, and what arrives meanwhile fills the receive
+//! ring.
 
 use super::Wall;
 use serveflow_core::lane::{Job, Lane, Model};
@@ -13,8 +14,8 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
-/// When the consumer had each flow's answer, by the engine's number of the flow: a pipeline's consumer
-/// passes its answers on itself, and need not wait until the worker looks at them.
+/// When the consumer had each flow's answer, by the engine's number of the flow: a pipeline's
+/// consumer passes its answers on itself, and need not wait until the worker looks at them.
 #[derive(Clone, Debug, Default)]
 pub struct Stamps(Arc<Mutex<Vec<u64>>>);
 

@@ -35,9 +35,9 @@ fn tcp_frame(client: u32, backward: bool, flags: u8) -> Vec<u8> {
     framed(LinkType::Ethernet, &ipv4(from, to, 6, &header.bytes(&[7; 20])))
 }
 
-/// A stream that makes a batch at a time: packet `number` belongs to one of `window` living flows, each
-/// of which gets `each` packets and gives way to a fresh one. All frames are one template with another
-/// client written into it.
+/// A stream that makes a batch at a time: packet `number` belongs to one of `window` living flows,
+/// each of which gets `each` packets and gives way to a fresh one. All frames are one template with
+/// another client written into it.
 struct Stream {
     frames: Vec<Vec<u8>>,
     window: u64,

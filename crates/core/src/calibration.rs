@@ -1,9 +1,9 @@
 //! Confidence as a share of right answers: what a model calls its probability is often too high.
 //!
-//! A rising step function from a model's probability of its answer to the share of such answers that are
-//! right, as isotonic regression fits it (Zadrozny and Elkan, "Transforming Classifier Scores into Accurate
-//! Multiclass Probability Estimates", 2002). It changes what a verdict says of itself, and no answer: gates go by
-//! the probabilities as they are.
+//! A rising step function from a model's probability of its answer to the share of such answers
+//! that are right, as isotonic regression fits it (Zadrozny and Elkan, "Transforming Classifier
+//! Scores into Accurate Multiclass Probability Estimates", 2002). It changes what a verdict says of
+//! itself, and no answer: gates go by the probabilities as they are.
 
 /// Steps of a rising function; without steps, confidence is left as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,8 +30,8 @@ impl Calibration {
         }
     }
 
-    /// The share of right answers at a probability: that of the step it falls in, of the first one below
-    /// all.
+    /// The share of right answers at a probability: that of the step it falls in, of the first one
+    /// below all.
     #[must_use]
     #[inline]
     pub fn at(&self, probability: f32) -> f32 {

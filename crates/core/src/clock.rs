@@ -1,11 +1,11 @@
 //! The engine's clock: packet time that only moves forward.
 //!
-//! A source of captures looks ahead and hands over time stamps that are in order. A live source cannot,
-//! so the clock has to make do with what came: time stamps may step back a little (several queues or
-//! interfaces), and now and then one is plain wrong. The clock follows the earlier of the last two
-//! packets, so one stray time stamp far ahead ends no flow, and a packet that is stamped far off
-//! takes the clock's time. Two packets in a row far behind mean that the clock was set back: time
-//! starts over.
+//! A source of captures looks ahead and hands over time stamps that are in order. A live source
+//! cannot, so the clock has to make do with what came: time stamps may step back a little (several
+//! queues or interfaces), and now and then one is plain wrong. The clock follows the earlier of the
+//! last two packets, so one stray time stamp far ahead ends no flow, and a packet that is stamped
+//! far off takes the clock's time. Two packets in a row far behind mean that the clock was set
+//! back: time starts over.
 
 /// What a packet did to the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts over when two packets in a row lie more than `most_behind_ns` behind. A time
-    /// stamp that leaps ahead by more than `most_ahead_ns` is stray, which makes sense where the source
-    /// tells of silence; else it is `u64::MAX`.
+    /// A clock that starts over when two packets in a row lie more than `most_behind_ns` behind. A
+    /// time stamp that leaps ahead by more than `most_ahead_ns` is stray, which makes sense where
+    /// the source tells of silence; else it is `u64::MAX`.
     #[must_use]
     pub fn new(most_behind_ns: u64, most_ahead_ns: u64) -> Self {
         Self { now_ns: 0, previous_ns: None, most_behind_ns, most_ahead_ns }
@@ -72,7 +72,8 @@ impl Clock {
         Tick { now_ns, ts_ns: if is_stray { now_ns } else { ts_ns }, restarted }
     }
 
-    /// Moves the clock by the time stamp of a frame that belongs to no flow, which never starts time over.
+    /// Moves the clock by the time stamp of a frame that belongs to no flow, which never starts
+    /// time over.
     pub fn tick_aside(&mut self, ts_ns: u64) -> Tick {
         if self.is_behind(ts_ns) {
             let now_ns = self.now_ns;

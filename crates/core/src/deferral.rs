@@ -1,11 +1,11 @@
 //! Learned deferral: would a later stage mend this answer, and is that worth the wait?
 //!
-//! Doubt alone passes on flows that no later stage can mend. So for a stage and each of the later stages
-//! a small model, a head, predicts from what is known when the stage has answered (its scores, and a few
-//! facts of the flow that cost nothing) whether the later stage would *hurt*, leave the answer *the
-//! same*, or *help*. What that stage is worth is the probability of help less that of hurt. The flow goes
-//! where the worth exceeds the price most, and the answer stands where none does. A head may lead past
-//! the next stage: a stage that is not expected to help is skipped.
+//! Doubt alone passes on flows that no later stage can mend. So for a stage and each of the later
+//! stages a small model, a head, predicts from what is known when the stage has answered (its
+//! scores, and a few facts of the flow that cost nothing) whether the later stage would *hurt*,
+//! leave the answer *the same*, or *help*. What that stage is worth is the probability of help less
+//! that of hurt. The flow goes where the worth exceeds the price most, and the answer stands where
+//! none does. A head may lead past the next stage: a stage that is not expected to help is skipped.
 //!
 //! Deferral by a learned rule in this form: Madras, Pitassi and Zemel, "Predict Responsibly", 2018;
 //! Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert", 2020.
@@ -61,7 +61,8 @@ pub fn facts_shape(labels: usize) -> RowShape {
     RowShape { words: 0, numbers: labels + OTHER_FACTS.len() }
 }
 
-/// The columns of a row of facts: `score_<label>` for each label, then confidence, margin and the like.
+/// The columns of a row of facts: `score_<label>` for each label, then confidence, margin and the
+/// like.
 #[must_use]
 pub fn facts_columns(labels: &[String]) -> Vec<Column> {
     let scores = labels.iter().map(|label| format!("score_{label}"));
@@ -118,7 +119,8 @@ pub struct Deferral {
     heads: Vec<Head>,
 }
 
-/// Where flows go whose answers do not stand: an index of a stage by row, `None` where the answer stands.
+/// Where flows go whose answers do not stand: an index of a stage by row, `None` where the answer
+/// stands.
 pub type Rulings = Vec<Option<u8>>;
 
 impl Deferral {
@@ -134,8 +136,8 @@ impl Deferral {
         &self.heads
     }
 
-    /// Rules on a batch of answers. Where scores are no numbers, or a head fails, the flow goes to the
-    /// stage of the first head: an answer that cannot be judged is not sure.
+    /// Rules on a batch of answers. Where scores are no numbers, or a head fails, the flow goes to
+    /// the stage of the first head: an answer that cannot be judged is not sure.
     ///
     /// # Panics
     /// When there is not one set of facts for each row of scores.

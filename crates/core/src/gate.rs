@@ -92,8 +92,8 @@ impl Gate {
         Self::Uncertainty { measure: Uncertainty::LeastConfidence, threshold }
     }
 
-    /// Whether the answer `label` with these scores is sure enough to stand. A learned gate needs to know
-    /// more than the scores, see [`Deferral::rule`], and from them alone accepts nothing.
+    /// Whether the answer `label` with these scores is sure enough to stand. A learned gate needs
+    /// to know more than the scores, see [`Deferral::rule`], and from them alone accepts nothing.
     ///
     /// Scores that are not numbers are never sure. A label without a threshold is not accepted.
     #[must_use]

@@ -19,8 +19,8 @@ pub struct Endpoint {
 pub struct FlowKey {
     low: [u64; 2],
     high: [u64; 2],
-    /// From the top: low port (16 bits), high port (16), [`SPARE`] (6), VLAN id + 1 (13, 0 = none), IP
-    /// version, protocol (8).
+    /// From the top: low port (16 bits), high port (16), [`SPARE`] (6), VLAN id + 1 (13, 0 = none),
+    /// IP version, protocol (8).
     rest: u64,
 }
 
@@ -72,8 +72,9 @@ impl FlaggedKey {
 
 /// A keyed hash of flow keys, equal for both directions.
 ///
-/// Whoever sends packets can choose five-tuples, but not the keys that are drawn from the seed. It is
-/// the multiply-and-fold construction of wyhash (public domain), with every word under a key of its own.
+/// Whoever sends packets can choose five-tuples, but not the keys that are drawn from the seed. It
+/// is the multiply-and-fold construction of wyhash (public domain), with every word under a key of
+/// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHasher {
     keys: [u64; 6],
@@ -150,7 +151,8 @@ impl FlowKey {
 
     #[inline]
     fn sorted(is_low: bool, from: ([u64; 2], u16), to: ([u64; 2], u16), tags: u64) -> Self {
-        // Who sorts first is a coin's toss, which no branch predictor learns: so there is no branch.
+        // Who sorts first is a coin's toss, which no branch predictor learns: so there is no
+        // branch.
         let keep = u64::from(is_low).wrapping_neg();
         let pick = |a: u64, b: u64| ((a ^ b) & keep) ^ b;
         let (from_port, to_port) = (u64::from(from.1), u64::from(to.1));

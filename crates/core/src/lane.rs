@@ -43,7 +43,8 @@ pub struct Constant {
 }
 
 impl Constant {
-    /// A model of rows of this shape that gives the first of so many classes this probability, and the others none.
+    /// A model of rows of this shape that gives the first of so many classes this probability, and
+    /// the others none.
     #[must_use]
     pub fn first(shape: RowShape, classes: usize, probability: f32) -> Self {
         let mut answer = vec![0.0; classes];

@@ -1,4 +1,5 @@
-//! The open set: are an answer's scores so odd that the flow is likely of no class that was learned?
+//! The open set: are an answer's scores so odd that the flow is likely of no class that was
+//! learned?
 
 use crate::gate::Uncertainty;
 

@@ -28,8 +28,8 @@ pub enum LinkType {
     Ppi,
     /// Linux netfilter log: attributes, one of which is the IP packet (LINKTYPE 239).
     Nflog,
-    /// Apple's PKTAP, which names the link type of what follows it (LINKTYPE 258, and 149 as Apple's tools
-    /// write it).
+    /// Apple's PKTAP, which names the link type of what follows it (LINKTYPE 258, and 149 as
+    /// Apple's tools write it).
     Pktap(u16),
     /// Any other type: each frame of it is rejected and counted.
     Unsupported(u16),
@@ -91,8 +91,9 @@ impl LinkType {
     }
 }
 
-/// The last time that can be stated, nanoseconds since the Unix epoch: 2262-04-11, where signed counts end,
-/// as Parquet's. Sources bring later times down to it and count them, and sinks write no later one.
+/// The last time that can be stated, nanoseconds since the Unix epoch: 2262-04-11, where signed
+/// counts end, as Parquet's. Sources bring later times down to it and count them, and sinks write
+/// no later one.
 pub const LAST_NS: u64 = i64::MAX as u64;
 
 /// One frame, borrowed from the batch that holds it.
@@ -109,8 +110,8 @@ pub struct Packet<'a> {
 }
 
 impl Packet<'_> {
-    /// The link type that a frame itself names, and where what is of that type starts; `None` when the
-    /// capture ends before it says. Frames of all other types are what their link type says.
+    /// The link type that a frame itself names, and where what is of that type starts; `None` when
+    /// the capture ends before it says. Frames of all other types are what their link type says.
     #[must_use]
     pub fn named_link(&self) -> Option<(LinkType, usize)> {
         let half = |at| self.data.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));

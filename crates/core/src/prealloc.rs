@@ -1,9 +1,10 @@
 //! Memory set aside at the start.
 //!
 //! A vector that grows by copying stops the worker for milliseconds when it holds a million flows.
-//! Memory that is asked for and not touched costs an address range and no more, so the pools ask for
-//! all that they may ever need. Where there is no such plenty, they grow as they fill: an address range
-//! set aside for flows that may never come must not be what a model or a batch then lacks.
+//! Memory that is asked for and not touched costs an address range and no more, so the pools ask
+//! for all that they may ever need. Where there is no such plenty, they grow as they fill: an
+//! address range set aside for flows that may never come must not be what a model or a batch then
+//! lacks.
 
 use std::fmt;
 
@@ -65,8 +66,8 @@ pub(crate) fn has_room<T>(room: &mut Vec<T>) -> bool {
     room.len() < room.capacity() || room.try_reserve(1).is_ok()
 }
 
-/// Touches memory for `most` elements of a vector that is still empty, so that the system gives it now
-/// and not while packets wait; less where that much is not to be had.
+/// Touches memory for `most` elements of a vector that is still empty, so that the system gives it
+/// now and not while packets wait; less where that much is not to be had.
 pub(crate) fn touch_room<T: Clone>(room: &mut Vec<T>, most: usize, filler: T) {
     assert!(room.is_empty(), "what is in use was touched");
     let _ = room.try_reserve_exact(most);

@@ -1,9 +1,9 @@
 //! What is kept of the packets of undecided flows.
 //!
 //! A packet is a cell of a pool: the captured bytes of its headers and a few numbers. Header bytes
-//! become bits only when a model is asked, since most packets of most flows never are. A flow's cells
-//! are a chain, so a flow that is decided on its first packet never pays for ten. The chain leads from
-//! the last packet back to the first: so a new one touches no memory but its own.
+//! become bits only when a model is asked, since most packets of most flows never are. A flow's
+//! cells are a chain, so a flow that is decided on its first packet never pays for ten. The chain
+//! leads from the last packet back to the first: so a new one touches no memory but its own.
 
 use crate::features::layout::HeaderLayout;
 use crate::parse::{Header, Parsed, Section};
@@ -92,7 +92,8 @@ struct Cell {
     meta: PacketMeta,
     /// The packet before it, or [`NONE`].
     previous: u32,
-    /// Where the bytes are that do not fit, or [`NONE`]. A cell that once had such a place keeps it.
+    /// Where the bytes are that do not fit, or [`NONE`]. A cell that once had such a place keeps
+    /// it.
     spill: u32,
     parts: [Part; 2],
     bytes: [u8; INLINE],
@@ -161,8 +162,8 @@ impl PacketPool {
         bytes_used(&self.cells) + bytes_used(&self.spills) + self.free.capacity() * 4
     }
 
-    /// Keeps a packet in a cell of its own, behind the flow's cell `previous`; `None` when the limit is
-    /// reached, or the memory.
+    /// Keeps a packet in a cell of its own, behind the flow's cell `previous`; `None` when the
+    /// limit is reached, or the memory.
     #[inline]
     pub(crate) fn keep(
         &mut self,

@@ -1,8 +1,8 @@
 //! Which flows are wanted at all, where there is more traffic than the machine can take.
 //!
-//! A flow is judged by its key alone, and the same in both directions: so it is kept or left out as a
-//! whole, whatever its packets look like, and whoever sees them. What is left out costs neither an entry
-//! of the flow table nor a look at it.
+//! A flow is judged by its key alone, and the same in both directions: so it is kept or left out as
+//! a whole, whatever its packets look like, and whoever sees them. What is left out costs neither
+//! an entry of the flow table nor a look at it.
 
 use crate::key::{FlowHasher, FlowKey};
 use std::fmt;
@@ -141,7 +141,8 @@ struct Share {
     below: u64,
 }
 
-/// Keeps this hash apart from those of the flow table and of the workers, even if the seeds are the same.
+/// Keeps this hash apart from those of the flow table and of the workers, even if the seeds are the
+/// same.
 const SHARE_HASH: u64 = 0x7368_6172_6520_6f66;
 
 impl Selection {

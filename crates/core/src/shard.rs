@@ -4,8 +4,8 @@ use crate::key::FlowHasher;
 use crate::packet::Packet;
 use crate::parse::{KeyRules, Parsed, parse_into};
 
-/// Parts flows among workers by a symmetric hash: both directions of a flow have the same one, and so
-/// have all of its packets, whatever they look like.
+/// Parts flows among workers by a symmetric hash: both directions of a flow have the same one, and
+/// so have all of its packets, whatever they look like.
 #[derive(Clone, Copy, Debug)]
 pub struct Sharder {
     hasher: FlowHasher,
@@ -31,7 +31,8 @@ impl Sharder {
         self.shards as usize
     }
 
-    /// The packet's worker, from 0; `None` for one that belongs to no flow, which any worker may count.
+    /// The packet's worker, from 0; `None` for one that belongs to no flow, which any worker may
+    /// count.
     #[inline]
     #[must_use]
     pub fn shard(&self, packet: &Packet<'_>) -> Option<usize> {

@@ -69,7 +69,8 @@ impl Reason {
         }
     }
 
-    /// Whether a packet brought the question that was answered, and no timer: such a verdict is due at once.
+    /// Whether a packet brought the question that was answered, and no timer: such a verdict is due
+    /// at once.
     #[must_use]
     pub fn is_by_packet(self) -> bool {
         matches!(self, Self::Accepted | Self::Final)
@@ -87,19 +88,20 @@ pub struct Answer {
     pub stage: u8,
     /// Packets that the stage saw.
     pub packets: u16,
-    /// Whether the flow is likely of no class that was learned, by the stage's open-set rule: `label` is
-    /// then but the nearest one, and no answer. Always `false` at a stage without such a rule.
+    /// Whether the flow is likely of no class that was learned, by the stage's open-set rule:
+    /// `label` is then but the nearest one, and no answer. Always `false` at a stage without such a
+    /// rule.
     pub unknown: bool,
 }
 
 /// The answer for a flow, with its times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// Number of the flow: from 0 in the order the engine met them, or, where several engines share the
-    /// traffic, in steps of their number.
+    /// Number of the flow: from 0 in the order the engine met them, or, where several engines share
+    /// the traffic, in steps of their number.
     pub id: u64,
-    /// Number of the plan that the flow went by, whose labels and stages the answer names; 0 where plans
-    /// never change.
+    /// Number of the plan that the flow went by, whose labels and stages the answer names; 0 where
+    /// plans never change.
     pub plan: u8,
     /// The flow.
     pub flow: FiveTuple,

@@ -1,5 +1,5 @@
-//! Laws of headers: what one family of IP has the other has too, and what is no part of a packet counts
-//! nowhere.
+//! Laws of headers: what one family of IP has the other has too, and what is no part of a packet
+//! counts nowhere.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -129,7 +129,8 @@ fn protocols_with_ports_have_them_in_the_key_in_both_directions() {
     }
 }
 
-/// What Ethernet adds to short frames, and check sequences, are no part of any packet, an empty one's least.
+/// What Ethernet adds to short frames, and check sequences, are no part of any packet, an empty
+/// one's least.
 #[test]
 fn padding_counts_nowhere_whatever_the_length() {
     let mut rng = Rng(33);

@@ -22,7 +22,8 @@ use std::net::IpAddr;
 const OUTER: KeyRules = KeyRules { vlan_in_key: true, tunnels: Tunnels::Outer };
 const ALL: [Header; 5] = [Header::Ipv4, Header::Ipv6, Header::Tcp, Header::Udp, Header::Icmp];
 
-/// Protocols whose header begins with ports and is otherwise none that features know: number, bytes.
+/// Protocols whose header begins with ports and is otherwise none that features know: number,
+/// bytes.
 const PORTS_ALONE: [(u8, usize); 3] = [(132, 12), (33, 12), (136, 8)];
 
 /// What two parsers can agree on.

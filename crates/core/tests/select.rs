@@ -1,4 +1,5 @@
-//! Laws of the selection: flows are kept or left out as a whole, and those that are kept lose nothing.
+//! Laws of the selection: flows are kept or left out as a whole, and those that are kept lose
+//! nothing.
 #![allow(clippy::unwrap_used)]
 
 mod common;

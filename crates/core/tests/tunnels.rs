@@ -1,5 +1,5 @@
-//! Tunnels: captures against what another dissector says, and frames in random stacks of tunnels against
-//! the plain ones.
+//! Tunnels: captures against what another dissector says, and frames in random stacks of tunnels
+//! against the plain ones.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -133,7 +133,8 @@ fn a_frame_that_was_cut_behind_the_tunnels_is_refused_or_read_as_the_plain_one()
     assert!(read > 5_000 && refused > 5_000, "{read} {refused}");
 }
 
-/// Where the cut is earlier, a frame may be a plain one of its outer flow, but never another inner one.
+/// Where the cut is earlier, a frame may be a plain one of its outer flow, but never another inner
+/// one.
 #[test]
 fn a_cut_anywhere_gives_the_inner_flow_an_outer_one_or_none() {
     let mut rng = Rng(23);
@@ -316,8 +317,8 @@ fn datagrams_that_contradict_their_tunnel_stand_for_themselves() {
     }
 }
 
-/// Tunnels by a datagram's port or by a protocol, with the inner packet behind a header; and of that the
-/// bits which mean nothing here.
+/// Tunnels by a datagram's port or by a protocol, with the inner packet behind a header; and of
+/// that the bits which mean nothing here.
 fn headers(v6: bool, len: usize) -> Vec<(u16, Vec<u8>, Vec<u8>, bool)> {
     let kind: [u8; 2] = if v6 { [0x86, 0xdd] } else { [8, 0] };
     let len = (len as u16).to_be_bytes();
@@ -366,7 +367,8 @@ fn reserved_bits_never_change_the_key() {
     }
 }
 
-/// What an inner packet's size and payload are does not depend on how its outer packet was cut to pieces.
+/// What an inner packet's size and payload are does not depend on how its outer packet was cut to
+/// pieces.
 #[test]
 fn the_size_of_an_inner_packet_is_that_of_its_header_however_the_outer_one_was_fragmented() {
     for v6 in [false, true] {

@@ -193,8 +193,8 @@ fn a_window_has_the_answer_of_a_flow_of_its_packets_alone() {
                 let whole = endless(serveflow_core::NO_WINDOW);
                 let alone = run(&cascade, whole, 9, packets, End::Silence).told();
                 let [alone] = &alone[..] else { panic!("one flow") };
-                // Directions are the flow's, in each of its windows: the answers are the same where the
-                // window begins as the flow does.
+                // Directions are the flow's, in each of its windows: the answers are the same where
+                // the window begins as the flow does.
                 let ours = cut
                     .iter()
                     .find(|told| (told.flow, told.first_ns) == (alone.flow, alone.first_ns));

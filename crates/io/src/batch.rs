@@ -15,8 +15,8 @@ const NO_NOTE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     ts_ns: u64,
-    /// What the clock of all frames said at this one, in a share of them; while frames are put in order,
-    /// their turn where it is not their time stamp's; else 0.
+    /// What the clock of all frames said at this one, in a share of them; while frames are put in
+    /// order, their turn where it is not their time stamp's; else 0.
     now_ns: u64,
     offset: usize,
     len: u32,
@@ -37,11 +37,11 @@ pub struct Restart {
     pub now_ns: u64,
 }
 
-/// Captured frames, all in one block of memory: either copies in the batch's own, which is used again
-/// and again, or spans of a block that a reader lent, which are never copied.
+/// Captured frames, all in one block of memory: either copies in the batch's own, which is used
+/// again and again, or spans of a block that a reader lent, which are never copied.
 ///
-/// Clearing keeps the batch's own memory, so that filling allocates nothing once the largest batch has
-/// passed, and returns what was lent.
+/// Clearing keeps the batch's own memory, so that filling allocates nothing once the largest batch
+/// has passed, and returns what was lent.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     data: Vec<u8>,
@@ -146,8 +146,8 @@ impl Batch {
         self.lent = Some((Arc::clone(block), start));
     }
 
-    /// Runs a clock over the frames, and tells where in them it starts over, unless they come with a clock of
-    /// their own.
+    /// Runs a clock over the frames, and tells where in them it starts over, unless they come with
+    /// a clock of their own.
     pub(crate) fn run_clock(&mut self, clock: &mut Clock, restarts: &mut Vec<(usize, Restart)>) {
         if let Some(restart) = self.restart {
             clock.start_at(restart.now_ns);
@@ -168,8 +168,8 @@ impl Batch {
         }
     }
 
-    /// Empties it, to take a share of the frames of `other`, on which a clock was run, without copying
-    /// them where they were lent.
+    /// Empties it, to take a share of the frames of `other`, on which a clock was run, without
+    /// copying them where they were lent.
     pub(crate) fn begin_share(&mut self, other: &Self, restart: Option<Restart>) {
         self.clear();
         self.lent.clone_from(&other.lent);
@@ -177,15 +177,15 @@ impl Batch {
         self.restart = restart;
     }
 
-    /// Whether the frames go by a clock that saw others too, which [`Self::iter_at`] tells: they are a
-    /// share of all, or come from several captures that one flow table was asked for.
+    /// Whether the frames go by a clock that saw others too, which [`Self::iter_at`] tells: they
+    /// are a share of all, or come from several captures that one flow table was asked for.
     #[must_use]
     pub fn is_share(&self) -> bool {
         self.is_share
     }
 
-    /// Whether the frames came as they happened and nobody has looked ahead, so that time stamps may be
-    /// anything; silence is told of.
+    /// Whether the frames came as they happened and nobody has looked ahead, so that time stamps
+    /// may be anything; silence is told of.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.is_live
@@ -203,7 +203,8 @@ impl Batch {
         self.restart
     }
 
-    /// Says that no frame came, until this time at least, nanoseconds since the epoch; 0 if that is not known.
+    /// Says that no frame came, until this time at least, nanoseconds since the epoch; 0 if that is
+    /// not known.
     pub fn be_quiet(&mut self, until_ns: u64) {
         self.quiet_until = Some(until_ns);
     }

@@ -91,7 +91,8 @@ pub enum SourceError {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// Packets of the capture could not be parsed, for their link type. They were passed on all the same.
+    /// Packets of the capture could not be parsed, for their link type. They were passed on all the
+    /// same.
     UnsupportedLink {
         /// Where the first of them stands.
         at: Location,

@@ -5,9 +5,9 @@
 //!
 //! # Capture files
 //!
-//! [`InputSet`] finds the captures among files and directories, and [`FileSource`] reads them, or standard
-//! input (`-`), in the order of their packets' time stamps. What a file is says its first bytes, never
-//! its name. The formats ([`FORMATS`]) are
+//! [`InputSet`] finds the captures among files and directories, and [`FileSource`] reads them, or
+//! standard input (`-`), in the order of their packets' time stamps. What a file is says its first
+//! bytes, never its name. The formats ([`FORMATS`]) are
 //!
 //! - `pcap`: classic captures of either byte order, in microseconds or nanoseconds, and the variant
 //!   with longer record headers;
@@ -28,8 +28,8 @@
 //!
 //! A damaged file is a [`SourceError`] with the file, the offset, what was expected and what was
 //! found. Frames that stand before the damage always come out first. A frame that is odd in itself
-//! is none of this crate's business: it is passed on, and the engine counts it. What is no damage, but to be
-//! told, comes as an error of another [`Severity`] behind the last frame.
+//! is none of this crate's business: it is passed on, and the engine counts it. What is no damage,
+//! but to be told, comes as an error of another [`Severity`] behind the last frame.
 
 pub mod batch;
 pub mod capture;

@@ -1,10 +1,11 @@
 //! Until when a silent source had no frame.
 
-/// How far ahead of the time that passed a frame may be stamped, nanoseconds, if time is to go on from there.
+/// How far ahead of the time that passed a frame may be stamped, nanoseconds, if time is to go on
+/// from there.
 const LEAP_NS: u64 = 120_000_000_000;
 
-/// When the last frame came, by its time stamp and by the wall clock: from there time goes on while nothing
-/// comes. A time stamp that leaps ahead is not believed until the next one says the same.
+/// When the last frame came, by its time stamp and by the wall clock: from there time goes on while
+/// nothing comes. A time stamp that leaps ahead is not believed until the next one says the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LastSeen {
     /// Time stamp, and when it was read, both nanoseconds, of clocks that run alike.
@@ -22,8 +23,8 @@ impl LastSeen {
         self.has_leapt = leaps;
     }
 
-    /// The time by frames at a wall time, as long behind the last one as that is behind its reading; none
-    /// before the first, or before that was read.
+    /// The time by frames at a wall time, as long behind the last one as that is behind its
+    /// reading; none before the first, or before that was read.
     #[must_use]
     pub fn until(&self, wall_ns: u64) -> Option<u64> {
         let (ts_ns, read_at) = self.last?;

@@ -1,9 +1,9 @@
 //! One source for several workers: each gets the packets of its own flows, in order.
 //!
-//! Nobody is the reader. A worker that has nothing to do reads the next block, parts its frames by flow,
-//! and leaves each worker its part; parts are numbered, and every worker takes them in order. So reading
-//! is one at a time, parting and serving are not, and no core idles while there is work. Frames are not
-//! copied: the parts of a block borrow its bytes.
+//! Nobody is the reader. A worker that has nothing to do reads the next block, parts its frames by
+//! flow, and leaves each worker its part; parts are numbered, and every worker takes them in order.
+//! So reading is one at a time, parting and serving are not, and no core idles while there is work.
+//! Frames are not copied: the parts of a block borrow its bytes.
 
 use crate::batch::{Batch, Restart};
 use crate::error::SourceError;
@@ -26,16 +26,16 @@ const QUIET: Duration = Duration::from_millis(50);
 pub struct Share {
     shared: Arc<Shared>,
     index: usize,
-    /// The block that this worker is parting, where its clock starts over, and its parts: those of all
-    /// workers before the first such point, then those up to the second, and so on.
+    /// The block that this worker is parting, where its clock starts over, and its parts: those of
+    /// all workers before the first such point, then those up to the second, and so on.
     whole: Batch,
     restarts: Vec<(usize, Restart)>,
     parts: Vec<Batch>,
     name: String,
 }
 
-/// Parts a source among workers by flow. `idle_ns` is the idle timeout of their engines: by so much must
-/// time step back for their clock to start over.
+/// Parts a source among workers by flow. `idle_ns` is the idle timeout of their engines: by so much
+/// must time step back for their clock to start over.
 #[must_use]
 pub fn share_out(source: Box<dyn Source>, sharder: Sharder, idle_ns: u64) -> Vec<Share> {
     let name = source.name().to_owned();
@@ -257,7 +257,8 @@ impl Share {
     }
 }
 
-/// Says that nothing came until a time: where a source is silent, its workers have other things to look after.
+/// Says that nothing came until a time: where a source is silent, its workers have other things to
+/// look after.
 fn quiet(batch: &mut Batch, until_ns: u64) -> usize {
     batch.clear();
     batch.be_quiet(until_ns);
@@ -265,7 +266,8 @@ fn quiet(batch: &mut Batch, until_ns: u64) -> usize {
 }
 
 impl Source for Share {
-    /// Frames come a part of a block at a time: `max_frames` is no use, since they are read already.
+    /// Frames come a part of a block at a time: `max_frames` is no use, since they are read
+    /// already.
     fn fill(&mut self, batch: &mut Batch, _max_frames: usize) -> Result<usize, SourceError> {
         batch.clear();
         let shared = Arc::clone(&self.shared);

@@ -11,8 +11,8 @@ pub trait Sink: Send {
     /// When what lies behind the sink fails; how many of the verdicts it took is then unknown.
     fn write(&mut self, verdicts: &[Verdict]) -> io::Result<()>;
 
-    /// Says what the labels and stages of a plan are called, for verdicts that come from now on. Those of plan
-    /// 0 were told when the sink was made. Sinks that name nothing do nothing.
+    /// Says what the labels and stages of a plan are called, for verdicts that come from now on.
+    /// Those of plan 0 were told when the sink was made. Sinks that name nothing do nothing.
     fn name_plan(&mut self, _plan: u8, _labels: &[String], _stages: &[String]) {}
 
     /// Makes sure that what was written has left the process.

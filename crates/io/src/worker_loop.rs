@@ -25,9 +25,9 @@ pub struct Worker<'a> {
     pub batch_frames: usize,
     /// What is done about a lane that is full.
     pub when_full: WhenFull,
-    /// Longest that a verdict waits to be written while batches are full, nanoseconds of wall time. One that is
-    /// not full took all that was there, so its verdicts are written at once; but `u64::MAX` leaves all of it
-    /// to the sink.
+    /// Longest that a verdict waits to be written while batches are full, nanoseconds of wall time.
+    /// One that is not full took all that was there, so its verdicts are written at once; but
+    /// `u64::MAX` leaves all of it to the sink.
     pub flush_ns: u64,
 }
 
@@ -62,8 +62,8 @@ impl Worker<'_> {
     /// Serves a source to its end, or until `watch` breaks; then every open flow gets its verdict.
     ///
     /// `watch` sees each batch after it was served, and an empty one where the input is damaged and
-    /// at its end: a source that was told to stop ends as well. Damaged inputs are reported in the outcome and
-    /// the source goes on with its next input.
+    /// at its end: a source that was told to stop ends as well. Damaged inputs are reported in the
+    /// outcome and the source goes on with its next input.
     ///
     /// # Errors
     /// When the sink fails.
@@ -124,8 +124,9 @@ impl Worker<'_> {
         self.write()
     }
 
-    /// Sends flows that begin from now on through another cascade, whose stages are scored in these lanes;
-    /// false while flows go by as many plans as there may be. Each plan must have as many lanes.
+    /// Sends flows that begin from now on through another cascade, whose stages are scored in these
+    /// lanes; false while flows go by as many plans as there may be. Each plan must have as many
+    /// lanes.
     ///
     /// # Panics
     /// When there are more or fewer lanes than the plans before had.
@@ -141,7 +142,8 @@ impl Worker<'_> {
         true
     }
 
-    /// Flushes the sink if nothing else is to be done, or if that was last done long ago; when it was last done.
+    /// Flushes the sink if nothing else is to be done, or if that was last done long ago; when it
+    /// was last done.
     fn flush_in_time(&mut self, batch: &Batch, flushed_at: u64) -> io::Result<u64> {
         if self.flush_ns == u64::MAX {
             return Ok(flushed_at);
@@ -161,8 +163,9 @@ impl Worker<'_> {
     /// When the sink fails.
     pub fn finish(&mut self, end: End) -> io::Result<()> {
         let open = self.engine.flows_in_table();
-        // On live traffic part by part: verdicts of a full table are written as they come, and whoever waits for the
-        // end sees that it goes on. A capture's come in the order that they would have at once.
+        // On live traffic part by part: verdicts of a full table are written as they come, and
+        // whoever waits for the end sees that it goes on. A capture's come in the order that they
+        // would have at once.
         let part = if self.flush_ns == u64::MAX { open.len() } else { END_FLOWS };
         for flows in open.chunks(part.max(1)) {
             self.engine.set_wall((self.wall)());

@@ -55,7 +55,8 @@ fn run_ether(program: &[Instruction], frame: &[u8]) -> u32 {
     answer
 }
 
-/// What a program answers for a frame, as the kernel computes it: 0 where it looks behind the frame's end.
+/// What a program answers for a frame, as the kernel computes it: 0 where it looks behind the
+/// frame's end.
 fn run(program: &[Instruction], frame: Seen<'_>) -> u32 {
     let (mut a, mut x, mut cells, mut at) = (0_u32, 0_u32, [0_u32; 16], 0);
     loop {
@@ -251,8 +252,8 @@ fn the_ports_of_a_tunnel_do_not_count() {
     assert_ne!(of(true, [50_000, 443]), of(true, [443, 50_001]));
 }
 
-/// A stack of headers that reads the same in both directions: what is above IP has its ends in the order in which
-/// the flow has its own, so that both directions go through one tunnel.
+/// A stack of headers that reads the same in both directions: what is above IP has its ends in the
+/// order in which the flow has its own, so that both directions go through one tunnel.
 #[test]
 fn flows_inside_of_tunnels_have_one_answer() {
     let program = symmetric(&rules(FirstHeader::Ethernet));
@@ -266,7 +267,8 @@ fn flows_inside_of_tunnels_have_one_answer() {
         let (mut keys, mut found) = (HashSet::<FlowKey>::new(), HashSet::new());
         for _ in 0..8 {
             let ip = talk.ip(&mut rng);
-            // What differs from packet to packet of one tunnel is drawn anew; its ends are those of the seed.
+            // What differs from packet to packet of one tunnel is drawn anew; its ends are those of
+            // the seed.
             let wrapped = tunnels::wrap(&ip, &steps, &mut Rng(7));
             let Ok(parsed) = parse(&wrapped.frame.packet(), inner) else { continue };
             keys.insert(parsed.key);

@@ -146,8 +146,9 @@ impl Sink for Writes {
     }
 }
 
-/// However many flows are open at the end, each gets its verdict once. On live traffic they are written part by part,
-/// so that whoever waits sees that the end goes on; a capture's are in the order that they have at once.
+/// However many flows are open at the end, each gets its verdict once. On live traffic they are
+/// written part by part, so that whoever waits sees that the end goes on; a capture's are in the
+/// order that they have at once.
 #[test]
 fn an_end_of_live_traffic_is_written_part_by_part_and_each_flow_once() {
     for flows in [0, 1, 8_192, 8_193, 20_000] {

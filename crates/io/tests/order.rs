@@ -1,7 +1,7 @@
 //! The law of inputs: packets come in the order of time, however they were stored.
 //!
-//! The twin of all of it is a sort. Each test makes packets with distinct time stamps, stores them in some
-//! unordered way, and reads them back.
+//! The twin of all of it is a sort. Each test makes packets with distinct time stamps, stores them
+//! in some unordered way, and reads them back.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
@@ -213,8 +213,9 @@ fn rng_of(seed: u64) -> Rng {
     Rng(seed ^ 0xabcd)
 }
 
-/// The written rule of the window, packet by packet: a packet is out of reach if it is stamped more than so
-/// long before the latest one, or before one that is out of reach by the whole chunks between.
+/// The written rule of the window, packet by packet: a packet is out of reach if it is stamped more
+/// than so long before the latest one, or before one that is out of reach by the whole chunks
+/// between.
 fn twin(stored: &[Stored], rules: &OrderRules) -> (Vec<Stored>, u64) {
     const CHUNK: usize = 256;
     let (mut latest, mut late, mut turns) = (0, 0, Vec::new());
@@ -234,8 +235,8 @@ fn twin(stored: &[Stored], rules: &OrderRules) -> (Vec<Stored>, u64) {
     (turns.into_iter().map(|turn| turn.1).collect(), late)
 }
 
-/// Whether no packet overtook one that is stored before it and is not later: a flow whose packets are
-/// stored in order must not be disordered because others are late.
+/// Whether no packet overtook one that is stored before it and is not later: a flow whose packets
+/// are stored in order must not be disordered because others are late.
 fn keeps_order(stored: &[Stored], read: &[Stored]) -> bool {
     let mut place_of = vec![0; stored.len()];
     for (place, packet) in read.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! A source that is shared out: nothing is lost, flows stay whole and in order, nobody waits for ever.
+//! A source that is shared out: nothing is lost, flows stay whole and in order, nobody waits for
+//! ever.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;

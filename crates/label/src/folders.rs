@@ -9,10 +9,10 @@ use std::path::Path;
 /// Labels all captures below a directory by where they stand.
 ///
 /// A part of the path named `train`, `val` or `test` is the split. What is left of the path says
-/// the label: its first folder, or, for captures that stand at the top, the file name without what says
-/// that it is a capture ([`capture_name`]). Files that are no captures are left out, and listed in the
-/// book. Captures without a split are split by time within each capture: the first 70 % of
-/// the flows train, the next 15 % validate, the rest test.
+/// the label: its first folder, or, for captures that stand at the top, the file name without what
+/// says that it is a capture ([`capture_name`]). Files that are no captures are left out, and
+/// listed in the book. Captures without a split are split by time within each capture: the first 70
+/// % of the flows train, the next 15 % validate, the rest test.
 ///
 /// # Errors
 /// When the directory cannot be listed or holds no capture.

@@ -55,9 +55,9 @@ fn position(header: &StringRecord, column: &str) -> Option<usize> {
     exact.or_else(|| header.iter().position(|name| name.trim().eq_ignore_ascii_case(column)))
 }
 
-/// The separator of a table: the one that splits its first line into most of the known columns. Where
-/// that does not decide, the table is refused anyway, and the one that gives most fields shows best
-/// which columns it has; of equals the comma.
+/// The separator of a table: the one that splits its first line into most of the known columns.
+/// Where that does not decide, the table is refused anyway, and the one that gives most fields
+/// shows best which columns it has; of equals the comma.
 pub(super) fn separator(bytes: &[u8]) -> u8 {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let is_full = |line: &&[u8]| !line.iter().all(u8::is_ascii_whitespace);

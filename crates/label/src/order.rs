@@ -1,12 +1,13 @@
 //! The order of labels, which decides the number of each class.
 //!
-//! Labels that are all numbers are ordered as numbers: every library that trains on numbers has them so, and in the
-//! order of their text 10 would stand before 2.
+//! Labels that are all numbers are ordered as numbers: every library that trains on numbers has
+//! them so, and in the order of their text 10 would stand before 2.
 
 /// Puts labels in order: as numbers if all of them are numbers, else as text.
 pub fn sort_labels(labels: &mut [String]) {
     labels.sort();
-    // Equal numbers stay in the order of their text, and whole ones are told apart to the last digit.
+    // Equal numbers stay in the order of their text, and whole ones are told apart to the last
+    // digit.
     if labels.iter().all(|label| label.parse::<i128>().is_ok()) {
         labels.sort_by_key(|label| label.parse::<i128>().unwrap_or_default());
     } else if labels.iter().all(|label| number(label).is_some()) {
@@ -15,7 +16,8 @@ pub fn sort_labels(labels: &mut [String]) {
     }
 }
 
-/// The labels in the order of their text, if they are all numbers and the order of these is another.
+/// The labels in the order of their text, if they are all numbers and the order of these is
+/// another.
 #[must_use]
 pub fn other_order(labels: &[String]) -> Option<Vec<String>> {
     let (mut text, mut number) = (labels.to_vec(), labels.to_vec());

@@ -1,5 +1,5 @@
-//! What scoring a flow costs: a made-up boosted forest of 20 rounds for 11 classes, 15 leaves a tree, on
-//! rows of 1,024 noisy bits, in batches of several sizes.
+//! What scoring a flow costs: a made-up boosted forest of 20 rounds for 11 classes, 15 leaves a
+//! tree, on rows of 1,024 noisy bits, in batches of several sizes.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serveflow_core::rows::{BitAt, RowShape, Rows, Scores};

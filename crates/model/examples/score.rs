@@ -1,8 +1,10 @@
-//! Scores a table of numbers with a model file: `score FORMAT MODEL KIND COLUMNS [MISSING] < rows > probabilities`.
+//! Scores a table of numbers with a model file:
+//! `score FORMAT MODEL KIND COLUMNS [MISSING] < rows > probabilities`.
 //!
-//! Rows are `f32` in little-endian bytes, as many to a row as there are columns; so are the probabilities.
-//! KIND says how columns stand in our rows: `numbers` as they are, `bits` as bits of value 0 or 1, `ternary` as
-//! header bits of value -1, 0 or 1. MISSING is the value that was missing to the library. The Python side of the tests holds the readers of foreign models with it
+//! Rows are `f32` in little-endian bytes, as many to a row as there are columns; so are the
+//! probabilities. KIND says how columns stand in our rows: `numbers` as they are, `bits` as bits of
+//! value 0 or 1, `ternary` as header bits of value -1, 0 or 1. MISSING is the value that was
+//! missing to the library. The Python side of the tests holds the readers of foreign models with it
 //! against the libraries that wrote them.
 
 use serveflow_core::rows::{BitAt, Column, Place, RowShape, Rows, Scores};

@@ -1,8 +1,8 @@
 //! What a model's columns read from a row.
 //!
-//! A foreign model takes a list of columns, in an order of its own. A [`Binding`] says for each where its
-//! value stands in the rows of a stage. Values are those of the feature table: -1, 0 and 1 for header bits,
-//! and numbers as they are.
+//! A foreign model takes a list of columns, in an order of its own. A [`Binding`] says for each
+//! where its value stands in the rows of a stage. Values are those of the feature table: -1, 0 and
+//! 1 for header bits, and numbers as they are.
 
 use serveflow_core::rows::{BitAt, Column, Place, RowShape, Rows};
 use std::collections::{BTreeSet, HashMap};

@@ -1,17 +1,19 @@
 //! Drift: does the traffic that is served still look like that which the bundle was calibrated on?
 //!
-//! No labels are needed. Each stage watches some quantities of the flows that it is asked about: of their
-//! scores (the answer's probability, the label, the margin) and of what else is known when they are asked
-//! (protocol, size, payload, flags and direction of the last packet, packets). Flows are counted in windows of
-//! a fixed number, bin by bin; at the end of each window the Jensen-Shannon divergence of each quantity from
-//! what is expected is held against the divergence that is usual there, and the largest ratio is the window's
-//! score. What is expected depends on the labels that the window's flows were given: it is the mixture, by
-//! these, of what flows of each label looked like. So a mixture of classes that changes, as it does from hour
-//! to hour, shows in the labels, which are watched for themselves, and nowhere else. A window whose score is over the threshold raises the alarm, two in a row below it end it. So a
-//! change that shows in a whole window is told within two windows less a flow.
+//! No labels are needed. Each stage watches some quantities of the flows that it is asked about: of
+//! their scores (the answer's probability, the label, the margin) and of what else is known when
+//! they are asked (protocol, size, payload, flags and direction of the last packet, packets). Flows
+//! are counted in windows of a fixed number, bin by bin; at the end of each window the
+//! Jensen-Shannon divergence of each quantity from what is expected is held against the divergence
+//! that is usual there, and the largest ratio is the window's score. What is expected depends on
+//! the labels that the window's flows were given: it is the mixture, by these, of what flows of
+//! each label looked like. So a mixture of classes that changes, as it does from hour to hour,
+//! shows in the labels, which are watched for themselves, and nowhere else. A window whose score is
+//! over the threshold raises the alarm, two in a row below it end it. So a change that shows in a
+//! whole window is told within two windows less a flow.
 //!
-//! Where the reference, the usual divergences and the threshold come from is the trainer's business; this only
-//! computes, and knows no clock.
+//! Where the reference, the usual divergences and the threshold come from is the trainer's
+//! business; this only computes, and knows no clock.
 
 use serde::{Deserialize, Serialize};
 use serveflow_core::deferral::FlowFacts;
@@ -135,8 +137,8 @@ pub struct Quantity {
     pub what: What,
     /// Largest value of each bin but the last, growing.
     pub bounds: Vec<f32>,
-    /// Share of the flows in each bin: of those of each label, and of all behind them, for labels that were
-    /// not met; one row alone where the label does not matter.
+    /// Share of the flows in each bin: of those of each label, and of all behind them, for labels
+    /// that were not met; one row alone where the label does not matter.
     pub shares: Vec<Vec<f64>>,
     /// The divergence that all but a hundredth of the windows are below where nothing has changed.
     pub usual: f64,
@@ -200,7 +202,8 @@ impl Quantity {
     }
 }
 
-/// Jensen-Shannon divergence of counts from shares, nats: 0 to ln 2, and finite where bins are empty.
+/// Jensen-Shannon divergence of counts from shares, nats: 0 to ln 2, and finite where bins are
+/// empty.
 #[must_use]
 pub fn divergence(counts: &[u32], shares: &[f64]) -> f64 {
     let all = counts.iter().map(|&count| f64::from(count)).sum::<f64>().max(1.0);
@@ -490,7 +493,8 @@ mod tests {
         let told = now(&detector);
         assert_eq!((told.alarms, told.is_alarmed), (1, true), "{told:?}");
         assert_eq!(told.alarmed_by, Some(What::Protocol));
-        // The window that the change falls into may tell already; the first whole one behind it does.
+        // The window that the change falls into may tell already; the first whole one behind it
+        // does.
         assert!(matches!(told.first_alarm, Some(440 | 480)), "{told:?}");
         feed(&mut detector, 60, 4);
         assert!(now(&detector).is_alarmed, "one calm window may be chance");

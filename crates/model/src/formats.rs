@@ -28,9 +28,9 @@ pub struct FormatEntry {
 /// The clock of [`measure_with`].
 static CLOCK: OnceLock<fn() -> u64> = OnceLock::new();
 
-/// From now on, models that are read measure how they are scored fastest on this machine. This crate
-/// reads no clock: the program hands one in, which counts nanoseconds. Only the first counts. What
-/// is measured changes no score.
+/// From now on, models that are read measure how they are scored fastest on this machine. This
+/// crate reads no clock: the program hands one in, which counts nanoseconds. Only the first counts.
+/// What is measured changes no score.
 pub fn measure_with(clock: fn() -> u64) {
     CLOCK.get_or_init(|| clock);
 }
@@ -163,8 +163,8 @@ fn head<E: Display>(model: Result<Foreign, E>) -> Result<FormatHead, String> {
     model.map(|model| model.head().clone()).map_err(|error| error.to_string())
 }
 
-/// Rows of a stage are as wide as they are, and a forest that names another width is refused before anything is laid
-/// out for it.
+/// Rows of a stage are as wide as they are, and a forest that names another width is refused before
+/// anything is laid out for it.
 fn own_forest(bytes: &[u8], columns: &Binding) -> LoadedModel {
     let forest = Forest::from_json(bytes).map_err(|error| error.to_string())?;
     if columns.missing().is_some() {

@@ -1,9 +1,9 @@
 //! A model that was trained with a number in the place of what was missing.
 //!
-//! A model file does not say so: XGBoost keeps `missing=` out of it, and a sparse matrix leaves zeros out. Where a
-//! header bit has this value is known when the model is bound; numbers are replaced in a copy of the rows, since
-//! forests know what to do about a number that is missing, and a test of one more value at each split would make
-//! trees grow without bound.
+//! A model file does not say so: XGBoost keeps `missing=` out of it, and a sparse matrix leaves
+//! zeros out. Where a header bit has this value is known when the model is bound; numbers are
+//! replaced in a copy of the rows, since forests know what to do about a number that is missing,
+//! and a test of one more value at each split would make trees grow without bound.
 
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};

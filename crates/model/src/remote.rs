@@ -1,6 +1,7 @@
 //! A model that answers elsewhere: on a server that speaks the Open Inference Protocol.
 //!
-//! The bundle holds what the model is called there and what its tensors look like, a small TOML file:
+//! The bundle holds what the model is called there and what its tensors look like, a small TOML
+//! file:
 //!
 //! ```toml
 //! model = "cnn"
@@ -14,8 +15,8 @@
 //! max_rows = 64             # most rows of a request; none: a whole job
 //! ```
 //!
-//! Where servers stand is the operator's, who hands in a connector. Without one, a bundle can be read and
-//! checked, and what it asks of such a model fails.
+//! Where servers stand is the operator's, who hands in a connector. Without one, a bundle can be
+//! read and checked, and what it asks of such a model fails.
 
 use crate::binding::{Binding, Input};
 use crate::formats::LoadedModel;

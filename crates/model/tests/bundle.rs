@@ -371,7 +371,8 @@ fn only_regular_files_inside_of_the_bundle_are_read() {
             let message = replaced(case, name, put).unwrap_err();
             assert!(message.contains(name) && message.contains(word), "{case}: {message}");
         }
-        // A link within the bundle is a file of the bundle, as where bundles are mounted by their version.
+        // A link within the bundle is a file of the bundle, as where bundles are mounted by their
+        // version.
         let inner = |path: &Path| {
             let up = path.ancestors().nth(1 + name.matches('/').count()).unwrap();
             symlink(up.join("before"), path).unwrap();

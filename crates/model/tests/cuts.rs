@@ -57,7 +57,8 @@ fn holds(sample: &Sample, whole: &[u32], changed: &[u8], what: &str) -> bool {
     }
 }
 
-/// The first model of each format is cut at every byte, the others here and there and in all of their last bytes.
+/// The first model of each format is cut at every byte, the others here and there and in all of
+/// their last bytes.
 #[test]
 fn a_file_that_was_cut_is_refused_at_every_byte() {
     let mut seen = Vec::new();
@@ -94,7 +95,8 @@ fn a_cut_does_not_hide_the_categories_of_a_data_frame() {
     }
 }
 
-/// Of a LightGBM text, a byte that is taken out of a tree or put into one is noticed, and so is a tree.
+/// Of a LightGBM text, a byte that is taken out of a tree or put into one is noticed, and so is a
+/// tree.
 #[test]
 fn a_tree_that_does_not_have_its_size_is_refused() {
     let sample = samples().into_iter().find(|sample| sample.name == "lightgbm-multiclass").unwrap();

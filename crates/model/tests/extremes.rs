@@ -1,7 +1,8 @@
 //! Files whose numbers are extreme: refused or loaded, never an abort, within bounded memory.
 //!
-//! A process that runs out of memory is ended, and no test can catch that. So each file is read by a child whose
-//! address space is bounded: the test starts itself anew below `ulimit`, with the name of the file to spoil.
+//! A process that runs out of memory is ended, and no test can catch that. So each file is read by
+//! a child whose address space is bounded: the test starts itself anew below `ulimit`, with the
+//! name of the file to spoil.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +23,8 @@ use std::process::Command;
 
 /// Says to a child which file it spoils.
 const CHILD: &str = "SERVEFLOW_EXTREMES";
-/// Address space of a child, KiB: of a small file, what reading takes has to fit beside the program itself.
+/// Address space of a child, KiB: of a small file, what reading takes has to fit beside the program
+/// itself.
 const MOST_KIB: u64 = 512 << 10;
 /// The same where a net's values may take 1 GiB, in the check and in the runtime.
 const MOST_NET_KIB: u64 = 4 << 20;
@@ -86,7 +88,8 @@ fn spoiled_text(text: &[u8], most: usize, mut run: impl FnMut(&str, Vec<u8>)) {
     }
 }
 
-/// The same bytes with a few of them at each place replaced by extreme ones, as numbers of all widths have them.
+/// The same bytes with a few of them at each place replaced by extreme ones, as numbers of all
+/// widths have them.
 fn spoiled_bytes(bytes: &[u8], most: usize, mut run: impl FnMut(&str, Vec<u8>)) {
     let places: Vec<usize> = (0..bytes.len()).collect();
     let patterns: [&[u8]; 9] = [
@@ -128,7 +131,8 @@ fn load(sample: &Sample, bytes: &[u8]) {
     }
 }
 
-/// In a child: says what it is about to read, so that the last words of one that was ended tell why.
+/// In a child: says what it is about to read, so that the last words of one that was ended tell
+/// why.
 fn said(sample: &str, what: &str) {
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "{sample}: {what}");

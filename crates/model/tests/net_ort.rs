@@ -1,5 +1,5 @@
-//! Nets, by ONNX Runtime: `SERVEFLOW_ONNXRUNTIME` names its library, such as the one in the PyPI package
-//! `onnxruntime`.
+//! Nets, by ONNX Runtime: `SERVEFLOW_ONNXRUNTIME` names its library, such as the one in the PyPI
+//! package `onnxruntime`.
 #![cfg(feature = "ort")]
 #![allow(clippy::unwrap_used)]
 

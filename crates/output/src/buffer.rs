@@ -58,8 +58,8 @@ pub struct OutputStatus {
     pub buffered_bytes: u64,
     /// Records that never reached it, by [`LossReason::ALL`].
     pub lost: [u64; LossReason::ALL.len()],
-    /// Whether it has taken nothing for longer than [`OutputLimits::stall_ns`](super::OutputLimits::stall_ns)
-    /// although something waits.
+    /// Whether it has taken nothing for longer than
+    /// [`OutputLimits::stall_ns`](super::OutputLimits::stall_ns) although something waits.
     pub is_stalled: bool,
     /// Whether a [`hold`](super::Output::hold) keeps it from writing at the moment.
     pub is_held: bool,
@@ -67,7 +67,8 @@ pub struct OutputStatus {
     pub trouble: Option<String>,
     /// Why own rotation failed last, if it did.
     pub rotation_trouble: Option<String>,
-    /// Times that another file took the place of the one before, by a signal or because it was gone.
+    /// Times that another file took the place of the one before, by a signal or because it was
+    /// gone.
     pub reopened: u64,
     /// Times that the file was rotated by this process.
     pub rotated: u64,
@@ -89,7 +90,8 @@ impl OutputStatus {
     }
 }
 
-/// Records that wait, within a limit of bytes, and those that the writer has taken out and not written yet.
+/// Records that wait, within a limit of bytes, and those that the writer has taken out and not
+/// written yet.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     most_bytes: usize,
@@ -119,7 +121,8 @@ impl Buffer {
         !self.pending.is_empty()
     }
 
-    /// Whether all of these find room. What is larger than the whole buffer finds room in an empty one.
+    /// Whether all of these find room. What is larger than the whole buffer finds room in an empty
+    /// one.
     pub(super) fn has_room_for(&self, lines: &Lines) -> bool {
         self.bytes() == 0 || self.bytes() + lines.bytes.len() <= self.most_bytes
     }

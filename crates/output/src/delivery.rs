@@ -5,12 +5,13 @@ use std::io;
 
 /// Where records go.
 pub trait Transport: Send {
-    /// Most bytes of a write, unless a single record is longer: none that is shorter may be written in part
-    /// where what was written cannot be taken back.
+    /// Most bytes of a write, unless a single record is longer: none that is shorter may be written
+    /// in part where what was written cannot be taken back.
     fn most_bytes(&self) -> usize;
 
-    /// Makes ready for `bytes` more: opens or rotates what has to be, writes the heading of what is empty. `reopen`
-    /// asks for what stands at its place now. Whether what is written from now on goes elsewhere.
+    /// Makes ready for `bytes` more: opens or rotates what has to be, writes the heading of what is
+    /// empty. `reopen` asks for what stands at its place now. Whether what is written from now on
+    /// goes elsewhere.
     ///
     /// # Errors
     /// When that cannot be done now.
@@ -22,7 +23,8 @@ pub trait Transport: Send {
     /// When nothing can be written now.
     fn write(&mut self, text: &[u8]) -> io::Result<usize>;
 
-    /// Takes back the last bytes that were written, part of a record; false where that cannot be done.
+    /// Takes back the last bytes that were written, part of a record; false where that cannot be
+    /// done.
     fn take_back(&mut self, bytes: usize) -> bool;
 
     /// Whether it may work again after the last error.
@@ -68,8 +70,8 @@ impl<T: Transport> Delivery<T> {
         Self { transport, least_bytes: 0, lines: Lines::default(), at: 0, records: 0 }
     }
 
-    /// The same for an output that is written to its end: a write that waits in the middle of a record does no
-    /// harm, so that more go at once.
+    /// The same for an output that is written to its end: a write that waits in the middle of a
+    /// record does no harm, so that more go at once.
     pub(super) fn waiting_for_its_reader(self) -> Self {
         Self { least_bytes: 64 * 1024, ..self }
     }

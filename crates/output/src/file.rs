@@ -1,5 +1,5 @@
-//! Records into a file by its name, also where the file is moved, cut, deleted or rotated meanwhile; and into
-//! named pipes and devices.
+//! Records into a file by its name, also where the file is moved, cut, deleted or rotated
+//! meanwhile; and into named pipes and devices.
 
 use super::delivery::Transport;
 use super::rotation::Rotation;
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 const MODE: u32 = 0o640;
 /// Bytes of a write: small enough to see that a slow disk still moves.
 const MOST_BYTES: usize = 64 * 1024;
-/// How long lines go on into a file that was moved while nothing stands at its place: whoever moved it is about to
-/// put another one there, and may not expect one. Nanoseconds.
+/// How long lines go on into a file that was moved while nothing stands at its place: whoever moved
+/// it is about to put another one there, and may not expect one. Nanoseconds.
 const MOVED_NS: u64 = 2_000_000_000;
 /// Time until a rotation that failed is tried again, nanoseconds.
 const ROTATE_AGAIN_NS: u64 = 10_000_000_000;
@@ -152,12 +152,12 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Opens it, and takes a lock by which two processes never write to one file. Nothing is written before the
-    /// first record, or the heading.
+    /// Opens it, and takes a lock by which two processes never write to one file. Nothing is
+    /// written before the first record, or the heading.
     ///
     /// # Errors
-    /// When it cannot be opened, another process writes to it, or it is not empty and may not be changed. It is
-    /// as before then.
+    /// When it cannot be opened, another process writes to it, or it is not empty and may not be
+    /// changed. It is as before then.
     pub fn open(path: &Path, options: FileOptions) -> Result<Self, OutputError> {
         Self::try_open(path, options).map_err(|why| OutputError { path: path.to_owned(), why })
     }

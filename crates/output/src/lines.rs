@@ -44,9 +44,9 @@ impl Lines {
 
 /// Takes whole records as text. Every [`Write`] is one.
 pub trait RecordWriter: Send {
-    /// Takes all records, and leaves `lines` empty whatever the result: part of them may have been written,
-    /// and a record that is lost can be counted, while one that is written twice cannot be told from a
-    /// second one.
+    /// Takes all records, and leaves `lines` empty whatever the result: part of them may have been
+    /// written, and a record that is lost can be counted, while one that is written twice cannot be
+    /// told from a second one.
     ///
     /// # Errors
     /// When what lies behind the writer fails.

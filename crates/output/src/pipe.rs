@@ -9,7 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Opens the pipe that stands at a path now. An open that waits for a reader would wait at a pipe
-/// that is meanwhile gone, and nobody could tell it from a slow one; so this is an error without one.
+/// that is meanwhile gone, and nobody could tell it from a slow one; so this is an error without
+/// one.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let opened = OpenOptions::new()
         .write(true)

@@ -32,8 +32,8 @@ impl Rotation {
         bytes > 0 && more > 0 && (is_large || is_old)
     }
 
-    /// Sets a file aside: each file that was set aside before gets the next number, and the last one
-    /// goes, with all behind it where more were kept before.
+    /// Sets a file aside: each file that was set aside before gets the next number, and the last
+    /// one goes, with all behind it where more were kept before.
     pub(super) fn set_aside(&self, path: &Path) -> io::Result<()> {
         self.remove_rest(path)?;
         for number in (1..self.keep).rev() {

@@ -1,5 +1,5 @@
-//! Records to standard output or standard error, without the locks and buffers of the standard library: whoever
-//! else writes there never waits for them.
+//! Records to standard output or standard error, without the locks and buffers of the standard
+//! library: whoever else writes there never waits for them.
 
 use super::delivery::Transport;
 use super::pipe;
@@ -25,8 +25,8 @@ pub struct StandardStream {
 }
 
 impl StandardStream {
-    /// Standard output, which begins with a heading unless it is a file that has something already and is
-    /// added to (`>>`).
+    /// Standard output, which begins with a heading unless it is a file that has something already
+    /// and is added to (`>>`).
     ///
     /// # Errors
     /// When it was closed before the program began.

@@ -1,5 +1,5 @@
-//! Outputs that stall, fail, write in parts and recover, by seeds: nothing is lost without being counted, and
-//! what is written is whole and in order.
+//! Outputs that stall, fail, write in parts and recover, by seeds: nothing is lost without being
+//! counted, and what is written is whole and in order.
 
 mod pipes;
 
@@ -108,8 +108,8 @@ fn records(numbers: std::ops::Range<u64>) -> Lines {
     lines
 }
 
-/// The numbers of whole records in all targets. Each record is as it was made; the last line of a target may be
-/// cut off.
+/// The numbers of whole records in all targets. Each record is as it was made; the last line of a
+/// target may be cut off.
 fn numbers(targets: &[Vec<u8>]) -> Vec<u64> {
     let mut found = Vec::new();
     for target in targets {
@@ -124,8 +124,8 @@ fn numbers(targets: &[Vec<u8>]) -> Vec<u64> {
     found
 }
 
-/// The state machine without threads: each call of the caller and each step of the writer in an order that the
-/// seed says.
+/// The state machine without threads: each call of the caller and each step of the writer in an
+/// order that the seed says.
 fn simulate(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let targets: Targets = Arc::new(Mutex::new(vec![Vec::new()]));

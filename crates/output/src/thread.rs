@@ -25,11 +25,11 @@ const KEPT_BYTES: usize = 1 << 20;
 pub struct OutputLimits {
     /// Most bytes that wait to be written.
     pub buffer_bytes: usize,
-    /// Whether nothing may be lost: callers wait while the buffer is full, and the first error ends the output. Else
-    /// callers never wait.
+    /// Whether nothing may be lost: callers wait while the buffer is full, and the first error ends
+    /// the output. Else callers never wait.
     pub is_lossless: bool,
-    /// Whether an output that never can be written again is an error to callers; else they go on, and what they
-    /// make is lost.
+    /// Whether an output that never can be written again is an error to callers; else they go on,
+    /// and what they make is lost.
     pub ends_with_reader: bool,
     /// Time without progress after which the output counts as stalled, nanoseconds.
     pub stall_ns: u64,
@@ -139,7 +139,8 @@ impl Output {
         })
     }
 
-    /// Writes what waits on the calling thread, where the system gives no other, and ends the output.
+    /// Writes what waits on the calling thread, where the system gives no other, and ends the
+    /// output.
     pub fn write_here(&self, transport: impl Transport) {
         self.0.lock().is_closing = true;
         Thread { shared: Arc::clone(&self.0), delivery: Delivery::new(transport) }.run();
@@ -154,8 +155,8 @@ impl Output {
         self.0.work.notify_one();
     }
 
-    /// Writes nothing for so long, or until [`reopen`](Self::reopen): another process copies and cuts the file.
-    /// What is being written when this is called may still be.
+    /// Writes nothing for so long, or until [`reopen`](Self::reopen): another process copies and
+    /// cuts the file. What is being written when this is called may still be.
     pub fn hold(&self, most_ns: u64) {
         self.0.lock().held_until = Some((self.0.limits.now)().saturating_add(most_ns));
     }
@@ -178,8 +179,8 @@ impl Output {
         }
     }
 
-    /// Waits at most so long until everything is written. What is left then is lost, and nothing is written after
-    /// this call but what is being written just now.
+    /// Waits at most so long until everything is written. What is left then is lost, and nothing is
+    /// written after this call but what is being written just now.
     #[must_use]
     pub fn close(&self, most: Duration) -> OutputStatus {
         let mut state = self.0.lock();
@@ -248,9 +249,9 @@ impl RecordWriter for Output {
         result
     }
 
-    /// Where nothing may be lost, waits until all is written. Else there is nothing to do: the thread
-    /// writes without being asked. A caller that makes no records finds out here that it has failed
-    /// for good.
+    /// Where nothing may be lost, waits until all is written. Else there is nothing to do: the
+    /// thread writes without being asked. A caller that makes no records finds out here that it has
+    /// failed for good.
     fn flush(&mut self) -> io::Result<()> {
         let limits = &self.0.limits;
         if !limits.is_lossless {
@@ -366,8 +367,8 @@ impl<T: Transport> Thread<T> {
         Some(Duration::from_nanos(left))
     }
 
-    /// Notes what is written by now; whether that is a record more, or all. A part of one is no progress: a full disk
-    /// takes it, and then it is taken back.
+    /// Notes what is written by now; whether that is a record more, or all. A part of one is no
+    /// progress: a full disk takes it, and then it is taken back.
     fn tell_progress(&mut self) -> bool {
         let mut state = self.shared.lock();
         if state.is_over {

@@ -1,6 +1,7 @@
 //! Every sink of the list against its golden file, and the JSON against a parser of its own.
 //!
-//! `SERVEFLOW_UPDATE_GOLDEN=1 cargo test -p serveflow-output --test formats` rewrites the golden files.
+//! `SERVEFLOW_UPDATE_GOLDEN=1 cargo test -p serveflow-output --test formats` rewrites the golden
+//! files.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{self, Write};

@@ -10,7 +10,8 @@ pub fn now_ns() -> u64 {
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since the epoch, by the system's clock: what time stamps of live frames are held against.
+/// Nanoseconds since the epoch, by the system's clock: what time stamps of live frames are held
+/// against.
 #[must_use]
 pub fn epoch_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

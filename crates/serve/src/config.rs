@@ -327,9 +327,9 @@ impl Typed {
     /// [`Typed::check`] for a bundle whose stages are served.
     ///
     /// # Errors
-    /// Also when a stage wants the window and flows would be left whole, when flows would be cut into
-    /// windows for models that were trained on whole ones, and when a stage is named that the bundle does
-    /// not have.
+    /// Also when a stage wants the window and flows would be left whole, when flows would be cut
+    /// into windows for models that were trained on whole ones, and when a stage is named that the
+    /// bundle does not have.
     pub fn check_for(&self, bundle: &Bundle) -> Result<Config, ConfigError> {
         let located = |error| self.origin.located(error);
         let config = self.check(&bundle.flow_config())?;

@@ -47,8 +47,8 @@ pub struct InterruptibleSource {
 }
 
 impl InterruptibleSource {
-    /// Reads `source` until its end. Once `stop` is set it should end by itself and bring what it holds; if it
-    /// does not return, its thread is left behind, which holds nothing but its input.
+    /// Reads `source` until its end. Once `stop` is set it should end by itself and bring what it
+    /// holds; if it does not return, its thread is left behind, which holds nothing but its input.
     ///
     /// # Errors
     /// When the system has no thread to give.
@@ -98,8 +98,8 @@ impl InterruptibleSource {
 }
 
 impl Source for InterruptibleSource {
-    /// A pipe that is silent for a while makes a quiet batch, so that its worker may look after other things;
-    /// where packets come as they happen, time goes on meanwhile.
+    /// A pipe that is silent for a while makes a quiet batch, so that its worker may look after
+    /// other things; where packets come as they happen, time goes on meanwhile.
     fn fill(&mut self, batch: &mut Batch, max_frames: usize) -> Result<usize, SourceError> {
         batch.clear();
         if self.is_over {

@@ -108,8 +108,8 @@ mod linux {
         }
     }
 
-    /// Opens the interfaces of a configuration: a source for each of its workers, which ends once `stop` is
-    /// set and all frames are read that came before.
+    /// Opens the interfaces of a configuration: a source for each of its workers, which ends once
+    /// `stop` is set and all frames are read that came before.
     ///
     /// # Errors
     /// When one of them cannot be opened, or the filter is none; the text names it.

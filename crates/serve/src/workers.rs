@@ -217,8 +217,9 @@ fn no_memory(what: &str) -> io::Error {
 /// Bytes of input from which more than one worker is worth while.
 const LARGE_INPUT: u64 = 16 << 20;
 
-/// Workers for captures when nobody says how many: one per core, or a single one, which tells verdicts
-/// in the same order each time, where the captures are small or nobody knows how large they are.
+/// Workers for captures when nobody says how many: one per core, or a single one, which tells
+/// verdicts in the same order each time, where the captures are small or nobody knows how large
+/// they are.
 #[must_use]
 pub fn worth_while(captures: &[PathBuf]) -> usize {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |data| data.len());
@@ -434,7 +435,8 @@ impl<'a> ServiceHooks<'a> {
             self.relieve(common, batch, worker, now);
         }
         let is_due = self.posted_at.is_none_or(|at| now.saturating_sub(at) >= POST_NS);
-        // The last state before the end holds every packet, and so each flow that is to get a verdict.
+        // The last state before the end holds every packet, and so each flow that is to get a
+        // verdict.
         if is_due || batch.quiet_until().is_some() || batch.is_over() {
             self.posted_at = Some(now);
             self.post(worker.engine);

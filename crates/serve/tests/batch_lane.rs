@@ -222,8 +222,8 @@ fn what_waits_behind_a_call_that_hangs_opens_the_breaker_and_comes_back() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever models and time do, each job that is handed in comes back once, with its own answer or
-    /// without one, and no more are taken than there is room for.
+    /// Whatever models and time do, each job that is handed in comes back once, with its own answer
+    /// or without one, and no more are taken than there is room for.
     #[test]
     fn nothing_is_lost_or_doubled_or_mixed_up(
         says in prop::collection::vec(0..10_u8, 1..60),

@@ -52,7 +52,8 @@ impl Lane for Slow {
     }
 }
 
-/// A first stage that is sure of few flows, four levels of degradation, and a second stage in the slow lane.
+/// A first stage that is sure of few flows, four levels of degradation, and a second stage in the
+/// slow lane.
 fn relieved() -> Arc<Cascade> {
     let plain =
         cascade(&[stage(1, 1_000 * MS, 0.1), StageSpec { lane: 1, ..stage(1, 1_000 * MS, 1.0) }]);

@@ -1,7 +1,8 @@
-//! Plans a task and tells of it: `cargo run --release -p serveflow --example plan_page -- FROM PAGE TEXT [REPORT]`
+//! Plans a task and tells of it:
+//! `cargo run --release -p serveflow --example plan_page -- FROM PAGE TEXT [REPORT]`
 //!
-//! FROM is a task's directory or a report that was written before; REPORT is where the report goes as JSON.
-//! `CROSS` is the number of folds of training captures, 3 if it is not set.
+//! FROM is a task's directory or a report that was written before; REPORT is where the report goes
+//! as JSON. `CROSS` is the number of folds of training captures, 3 if it is not set.
 #![allow(clippy::unwrap_used)]
 use serveflow_model::bundle::LanePlan;
 use serveflow_report::{html as plan_page, text as plan_text};

@@ -117,7 +117,8 @@ fn more_cores_are_never_slower_until_something_serial_binds() {
         );
     }
     assert!(points[..4].iter().all(|point| point.binds == Binds::Workers || point.skew > 1.01));
-    // 232 ns of work over 8 ns of reading: with 64 cores the reader binds, and no curve is above it.
+    // 232 ns of work over 8 ns of reading: with 64 cores the reader binds, and no curve is above
+    // it.
     let last = points.last().unwrap();
     assert_eq!(last.binds, Binds::Reader);
     assert!(points.iter().all(|point| point.packets_per_s <= 1.001e9 / 8.0));

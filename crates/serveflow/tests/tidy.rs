@@ -1,5 +1,5 @@
-//! The rules of ARCHITECTURE.md that a machine can hold. Each rule names every place that breaks it, and has a test of
-//! its own that shows it can fail.
+//! The rules of ARCHITECTURE.md that a machine can hold. Each rule names every place that breaks
+//! it, and has a test of its own that shows it can fail.
 
 mod tidy {
     pub(crate) mod code_rules;

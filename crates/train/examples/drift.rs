@@ -1,8 +1,8 @@
 //! How often drift is told where there is none, and how soon where traffic changes:
 //! `cargo run --release -p serveflow-train --example drift -- BUNDLE OTHER`
 //!
-//! BUNDLE is what `serveflow train` wrote, with its pool; OTHER is the directory of another task, whose flows
-//! stand for traffic that is new.
+//! BUNDLE is what `serveflow train` wrote, with its pool; OTHER is the directory of another task,
+//! whose flows stand for traffic that is new.
 #![allow(clippy::unwrap_used)]
 use serveflow_core::rows::Scores;
 use serveflow_model::bundle::Bundle;

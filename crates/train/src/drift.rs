@@ -1,12 +1,13 @@
-//! The reference that drift is told by, from the calibration split of a plan, and its threshold. Training flows
-//! are none of it, not even those that are answered by models which did not see them: these are less sure than
-//! the models that serve, and every bundle would alarm.
+//! The reference that drift is told by, from the calibration split of a plan, and its threshold.
+//! Training flows are none of it, not even those that are answered by models which did not see
+//! them: these are less sure than the models that serve, and every bundle would alarm.
 //!
-//! The threshold is simulated. The captures are parted into halves, by class as far as there are captures of
-//! it; the one half is the reference, and windows are drawn from the other: runs of neighbouring flows of a
-//! capture, captures by their flows, until the window is full. So a window differs from its reference by
-//! chance, by what differs between captures, and by what is alike in neighbouring flows. Each parting gives the
-//! quantile of its windows' scores at the stated rate, and the largest of all partings is the threshold.
+//! The threshold is simulated. The captures are parted into halves, by class as far as there are
+//! captures of it; the one half is the reference, and windows are drawn from the other: runs of
+//! neighbouring flows of a capture, captures by their flows, until the window is full. So a window
+//! differs from its reference by chance, by what differs between captures, and by what is alike in
+//! neighbouring flows. Each parting gives the quantile of its windows' scores at the stated rate,
+//! and the largest of all partings is the threshold.
 
 use crate::planner::pool::{Answers, CandidatePool};
 use crate::planner::replay::{Evaluator, Part};
@@ -27,7 +28,8 @@ const MOST_LABELS: usize = 256;
 const FEW: f64 = 5.0;
 /// Partings of the captures.
 const PARTINGS: usize = 50;
-/// Windows over the threshold that the simulation has, on average: a rate is known to about a fifth by them.
+/// Windows over the threshold that the simulation has, on average: a rate is known to about a fifth
+/// by them.
 const OVER: f64 = 25.0;
 /// Windows of a simulation, at most.
 const MOST_WINDOWS: usize = 50_000;
@@ -158,7 +160,8 @@ impl Watched {
         window
     }
 
-    /// Quantities with their bins and the shares of all flows; those of one bin say nothing and are left out.
+    /// Quantities with their bins and the shares of all flows; those of one bin say nothing and are
+    /// left out.
     fn quantities(&self) -> Vec<Quantity> {
         let quantity = |(what, values): (&What, &Vec<f32>)| {
             let most = if *what == What::Label { MOST_LABELS } else { MOST_VALUES };
@@ -216,8 +219,8 @@ impl Watched {
         let score = |own: &Vec<f64>| {
             own.iter().zip(&usual).map(|(own, usual)| own / usual).fold(0.0, f64::max)
         };
-        // The largest of the partings' thresholds: it is to hold for most draws of captures, and not on
-        // average, since a service sees but one.
+        // The largest of the partings' thresholds: it is to hold for most draws of captures, and
+        // not on average, since a service sees but one.
         let partings = simulated.chunks(simulated.len().div_ceil(PARTINGS));
         let of = |own: &[Vec<f64>]| quantile(own.iter().map(score).collect(), rate);
         let threshold = partings.map(of).fold(0.0, f64::max);

@@ -1,23 +1,26 @@
-//! Whether calibration flows fit another reading of a model far better than the one that was taken: another order
-//! of its classes, of its columns, or another value for what is missing.
+//! Whether calibration flows fit another reading of a model far better than the one that was taken:
+//! another order of its classes, of its columns, or another value for what is missing.
 //!
-//! A model file often names neither its classes nor its columns. Where they are taken in the wrong order, the model
-//! loads, answers, and is wrong. Labelled flows tell: under the right order far more of them are answered right.
+//! A model file often names neither its classes nor its columns. Where they are taken in the wrong
+//! order, the model loads, answers, and is wrong. Labelled flows tell: under the right order far
+//! more of them are answered right.
 //!
-//! **The rule.** Each flow counts 1 where the other reading is right and the one that was taken is wrong, -1 the
-//! other way round, and 0 elsewhere. The other reading fits far better where the lower end of the interval of the
-//! mean, [`SIGMAS`] standard errors below it, is over [`FAR`]. An order of classes is chosen among a great many, so
-//! it is found on other flows than it is judged on: chance gains nothing there. The split `train` is best to find it,
-//! since a model may take one class for another in captures that it never saw, but not in those it was trained on.
+//! **The rule.** Each flow counts 1 where the other reading is right and the one that was taken is
+//! wrong, -1 the other way round, and 0 elsewhere. The other reading fits far better where the
+//! lower end of the interval of the mean, [`SIGMAS`] standard errors below it, is over [`FAR`]. An
+//! order of classes is chosen among a great many, so it is found on other flows than it is judged
+//! on: chance gains nothing there. The split `train` is best to find it, since a model may take one
+//! class for another in captures that it never saw, but not in those it was trained on.
 
 use crate::random::mix;
 
-/// Standard errors below the mean: one in two thousand if flows were independent. They are not quite, so that
-/// [`FAR`] has to be passed as well.
+/// Standard errors below the mean: one in two thousand if flows were independent. They are not
+/// quite, so that [`FAR`] has to be passed as well.
 pub const SIGMAS: f64 = 3.29;
 /// Share of the flows by which another reading must be right more often.
 pub const FAR: f64 = 0.05;
-/// Classes up to which an order of them is searched: the search takes time that grows with their cube.
+/// Classes up to which an order of them is searched: the search takes time that grows with their
+/// cube.
 pub const MOST_CLASSES: usize = 500;
 
 /// What another reading of a model gains.
@@ -48,7 +51,8 @@ impl FitGain {
         let turned = (0..flows).filter(|&at| (truth[at] == taken[at]) != (truth[at] == other[at]));
         let variance = turned.count() as f64 / count - mean * mean;
         let error = (variance.max(0.0) / count).sqrt();
-        // Where all flows agree the error is 0, however few they are: one more that does not is counted.
+        // Where all flows agree the error is 0, however few they are: one more that does not is
+        // counted.
         let lower = mean - SIGMAS * error - SIGMAS / count;
         Self {
             flows,
@@ -80,9 +84,10 @@ pub struct ClassOrder {
     pub gain: FitGain,
 }
 
-/// Whether an order of classes explains a model's answers: under it they are right for over a third of
-/// what the most frequent label alone would miss. Where the cause is another, such as the order of the
-/// columns, some order of the classes still fits better by chance, and leaves most answers wrong.
+/// Whether an order of classes explains a model's answers: under it they are right for over a third
+/// of what the most frequent label alone would miss. Where the cause is another, such as the order
+/// of the columns, some order of the classes still fits better by chance, and leaves most answers
+/// wrong.
 #[must_use]
 pub fn is_explained(truth: &[u16], answers: &[u16]) -> bool {
     let right = truth.iter().zip(answers).filter(|(truth, answer)| truth == answer).count();
@@ -92,8 +97,8 @@ pub fn is_explained(truth: &[u16], answers: &[u16]) -> bool {
     right.saturating_sub(most) * 3 > truth.len() - most || (right == truth.len() && right > 0)
 }
 
-/// The order of classes that fits flows best: for each label of an answer the label that it should be; none where
-/// there are too many classes to search.
+/// The order of classes that fits flows best: for each label of an answer the label that it should
+/// be; none where there are too many classes to search.
 #[must_use]
 pub fn order_found(truth: &[u16], answers: &[u16], classes: usize) -> Option<Vec<u16>> {
     (classes <= MOST_CLASSES).then(|| assigned(truth, answers, classes, &|_| true))
@@ -113,8 +118,9 @@ fn assigned(
     assignment(&counts, classes)
 }
 
-/// The order of classes that fits best, found and judged on halves of the same flows, over answers that were read as these labels; none where there are too many
-/// classes to search. `taken` are the answers of the reading that it is held against.
+/// The order of classes that fits best, found and judged on halves of the same flows, over answers
+/// that were read as these labels; none where there are too many classes to search. `taken` are the
+/// answers of the reading that it is held against.
 #[must_use]
 pub fn class_order(
     truth: &[u16],
@@ -136,8 +142,9 @@ pub fn class_order(
     Some(ClassOrder { label_of: order_of(&|_| true), gain })
 }
 
-/// For each answer the label that makes the most of them right, each label once: the assignment problem, by the
-/// Hungarian method with potentials. Where counts are equal, an answer stays the label that it is.
+/// For each answer the label that makes the most of them right, each label once: the assignment
+/// problem, by the Hungarian method with potentials. Where counts are equal, an answer stays the
+/// label that it is.
 fn assignment(counts: &[i64], n: usize) -> Vec<u16> {
     // Costs to be made small. Row 0 and column 0 are none.
     let cost = |row: usize, column: usize| {
@@ -263,7 +270,8 @@ mod tests {
             }
         }
 
-        /// A model that is as it should be, however good or bad, or that knows nothing at all, raises no alarm.
+        /// A model that is as it should be, however good or bad, or that knows nothing at all,
+        /// raises no alarm.
         #[test]
         fn a_model_in_order_is_left_alone(
             classes in 2..20_u16, flows in 1..400_usize, right in 0.0..1.0_f64, seed in any::<u64>(),

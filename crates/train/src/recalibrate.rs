@@ -84,13 +84,15 @@ pub struct CalibrationFlows {
 /// All flows of the captures, as a stage sees them.
 #[derive(Debug)]
 pub struct AllFlows {
-    /// The flows, in the order in which a table of features has them; labels are in the bundle's order.
+    /// The flows, in the order in which a table of features has them; labels are in the bundle's
+    /// order.
     pub flows: Vec<FlowInfo>,
     /// A row for each.
     pub rows: Rows,
 }
 
-/// Records the calibration flows for each stage of a bundle, and all flows for one stage if that is wanted.
+/// Records the calibration flows for each stage of a bundle, and all flows for one stage if that is
+/// wanted.
 ///
 /// # Errors
 /// When there are no calibration flows, or one has a label that the bundle does not know.
@@ -133,7 +135,8 @@ pub fn calibration_flows(
     Ok(CalibrationFlows { rows, truth, all, damaged })
 }
 
-/// Scores the calibration flows with each stage's model, and finds the thresholds of all gates but the last.
+/// Scores the calibration flows with each stage's model, and finds the thresholds of all gates but
+/// the last.
 ///
 /// # Errors
 /// When a model fails.
@@ -215,8 +218,8 @@ fn recorded(
 }
 
 impl Recalibrated {
-    /// Writes gates, costs and lanes into the plan that they were found for; the lanes of some stages are
-    /// kept.
+    /// Writes gates, costs and lanes into the plan that they were found for; the lanes of some
+    /// stages are kept.
     pub fn write(
         &self,
         plan: &mut Plan,

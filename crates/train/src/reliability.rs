@@ -111,8 +111,8 @@ fn answers((scores, truth): Scored<'_>, classes: usize) -> Vec<(f64, bool)> {
     .collect()
 }
 
-/// Bins of equal mass by growing confidence. Flows of the same confidence stay together, so that the
-/// order of the flows does not matter; there may be fewer than [`BINS`] bins then.
+/// Bins of equal mass by growing confidence. Flows of the same confidence stay together, so that
+/// the order of the flows does not matter; there may be fewer than [`BINS`] bins then.
 #[must_use]
 pub fn bins(mut answers: Vec<(f64, bool)>) -> Vec<Bin> {
     answers.sort_by(|a, b| a.0.total_cmp(&b.0));

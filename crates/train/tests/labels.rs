@@ -177,8 +177,8 @@ fn every_flow_of_the_sample_is_met() {
         let met: usize = Split::ALL.iter().map(|&split| dataset.split(split).len()).sum();
         assert_eq!(met, listed - broken, "{task}");
         assert!(dataset.damaged.is_empty() && dataset.accounts.balance(), "{task}");
-        // What is not listed are late packets of connections that had been closed, and connections that
-        // were tried again after a reset: flows on the five-tuple of a listed one.
+        // What is not listed are late packets of connections that had been closed, and connections
+        // that were tried again after a reset: flows on the five-tuple of a listed one.
         let ends = |flow: &FiveTuple| {
             let (src, dst) = ((flow.src, flow.src_port), (flow.dst, flow.dst_port));
             (src.min(dst), src.max(dst), flow.proto)
@@ -374,8 +374,8 @@ fn ports_may_be_left_out_where_a_protocol_has_none() {
     }
 }
 
-/// However the captures are listed, and however their paths are written: the one that is told is the
-/// one that the row means, and its flows are those of the rows.
+/// However the captures are listed, and however their paths are written: the one that is told is
+/// the one that the row means, and its flows are those of the rows.
 #[test]
 fn the_capture_that_is_suggested_is_the_one_that_is_meant() {
     let dir = scratch("suggested");

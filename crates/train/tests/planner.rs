@@ -1,4 +1,5 @@
-//! The planner: what it predicts is what the engine does, and what it guarantees to look at it looks at.
+//! The planner: what it predicts is what the engine does, and what it guarantees to look at it
+//! looks at.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -84,8 +85,8 @@ fn the_engine_does_what_the_planner_says() {
             let told = report(&built.pool, &request, &found);
             let dir = scratch(&format!("planner-engine-{index}-{share}"));
             let bundle = write(&dir, &found.plan, found.models).unwrap();
-            // On its own split a learned gate is told by heads that did not see the flow, and served by
-            // one that did.
+            // On its own split a learned gate is told by heads that did not see the flow, and
+            // served by one that did.
             let mut splits = vec![(Split::Test, &told.chosen.test)];
             splits.extend((rule != Rule::Learned).then_some((Split::Val, &told.chosen.split)));
             for (split, own) in splits {

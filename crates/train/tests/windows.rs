@@ -20,8 +20,8 @@ fn windows_of(book: &LabelBook, window_ns: u64, most: u16) -> Dataset {
     record(book, &plan.recording(&[Tier::WINDOW]), &mut |_| ()).unwrap()
 }
 
-/// First time and packets of each window of a capture of datagrams, counted packet by packet: a flow
-/// begins anew after two minutes of silence and after half an hour.
+/// First time and packets of each window of a capture of datagrams, counted packet by packet: a
+/// flow begins anew after two minutes of silence and after half an hour.
 fn counted(capture: PathBuf) -> Vec<(u64, usize)> {
     let mut source = FileSource::new(vec![capture]);
     let mut flows = BTreeMap::new();

@@ -1,8 +1,8 @@
 //! The expected curve: what each number of cores gives, and what binds it.
 //!
-//! The rate of each point is simulated. What binds it is told from bounds that hold whatever the order of
-//! events: no run is faster than its reader, than its board, than the worker with the largest shard, than
-//! all workers together, or than memory.
+//! The rate of each point is simulated. What binds it is told from bounds that hold whatever the
+//! order of events: no run is faster than its reader, than its board, than the worker with the
+//! largest shard, than all workers together, or than memory.
 
 use super::shards::Shards;
 use super::sim::{Costs, Played, Setup, play};
@@ -46,8 +46,8 @@ pub struct MemoryBandwidth {
     pub cores: usize,
 }
 
-/// A machine whose cores together move less than this share of what each moves alone has reached what
-/// its memory can do; one that moves more was held up by its cores.
+/// A machine whose cores together move less than this share of what each moves alone has reached
+/// what its memory can do; one that moves more was held up by its cores.
 const SATURATED: f64 = 0.8;
 
 impl MemoryBandwidth {
@@ -198,8 +198,8 @@ fn bounds(inputs: &Inputs, shards: &Shards) -> Vec<(Binds, f64)> {
     ]
 }
 
-/// Where the curve bends, and why, in one sentence. It bends where a core that is added brings less than
-/// half of what a core brought before.
+/// Where the curve bends, and why, in one sentence. It bends where a core that is added brings less
+/// than half of what a core brought before.
 #[must_use]
 pub fn bend(inputs: &Inputs, points: &[CurvePoint]) -> String {
     let bends = |pair: &&[CurvePoint]| {

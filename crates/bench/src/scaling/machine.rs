@@ -13,8 +13,8 @@ const COPIES: usize = 6;
 /// Times that two threads wake each other.
 const WAKES: u32 = 2_000;
 
-/// Bytes a second that so many threads move together, each from one buffer to another. A copied byte
-/// counts twice, as it is read and written.
+/// Bytes a second that so many threads move together, each from one buffer to another. A copied
+/// byte counts twice, as it is read and written.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -55,8 +55,8 @@ pub fn bandwidth(threads: usize, wall: fn() -> u64) -> io::Result<f64> {
     Ok((2 * BUFFER * COPIES * threads) as f64 / (last - first).max(1) as f64 * 1e9)
 }
 
-/// How long it takes until a thread that sleeps runs, after another one has changed what it waits for,
-/// nanoseconds: the mean of many, by two threads that wake each other in turn.
+/// How long it takes until a thread that sleeps runs, after another one has changed what it waits
+/// for, nanoseconds: the mean of many, by two threads that wake each other in turn.
 ///
 /// # Errors
 /// When a thread cannot be started.

@@ -1,7 +1,7 @@
 //! The costs of the simulation, each measured alone on this machine.
 //!
-//! Each is measured several times and the fastest counts: whatever else ran on the machine can only have
-//! made the others slower.
+//! Each is measured several times and the fastest counts: whatever else ran on the machine can only
+//! have made the others slower.
 
 use super::machine;
 use super::replay_source::Tape;
@@ -134,8 +134,8 @@ impl ScalingMeter<'_> {
         (self.wall)().saturating_sub(started) as f64
     }
 
-    /// Nanoseconds to part a packet and to hand a part over, both on a thread that is alone: where cores
-    /// are at the board together it is dearer.
+    /// Nanoseconds to part a packet and to hand a part over, both on a thread that is alone: where
+    /// cores are at the board together it is dearer.
     fn share(&self, tape: &Tape, read_ns: f64) -> (f64, f64) {
         let even = self.even_traffic();
         let drained = |tape: &Tape, shares: usize| self.fastest(|| self.drain(tape, shares));
@@ -148,8 +148,9 @@ impl ScalingMeter<'_> {
         (part_ns.max(0.0), hand_ns)
     }
 
-    /// Takes a shared tape to its end on this thread alone, nanoseconds. Only traffic that has packets
-    /// for all shares in most blocks may be shared by more than one, or a share would wait for another.
+    /// Takes a shared tape to its end on this thread alone, nanoseconds. Only traffic that has
+    /// packets for all shares in most blocks may be shared by more than one, or a share would wait
+    /// for another.
     fn drain(&self, tape: &Tape, shares: usize) -> f64 {
         let FlowRules { key, seed } = FlowRules::of(self.config);
         let sharder = Sharder::new(shares as u32, key, seed);
@@ -210,8 +211,8 @@ impl ScalingMeter<'_> {
         fastest.expect("there was at least one round")
     }
 
-    /// Nanoseconds that asking a stage costs a flow: what a cascade that asks it twice costs more than
-    /// one that asks it once.
+    /// Nanoseconds that asking a stage costs a flow: what a cascade that asks it twice costs more
+    /// than one that asks it once.
     fn ask(&self, tape: &Tape, stage: &Stage) -> f64 {
         let [(once, _), (twice, rows)] = [1, 2].map(|times| {
             let (cascade, lane) = asked(stage, times, self.bundle.cascade.labels());

@@ -1,11 +1,11 @@
 //! What more cores would give: a simulation that is driven by measured costs.
 //!
-//! Workers share one input as `run` shares it: whoever has nothing to do reads the next block, parts
-//! its frames by flow, and leaves each worker its part; every worker takes its parts in order. Reading is
-//! one at a time, and so is every visit to the board on which parts are left. [`sim`] plays this event by
-//! event, [`shards`] says how unevenly flows fall onto workers, [`curve`] puts both together with what
-//! memory can move, and says what binds. [`measure`] finds the costs, and [`mod@trial`] what one and two
-//! workers really do, to hold the simulation against.
+//! Workers share one input as `run` shares it: whoever has nothing to do reads the next block,
+//! parts its frames by flow, and leaves each worker its part; every worker takes its parts in
+//! order. Reading is one at a time, and so is every visit to the board on which parts are left.
+//! [`sim`] plays this event by event, [`shards`] says how unevenly flows fall onto workers,
+//! [`curve`] puts both together with what memory can move, and says what binds. [`measure`] finds
+//! the costs, and [`mod@trial`] what one and two workers really do, to hold the simulation against.
 
 pub mod curve;
 pub mod machine;

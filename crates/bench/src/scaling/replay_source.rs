@@ -1,4 +1,5 @@
-//! A capture in memory that is played again and again, so that neither a disk nor its end is measured.
+//! A capture in memory that is played again and again, so that neither a disk nor its end is
+//! measured.
 
 use serveflow_core::FlowConfig;
 use serveflow_core::key::FlowKey;
@@ -29,7 +30,8 @@ pub struct Tape {
     bytes: Arc<[u8]>,
     /// Packets of a round.
     pub packets: u64,
-    /// From the start of a round to that of the next, nanoseconds: long enough for all flows to end.
+    /// From the start of a round to that of the next, nanoseconds: long enough for all flows to
+    /// end.
     pub period_ns: u64,
     rules: KeyRules,
 }
@@ -63,8 +65,8 @@ impl fmt::Display for TapeError {
 impl std::error::Error for TapeError {}
 
 impl Tape {
-    /// Lays captures over each other, as if all had begun together, without the pauses in which every
-    /// flow ends; at most so many packets.
+    /// Lays captures over each other, as if all had begun together, without the pauses in which
+    /// every flow ends; at most so many packets.
     ///
     /// # Errors
     /// When a capture cannot be read, there is no packet, or link types differ.
@@ -183,8 +185,8 @@ fn silence(rules: &FlowConfig) -> u64 {
     rules.idle_ns.max(rules.linger_ns).saturating_add(GAP_NS)
 }
 
-/// Moves a capture to where all begin. Pauses in which every flow ends are cut to just that: the sample's
-/// files hold captures of several years.
+/// Moves a capture to where all begin. Pauses in which every flow ends are cut to just that: the
+/// sample's files hold captures of several years.
 fn begin_together(frames: &mut [OwnedFrame], silence: u64) {
     frames.sort_by_key(|frame| frame.ts_ns);
     let mut before = frames.first().map_or(0, |frame| frame.ts_ns);

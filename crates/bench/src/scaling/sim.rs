@@ -1,8 +1,8 @@
 //! Workers that share an input, event by event.
 //!
-//! It is a discrete-event simulation: time jumps from one thing that happens to the next, and the same
-//! seed gives the same run. Left out are caches that workers share, a clock rate
-//! that falls as more cores are busy, and lanes on threads of their own.
+//! It is a discrete-event simulation: time jumps from one thing that happens to the next, and the
+//! same seed gives the same run. Left out are caches that workers share, a clock rate that falls as
+//! more cores are busy, and lanes on threads of their own.
 
 use super::shards::Shards;
 use serde::Serialize;
@@ -40,8 +40,8 @@ pub struct StageCost {
     pub ask_ns: f64,
     /// To score a flow, nanoseconds.
     pub row_ns: f64,
-    /// To score a job, whatever is in it, nanoseconds: small parts make small jobs, which cost more a
-    /// flow.
+    /// To score a job, whatever is in it, nanoseconds: small parts make small jobs, which cost more
+    /// a flow.
     pub job_ns: f64,
 }
 

@@ -23,8 +23,8 @@ pub struct Trial {
     pub measured: f64,
     /// How far the simulated is above the measured, percent.
     pub error_percent: f64,
-    /// Share of the measured time in which the workers were on a core; below 1 they waited, or something
-    /// else was there. None where the system does not say.
+    /// Share of the measured time in which the workers were on a core; below 1 they waited, or
+    /// something else was there. None where the system does not say.
     pub on_core: Option<f64>,
 }
 
@@ -47,8 +47,8 @@ pub struct Trials<'a> {
 }
 
 impl Trials<'_> {
-    /// Serves the tape with so many workers, and simulates just that: the same flows on the same workers,
-    /// as many blocks, the same limits.
+    /// Serves the tape with so many workers, and simulates just that: the same flows on the same
+    /// workers, as many blocks, the same limits.
     #[must_use]
     pub fn hold(&self, workers: usize, costs: &Costs, setup: &Setup) -> Trial {
         let flows = &self.config.engine.flows;

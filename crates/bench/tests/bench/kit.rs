@@ -56,7 +56,8 @@ pub(crate) fn all(templates: &TemplateSet, recipe: Recipe) -> Vec<OwnedFrame> {
     frames
 }
 
-/// Whether each checksum is right: of the IPv4 header, and of TCP or UDP when the frame was captured whole.
+/// Whether each checksum is right: of the IPv4 header, and of TCP or UDP when the frame was
+/// captured whole.
 pub(crate) fn right_checksums(frame: &OwnedFrame) -> Vec<bool> {
     let parsed = parsed(frame);
     let network = &frame.data[parsed.network.range().start..];

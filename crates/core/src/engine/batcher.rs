@@ -1,7 +1,7 @@
 //! The desk: jobs being filled, jobs to be submitted, and empty ones to be used again.
 //!
-//! A flow that asks leaves its record's place, and rows are encoded when a job is closed: what a record
-//! holds while its flow is asked never changes, and many records' memory arrives together.
+//! A flow that asks leaves its record's place, and rows are encoded when a job is closed: what a
+//! record holds while its flow is asked never changes, and many records' memory arrives together.
 
 use crate::deferral::FlowFacts;
 use crate::engine::{AHEAD, Cascade};
@@ -76,8 +76,8 @@ impl Batcher {
         }
     }
 
-    /// Moves the job of the first stage on that has a row. The others stay open for the flows that this
-    /// one will pass on: few and full jobs are the cheapest.
+    /// Moves the job of the first stage on that has a row. The others stay open for the flows that
+    /// this one will pass on: few and full jobs are the cheapest.
     pub(super) fn close_first(&mut self, cascade: &Cascade, pool: &PacketPool) {
         let first = self.open.iter().position(|job| !job.tickets.is_empty());
         if let Some(stage) = first {

@@ -17,17 +17,19 @@ pub struct Stage {
     pub features: Features,
     /// Whether its answer stands; not asked at the last stage.
     pub gate: Gate,
-    /// Gates that take its place while there is more traffic than the models can take, each letting more
-    /// answers stand than the one before; none at the last stage.
+    /// Gates that take its place while there is more traffic than the models can take, each letting
+    /// more answers stand than the one before; none at the last stage.
     pub degradation: Vec<Gate>,
     /// Longest wait for its packets, nanoseconds after the flow's first packet.
     pub wait_ns: u64,
-    /// Whether it wants the window: it is asked when the window ends, however few packets came, or as
-    /// soon as it has all the packets that its features cover, since no later one would show in its row.
+    /// Whether it wants the window: it is asked when the window ends, however few packets came, or
+    /// as soon as it has all the packets that its features cover, since no later one would show in
+    /// its row.
     pub wants_window: bool,
     /// What its probability of an answer is worth.
     pub confidence: Calibration,
-    /// Which of its answers say that the flow is of no class that was learned; none take all for known.
+    /// Which of its answers say that the flow is of no class that was learned; none take all for
+    /// known.
     pub unknown: Option<OpenSet>,
     /// Index of the lane that scores it.
     pub lane: usize,
@@ -57,13 +59,15 @@ impl Stage {
         Self { wait_ns, wants_window: wants, ..self }
     }
 
-    /// The same without a gate, in the first lane: what it says of all flows that it is asked about.
+    /// The same without a gate, in the first lane: what it says of all flows that it is asked
+    /// about.
     #[must_use]
     pub fn ungated(&self) -> Self {
         Self { gate: Gate::never(), degradation: Vec::new(), lane: 0, ..self.clone() }
     }
 
-    /// Its gate at a level of degradation: 0 is its own, and beyond the last level there is none further.
+    /// Its gate at a level of degradation: 0 is its own, and beyond the last level there is none
+    /// further.
     #[inline]
     #[must_use]
     pub fn gate_at(&self, level: u8) -> &Gate {

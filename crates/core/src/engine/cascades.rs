@@ -1,7 +1,8 @@
-//! The plans that flows go by: the one that new flows get, and earlier ones until their last flow is decided.
+//! The plans that flows go by: the one that new flows get, and earlier ones until their last flow
+//! is decided.
 //!
-//! A flow keeps the plan that it began with: what it was told of an early stage means nothing to another
-//! cascade. So a change of plans is a new plan beside the old ones, and no flow notices.
+//! A flow keeps the plan that it began with: what it was told of an early stage means nothing to
+//! another cascade. So a change of plans is a new plan beside the old ones, and no flow notices.
 
 use super::Cascade;
 use super::batcher::Batcher;

@@ -11,8 +11,8 @@ pub struct EngineConfig {
     pub record_packets: usize,
     /// Rows after which a job is handed to its lane at once.
     pub batch_rows: usize,
-    /// Whether [`Engine::prefault`](super::Engine::prefault) takes the memory for all of these limits. Else the system gives
-    /// it as flows come, and packets wait while it does.
+    /// Whether [`Engine::prefault`](super::Engine::prefault) takes the memory for all of these
+    /// limits. Else the system gives it as flows come, and packets wait while it does.
     pub prefault: bool,
     /// Whether a first answer that does not stand is told at once, as provisional.
     pub provisional: bool,
@@ -20,8 +20,8 @@ pub struct EngineConfig {
     pub first_flow: u64,
     /// From a flow's number to the next one's.
     pub flow_step: u64,
-    /// How far ahead of the clock a packet may be stamped, nanoseconds: one that is further takes the
-    /// clock's time. For sources that cannot look ahead but tell of silence, as interfaces do;
+    /// How far ahead of the clock a packet may be stamped, nanoseconds: one that is further takes
+    /// the clock's time. For sources that cannot look ahead but tell of silence, as interfaces do;
     /// `u64::MAX` for captures.
     pub most_ahead_ns: u64,
 }

@@ -58,8 +58,9 @@ impl Engine {
         self.table.all()
     }
 
-    /// Ends some of the flows of [`Self::flows_in_table`]: a table is ended part by part, so that not all of its rows
-    /// and verdicts are in memory at a time. Between two parts no packet may come and no time may pass.
+    /// Ends some of the flows of [`Self::flows_in_table`]: a table is ended part by part, so that
+    /// not all of its rows and verdicts are in memory at a time. Between two parts no packet may
+    /// come and no time may pass.
     pub fn finish_some(&mut self, flows: &[u32], end: End) {
         let now = match end {
             End::Stop => self.clock.now_ns(),
@@ -108,8 +109,8 @@ impl Engine {
         RecordEnd { is_window: true, ..RecordEnd::new(Reason::Ended, at) }
     }
 
-    /// The entry of a packet of the flow that arrived at `at`: that of its next window, if it lies behind
-    /// the window of the packet before. Kept out of the way of flows that are whole.
+    /// The entry of a packet of the flow that arrived at `at`: that of its next window, if it lies
+    /// behind the window of the packet before. Kept out of the way of flows that are whole.
     #[inline(never)]
     pub(super) fn in_window(&mut self, id: u32, at: u64) -> u32 {
         let entry = &self.table[id];
@@ -328,8 +329,8 @@ impl Engine {
         self.give_up(job, Reason::Shed);
     }
 
-    /// Gives up on a job: the best answer so far stands for each of its flows, and none where it was
-    /// their first question.
+    /// Gives up on a job: the best answer so far stands for each of its flows, and none where it
+    /// was their first question.
     fn give_up(&mut self, job: Box<Job>, reason: Reason) {
         for &ticket in &job.tickets {
             self.give_up_flow(ticket, reason);
@@ -364,7 +365,8 @@ impl Engine {
         self.accounts.flows.collecting += 1;
     }
 
-    /// The gate: a verdict, or on to a later stage. What a learned gate ruled comes with the answer.
+    /// The gate: a verdict, or on to a later stage. What a learned gate ruled comes with the
+    /// answer.
     fn answer(&mut self, ticket: u32, stage: usize, scores: &[f32], learned: Option<Option<u8>>) {
         self.unask(ticket);
         let (label, confidence) = best_class(scores);

@@ -91,8 +91,8 @@ impl Engine {
         }
     }
 
-    /// The same with a selection: packets of flows that it leaves out are counted and no more. Time goes
-    /// on with them, so the verdicts of the flows that are kept are the same.
+    /// The same with a selection: packets of flows that it leaves out are counted and no more. Time
+    /// goes on with them, so the verdicts of the flows that are kept are the same.
     #[must_use]
     pub fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
         Self { selection, ..self }
@@ -113,8 +113,8 @@ impl Engine {
         reserve(&mut self.taken, flows, "the order in which flows end")
     }
 
-    /// Takes the memory for all limits now, if the limits say so: on the thread that will serve, and
-    /// before the first packet.
+    /// Takes the memory for all limits now, if the limits say so: on the thread that will serve,
+    /// and before the first packet.
     ///
     /// # Panics
     /// When there were packets.
@@ -138,9 +138,9 @@ impl Engine {
         self.plans.free()
     }
 
-    /// Sends flows that begin from now on through another cascade. Flows that began before keep theirs, and
-    /// no packet or flow is lost. The new plan's lanes are those from `first_lane` on, of all that are handed
-    /// to [`Self::submit`]; verdicts name the plan by `number`.
+    /// Sends flows that begin from now on through another cascade. Flows that began before keep
+    /// theirs, and no packet or flow is lost. The new plan's lanes are those from `first_lane` on,
+    /// of all that are handed to [`Self::submit`]; verdicts name the plan by `number`.
     ///
     /// # Panics
     /// When the number is not [`Self::free_plan`].
@@ -197,8 +197,8 @@ impl Engine {
         self.wall_ns = wall_ns;
     }
 
-    /// Loosens the gates to a level of degradation, or tightens them again; 0 are the gates as they were planned. It
-    /// is for answers that come from now on.
+    /// Loosens the gates to a level of degradation, or tightens them again; 0 are the gates as they
+    /// were planned. It is for answers that come from now on.
     pub fn set_degradation(&mut self, level: u8) {
         self.degradation = level;
     }
@@ -219,14 +219,14 @@ impl Engine {
         self.take(packet, &sighting);
     }
 
-    /// Takes packets, as [`Self::push`] takes each of them, and is faster: what it needs of memory for
-    /// one packet arrives while it looks at others.
+    /// Takes packets, as [`Self::push`] takes each of them, and is faster: what it needs of memory
+    /// for one packet arrives while it looks at others.
     pub fn push_all<'a>(&mut self, packets: impl IntoIterator<Item = Packet<'a>>) {
         self.push_timed(packets.into_iter().map(|packet| (packet, None)));
     }
 
-    /// Takes packets with what a clock says that saw all packets, of which these are a share. Engines
-    /// that share traffic go by one clock, or they would tell different times.
+    /// Takes packets with what a clock says that saw all packets, of which these are a share.
+    /// Engines that share traffic go by one clock, or they would tell different times.
     pub fn push_all_at<'a>(&mut self, packets: impl IntoIterator<Item = (Packet<'a>, u64)>) {
         self.push_timed(packets.into_iter().map(|(packet, now_ns)| (packet, Some(now_ns))));
     }
@@ -299,9 +299,10 @@ impl Engine {
         }
     }
 
-    /// Hands full jobs to their lanes, and the job of the first stage that has rows; call it again, behind
-    /// [`Self::collect`], as long as there is work ([`Self::has_work`]): what the first stage passes on
-    /// then joins the job of a later one. A lane that is full sheds the job's flows.
+    /// Hands full jobs to their lanes, and the job of the first stage that has rows; call it again,
+    /// behind [`Self::collect`], as long as there is work ([`Self::has_work`]): what the first
+    /// stage passes on then joins the job of a later one. A lane that is full sheds the job's
+    /// flows.
     pub fn submit(&mut self, lanes: &mut [Box<dyn Lane>]) {
         for number in 0..self.plans.len() {
             let plan = &mut self.plans[number];
@@ -314,11 +315,11 @@ impl Engine {
         }
     }
 
-    /// As [`Self::submit`], but a job that its lane refuses is kept, and so is what stands behind it:
-    /// false, and the caller should collect before it calls again.
+    /// As [`Self::submit`], but a job that its lane refuses is kept, and so is what stands behind
+    /// it: false, and the caller should collect before it calls again.
     ///
-    /// A lane that refuses while no job is out has no room to come, so its job is shed all the same:
-    /// to wait would be to wait without end.
+    /// A lane that refuses while no job is out has no room to come, so its job is shed all the
+    /// same: to wait would be to wait without end.
     pub fn submit_or_keep(&mut self, lanes: &mut [Box<dyn Lane>]) -> bool {
         // Plans have lanes of their own: one that waits does not hold up another.
         let mut all_out = true;
@@ -499,8 +500,8 @@ enum Fate {
     Rejected(Reject),
 }
 
-/// Notes what the selection says of a packet. One that is left out needs no look at the table, so it gets
-/// the tag of nothing, whose place in the table is as good as any and always the same.
+/// Notes what the selection says of a packet. One that is left out needs no look at the table, so
+/// it gets the tag of nothing, whose place in the table is as good as any and always the same.
 #[inline(never)]
 fn leave_out(selection: &Selection, sighting: &mut ParsedPacket) {
     if matches!(sighting.fate, Fate::Taken) && !selection.keeps(&sighting.parsed.key) {

@@ -3,30 +3,31 @@
 use super::{Engine, Fate};
 
 impl Engine {
-    /// Ends every flow, because whoever saw all packets has seen time start over: at `before_ns` until
-    /// then, at `now_ns` from then on.
+    /// Ends every flow, because whoever saw all packets has seen time start over: at `before_ns`
+    /// until then, at `now_ns` from then on.
     pub fn start_over(&mut self, before_ns: u64, now_ns: u64) {
         self.accounts.clock_restarts += 1;
         self.clock.start_at(now_ns);
         self.end_all(before_ns);
     }
 
-    /// Says that packets come as they happen, from a source that cannot look ahead but tells of silence:
-    /// from now on a time stamp that leaps ahead by more than the idle timeout is stray
+    /// Says that packets come as they happen, from a source that cannot look ahead but tells of
+    /// silence: from now on a time stamp that leaps ahead by more than the idle timeout is stray
     /// ([`EngineConfig::most_ahead_ns`](super::EngineConfig::most_ahead_ns)).
     pub fn come_live(&mut self) {
         self.config.most_ahead_ns = self.config.most_ahead_ns.min(self.config.flows.idle_ns);
         self.clock.bound_ahead(self.config.most_ahead_ns);
     }
 
-    /// Counts what a source found that puts packets in order: packets that it could not, and stray time
-    /// stamps that it mended.
+    /// Counts what a source found that puts packets in order: packets that it could not, and stray
+    /// time stamps that it mended.
     pub fn note_order(&mut self, out_of_order: u64, stray_timestamps: u64) {
         self.accounts.packets_out_of_order += out_of_order;
         self.accounts.stray_timestamps += stray_timestamps;
     }
 
-    /// Moves time ahead without a packet: a live interface was silent until then. Time never moves back.
+    /// Moves time ahead without a packet: a live interface was silent until then. Time never moves
+    /// back.
     pub fn pass_time(&mut self, now_ns: u64) {
         self.clock.follow(self.clock.now_ns().max(now_ns));
     }

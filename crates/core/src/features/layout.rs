@@ -152,7 +152,8 @@ impl HeaderLayout {
         (first != ABSENT).then_some(usize::from(first))
     }
 
-    /// Where the presence of word `word` stands: a word of the packet and a bit, 0 = least significant.
+    /// Where the presence of word `word` stands: a word of the packet and a bit, 0 = least
+    /// significant.
     #[must_use]
     pub fn presence(&self, word: usize) -> (usize, u8) {
         (self.value_words() + word / 32, 31 - (word % 32) as u8)

@@ -1,8 +1,9 @@
-//! The frames that most traffic consists of, in one go: untagged Ethernet, IPv4 without options or IPv6
-//! without extensions, TCP or UDP, with every header whole.
+//! The frames that most traffic consists of, in one go: untagged Ethernet, IPv4 without options or
+//! IPv6 without extensions, TCP or UDP, with every header whole.
 //!
-//! Whatever is odd in the least, or may be a tunnel that the rules look into, is left to the steps of the general parser, and what is answered here
-//! is what they would answer: the tests of both hold them to each other.
+//! Whatever is odd in the least, or may be a tunnel that the rules look into, is left to the steps
+//! of the general parser, and what is answered here is what they would answer: the tests of both
+//! hold them to each other.
 
 use super::{Header, KeyRules, Parsed, Section, Tunnels, tunnel};
 use crate::key::FlowKey;
@@ -30,8 +31,9 @@ fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
 
 /// Parses a frame of a common kind; false when it is of another, and `parsed` then means nothing.
 ///
-/// The result is written where it stays: a structure of small fields that is copied as soon as it was
-/// made costs more than all the rest, since the processor cannot hand narrow stores to wide loads.
+/// The result is written where it stays: a structure of small fields that is copied as soon as it
+/// was made costs more than all the rest, since the processor cannot hand narrow stores to wide
+/// loads.
 #[inline]
 pub(super) fn parse(packet: &Packet<'_>, rules: KeyRules, parsed: &mut Parsed) -> bool {
     let Some(head) = packet.data.first_chunk::<{ IP_AT + 1 }>() else { return false };
@@ -91,8 +93,8 @@ fn ipv6(packet: &Packet<'_>, rules: KeyRules, parsed: &mut Parsed) -> bool {
     true
 }
 
-/// Whether the rules may want what a datagram carries. The ports come first, since they nearly always say
-/// no, which a branch predictor learns; whether it is TCP or UDP it does not.
+/// Whether the rules may want what a datagram carries. The ports come first, since they nearly
+/// always say no, which a branch predictor learns; whether it is TCP or UDP it does not.
 #[inline]
 fn leads_inside(rules: KeyRules, proto: u8, transport: &[u8; READ]) -> bool {
     tunnel::may_be_tunnel(be16(transport, 0), be16(transport, 2))

@@ -1,7 +1,7 @@
 //! Link layer: down to the first byte of the IP header.
 //!
-//! What carries IP carries other links, too: MPLS an Ethernet frame, PPPoE a PPP frame. So each header
-//! says what stands behind it, and the way down is a loop over these words.
+//! What carries IP carries other links, too: MPLS an Ethernet frame, PPPoE a PPP frame. So each
+//! header says what stands behind it, and the way down is a loop over these words.
 
 use super::{Reject, be16, be32, network};
 use crate::packet::{LinkType, Packet};
@@ -77,8 +77,8 @@ fn ether_type(data: &[u8], wire: usize, at: usize, behind: usize) -> Result<Inne
     down(data, wire, Next::EtherType(kind), behind)
 }
 
-/// Steps over everything that stands above an IP header. `wire` is where the frame, or what carries it,
-/// ends on the wire.
+/// Steps over everything that stands above an IP header. `wire` is where the frame, or what carries
+/// it, ends on the wire.
 pub(super) fn down(
     data: &[u8],
     wire: usize,
@@ -148,8 +148,8 @@ fn snap(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
     }
 }
 
-/// A PPP frame (RFC 1661): the protocol in two bytes, or in one, which then is odd. Address and control
-/// bytes stand before it where they were not negotiated away.
+/// A PPP frame (RFC 1661): the protocol in two bytes, or in one, which then is odd. Address and
+/// control bytes stand before it where they were not negotiated away.
 fn ppp(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
     let at = if be16(data, at) == Some(0xff03) { at + 2 } else { at };
     let first = *data.get(at).ok_or(Reject::TruncatedLink)?;
@@ -166,8 +166,8 @@ fn ppp(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
     }
 }
 
-/// One MPLS label (RFC 3032). The last of a stack says so, but not what it stands for: that is known to
-/// the routers, and to be guessed from what stands behind.
+/// One MPLS label (RFC 3032). The last of a stack says so, but not what it stands for: that is
+/// known to the routers, and to be guessed from what stands behind.
 fn label(data: &[u8], wire: usize, at: usize) -> Result<(Next, usize), Reject> {
     let entry = be32(data, at).ok_or(Reject::TruncatedLink)?;
     let at = at + 4;
@@ -225,8 +225,8 @@ fn loopback(data: &[u8], link: LinkType, at: usize) -> Result<Inner, Reject> {
     Ok(Inner { offset: at + 4, version: Some(version), vlan: None })
 }
 
-/// A Frame Relay address (Q.922), whose last byte is odd, then a control byte and a protocol (RFC 2427), or
-/// in Cisco's framing an EtherType.
+/// A Frame Relay address (Q.922), whose last byte is odd, then a control byte and a protocol (RFC
+/// 2427), or in Cisco's framing an EtherType.
 fn frame_relay(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
     const UNNUMBERED: u8 = 3;
     let byte = |at: usize| data.get(at).copied().ok_or(Reject::TruncatedLink);
@@ -261,8 +261,9 @@ fn frame_relay(data: &[u8], at: usize) -> Result<(Next, usize), Reject> {
     }
 }
 
-/// A netfilter log: the family, then attributes in the byte order of the machine that wrote them, padded to
-/// words. Kinds are small numbers, so the order that makes the first one small is the right one.
+/// A netfilter log: the family, then attributes in the byte order of the machine that wrote them,
+/// padded to words. Kinds are small numbers, so the order that makes the first one small is the
+/// right one.
 fn nflog(data: &[u8], wire: usize, at: usize) -> Result<Inner, Reject> {
     const PAYLOAD: u16 = 9;
     let version = match data.get(at).ok_or(Reject::TruncatedLink)? {

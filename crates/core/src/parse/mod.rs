@@ -1,9 +1,10 @@
 //! From a frame to its flow key and headers, or a counted reason why not.
 //!
-//! Steps, never their product: link (down to the IP header), network (IPv4 or IPv6 down to the transport
-//! header), transport; and where the packet is a tunnel's and the rules want the inner one, from there
-//! to the link or the network once more. MPLS and PPPoE stand above IP and belong to the link. A frame
-//! cut by the snaplen is parsed as far as its bytes go: it is enough that the ports were captured.
+//! Steps, never their product: link (down to the IP header), network (IPv4 or IPv6 down to the
+//! transport header), transport; and where the packet is a tunnel's and the rules want the inner
+//! one, from there to the link or the network once more. MPLS and PPPoE stand above IP and belong
+//! to the link. A frame cut by the snaplen is parsed as far as its bytes go: it is enough that the
+//! ports were captured.
 
 mod common;
 mod link;
@@ -35,7 +36,8 @@ pub enum Reject {
     BadIpVersion,
     /// The capture ends inside the IP header or its extension headers.
     TruncatedNetwork,
-    /// An IP length field contradicts itself (header shorter than 20 bytes, longer than the packet).
+    /// An IP length field contradicts itself (header shorter than 20 bytes, longer than the
+    /// packet).
     BadIpLength,
     /// More VLAN tags, MPLS labels, IPv6 extension headers or tunnels than a sane packet carries.
     TooManyHeaders,
@@ -207,7 +209,8 @@ struct Network {
     transport_at: usize,
     /// Offset behind the IP packet's last byte on the wire, frame header included.
     end: usize,
-    /// Whether it is the first of several fragments, so that lengths in it speak of more than there is.
+    /// Whether it is the first of several fragments, so that lengths in it speak of more than there
+    /// is.
     is_fragment: bool,
 }
 
@@ -216,8 +219,8 @@ struct Layer {
     /// Offset of the IP header in the frame.
     at: usize,
     vlan: Option<u16>,
-    /// Offset behind the last byte of the IP packet that was on the wire. Its header may speak of more,
-    /// where it came in the first of several fragments.
+    /// Offset behind the last byte of the IP packet that was on the wire. Its header may speak of
+    /// more, where it came in the first of several fragments.
     wire: usize,
     network: Network,
     transport: Transport,

@@ -13,8 +13,8 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 /// Type of the option that holds a jumbogram's length.
 const JUMBO_PAYLOAD: u8 = 0xc2;
-/// Bytes behind a header without length that cannot be padding: the shortest Ethernet frame leaves 6, and
-/// 10 with its check sequence. Offload brings hundreds.
+/// Bytes behind a header without length that cannot be padding: the shortest Ethernet frame leaves
+/// 6, and 10 with its check sequence. Offload brings hundreds.
 const LEAST_OFFLOADED: usize = 20;
 
 /// Where the bytes around an IP packet end.
@@ -22,8 +22,8 @@ const LEAST_OFFLOADED: usize = 20;
 pub(super) struct Room {
     /// Behind the last byte that was on the wire.
     pub(super) wire: usize,
-    /// How far lengths in the packet may reach: further than `wire` where what carries it is the first
-    /// of several fragments.
+    /// How far lengths in the packet may reach: further than `wire` where what carries it is the
+    /// first of several fragments.
     pub(super) limit: usize,
 }
 
@@ -46,8 +46,8 @@ pub(super) fn parse(
     }
 }
 
-/// Whether an IP header stands at `at` whose lengths fit into what there is until `end`; `None` when the
-/// capture ends before it says.
+/// Whether an IP header stands at `at` whose lengths fit into what there is until `end`; `None`
+/// when the capture ends before it says.
 pub(super) fn fits(data: &[u8], at: usize, end: usize) -> Option<bool> {
     let room = end.saturating_sub(at);
     let first = *data.get(at)?;
@@ -124,9 +124,9 @@ struct Behind {
     is_fragment: bool,
 }
 
-/// Where an IPv6 packet ends whose payload length is 0: that of a jumbogram stands in an option (RFC
-/// 2675), and segmentation offload leaves it to the frame. Any other one is empty, and what follows it
-/// is padding.
+/// Where an IPv6 packet ends whose payload length is 0: that of a jumbogram stands in an option
+/// (RFC 2675), and segmentation offload leaves it to the frame. Any other one is empty, and what
+/// follows it is padding.
 fn end_without_length(data: &[u8], next: u8, at: usize, room: Room) -> usize {
     if next == HOP_BY_HOP
         && let Some(len) = jumbo_length(data, at)
@@ -160,8 +160,9 @@ fn jumbo_length(data: &[u8], at: usize) -> Option<usize> {
     None
 }
 
-/// What of IPv6 is stepped over (RFC 8200): hop-by-hop, routing, fragment, authentication, destination
-/// options, shim6. Mobility and HIP are no wrappings of something else, but protocols of their own.
+/// What of IPv6 is stepped over (RFC 8200): hop-by-hop, routing, fragment, authentication,
+/// destination options, shim6. Mobility and HIP are no wrappings of something else, but protocols
+/// of their own.
 fn is_ipv6_extension(proto: u8) -> bool {
     matches!(proto, HOP_BY_HOP | 43 | FRAGMENT | AUTHENTICATION | 60 | 140)
 }
@@ -171,8 +172,8 @@ fn is_ipv4_extension(proto: u8) -> bool {
     proto == AUTHENTICATION
 }
 
-/// Steps over the headers that a family of IP has before its transport header: where that starts, and
-/// its protocol.
+/// Steps over the headers that a family of IP has before its transport header: where that starts,
+/// and its protocol.
 fn extensions(
     data: &[u8],
     mut next: u8,

@@ -36,8 +36,8 @@ impl Tunnels {
 pub struct KeyRules {
     /// Whether the outermost VLAN id is part of the key.
     pub vlan_in_key: bool,
-    /// Which packet of a tunnel counts. The numbers that tell tunnels apart (VNI, TEID, GRE key, MPLS
-    /// label) are no part of the key.
+    /// Which packet of a tunnel counts. The numbers that tell tunnels apart (VNI, TEID, GRE key,
+    /// MPLS label) are no part of the key.
     pub tunnels: Tunnels,
 }
 

@@ -1,14 +1,16 @@
 //! Tunnels: from a packet to the one that it carries.
 //!
-//! An IP protocol says for sure that it is a tunnel; a UDP port only hints at it. So what a datagram
-//! carries must be plausible besides: the tunnel's header as its specification has it, and an inner IP
-//! header whose lengths fit. In all other cases the packet stands for itself, as one of its outer flow:
-//! no packet is refused for a port that it uses, nor for what a tunnel carries besides IP.
+//! An IP protocol says for sure that it is a tunnel; a UDP port only hints at it. So what a
+//! datagram carries must be plausible besides: the tunnel's header as its specification has it, and
+//! an inner IP header whose lengths fit. In all other cases the packet stands for itself, as one of
+//! its outer flow: no packet is refused for a port that it uses, nor for what a tunnel carries
+//! besides IP.
 //!
-//! A first fragment of an outer packet belongs to the inner flow, whose headers it has; the later ones
-//! have none and are refused, as those of any packet. A frame that was cut inside the inner headers is
-//! refused as a plain one would be, since its flow cannot be known. Where the cut is before them, in the
-//! header of a UDP tunnel, nothing tells the tunnel from a plain datagram, and so it is taken for one.
+//! A first fragment of an outer packet belongs to the inner flow, whose headers it has; the later
+//! ones have none and are refused, as those of any packet. A frame that was cut inside the inner
+//! headers is refused as a plain one would be, since its flow cannot be known. Where the cut is
+//! before them, in the header of a UDP tunnel, nothing tells the tunnel from a plain datagram, and
+//! so it is taken for one.
 
 use super::link::{self, IPV4, IPV6, Next};
 use super::network::{self, Room};
@@ -45,8 +47,8 @@ const MOST_GTP_EXTENSIONS: usize = 8;
 struct Carried {
     next: Next,
     offset: usize,
-    /// Offset behind its last byte, as lengths say: behind what the frame brings of it where the outer packet
-    /// is the first of several fragments, and [`OPEN`] where nothing says.
+    /// Offset behind its last byte, as lengths say: behind what the frame brings of it where the
+    /// outer packet is the first of several fragments, and [`OPEN`] where nothing says.
     end: usize,
 }
 
@@ -83,7 +85,8 @@ const fn all_parted() -> bool {
     taken.count_ones() as usize == PORTS.len()
 }
 
-/// Whether a datagram with these ports may be a tunnel's, in a few instructions and without a branch.
+/// Whether a datagram with these ports may be a tunnel's, in a few instructions and without a
+/// branch.
 #[inline]
 pub(super) fn may_be_tunnel(src_port: u16, dst_port: u16) -> bool {
     (SLOTS[slot(dst_port)] == dst_port) | (src_port == TEREDO)
@@ -159,14 +162,15 @@ fn named(kind: u16) -> Option<Next> {
     }
 }
 
-/// GRE with checksum, key and sequence number (RFC 2784, 2890); in version 1 that of PPTP (RFC 2637).
+/// GRE with checksum, key and sequence number (RFC 2784, 2890); in version 1 that of PPTP (RFC
+/// 2637).
 fn gre(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
     const CHECKSUM: u32 = 0x8000;
     const KEY: u32 = 0x2000;
     const SEQUENCE: u32 = 0x1000;
     const ACKNOWLEDGED: u32 = 0x0080;
-    /// In version 0 what RFC 1701 made of the first bits: a source route and its like. The bits behind them
-    /// are reserved, and ignored on receipt.
+    /// In version 0 what RFC 1701 made of the first bits: a source route and its like. The bits
+    /// behind them are reserved, and ignored on receipt.
     const ROUTED: u32 = 0x4c00;
     let head = word(data, at)?;
     let (flags, kind) = (head >> 16, head as u16);
@@ -314,8 +318,8 @@ fn gtp_user(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> 
     Ok(Some(Carried { next: Next::Ip, offset, end: end.min(said) }))
 }
 
-/// RFC 4380: an IPv6 packet that takes up the datagram to its end, perhaps behind an authentication and
-/// the origin's address.
+/// RFC 4380: an IPv6 packet that takes up the datagram to its end, perhaps behind an authentication
+/// and the origin's address.
 fn teredo(data: &[u8], at: usize, end: usize) -> Result<Option<Carried>, Cut> {
     let mut offset = at;
     if half(data, offset)? == 1 {

@@ -43,8 +43,9 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// What the packet that begins a flow says. The source is its sender, unless the packet is the answer
-    /// to a SYN that was not seen or comes later: then the receiver is the one who opened the connection.
+    /// What the packet that begins a flow says. The source is its sender, unless the packet is the
+    /// answer to a SYN that was not seen or comes later: then the receiver is the one who opened
+    /// the connection.
     #[inline]
     pub(crate) fn of(parsed: &Parsed, data: &[u8]) -> Self {
         let sender = Self { source_is_low: parsed.sender_is_low, syn_seq: None };
@@ -135,8 +136,8 @@ impl Entry {
         idle.min(self.first_at.saturating_add(config.active_ns))
     }
 
-    /// When the window ends that a time `at` of this flow lies in; windows hold their first nanosecond
-    /// and not their last.
+    /// When the window ends that a time `at` of this flow lies in; windows hold their first
+    /// nanosecond and not their last.
     pub(crate) fn window_end(&self, at: u64, window_ns: u64) -> u64 {
         let before = at.saturating_sub(self.first_at) / window_ns.max(1);
         let end = (before + 1).saturating_mul(window_ns.max(1));

@@ -1,10 +1,10 @@
 //! From a key's hash to its entry: open addressing with linear probing.
 //!
-//! A slot is one word: half of the hash, and the number of the entry. Eight slots share a cache line,
-//! so a look-up costs one line here and one of the entry, and a slot with another hash is passed by
-//! without asking its entry. What is removed leaves no mark: those behind it move up (Knuth, The Art
-//! of Computer Programming, volume 3, section 6.4, algorithm R), which the hash in the slot is enough
-//! for.
+//! A slot is one word: half of the hash, and the number of the entry. Eight slots share a cache
+//! line, so a look-up costs one line here and one of the entry, and a slot with another hash is
+//! passed by without asking its entry. What is removed leaves no mark: those behind it move up
+//! (Knuth, The Art of Computer Programming, volume 3, section 6.4, algorithm R), which the hash in
+//! the slot is enough for.
 
 /// A table this large is never too full: longer chains cost more than the memory.
 const MOST_LOAD: (usize, usize) = (7, 10);
@@ -118,8 +118,8 @@ impl Index {
         self.slots[self.home(tag)].0
     }
 
-    /// The first entry with this tag among the first slots of its chain: mostly the one that a look-up
-    /// finds, and found without a branch that depends on the chain's length.
+    /// The first entry with this tag among the first slots of its chain: mostly the one that a
+    /// look-up finds, and found without a branch that depends on the chain's length.
     #[inline]
     pub(super) fn guess(&self, tag: Tag) -> Option<u32> {
         let home = self.home(tag);

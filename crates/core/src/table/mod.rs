@@ -34,9 +34,9 @@ pub struct FlowConfig {
     pub active_ns: u64,
     /// A closed TCP flow keeps its entry this long for late packets, nanoseconds.
     pub linger_ns: u64,
-    /// Length of the windows that a flow is cut into, nanoseconds; [`NO_WINDOW`] leaves it whole. Windows
-    /// lie on a grid that begins with the flow's first packet, each begins a sample with its first
-    /// packet, and each sample gets a verdict of its own.
+    /// Length of the windows that a flow is cut into, nanoseconds; [`NO_WINDOW`] leaves it whole.
+    /// Windows lie on a grid that begins with the flow's first packet, each begins a sample with
+    /// its first packet, and each sample gets a verdict of its own.
     pub window_ns: u64,
     /// What the key is made of.
     pub key: KeyRules,
@@ -202,8 +202,8 @@ impl FlowTable {
         id
     }
 
-    /// Adds an undecided flow's entry anew, which was detached with the window before: what is known of
-    /// the flow stays.
+    /// Adds an undecided flow's entry anew, which was detached with the window before: what is
+    /// known of the flow stays.
     pub(crate) fn add_again(&mut self, entry: &Entry, now_ns: u64, pending: u32) -> u32 {
         let entry = entry.with_pending(pending);
         let id = self.keep(&entry);
@@ -264,8 +264,8 @@ impl FlowTable {
         }
     }
 
-    /// Takes out entries whose time to leave may have come; false when there are none. Each of them is
-    /// to be told to [`Self::is_leaving`]. Call until false.
+    /// Takes out entries whose time to leave may have come; false when there are none. Each of them
+    /// is to be told to [`Self::is_leaving`]. Call until false.
     pub(crate) fn take_leaving(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
         self.wheel.take_due(now_ns, taken)
     }

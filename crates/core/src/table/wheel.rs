@@ -31,7 +31,8 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    /// A wheel with slots of `1 << shift` nanoseconds, for numbers that mostly stay below `entries`.
+    /// A wheel with slots of `1 << shift` nanoseconds, for numbers that mostly stay below
+    /// `entries`.
     pub(crate) fn new(shift: u32, entries: usize) -> Self {
         Self { shift, cursor: 0, heads: vec![NONE; SLOTS], links: room_for(entries), filed: 0 }
     }
@@ -116,9 +117,9 @@ impl Wheel {
         self.filed -= 1;
     }
 
-    /// Takes out the entries of the next slot before that of `now_ns`; false when there is none. Some
-    /// of them may be due later by now, which [`Self::is_due`] tells; those are to be filed again. Call
-    /// until false.
+    /// Takes out the entries of the next slot before that of `now_ns`; false when there is none.
+    /// Some of them may be due later by now, which [`Self::is_due`] tells; those are to be filed
+    /// again. Call until false.
     pub(crate) fn take_due(&mut self, now_ns: u64, taken: &mut Vec<u32>) -> bool {
         let now = self.tick(now_ns);
         // After a leap of more than the span, one round still meets every entry.

@@ -131,8 +131,8 @@ impl Model for HashHead {
     }
 }
 
-/// The same stages with learned gates, whose heads lead to each later stage at a price, with calibrated
-/// confidence and open-set rules.
+/// The same stages with learned gates, whose heads lead to each later stage at a price, with
+/// calibrated confidence and open-set rules.
 pub fn learned(specs: &[StageSpec], price: f32) -> Arc<Cascade> {
     let plain = cascade(specs);
     let head = |from: usize, to: usize| Head {

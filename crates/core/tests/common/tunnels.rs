@@ -75,8 +75,8 @@ pub struct Wrapped {
     pub steps: Vec<Step>,
 }
 
-/// The IP packet of a frame, without padding; none when there is none that can be read, or it says a length
-/// of 0, behind which padding is part of it.
+/// The IP packet of a frame, without padding; none when there is none that can be read, or it says
+/// a length of 0, behind which padding is part of it.
 pub fn ip_of(frame: &Frame) -> Option<Vec<u8>> {
     let rules = KeyRules { vlan_in_key: false, tunnels: Tunnels::Outer };
     let parsed = parse(&frame.packet(), rules).ok()?;
@@ -91,7 +91,8 @@ pub fn stack(rng: &mut Rng) -> Vec<Step> {
     (0..=rng.below(4)).map(|_| rng.pick(&STEPS)).collect()
 }
 
-/// What was wrapped so far: a packet, or a link's frame that an IP packet or an Ethernet frame takes.
+/// What was wrapped so far: a packet, or a link's frame that an IP packet or an Ethernet frame
+/// takes.
 struct Onion<'a> {
     data: Vec<u8>,
     /// EtherType of `data`.

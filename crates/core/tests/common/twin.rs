@@ -310,7 +310,8 @@ impl<'a> Twin<'a> {
         self.told.push(self.verdict(key, &flow, end));
     }
 
-    /// When the window ends that the flow's last packet lies in: windows are counted off one by one.
+    /// When the window ends that the flow's last packet lies in: windows are counted off one by
+    /// one.
     fn window_end(&self, flow: &Flow) -> Option<u64> {
         let length = self.config.flows.window_ns;
         if length == NO_WINDOW {
@@ -320,8 +321,8 @@ impl<'a> Twin<'a> {
         Some(flow.first_at.saturating_add(windows.saturating_mul(length)))
     }
 
-    /// A packet behind the window of an open flow: what was is judged as a flow of its own, and what
-    /// comes is one too, which keeps the direction and the timeouts of the whole.
+    /// A packet behind the window of an open flow: what was is judged as a flow of its own, and
+    /// what comes is one too, which keeps the direction and the timeouts of the whole.
     fn next_window(&mut self, key: FlowKey, at: u64) {
         let Some(flow) = self.live.get(&key).filter(|flow| !flow.closed) else { return };
         let Some(over) = self.window_end(flow).filter(|&over| at >= over) else { return };

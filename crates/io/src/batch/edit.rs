@@ -38,7 +38,8 @@ impl Batch {
         self.frames.sort_by_key(|frame| frame.now_ns.max(frame.ts_ns));
     }
 
-    /// Makes the frames go by the clock of their turns, which never steps back; where it stands then.
+    /// Makes the frames go by the clock of their turns, which never steps back; where it stands
+    /// then.
     pub(crate) fn follow_turns(&mut self, mut now_ns: u64) -> u64 {
         for frame in &mut self.frames {
             now_ns = now_ns.max(frame.now_ns).max(frame.ts_ns);
@@ -64,8 +65,8 @@ impl Batch {
         self.order.stray_timestamps += found.stray_timestamps;
     }
 
-    /// Moves the first `count` frames into `front`, which is emptied before. Bytes that a reader lent are
-    /// shared by both then.
+    /// Moves the first `count` frames into `front`, which is emptied before. Bytes that a reader
+    /// lent are shared by both then.
     pub(crate) fn take_front(&mut self, count: usize, front: &mut Self) {
         front.clear();
         front.lent.clone_from(&self.lent);

@@ -43,8 +43,8 @@ impl Clock {
         Self { scale, offset_s }
     }
 
-    /// Nanoseconds since the epoch, and whether that is the time that was meant: one before the epoch or
-    /// behind [`LAST_NS`] becomes the nearest that can be stated.
+    /// Nanoseconds since the epoch, and whether that is the time that was meant: one before the
+    /// epoch or behind [`LAST_NS`] becomes the nearest that can be stated.
     #[inline]
     pub(crate) fn ns(&self, ticks: u64) -> (u64, bool) {
         let ns = match self.scale {

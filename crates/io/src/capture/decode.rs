@@ -17,8 +17,8 @@ pub(crate) const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) trait Decode: Send {
     /// Adds frames to the batch until it holds `max_frames` or the bytes run out.
     ///
-    /// `bytes` go on where the last call's used ones ended, which is at offset `at` of the capture. They
-    /// are lent to the batch: frames may be spans of them.
+    /// `bytes` go on where the last call's used ones ended, which is at offset `at` of the capture.
+    /// They are lent to the batch: frames may be spans of them.
     fn decode(&mut self, bytes: &[u8], at: u64, batch: &mut Batch, max_frames: usize) -> Step;
 
     /// What was met until now that is no damage.

@@ -49,7 +49,8 @@ impl CaptureReader {
     /// Opens a capture file; `-` is standard input.
     ///
     /// # Errors
-    /// When the file cannot be opened, is empty, is no capture, or has a header that makes no sense.
+    /// When the file cannot be opened, is empty, is no capture, or has a header that makes no
+    /// sense.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         Self::open_reusing(path.as_ref(), Vec::new())
     }

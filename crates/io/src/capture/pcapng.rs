@@ -44,8 +44,8 @@ impl Pcapng {
         Self { order: Order::Little, section: Section::default(), skipping: None }
     }
 
-    /// The block at `used` of `bytes`, which is at offset `start` of the capture; `None` when it is one
-    /// to be skipped.
+    /// The block at `used` of `bytes`, which is at offset `start` of the capture; `None` when it is
+    /// one to be skipped.
     #[inline]
     fn block<'a>(
         &mut self,

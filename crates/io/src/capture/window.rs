@@ -11,8 +11,8 @@ pub(crate) const BLOCK: usize = 256 * 1024;
 
 /// The bytes of an input that are read but not yet used.
 ///
-/// Batches borrow the buffer for their frames. Whoever still holds such a batch when more is read keeps
-/// the buffer, and the window goes on in another one.
+/// Batches borrow the buffer for their frames. Whoever still holds such a batch when more is read
+/// keeps the buffer, and the window goes on in another one.
 pub(crate) struct Window {
     input: Bytes,
     buffer: Block,

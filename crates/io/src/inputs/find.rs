@@ -26,11 +26,11 @@ pub(super) struct Found {
 
 /// The captures that paths lead to, in the order of their first packets.
 ///
-/// A directory stands for the captures in it and in its subdirectories. Their first bytes say what they are,
-/// never their names; files that are no captures are left out and listed. Hidden files and
-/// directories, whose names start with a dot, are passed over, and so are links to directories, which
-/// could form a circle: they are listed too. A path that is no directory stands for itself, whatever
-/// it is, and so does `-`. A file that several paths lead to is read once, and listed.
+/// A directory stands for the captures in it and in its subdirectories. Their first bytes say what
+/// they are, never their names; files that are no captures are left out and listed. Hidden files
+/// and directories, whose names start with a dot, are passed over, and so are links to directories,
+/// which could form a circle: they are listed too. A path that is no directory stands for itself,
+/// whatever it is, and so does `-`. A file that several paths lead to is read once, and listed.
 #[derive(Clone, Debug, Default)]
 pub struct InputSet {
     found: Vec<Found>,
@@ -116,7 +116,8 @@ impl InputSet {
         });
     }
 
-    /// The captures, in the order of their first packets; those that begin at the same time by name.
+    /// The captures, in the order of their first packets; those that begin at the same time by
+    /// name.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         self.found.iter().map(|found| found.path.clone()).collect()
@@ -192,8 +193,8 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// When a capture begins, if it holds a packet that can be read; `None` for what is no capture. What
-    /// cannot be read is taken for one, so that reading it says why.
+    /// When a capture begins, if it holds a packet that can be read; `None` for what is no capture.
+    /// What cannot be read is taken for one, so that reading it says why.
     pub(super) fn at(&mut self, path: &Path) -> Option<Option<u64>> {
         let mut stream = match open(path, 0, std::mem::take(&mut self.buffer), &self.stop) {
             Ok(stream) => stream,

@@ -1,8 +1,8 @@
 //! Captures as one stream of frames in the order of their time stamps, as far as each is in order.
 //!
-//! A capture is opened when the present comes to its first packet, and closed at its end, so captures that
-//! follow each other are open one at a time and their batches pass as they were read. Where several are
-//! open, the frame goes first whose time stamp is the earliest.
+//! A capture is opened when the present comes to its first packet, and closed at its end, so
+//! captures that follow each other are open one at a time and their batches pass as they were read.
+//! Where several are open, the frame goes first whose time stamp is the earliest.
 
 use super::rules::Tables;
 use super::stream::{Piece, Stream};
@@ -145,7 +145,8 @@ impl Merge {
         }
     }
 
-    /// Opens captures until the next frame of those that are open is earlier than any other's first.
+    /// Opens captures until the next frame of those that are open is earlier than any other's
+    /// first.
     fn open_those_in_turn(&mut self, reading: &mut Reading<'_>) {
         loop {
             let earliest = self.earliest().map(|at| self.open[at].turn());

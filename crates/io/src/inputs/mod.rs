@@ -1,12 +1,13 @@
 //! Captures as one input: which files they are, and their packets in the order of time.
 //!
-//! The law: the flows of a set of captures are those of its packets in the order of their time stamps,
-//! whatever the files are called, in which order they are named, and whether they are one or many.
+//! The law: the flows of a set of captures are those of its packets in the order of their time
+//! stamps, whatever the files are called, in which order they are named, and whether they are one
+//! or many.
 //!
-//! [`InputSet`] finds the captures, by what is in them and not by their names. [`FileSource`] reads them:
-//! each as a stream whose stray time stamps are mended (`stream`, `stray`), all of them merged by time
-//! (`merge`), and what was stored late put back in its place (`window`). Where captures are in order and
-//! follow each other, batches pass all of this as they were read.
+//! [`InputSet`] finds the captures, by what is in them and not by their names. [`FileSource`] reads
+//! them: each as a stream whose stray time stamps are mended (`stream`, `stray`), all of them
+//! merged by time (`merge`), and what was stored late put back in its place (`window`). Where
+//! captures are in order and follow each other, batches pass all of this as they were read.
 
 mod find;
 mod left_out;

@@ -6,8 +6,8 @@ use std::path::Path;
 /// Endings of captures and of compressions.
 const ENDINGS: [&str; 7] = ["gz", "zst", "pcap", "pcapng", "cap", "dmp", "ntar"];
 
-/// Compares paths as people sort them: runs of digits count as numbers, so `cap.pcap2` stands before
-/// `cap.pcap10`, and `cap.pcap` before both.
+/// Compares paths as people sort them: runs of digits count as numbers, so `cap.pcap2` stands
+/// before `cap.pcap10`, and `cap.pcap` before both.
 #[must_use]
 pub fn natural_order(a: &Path, b: &Path) -> Ordering {
     let (left, right) = (a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes());
@@ -39,8 +39,9 @@ fn digits(bytes: &[u8]) -> (&[u8], &[u8]) {
     (&number[zeros..], behind)
 }
 
-/// A capture's file name without what says that it is a capture: endings of formats and compressions
-/// in any case, and the number of a rotated file (`cap.pcap3`, `cap.pcap.3`) or of a part (`dns.p3.pcap`).
+/// A capture's file name without what says that it is a capture: endings of formats and
+/// compressions in any case, and the number of a rotated file (`cap.pcap3`, `cap.pcap.3`) or of a
+/// part (`dns.p3.pcap`).
 #[must_use]
 pub fn capture_name(file_name: &str) -> &str {
     let mut name = file_name;

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 const LOOK_MS: i32 = 50;
 
-/// A pipe that ends when its writer ends it, or as soon as a flag is set and nothing is there to read.
+/// A pipe that ends when its writer ends it, or as soon as a flag is set and nothing is there to
+/// read.
 pub(super) struct Pipe {
     file: File,
     stop: Arc<AtomicBool>,
@@ -32,7 +33,8 @@ impl Pipe {
         let fd = self.file.as_raw_fd();
         loop {
             let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            // SAFETY: one descriptor is described, and one is said to be. It is open as long as `self`.
+            // SAFETY: one descriptor is described, and one is said to be. It is open as long as
+            // `self`.
             let ready = unsafe { libc::poll(&raw mut poll, 1, LOOK_MS) };
             if ready > 0 {
                 return true;
@@ -71,8 +73,8 @@ fn standard_input() -> io::Result<File> {
     Ok(File::from(io::stdin().as_handle().try_clone_to_owned()?))
 }
 
-/// Whether a path is one that is read as it comes and only once: standard input, unless it is a file, or
-/// a named pipe.
+/// Whether a path is one that is read as it comes and only once: standard input, unless it is a
+/// file, or a named pipe.
 #[must_use]
 pub fn is_pipe(path: &Path) -> bool {
     let found = if path == Path::new("-") {

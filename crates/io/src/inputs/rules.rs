@@ -6,14 +6,15 @@ use serveflow_core::parse::KeyRules;
 /// How captures are read as one stream of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRules {
-    /// Packets that are stored up to so long after one with a later time stamp are put back in order,
-    /// nanoseconds of packet time.
+    /// Packets that are stored up to so long after one with a later time stamp are put back in
+    /// order, nanoseconds of packet time.
     pub reorder_ns: u64,
-    /// Packets that are stored up to so many places behind one with a later time stamp are put back in
-    /// order. It is rounded up to whole chunks of [`CHUNK`]. 0, or a `reorder_ns` of 0, leaves packets as
-    /// they are stored.
+    /// Packets that are stored up to so many places behind one with a later time stamp are put back
+    /// in order. It is rounded up to whole chunks of [`CHUNK`]. 0, or a `reorder_ns` of 0, leaves
+    /// packets as they are stored.
     pub reorder_packets: usize,
-    /// What lies further apart than this has nothing to do with each other, nanoseconds: the idle timeout.
+    /// What lies further apart than this has nothing to do with each other, nanoseconds: the idle
+    /// timeout.
     pub far_ns: u64,
     /// Which packets belong to a flow, for only those begin a new flow table.
     pub key: KeyRules,
@@ -29,8 +30,8 @@ pub const CHUNK: usize = 256;
 /// Which captures share a flow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
-    /// All whose times follow each other; a new one begins where a capture steps back by more than the
-    /// idle timeout and stays there.
+    /// All whose times follow each other; a new one begins where a capture steps back by more than
+    /// the idle timeout and stays there.
     ByTime,
     /// Each capture has its own.
     PerCapture,
@@ -38,14 +39,14 @@ pub enum Tables {
     One,
 }
 
-/// Whether a pipe is live: then packets are not held to be put in order, and time goes on while it is
-/// silent.
+/// Whether a pipe is live: then packets are not held to be put in order, and time goes on while it
+/// is silent.
 #[derive(Clone, Copy, Debug)]
 pub enum PipeTime {
     /// It never is.
     Recorded,
-    /// It is as soon as a packet comes that is stamped within [`LIVE_NS`] of the wall time, which the
-    /// function tells in nanoseconds since the epoch.
+    /// It is as soon as a packet comes that is stamped within [`LIVE_NS`] of the wall time, which
+    /// the function tells in nanoseconds since the epoch.
     ByStamps(fn() -> u64),
     /// It always is.
     Live,

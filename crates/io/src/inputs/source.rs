@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Reads captures in the order of time, as if they were one.
 ///
-/// An error ends the file that it names and no other; it comes when all that could be read has come. Link
-/// types and formats may differ between the files.
+/// An error ends the file that it names and no other; it comes when all that could be read has
+/// come. Link types and formats may differ between the files.
 pub struct FileSource {
     rules: OrderRules,
     /// What is still to be looked into.
@@ -29,7 +29,8 @@ pub struct FileSource {
     next_table: Option<Piece>,
     /// What the next frames tell: that the flow table is a new one.
     restart: Option<Restart>,
-    /// The clock of one flow table for captures that step back; none where packets are their own clock.
+    /// The clock of one flow table for captures that step back; none where packets are their own
+    /// clock.
     one_clock_ns: Option<u64>,
     is_over: bool,
     counts: Arc<Counted>,

@@ -1,10 +1,12 @@
 //! Whether a packet's time stamp is believed that lies far from the one before it.
 //!
-//! A capture may be silent for long, or begin anew at another time because captures were joined; and
-//! now and then a stamp is plain wrong: 0, the year 2106, a month off. What comes next tells them apart.
-//! Where time goes on from the packet, it is true; where it goes on without it, it is stray.
+//! A capture may be silent for long, or begin anew at another time because captures were joined;
+//! and now and then a stamp is plain wrong: 0, the year 2106, a month off. What comes next tells
+//! them apart. Where time goes on from the packet, it is true; where it goes on without it, it is
+//! stray.
 
-/// How many packets of flows are looked at behind one in doubt: more wrong stamps in a row are believed.
+/// How many packets of flows are looked at behind one in doubt: more wrong stamps in a row are
+/// believed.
 pub(super) const LOOK: usize = 8;
 
 /// Before this nothing was captured: the stamps of clocks that were never set lie in 1970.
@@ -17,14 +19,14 @@ pub(super) fn is_far(a: u64, b: u64, far_ns: u64) -> bool {
     a.abs_diff(b) > far_ns
 }
 
-/// Whether two stamps say the same of what time it was. Equal ones do only where a clock can have made
-/// them: packets that were never stamped are equal too.
+/// Whether two stamps say the same of what time it was. Equal ones do only where a clock can have
+/// made them: packets that were never stamped are equal too.
 fn agrees(a: u64, b: u64, far_ns: u64) -> bool {
     !is_far(a, b, far_ns) && (a != b || (FIRST_NS..LAST_NS).contains(&a))
 }
 
-/// Whether a stamp that lies far from `level`, the time so far, is stray. `later` are the stamps of up to
-/// [`LOOK`] packets behind it, fewer only where the capture ends.
+/// Whether a stamp that lies far from `level`, the time so far, is stray. `later` are the stamps of
+/// up to [`LOOK`] packets behind it, fewer only where the capture ends.
 pub(super) fn is_stray(level: u64, ts: u64, later: &[u64], far_ns: u64) -> bool {
     let is_ahead = ts > level;
     for &next in later {
@@ -42,8 +44,8 @@ pub(super) fn is_stray(level: u64, ts: u64, later: &[u64], far_ns: u64) -> bool 
     later.len() < LOOK && later.iter().all(|&next| next == ts)
 }
 
-/// When a capture begins whose first packet is stamped `ts`, if that is stray: then the time of the first
-/// packet behind it that another one agrees with.
+/// When a capture begins whose first packet is stamped `ts`, if that is stray: then the time of the
+/// first packet behind it that another one agrees with.
 pub(super) fn mended_start(ts: u64, later: &[u64], far_ns: u64) -> Option<u64> {
     if later.iter().any(|&next| agrees(next, ts, far_ns)) {
         return None;

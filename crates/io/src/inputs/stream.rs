@@ -159,8 +159,8 @@ impl Stream {
         seen
     }
 
-    /// Judges each time stamp from one on that leaps, and mends those that are stray. Frames before a point
-    /// where the capture begins anew come alone.
+    /// Judges each time stamp from one on that leaps, and mends those that are stray. Frames before
+    /// a point where the capture begins anew come alone.
     fn judge_from(&mut self, at: usize, mut batch: Batch, reading: &mut Reading<'_>) -> Piece {
         let begins_anew = std::mem::take(&mut self.begins_anew);
         if begins_anew {
@@ -213,7 +213,8 @@ impl Stream {
         self.strays += 1;
     }
 
-    /// Whether the time stamp of a frame that leaps is stray. Only packets of flows may turn time back.
+    /// Whether the time stamp of a frame that leaps is stray. Only packets of flows may turn time
+    /// back.
     fn is_stray(
         &mut self,
         level: u64,

@@ -1,15 +1,15 @@
 //! The reorder window: frames that were stored late wait here for their turn.
 //!
-//! A frame is late if one before it has a later time stamp. It is put back in its place unless it comes
-//! too late: more than `reorder_ns` behind the latest time stamp, or behind a frame that is out of reach by
-//! the number of packets between. Then it takes the earliest turn that is left (the present where it is of
-//! another time altogether), and is counted; so the frames of a flow that are stored in order leave in
-//! order, late or not. Which frames are too late depends on how they are
-//! stored and on nothing else: not on batches, and not on who asks when.
+//! A frame is late if one before it has a later time stamp. It is put back in its place unless it
+//! comes too late: more than `reorder_ns` behind the latest time stamp, or behind a frame that is
+//! out of reach by the number of packets between. Then it takes the earliest turn that is left (the
+//! present where it is of another time altogether), and is counted; so the frames of a flow that
+//! are stored in order leave in order, late or not. Which frames are too late depends on how they
+//! are stored and on nothing else: not on batches, and not on who asks when.
 //!
-//! Frames are held as the batches they were read in, each sorted by turn. The usual batch is in order and
-//! earlier than all that is held behind it, and leaves as it came; only where batches interlace are frames
-//! copied.
+//! Frames are held as the batches they were read in, each sorted by turn. The usual batch is in
+//! order and earlier than all that is held behind it, and leaves as it came; only where batches
+//! interlace are frames copied.
 
 use super::Reading;
 use super::rules::{CHUNK, OrderRules};
@@ -124,8 +124,8 @@ impl Window {
         batch.sort_by_turn();
     }
 
-    /// Notes the latest turn at the end of each chunk that `count` frames complete, the first of which is
-    /// number `first` of all.
+    /// Notes the latest turn at the end of each chunk that `count` frames complete, the first of
+    /// which is number `first` of all.
     fn end_chunks(
         &mut self,
         first: u64,
@@ -144,7 +144,8 @@ impl Window {
         }
     }
 
-    /// The latest turn of the frames that are so many before the next one that it cannot stand before them.
+    /// The latest turn of the frames that are so many before the next one that it cannot stand
+    /// before them.
     fn out_of_reach(&self, rules: &OrderRules) -> u64 {
         let is_full = self.chunks.len() > rules.reorder_packets.div_ceil(CHUNK);
         if is_full { self.chunks[0] } else { 0 }
@@ -157,8 +158,8 @@ impl Window {
         self.latest_ns.saturating_sub(rules.reorder_ns).max(self.out_of_reach(rules))
     }
 
-    /// Takes out frames whose turn it is, at most so many, and what was found until now; false if none may
-    /// leave yet.
+    /// Takes out frames whose turn it is, at most so many, and what was found until now; false if
+    /// none may leave yet.
     pub(super) fn pop(&mut self, out: &mut Batch, reading: &mut Reading<'_>) -> bool {
         if !self.take(out, reading) {
             return false;

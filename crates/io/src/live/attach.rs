@@ -1,7 +1,8 @@
 //! Interfaces that come late, or come back after they were removed.
 //!
-//! A thread beside the workers looks for them, opens a ring of each worker, and puts it where the worker's source takes
-//! it. An interface that is made anew has another number, so sockets of the one before bring nothing of it.
+//! A thread beside the workers looks for them, opens a ring of each worker, and puts it where the
+//! worker's source takes it. An interface that is made anew has another number, so sockets of the
+//! one before bring nothing of it.
 
 use super::feed::Feed;
 use super::opening::open_feeds;
@@ -52,7 +53,8 @@ pub enum Change {
     },
 }
 
-/// Listens to interfaces that come, from the thread that looks. It needs `CAP_NET_RAW` whenever one comes.
+/// Listens to interfaces that come, from the thread that looks. It needs `CAP_NET_RAW` whenever one
+/// comes.
 #[derive(Debug)]
 pub struct Attacher {
     config: LiveConfig,

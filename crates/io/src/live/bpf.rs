@@ -1,7 +1,7 @@
 //! Programs of the kernel's packet filter, as they are put together and looked at.
 //!
-//! The classic language (McCanne and Jacobson, "The BSD Packet Filter", 1993): an accumulator A, an index
-//! X, sixteen cells of memory, jumps ahead only.
+//! The classic language (McCanne and Jacobson, "The BSD Packet Filter", 1993): an accumulator A, an
+//! index X, sixteen cells of memory, jumps ahead only.
 
 /// One instruction, as the kernel takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub(super) mod code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
-/// Puts a program together. Comparisons reach 255 instructions far and plain jumps everywhere, so each
-/// comparison here skips a plain jump or takes it.
+/// Puts a program together. Comparisons reach 255 instructions far and plain jumps everywhere, so
+/// each comparison here skips a plain jump or takes it.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     program: Vec<Instruction>,

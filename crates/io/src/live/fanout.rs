@@ -1,16 +1,18 @@
 //! Which worker the kernel gives a frame to: the same for all frames of a flow, in both directions.
 //!
-//! The kernel's own hash reads no ports from a first fragment, and takes what it finds in some tunnels for
-//! the flow; then the packets of one flow part. So this program reads a frame as the engine's parser does:
-//! it steps over VLAN tags, MPLS labels, PPPoE, the extension headers of IPv6 and the one that authenticates IPv4,
-//! and hashes both addresses and, of protocols that have them, both ports, by sums that do not ask which of the two comes first. Where the key of a
-//! flow stands inside a tunnel, the ports of the tunnel do not count: they may differ by direction, and the
+//! The kernel's own hash reads no ports from a first fragment, and takes what it finds in some
+//! tunnels for the flow; then the packets of one flow part. So this program reads a frame as the
+//! engine's parser does: it steps over VLAN tags, MPLS labels, PPPoE, the extension headers of IPv6
+//! and the one that authenticates IPv4, and hashes both addresses and, of protocols that have them,
+//! both ports, by sums that do not ask which of the two comes first. Where the key of a flow stands
+//! inside a tunnel, the ports of the tunnel do not count: they may differ by direction, and the
 //! tunnel's ends do not.
 //!
-//! Offsets count from where the kernel has come to when it asks: behind the Ethernet header of a frame that came, whose
-//! type and outer tag it has taken off, and at the header of one that is sent. Offsets that count from the link header
-//! in either case would be simpler, but most kernels follow them no further than a frame's first piece in memory, and
-//! network cards are free to leave as little as the Ethernet header there.
+//! Offsets count from where the kernel has come to when it asks: behind the Ethernet header of a
+//! frame that came, whose type and outer tag it has taken off, and at the header of one that is
+//! sent. Offsets that count from the link header in either case would be simpler, but most kernels
+//! follow them no further than a frame's first piece in memory, and network cards are free to leave
+//! as little as the Ethernet header there.
 //!
 //! A frame that belongs to no flow goes anywhere, as does one that is too short for its headers.
 
@@ -171,8 +173,8 @@ fn ether_types(to: &mut Assembler, places: &Places) {
     to.jump(places.anywhere);
 }
 
-/// RFC 2516: six bytes, then the protocol of PPP in one byte or two. What is not IP goes anywhere, MPLS too: that
-/// is not what sessions of subscribers carry.
+/// RFC 2516: six bytes, then the protocol of PPP in one byte or two. What is not IP goes anywhere,
+/// MPLS too: that is not what sessions of subscribers carry.
 fn pppoe(to: &mut Assembler, places: &Places) {
     to.place(places.pppoe);
     skip(to, 6);
@@ -196,9 +198,10 @@ fn pppoe(to: &mut Assembler, places: &Places) {
     to.jump(places.by_nibble);
 }
 
-/// RFC 3032: labels of four bytes, up to the one that says it is the last. What stands behind it is to be guessed, and
-/// the parser guesses an Ethernet frame where the lengths of an IP header do not fit and one is there to be seen: such
-/// frames go anywhere. Else lengths do not fit because the frame was cut before it came, and its flow's others were not.
+/// RFC 3032: labels of four bytes, up to the one that says it is the last. What stands behind it is
+/// to be guessed, and the parser guesses an Ethernet frame where the lengths of an IP header do not
+/// fit and one is there to be seen: such frames go anywhere. Else lengths do not fit because the
+/// frame was cut before it came, and its flow's others were not.
 fn mpls(to: &mut Assembler, places: &Places) {
     to.place(places.mpls);
     let (last, v4, v6, has_total) = (to.label(), to.label(), to.label(), to.label());
@@ -249,7 +252,8 @@ fn mpls(to: &mut Assembler, places: &Places) {
     frame_or_ip(to, places);
 }
 
-/// Behind X stands an Ethernet frame whose type names what follows it, and which goes anywhere, or an IP packet.
+/// Behind X stands an Ethernet frame whose type names what follows it, and which goes anywhere, or
+/// an IP packet.
 fn frame_or_ip(to: &mut Assembler, places: &Places) {
     let kinds = [(0x0800, 4), (0x86dd, 6), (PPPOE_SESSION, 1)].map(|kind| (kind, to.label()));
     load(to, code::LOAD_HALF, 12);
@@ -269,7 +273,8 @@ fn frame_or_ip(to: &mut Assembler, places: &Places) {
     }
 }
 
-/// Goes elsewhere unless one cell is at most another one; both are far below half of what a cell holds.
+/// Goes elsewhere unless one cell is at most another one; both are far below half of what a cell
+/// holds.
 fn at_most(to: &mut Assembler, one: u32, other: u32, elsewhere: Label) {
     to.put(code::FROM_INDEX, 0);
     to.put(code::STORE, MIX);
@@ -324,7 +329,8 @@ fn ipv4(to: &mut Assembler, places: &Places) {
     to.jump(places.anywhere);
 }
 
-/// Steps over a header whose length A counts in units of two to the power of `shift` bytes behind the first eight.
+/// Steps over a header whose length A counts in units of two to the power of `shift` bytes behind
+/// the first eight.
 fn step_over(to: &mut Assembler, shift: u32) {
     to.put(code::SHIFT_LEFT, shift);
     to.put(code::ADD, 8);
@@ -408,7 +414,8 @@ fn ports(to: &mut Assembler, places: &Places, rules: &FanoutRules) {
     to.jump(places.fold);
 }
 
-/// Stirs what was gathered, so that any number of workers gets even shares (the last steps of MurmurHash3).
+/// Stirs what was gathered, so that any number of workers gets even shares (the last steps of
+/// MurmurHash3).
 fn fold(to: &mut Assembler, places: &Places, seed: [u32; 2]) {
     to.place(places.fold);
     to.put(code::LOAD_CELL, MIX);

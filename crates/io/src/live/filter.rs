@@ -1,8 +1,8 @@
 //! Filters in the words of tcpdump, by libpcap's compiler: see pcap-filter(7).
 //!
-//! The library is looked for when a filter is given, and needed for nothing else. It compiles for the very
-//! interface, because the kernel takes the VLAN tag off a frame, and what a filter says of tags must then be
-//! asked of the kernel.
+//! The library is looked for when a filter is given, and needed for nothing else. It compiles for
+//! the very interface, because the kernel takes the VLAN tag off a frame, and what a filter says of
+//! tags must then be asked of the kernel.
 
 #![allow(unsafe_code)]
 
@@ -68,7 +68,8 @@ pub fn compile(filter: &str, interface: &str) -> Result<Vec<Instruction>, Filter
     handle.compile(filter)
 }
 
-/// Compiles a filter for frames that begin so, without an interface: to see whether the text is a filter.
+/// Compiles a filter for frames that begin so, without an interface: to see whether the text is a
+/// filter.
 ///
 /// # Errors
 /// When there is no libpcap, or the text is no filter.

@@ -1,13 +1,13 @@
 //! Frames as they come: live interfaces.
 //!
 //! Each worker has a ring of each interface, and the kernel gives it the frames of its flows
-//! ([`fanout`]). So workers share nothing, both directions of a flow reach the same worker also where they
-//! come by two interfaces, and a frame is copied once, out of the ring.
+//! ([`fanout`]). So workers share nothing, both directions of a flow reach the same worker also
+//! where they come by two interfaces, and a frame is copied once, out of the ring.
 //!
 //! With the cargo feature `xdp`, frames may also come by AF_XDP, to one worker.
 //!
-//! Needs Linux and the capability `CAP_NET_RAW`, AF_XDP also `CAP_NET_ADMIN` and `CAP_BPF`; nothing after [`open`]
-//! needs them.
+//! Needs Linux and the capability `CAP_NET_RAW`, AF_XDP also `CAP_NET_ADMIN` and `CAP_BPF`; nothing
+//! after [`open`] needs them.
 
 mod attach;
 pub mod bpf;
@@ -46,15 +46,16 @@ use std::time::Duration;
 pub struct LiveConfig {
     /// Their names.
     pub interfaces: Vec<String>,
-    /// Whether frames come by AF_XDP, for which this must be built with the feature `xdp`. Then there is one worker,
-    /// no filter and no time stamp of the network card, and of the shape the bytes alone count.
+    /// Whether frames come by AF_XDP, for which this must be built with the feature `xdp`. Then
+    /// there is one worker, no filter and no time stamp of the network card, and of the shape the
+    /// bytes alone count.
     pub xdp: bool,
     /// Workers that share them.
     pub workers: usize,
     /// The ring of each worker and interface.
     pub shape: RingShape,
-    /// How long a worker looks for a frame before it sleeps until one comes, nanoseconds; from 50 ms on it
-    /// never sleeps.
+    /// How long a worker looks for a frame before it sleeps until one comes, nanoseconds; from 50
+    /// ms on it never sleeps.
     pub spin_ns: u64,
     /// Whether frames are taken that are not addressed to the interface.
     pub promiscuous: bool,
@@ -119,7 +120,8 @@ impl LiveError {
 pub struct InterfaceCounters {
     /// Name of the interface.
     pub name: String,
-    /// Frames that passed the filter and came into a ring, as the kernel told when it was asked last.
+    /// Frames that passed the filter and came into a ring, as the kernel told when it was asked
+    /// last.
     pub received: AtomicU64,
     /// Frames that were read from rings.
     pub taken: AtomicU64,
@@ -185,7 +187,8 @@ pub struct LiveSource {
     last: LastSeen,
     /// When the kernel was last asked for its counters and for what became of the interfaces.
     asked_at: u64,
-    /// Whether this is the source that tells of what happens to interfaces: it happens to all workers' alike.
+    /// Whether this is the source that tells of what happens to interfaces: it happens to all
+    /// workers' alike.
     tells: bool,
     /// Whether somebody waits for what happens elsewhere, and should not wait long here.
     hurried: bool,
@@ -228,8 +231,8 @@ const LAST_LOOKS: u32 = 3;
 const LAG_MS: u64 = 20;
 /// Longest time between two questions to the kernel while frames come, nanoseconds.
 const ASK_NS: u64 = 20_000_000;
-/// How long a worker sleeps while frames come so fast that one would wake it again and again, and what that
-/// comes to by the system's clocks, nanoseconds.
+/// How long a worker sleeps while frames come so fast that one would wake it again and again, and
+/// what that comes to by the system's clocks, nanoseconds.
 const NAP: Duration = Duration::from_micros(50);
 const NAP_NS: u64 = 100_000;
 /// Frames to be expected meanwhile.
@@ -238,10 +241,11 @@ const NAP_FRAMES: u64 = 8;
 const QUIET_NS: u64 = 1_000_000;
 /// Looks into the rings between two looks at the clock.
 const SPINS: u32 = 16;
-/// How late the kernel may be with a block, beside the wait that it was told, nanoseconds: two ticks of the
-/// clock by which older kernels hand over, where it ticks 250 times a second.
+/// How late the kernel may be with a block, beside the wait that it was told, nanoseconds: two
+/// ticks of the clock by which older kernels hand over, where it ticks 250 times a second.
 const BLOCK_LATE_NS: u64 = 8_000_000;
-/// How late it may be with a frame that it hands over at once: another core writes it down just now.
+/// How late it may be with a frame that it hands over at once: another core writes it down just
+/// now.
 const FRAME_LATE_NS: u64 = 2_000_000;
 
 impl Tap {
@@ -351,7 +355,8 @@ impl LiveSource {
         }
     }
 
-    /// Adds what the kernel counted, and looks which interfaces are down, which may come up again, or removed.
+    /// Adds what the kernel counted, and looks which interfaces are down, which may come up again,
+    /// or removed.
     fn ask(&mut self) {
         for tap in &mut self.taps {
             let to = &self.counters[tap.interface];

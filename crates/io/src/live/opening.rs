@@ -27,10 +27,12 @@ pub struct Opened {
     pub attacher: Option<Attacher>,
 }
 
-/// Opens the interfaces. Setting `stop` ends the sources, once every frame is read that came before.
+/// Opens the interfaces. Setting `stop` ends the sources, once every frame is read that came
+/// before.
 ///
 /// # Errors
-/// When an interface cannot be opened, or the filter is none. One that is not there is no error if it is waited for.
+/// When an interface cannot be opened, or the filter is none. One that is not there is no error if
+/// it is waited for.
 pub fn open(config: &LiveConfig, stop: &Arc<AtomicBool>) -> Result<Opened, LiveError> {
     let counters = config.interfaces.iter().map(|name| InterfaceCounters {
         name: name.clone(),
@@ -121,7 +123,8 @@ pub(super) fn tap((interface, feed): (usize, Feed)) -> Tap {
     Tap { feed, interface, gone: None, taken: 0 }
 }
 
-/// What brings each worker the frames of an interface, and lets in what the filter keeps; with its number.
+/// What brings each worker the frames of an interface, and lets in what the filter keeps; with its
+/// number.
 pub(super) fn open_feeds(
     config: &LiveConfig,
     interface: &str,

@@ -1,9 +1,9 @@
 //! Which of several rings gives the next frame.
 //!
-//! The kernel hands a frame over with its block, up to a block's wait after it came, and each ring's blocks at
-//! other moments. So the frames of a flow whose directions come by two interfaces would be read in another
-//! order than they came in: all that a block of the one holds, then all of the other's. Therefore a frame
-//! waits here until no other ring can still bring an earlier one.
+//! The kernel hands a frame over with its block, up to a block's wait after it came, and each
+//! ring's blocks at other moments. So the frames of a flow whose directions come by two interfaces
+//! would be read in another order than they came in: all that a block of the one holds, then all of
+//! the other's. Therefore a frame waits here until no other ring can still bring an earlier one.
 
 /// A ring as it is seen: its first frame, and what is known of the block that holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(super) struct Head {
     pub(super) is_settled: bool,
 }
 
-/// The ring whose frame is next, if one may go. Rings without a frame were looked into at `looked_at` or later;
-/// `lag_ns` after it came, each frame is seen.
+/// The ring whose frame is next, if one may go. Rings without a frame were looked into at
+/// `looked_at` or later; `lag_ns` after it came, each frame is seen.
 pub(super) fn next(heads: &mut [Head], looked_at: u64, lag_ns: u64) -> Option<usize> {
     let with_frame = heads.iter().enumerate().filter_map(|(at, head)| Some((head.ts_ns?, at)));
     let (_, at) = with_frame.min()?;
@@ -63,7 +63,8 @@ mod tests {
         assert_eq!(next(&mut heads, 126, 10), Some(1));
     }
 
-    /// Blocks of random sizes that are handed over at random moments come out as one ordered stream.
+    /// Blocks of random sizes that are handed over at random moments come out as one ordered
+    /// stream.
     #[test]
     fn whatever_blocks_are_handed_over_when_the_order_is_that_of_capture() {
         const LAG: u64 = 50;

@@ -1,8 +1,8 @@
 //! Rings that the kernel fills with frames (packet(7)).
 //!
-//! A ring is cut into units, which the kernel hands over one by one: blocks of many frames (`TPACKET_V3`), or
-//! slots of one frame each (`TPACKET_V2`). A block is handed over when it is full or has waited, which costs
-//! least where much comes; a slot is handed over at once.
+//! A ring is cut into units, which the kernel hands over one by one: blocks of many frames
+//! (`TPACKET_V3`), or slots of one frame each (`TPACKET_V2`). A block is handed over when it is
+//! full or has waited, which costs least where much comes; a slot is handed over at once.
 
 #![allow(unsafe_code)]
 
@@ -84,10 +84,12 @@ pub struct Ring {
     unit: usize,
     /// Where it begins in the mapping.
     base: usize,
-    /// Where in the unit the next frame stands, and how many are left; none left: the unit is not open.
+    /// Where in the unit the next frame stands, and how many are left; none left: the unit is not
+    /// open.
     next: usize,
     left: u32,
-    /// When each unit was first seen that is not given back yet, by the wall clock; see [`Ring::see_units`].
+    /// When each unit was first seen that is not given back yet, by the wall clock; see
+    /// [`Ring::see_units`].
     seen: VecDeque<u64>,
     /// A tagged frame, put together again.
     tagged: Vec<u8>,
@@ -129,8 +131,8 @@ const TAG: usize = 4;
 const TYPE_AT: usize = 12;
 /// Only a lower bound for blocks: frames take as much of one as they need.
 const FRAME_SIZE: usize = 2048;
-/// Room for what stands in a slot before a frame: its header, an address and up to 64 bytes that the kernel leaves
-/// free to align what comes behind the frame's first header.
+/// Room for what stands in a slot before a frame: its header, an address and up to 64 bytes that
+/// the kernel leaves free to align what comes behind the frame's first header.
 const SLOT_HEADERS: usize = 128;
 /// Slots are whole lines of the cache; the kernel wants multiples of 16.
 const SLOT_GRAIN: usize = 64;
@@ -141,10 +143,12 @@ const BLOCK_STATUS_AT: usize =
 const SLOT_STATUS_AT: usize = offset_of!(libc::tpacket2_hdr, tp_status);
 
 impl Ring {
-    /// Opens a socket on an interface, with a ring that stays empty until its filter lets frames in.
+    /// Opens a socket on an interface, with a ring that stays empty until its filter lets frames
+    /// in.
     ///
     /// # Errors
-    /// When the system refuses a step, or the interface's frames begin with neither Ethernet nor IP.
+    /// When the system refuses a step, or the interface's frames begin with neither Ethernet nor
+    /// IP.
     pub fn open(
         interface: &str,
         shape: RingShape,
@@ -198,7 +202,8 @@ impl Ring {
         self.left > 0 || self.is_handed_over(self.unit)
     }
 
-    /// Notes which units the kernel has handed over, and the time: all their frames were captured before it.
+    /// Notes which units the kernel has handed over, and the time: all their frames were captured
+    /// before it.
     pub fn see_units(&mut self, now: fn() -> u64) {
         let before = self.seen.len();
         let fresh = (before..self.units)
@@ -228,8 +233,8 @@ impl Ring {
             RxMode::Blocks { .. } => BLOCK_STATUS_AT,
             RxMode::Frames { .. } => SLOT_STATUS_AT,
         };
-        // SAFETY: units lie in the mapping, which lives as long as the ring, and the kernel writes the status
-        // last: what it wrote before is seen once the status is.
+        // SAFETY: units lie in the mapping, which lives as long as the ring, and the kernel writes
+        // the status last: what it wrote before is seen once the status is.
         unsafe { AtomicU32::from_ptr(self.map.add(start + at).cast()) }
     }
 
@@ -249,8 +254,8 @@ impl Ring {
                 RxMode::Frames { .. } => (1, 0),
                 RxMode::Blocks { .. } => {
                     let header = self.at(0).cast::<libc::tpacket_block_desc>();
-                    // SAFETY: the block is this side's until its status is given back, and blocks of this
-                    // version have this header.
+                    // SAFETY: the block is this side's until its status is given back, and blocks
+                    // of this version have this header.
                     let header = unsafe { header.read().hdr.bh1 };
                     (header.num_pkts, header.offset_to_first_pkt as usize)
                 }
@@ -383,8 +388,8 @@ fn ns(seconds: u32, nanoseconds: u32) -> u64 {
 pub(super) fn wait_for_any(sockets: impl Iterator<Item = RawFd>, milliseconds: i32) {
     let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut polls: Vec<libc::pollfd> = sockets.map(poll).collect();
-    // SAFETY: the kernel reads and writes as many entries as there are. Whatever it answers, the sockets'
-    // rings are looked at next.
+    // SAFETY: the kernel reads and writes as many entries as there are. Whatever it answers, the
+    // sockets' rings are looked at next.
     unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, milliseconds) };
 }
 

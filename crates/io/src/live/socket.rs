@@ -1,4 +1,5 @@
-//! A packet socket of one interface (packet(7)): its options, its filter, and what the kernel counts of it.
+//! A packet socket of one interface (packet(7)): its options, its filter, and what the kernel
+//! counts of it.
 
 #![allow(unsafe_code)]
 
@@ -60,8 +61,8 @@ pub struct PacketSocket {
     index: libc::c_int,
     link: LinkType,
     first: FirstHeader,
-    /// Whether frames are left out that this machine sends. The socket's own option for that is not heeded where
-    /// sockets share an interface, so it is done by the filter.
+    /// Whether frames are left out that this machine sends. The socket's own option for that is not
+    /// heeded where sockets share an interface, so it is done by the filter.
     incoming_only: bool,
 }
 
@@ -80,8 +81,8 @@ fn checked(what: &'static str, answer: libc::c_int) -> Result<libc::c_int, RingE
 }
 
 impl PacketSocket {
-    /// Opens a socket for an interface. It takes no frames before [`PacketSocket::bind`], and then none before
-    /// [`PacketSocket::filter`] lets them in.
+    /// Opens a socket for an interface. It takes no frames before [`PacketSocket::bind`], and then
+    /// none before [`PacketSocket::filter`] lets them in.
     ///
     /// # Errors
     /// When the system refuses, or the interface's frames begin with neither Ethernet nor IP.
@@ -284,7 +285,8 @@ impl PacketSocket {
     }
 }
 
-/// Reads what the kernel counts at a socket, also while the worker that reads its frames stands still.
+/// Reads what the kernel counts at a socket, also while the worker that reads its frames stands
+/// still.
 #[derive(Debug)]
 pub enum DropCounter {
     /// Of a packet socket.
@@ -331,8 +333,8 @@ fn get_of<T: Copy>(
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
 
-/// What the kernel counted at a packet socket since it was asked last. It forgets what it has told in the same
-/// step, so several threads may ask, and each count is told once.
+/// What the kernel counted at a packet socket since it was asked last. It forgets what it has told
+/// in the same step, so several threads may ask, and each count is told once.
 fn counts_of(socket: &OwnedFd) -> io::Result<KernelCounts> {
     // SAFETY: a structure of numbers, for which zeros are values.
     let stats: libc::tpacket_stats_v3 = unsafe { std::mem::zeroed() };

@@ -6,8 +6,8 @@ use crate::os::privileges::find;
 use std::ffi::CString;
 use std::io;
 
-/// Does something as another user, by name or number: on a thread that becomes that user, with its own group and no
-/// other, and then ends. The process stays who it is.
+/// Does something as another user, by name or number: on a thread that becomes that user, with its
+/// own group and no other, and then ends. The process stays who it is.
 ///
 /// # Errors
 /// When there is no such user, the system refuses, or gives no thread.
@@ -28,8 +28,8 @@ pub fn as_user<T: Send>(user: &str, work: impl FnOnce() -> T + Send) -> io::Resu
     })
 }
 
-/// Becomes a user, for the calling thread alone. The C library would have all threads do it; the system's own calls
-/// are for one.
+/// Becomes a user, for the calling thread alone. The C library would have all threads do it; the
+/// system's own calls are for one.
 fn become_on_thread(uid: libc::uid_t, gid: libc::gid_t) -> io::Result<()> {
     // SAFETY: calls with numbers; no groups are read from the null pointer, since there are none.
     unsafe {
@@ -73,7 +73,8 @@ pub fn find_group(group: &str) -> io::Result<libc::gid_t> {
     // SAFETY: a structure of numbers and pointers, for which zeros are values.
     let mut entry: libc::group = unsafe { std::mem::zeroed() };
     let mut found = std::ptr::null_mut();
-    // SAFETY: the name ends in 0, and the texts of the entry go into a buffer of the length that is told.
+    // SAFETY: the name ends in 0, and the texts of the entry go into a buffer of the length that is
+    // told.
     let answer = unsafe {
         let (text, len) = (text.as_mut_ptr(), text.len());
         libc::getgrnam_r(name.as_ptr(), &raw mut entry, text, len, &raw mut found)
@@ -96,7 +97,8 @@ pub struct SystemLimits {
     pub threads: Option<u64>,
 }
 
-/// The number of a user, by name or number; without one, or where there is none so named, that of this process.
+/// The number of a user, by name or number; without one, or where there is none so named, that of
+/// this process.
 #[must_use]
 pub fn number_of(user: Option<&str>) -> u32 {
     let found = user.and_then(|user| find(user).ok());

@@ -1,9 +1,10 @@
 //! Large memory on large pages.
 //!
-//! A flow table of a million flows spans tens of thousands of small pages, more than a core can keep
-//! the addresses of: most look-ups then wait for the page table before they wait for the memory. Linux
-//! backs a region by pages of 2 MiB when it is asked to (`madvise(MADV_HUGEPAGE)`, which
-//! `/sys/kernel/mm/transparent_hugepage/enabled` must not forbid), and then one address serves for 512.
+//! A flow table of a million flows spans tens of thousands of small pages, more than a core can
+//! keep the addresses of: most look-ups then wait for the page table before they wait for the
+//! memory. Linux backs a region by pages of 2 MiB when it is asked to (`madvise(MADV_HUGEPAGE)`,
+//! which `/sys/kernel/mm/transparent_hugepage/enabled` must not forbid), and then one address
+//! serves for 512.
 //!
 //! A program opts in:
 //!
@@ -17,12 +18,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// Hands large allocations out as regions of their own, on large pages where the system has them; small
-/// ones are the system allocator's. Elsewhere than on Linux it is the system allocator.
+/// Hands large allocations out as regions of their own, on large pages where the system has them;
+/// small ones are the system allocator's. Elsewhere than on Linux it is the system allocator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LargePages;
 
-/// Bytes from which an allocation is a region of its own. Two large pages: what is smaller gains little.
+/// Bytes from which an allocation is a region of its own. Two large pages: what is smaller gains
+/// little.
 const LARGE: usize = 2 * region::PAGE;
 
 /// Whether an allocation is a region. Alignment beyond a large page's is nobody's wish.
@@ -30,8 +32,8 @@ fn is_region(layout: &Layout) -> bool {
     cfg!(target_os = "linux") && layout.size() >= LARGE && layout.align() <= region::PAGE
 }
 
-// SAFETY: each call goes to `region` or to `System`, and for one allocation always to the same, since
-// the size and alignment that decide are those that it was made with.
+// SAFETY: each call goes to `region` or to `System`, and for one allocation always to the same,
+// since the size and alignment that decide are those that it was made with.
 unsafe impl GlobalAlloc for LargePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_region(&layout) {
@@ -133,7 +135,8 @@ mod region {
         unsafe { libc::munmap(region.cast(), whole(size).expect("it was mapped")) };
     }
 
-    /// Moves a region's pages, not its bytes, to where the new size has room; null when it is refused.
+    /// Moves a region's pages, not its bytes, to where the new size has room; null when it is
+    /// refused.
     ///
     /// # Safety
     /// A region of `size` bytes was mapped at `region`; it is used no more unless null is returned.
@@ -194,7 +197,8 @@ mod tests {
         let sizes = [1, 4_000, 3 * MIB, 4 * MIB - 1, 4 * MIB, 5 * MIB, 64 * MIB, 9 * MIB, 7];
         for align in [1, 64, 4_096] {
             let mut layout = Layout::from_size_align(sizes[0], align).unwrap();
-            // SAFETY: the sizes are not 0, and each block is used within its size until it is freed.
+            // SAFETY: the sizes are not 0, and each block is used within its size until it is
+            // freed.
             unsafe {
                 let mut block = LargePages.alloc(layout);
                 block.write(0);

@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Becomes a user, by name or number, with its own group and no other: user and group of the whole process.
+/// Becomes a user, by name or number, with its own group and no other: user and group of the whole
+/// process.
 ///
 /// # Errors
 /// When there is no such user, or the system refuses.
@@ -43,8 +44,8 @@ pub fn may_write(directory: &Path) -> io::Result<()> {
     })
 }
 
-/// Has this thread keep the capabilities that it may have when the process becomes another user; they are then no more
-/// in force, and can be put in force again.
+/// Has this thread keep the capabilities that it may have when the process becomes another user;
+/// they are then no more in force, and can be put in force again.
 ///
 /// # Errors
 /// When the system refuses.
@@ -80,7 +81,8 @@ pub fn find(user: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
     // SAFETY: a structure of numbers and pointers, for which zeros are values.
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
     let mut found = std::ptr::null_mut();
-    // SAFETY: the name ends in 0, and the texts of the entry go into a buffer of the length that is told.
+    // SAFETY: the name ends in 0, and the texts of the entry go into a buffer of the length that is
+    // told.
     let answer = unsafe {
         libc::getpwnam_r(
             name.as_ptr(),

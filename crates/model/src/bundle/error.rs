@@ -44,7 +44,8 @@ pub enum BundleError {
         /// Who names it.
         named_by: String,
     },
-    /// A file of the bundle is none that is read: it leads out of the directory, is no regular file, or is too long.
+    /// A file of the bundle is none that is read: it leads out of the directory, is no regular
+    /// file, or is too long.
     File {
         /// The file.
         path: PathBuf,
@@ -238,7 +239,8 @@ impl fmt::Display for BundleError {
 }
 
 impl BundleError {
-    /// The same error with the plan's path before it, where it names a stage of the plan and no file.
+    /// The same error with the plan's path before it, where it names a stage of the plan and no
+    /// file.
     #[must_use]
     pub(super) fn in_plan(self, plan: &Path) -> Self {
         match self {
@@ -249,7 +251,8 @@ impl BundleError {
         }
     }
 
-    /// The same error, told of another file: whoever makes a bundle knows the file that its own was made from.
+    /// The same error, told of another file: whoever makes a bundle knows the file that its own was
+    /// made from.
     #[must_use]
     pub fn told_of(mut self, file: &Path, instead: &Path) -> Self {
         let path = match &mut self {

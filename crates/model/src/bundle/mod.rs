@@ -58,8 +58,8 @@ fn not_listed(dir: &Path, name: &str) -> BundleError {
     BundleError::NotListed { bundle: dir.to_owned(), file: name.to_owned() }
 }
 
-/// The plan of a bundle and the files that it names, read without holding them to their hashes: for whoever
-/// is about to write them anew.
+/// The plan of a bundle and the files that it names, read without holding them to their hashes: for
+/// whoever is about to write them anew.
 ///
 /// # Errors
 /// When a file is missing, or the plan does not read.
@@ -120,7 +120,8 @@ impl Bundle {
         Self::assemble(dir, plan, &files, id)
     }
 
-    /// The id of the bundle that a directory holds, by its hash list alone; `None` where there is no such list.
+    /// The id of the bundle that a directory holds, by its hash list alone; `None` where there is
+    /// no such list.
     #[must_use]
     pub fn id_at(dir: &Path) -> Option<String> {
         let list = read::file(dir, SUMS, MOST_SUMS_BYTES, "every bundle");
@@ -176,8 +177,8 @@ impl Bundle {
         Ok(Self { plan, cascade, models, drift, id })
     }
 
-    /// Puts the stages into other lanes than the plan says, by lane index: where models are scored is
-    /// the operator's choice, and changes no answer.
+    /// Puts the stages into other lanes than the plan says, by lane index: where models are scored
+    /// is the operator's choice, and changes no answer.
     ///
     /// # Panics
     /// When there is not one lane for each stage.
@@ -241,7 +242,8 @@ pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleErr
     files.insert(PLAN.to_owned(), text.into_bytes());
     let sums = sums::write(&files).into_bytes();
     let before = sums::listed(dir);
-    // Written and checked beside what is there, and moved when it is whole: what does not load replaces nothing.
+    // Written and checked beside what is there, and moved when it is whole: what does not load
+    // replaces nothing.
     let part = dir.join(PART);
     let _ = std::fs::remove_dir_all(&part);
     let moved = stage_files(&part, &files, &sums).and_then(|()| {

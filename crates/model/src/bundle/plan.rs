@@ -56,7 +56,8 @@ pub struct FlowPlan {
     /// Whether the VLAN id is part of the key.
     #[serde(default)]
     pub vlan_in_key: bool,
-    /// Which packet of a tunnel flows are made of; the outer one where a plan is older than the choice.
+    /// Which packet of a tunnel flows are made of; the outer one where a plan is older than the
+    /// choice.
     #[serde(default = "before_the_choice", with = "tunnel_words")]
     pub tunnels: Tunnels,
 }
@@ -93,7 +94,8 @@ pub struct StagePlan {
     pub packets: u16,
     /// Longest wait for the packets after the flow's first, milliseconds.
     pub wait_ms: u64,
-    /// Whether it wants the window: it is asked when the window ends, with at most `packets` packets.
+    /// Whether it wants the window: it is asked when the window ends, with at most `packets`
+    /// packets.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub window: bool,
     /// Encoders, in row order.
@@ -106,11 +108,12 @@ pub struct StagePlan {
     /// Where the stage is scored.
     #[serde(default = "default_lane")]
     pub lane: String,
-    /// What its probability of an answer is worth, as steps of lowest probability and share of right answers;
-    /// none leaves it as it is.
+    /// What its probability of an answer is worth, as steps of lowest probability and share of
+    /// right answers; none leaves it as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confidence: Vec<[f64; 2]>,
-    /// Which of its answers say that a flow is of no class that was learned; none take all for known.
+    /// Which of its answers say that a flow is of no class that was learned; none take all for
+    /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<UnknownPlan>,
     /// The model file.
@@ -153,17 +156,20 @@ pub struct ModelPlan {
     /// What it is, in words.
     #[serde(default)]
     pub kind: String,
-    /// A file, relative to the bundle, with the names of a foreign model's columns in their order, one a
-    /// line; none for all columns of the stage in the order in which `serveflow features` writes them.
+    /// A file, relative to the bundle, with the names of a foreign model's columns in their order,
+    /// one a line; none for all columns of the stage in the order in which `serveflow features`
+    /// writes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<String>,
-    /// The labels that the model's classes are, in its order; none for all labels in the plan's order.
+    /// The labels that the model's classes are, in its order; none for all labels in the plan's
+    /// order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
     /// Whether the model's outputs are logits, whose softmax are the probabilities.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub logits: bool,
-    /// The value that was missing to the library that trained the model; none where every value was there.
+    /// The value that was missing to the library that trained the model; none where every value was
+    /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<f32>,
 }
@@ -220,8 +226,8 @@ pub struct HeadPlan {
     pub model: ModelPlan,
 }
 
-/// Gates that are looser than the planned ones, for more traffic than the models can take, and what they
-/// come to on the calibration flows.
+/// Gates that are looser than the planned ones, for more traffic than the models can take, and what
+/// they come to on the calibration flows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DegradationPlan {
@@ -305,8 +311,8 @@ pub struct CostPlan {
     pub score_single_ns: f64,
 }
 
-/// What a stage's lane is chosen by: a stage is scored inline as long as a full batch of it does not
-/// hold up its worker for longer than the budget, and on a thread of its own otherwise.
+/// What a stage's lane is chosen by: a stage is scored inline as long as a full batch of it does
+/// not hold up its worker for longer than the budget, and on a thread of its own otherwise.
 ///
 /// While it scores inline, a worker takes no packet, and the packets that come wait in the receive
 /// ring. A ring of 4096 packets, as the larger network cards have them, bridges one millisecond at

@@ -1,8 +1,10 @@
-//! Reading the files of a bundle: regular files inside of its directory alone, and no more bytes than there may be.
+//! Reading the files of a bundle: regular files inside of its directory alone, and no more bytes
+//! than there may be.
 //!
-//! Who can write into a bundle's directory must not make a service read what lies elsewhere, wait for ever, or run
-//! out of memory: links are followed only where they end inside of the directory, nothing but regular files is
-//! opened for reading, and a file that is longer than it may be is not read at all.
+//! Who can write into a bundle's directory must not make a service read what lies elsewhere, wait
+//! for ever, or run out of memory: links are followed only where they end inside of the directory,
+//! nothing but regular files is opened for reading, and a file that is longer than it may be is not
+//! read at all.
 
 use super::BundleError;
 use std::fs::{File, OpenOptions};

@@ -72,7 +72,8 @@ impl Costs {
         let words = left.div_ceil(WORD).min(WIDE) as f64;
         let rows = left.min(WORD * WIDE);
         let piecewise = (self.narrow * words).min(self.walk * rows as f64);
-        // Transposing, adding and finishing are left out for rows that are not there, but steps are not.
+        // Transposing, adding and finishing are left out for rows that are not there, but steps are
+        // not.
         if self.wide * (0.25 + 0.75 * words / WIDE as f64) < piecewise {
             return (Way::Wide, rows);
         }

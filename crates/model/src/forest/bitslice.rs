@@ -1,10 +1,10 @@
 //! Many rows at once, one bit of a word each.
 //!
-//! The rows are transposed: every tested bit becomes a plane of 64 rows, or of 512 with wide vectors.
-//! The trees' programs (see [`super::program`]) turn planes into the numbers of leaves, bit by bit,
-//! without a branch and without a load that depends on data. Then each row's number is put together,
-//! looked up in the tree's table of leaves, and added to the row's sum. Trees are run class by class,
-//! in tree order within a class, so each sum is the naive one.
+//! The rows are transposed: every tested bit becomes a plane of 64 rows, or of 512 with wide
+//! vectors. The trees' programs (see [`super::program`]) turn planes into the numbers of leaves,
+//! bit by bit, without a branch and without a load that depends on data. Then each row's number is
+//! put together, looked up in the tree's table of leaves, and added to the row's sum. Trees are run
+//! class by class, in tree order within a class, so each sum is the naive one.
 
 use super::isa::{BLOCK, Bytes, Level, Row, Set, Table, WORD};
 use super::link::Finish;

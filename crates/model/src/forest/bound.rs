@@ -1,9 +1,10 @@
 //! The fast scorer: a forest laid out once, when it is loaded.
 //!
-//! There are two ways to score, and a thread does not mix them within a few rows: [`super::traverse`] for
-//! few rows, [`super::bitslice`] for many. Which is cheaper depends on the forest, on the number of rows
-//! and on the machine. [`BoundForest::tune`] measures it; without it an estimate decides. Both ways add
-//! the same leaves in the same order, so the choice changes no score.
+//! There are two ways to score, and a thread does not mix them within a few rows:
+//! [`super::traverse`] for few rows, [`super::bitslice`] for many. Which is cheaper depends on the
+//! forest, on the number of rows and on the machine. [`BoundForest::tune`] measures it; without it
+//! an estimate decides. Both ways add the same leaves in the same order, so the choice changes no
+//! score.
 
 use super::Forest;
 use super::autotune::{Costs, Way};
@@ -27,7 +28,8 @@ pub struct BoundForest {
     costs: Costs,
 }
 
-/// Rows are made up to measure on as long as they take no more memory; wider ones go by the estimate.
+/// Rows are made up to measure on as long as they take no more memory; wider ones go by the
+/// estimate.
 const MOST_MADE_UP_BYTES: usize = 64 << 20;
 
 /// Memory that a thread keeps between calls.

@@ -166,7 +166,8 @@ pub(super) fn check(forest: &Forest) -> Result<(), ForestError> {
     Ok(())
 }
 
-/// Every node but the root, and every leaf, has exactly one parent before it, so a walk can only end in a leaf.
+/// Every node but the root, and every leaf, has exactly one parent before it, so a walk can only
+/// end in a leaf.
 fn check_links(t: usize, tree: &Tree, width: usize) -> Result<(), ForestError> {
     let (nodes, expected) = (tree.nodes.len(), (tree.nodes.len() + 1).saturating_mul(width));
     if tree.leaves.len() != expected {

@@ -2,7 +2,8 @@
 //!
 //! A node's entry in `tests` says what it asks: `word * 32 + bit` for a bit, `-1 - index` for a
 //! number, whose threshold is the next of the tree's `thresholds`. `left` and `right` are children
-//! as in [`Node`]. `missing` lists the nodes that send a missing number to the right. Numbers are written in their shortest form that reads back to the same bits.
+//! as in [`Node`]. `missing` lists the nodes that send a missing number to the right. Numbers are
+//! written in their shortest form that reads back to the same bits.
 
 use super::{Forest, ForestError, Kind, Link, Node, Test, Tree};
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,8 @@ pub enum ReadError {
         /// The file's version.
         found: u32,
     },
-    /// None of `boosted`, `boosted-logistic` and `averaged`, or an averaged forest with base scores.
+    /// None of `boosted`, `boosted-logistic` and `averaged`, or an averaged forest with base
+    /// scores.
     Kind {
         /// The file's kind.
         found: String,

@@ -1,9 +1,9 @@
 //! From sums to scores: softmax or logistic for boosted forests, the mean for averaged ones.
 //!
-//! Every scorer ends here, and does the same operations in the same order for each row, be it alone or
-//! beside others in a vector: equal sums are equal scores. The exponential is our own, since that of
-//! the system is neither the same everywhere nor fast enough: it cost more than the trees of a small
-//! forest.
+//! Every scorer ends here, and does the same operations in the same order for each row, be it alone
+//! or beside others in a vector: equal sums are equal scores. The exponential is our own, since
+//! that of the system is neither the same everywhere nor fast enough: it cost more than the trees
+//! of a small forest.
 
 use super::{Forest, Kind, Link};
 use serveflow_core::rows::Scores;

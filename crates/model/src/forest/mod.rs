@@ -1,9 +1,9 @@
 //! Forests of decision trees over the bits and numbers of a row.
 //!
-//! A [`Forest`] is the checked description of a model: it can be written, read and walked in the obvious way by
-//! [`naive::score`]. A [`BoundForest`] is the same model laid out for speed. Both give the same scores to the last
-//! bit, for every batch size: each adds the leaves of the trees in tree order, per row and class, in `f64`, and both
-//! end in the same function.
+//! A [`Forest`] is the checked description of a model: it can be written, read and walked in the
+//! obvious way by [`naive::score`]. A [`BoundForest`] is the same model laid out for speed. Both
+//! give the same scores to the last bit, for every batch size: each adds the leaves of the trees in
+//! tree order, per row and class, in `f64`, and both end in the same function.
 
 mod autotune;
 mod bitslice;
@@ -87,7 +87,8 @@ pub struct Node {
 pub struct Tree {
     /// Inner nodes, each after its parent.
     pub nodes: Vec<Node>,
-    /// Values of the leaves, one after the other: one value each in a boosted forest, one per class in an averaged one.
+    /// Values of the leaves, one after the other: one value each in a boosted forest, one per class
+    /// in an averaged one.
     pub leaves: Vec<f32>,
 }
 

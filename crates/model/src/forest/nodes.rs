@@ -1,8 +1,8 @@
 //! Nodes in one array, and walks on them.
 //!
-//! The two children of a node stand side by side, so the next node is `first + bit`, without a branch.
-//! A leaf asks again what its parent asked, and since the answer is the same, it leads to itself: walks
-//! that are done stand still until all are.
+//! The two children of a node stand side by side, so the next node is `first + bit`, without a
+//! branch. A leaf asks again what its parent asked, and since the answer is the same, it leads to
+//! itself: walks that are done stand still until all are.
 
 use super::pack::Packing;
 use super::{Node, Tree};
@@ -33,7 +33,8 @@ pub(super) trait Index: Copy + Into<u32> {
     fn node(nodes: Self::Nodes<'_>, at: usize) -> (Self, usize);
 }
 
-/// Numbers of 16 bits: nothing that they name lies outside of what is there, so no index is checked.
+/// Numbers of 16 bits: nothing that they name lies outside of what is there, so no index is
+/// checked.
 impl Index for u16 {
     /// The first child and the bit.
     type Node = u32;

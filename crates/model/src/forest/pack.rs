@@ -1,6 +1,7 @@
 //! Packed rows: the words of a row, with each number's thresholds answered as bits behind them.
 //!
-//! From there on every test is a bit test. Where a forest asks no number, the row is packed as it is.
+//! From there on every test is a bit test. Where a forest asks no number, the row is packed as it
+//! is.
 
 use super::{Forest, Test};
 use serveflow_core::rows::Rows;
@@ -15,8 +16,8 @@ pub(super) struct Packing {
     pub(super) width: usize,
 }
 
-/// The distinct thresholds of one number, rising, and the packed word where their bits start. What is
-/// missing exceeds all of them or none.
+/// The distinct thresholds of one number, rising, and the packed word where their bits start. What
+/// is missing exceeds all of them or none.
 #[derive(Debug)]
 struct Cuts {
     index: u32,

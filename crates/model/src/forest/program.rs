@@ -1,11 +1,11 @@
 //! Trees as programs on planes.
 //!
-//! A **plane** holds one bit of many rows. The leaves of a tree are numbered from left to right; what
-//! a tree answers is then a few planes: the bits of the numbers of the leaves that the rows fall
-//! into. These planes are found from the leaves up. At a leaf each is all zeros or all ones, and at
-//! a node it is "where the test is 1 that of the one-child, else that of the zero-child", which is a
-//! single instruction for 64 to 512 rows. Where both children have the same plane there is nothing to
-//! do, and where they have zeros and ones it is the test's own plane.
+//! A **plane** holds one bit of many rows. The leaves of a tree are numbered from left to right;
+//! what a tree answers is then a few planes: the bits of the numbers of the leaves that the rows
+//! fall into. These planes are found from the leaves up. At a leaf each is all zeros or all ones,
+//! and at a node it is "where the test is 1 that of the one-child, else that of the zero-child",
+//! which is a single instruction for 64 to 512 rows. Where both children have the same plane there
+//! is nothing to do, and where they have zeros and ones it is the test's own plane.
 
 use super::{Node, Tree};
 
@@ -112,8 +112,8 @@ impl Program {
     }
 }
 
-/// Where the right child has more leaves than the left one. Numbers that start with the larger child
-/// differ in fewer bits below most nodes, which saves steps.
+/// Where the right child has more leaves than the left one. Numbers that start with the larger
+/// child differ in fewer bits below most nodes, which saves steps.
 fn larger_right(tree: &Tree) -> Vec<bool> {
     let mut sizes = vec![1u32; tree.nodes.len()];
     let mut larger = vec![false; tree.nodes.len()];

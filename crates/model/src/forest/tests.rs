@@ -5,7 +5,8 @@ use super::*;
 use proptest::prelude::*;
 use serveflow_core::rows::{Rows, Scores};
 
-/// A tree whose nodes have a leaf on one side each, and ask the first and the last bits of nine words.
+/// A tree whose nodes have a leaf on one side each, and ask the first and the last bits of nine
+/// words.
 fn vine(dice: &mut Dice, nodes: usize, to_the_right: bool, width: usize) -> Tree {
     let mut tree = Tree::default();
     for n in 0..nodes as i32 {
@@ -133,7 +134,8 @@ fn in_batches(bound: &BoundForest, rows: &Rows, batch: usize) -> Vec<u32> {
     parts
 }
 
-/// Holds every level and every way of scoring, and the choice between them, against the naive scorer.
+/// Holds every level and every way of scoring, and the choice between them, against the naive
+/// scorer.
 fn same_as_naive(forest: &Forest, rows: &Rows, batch: usize) -> Result<(), TestCaseError> {
     let mut scores = Scores::default();
     naive::score(forest, rows, &mut scores);

@@ -2,10 +2,10 @@
 
 /// Transposes a square of bits: bit `c` of word `r` becomes bit `r` of word `c`.
 ///
-/// Six like rounds. Each pairs word `i` with word `i + 32`, swaps a half of their bits, and puts the two side by side at
-/// `2 i` and `2 i + 1`. So the index of a word is a queue of six bits: its highest bit changes places with a bit of the
-/// position inside the word, and comes back in at the lowest place. Equal strides in every round are what lets the
-/// compiler make wide vectors of it.
+/// Six like rounds. Each pairs word `i` with word `i + 32`, swaps a half of their bits, and puts
+/// the two side by side at `2 i` and `2 i + 1`. So the index of a word is a queue of six bits: its
+/// highest bit changes places with a bit of the position inside the word, and comes back in at the
+/// lowest place. Equal strides in every round are what lets the compiler make wide vectors of it.
 #[inline(always)]
 pub fn transpose(a: &mut [u64; 64]) {
     let mut b = [0; 64];

@@ -1,14 +1,14 @@
 //! A few rows: from the root of each tree to its leaf, eight walks in turn.
 //!
-//! A step has no branch (see [`super::nodes`]), and walks that are done stand still. So eight trees of one
-//! row are walked together for as many steps as the deepest of them has, and trees are put into eights
-//! by their depth. Where there is but one tree, eight rows are walked in it.
+//! A step has no branch (see [`super::nodes`]), and walks that are done stand still. So eight trees
+//! of one row are walked together for as many steps as the deepest of them has, and trees are put
+//! into eights by their depth. Where there is but one tree, eight rows are walked in it.
 //!
 //! What the trees answer is written down in their own order and only then added up, sixteen classes
 //! side by side.
 //!
-//! The bits of a row may first be spread to bytes, which makes a step a third shorter: that pays when
-//! a forest has many trees.
+//! The bits of a row may first be spread to bytes, which makes a step a third shorter: that pays
+//! when a forest has many trees.
 
 use super::isa::Set;
 use super::link::Finish;

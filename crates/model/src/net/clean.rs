@@ -1,9 +1,9 @@
 //! The file that a runtime gets: what a net computes, without what the file says about it.
 //!
-//! A file may tell the dimensions of any value, and a runtime believes it: one that was told of a dimension
-//! of a billion computes what depends on it while it reads the file. It may also hold functions, which stand
-//! for operators of any name. Neither is needed to score a net, so a runtime gets neither, nor names of
-//! operators, which could be taken for those of values.
+//! A file may tell the dimensions of any value, and a runtime believes it: one that was told of a
+//! dimension of a billion computes what depends on it while it reads the file. It may also hold
+//! functions, which stand for operators of any name. Neither is needed to score a net, so a runtime
+//! gets neither, nor names of operators, which could be taken for those of values.
 
 use super::file::{Graph, Ports, damaged, read_port};
 use super::wire::{Fields, Value, put, put_int};

@@ -1,8 +1,8 @@
 //! The values of a row's columns as floats, fast.
 //!
-//! [`Binding::expand`] asks each column where its value stands. Nearly all columns of a net are the bits of
-//! whole words in their order, so these are found once, and written 32 at a time by a loop that compilers
-//! turn into vector instructions. What is left goes one by one, as there.
+//! [`Binding::expand`] asks each column where its value stands. Nearly all columns of a net are the
+//! bits of whole words in their order, so these are found once, and written 32 at a time by a loop
+//! that compilers turn into vector instructions. What is left goes one by one, as there.
 
 use crate::binding::{Binding, Input};
 use serveflow_core::rows::{BitAt, Rows};

@@ -1,22 +1,22 @@
 //! What an ONNX file says of itself, looked at before a runtime reads it.
 //!
-//! A runtime takes a file at its word: it recurses into graphs within graphs, and takes memory for the
-//! dimensions that are written there. A stack that overflows or memory that is not there ends the
-//! process, and nothing can catch that. So whatever a net of features needs none of is refused here,
-//! by the same rules and in the same words for every runtime.
+//! A runtime takes a file at its word: it recurses into graphs within graphs, and takes memory for
+//! the dimensions that are written there. A stack that overflows or memory that is not there ends
+//! the process, and nothing can catch that. So whatever a net of features needs none of is refused
+//! here, by the same rules and in the same words for every runtime.
 
 use super::wire::{Damaged, Fields, Value};
 use std::collections::{HashMap, HashSet};
 
 /// Number of `FLOAT` among the element types of ONNX.
 const FLOAT: u64 = 1;
-/// Largest number among the attributes of an operator. Real ones are kernels, strides, paddings, axes, and
-/// runtimes multiply them without a look at overflows.
+/// Largest number among the attributes of an operator. Real ones are kernels, strides, paddings,
+/// axes, and runtimes multiply them without a look at overflows.
 const MOST_ATTRIBUTE: u64 = 1 << 20;
 /// The most attributes of an operator.
 const MOST_ATTRIBUTES: usize = 64;
-/// The most operators of a graph: runtimes recurse from the last to the first, and stepping through them
-/// takes time that grows with their square.
+/// The most operators of a graph: runtimes recurse from the last to the first, and stepping through
+/// them takes time that grows with their square.
 const MOST_NODES: usize = 1 << 12;
 /// The most inputs, outputs or listed numbers of an operator: some are held against each other.
 pub(super) const MOST_LISTED: usize = 1 << 12;
@@ -67,8 +67,8 @@ pub(super) struct Attribute<'a> {
     pub(super) tensor: Option<Constant<'a>>,
 }
 
-/// An operator at its place in the graph. A name that is empty is that of an input or an output that is not
-/// there.
+/// An operator at its place in the graph. A name that is empty is that of an input or an output
+/// that is not there.
 #[derive(Debug, Default)]
 pub(super) struct Node<'a> {
     /// Name of the operator.
@@ -149,8 +149,8 @@ pub(super) fn look(bytes: &[u8], columns: usize) -> Result<(Ports, Graph<'_>), S
     Ok((ports, graph))
 }
 
-/// Each value has one name, and each name one value: a runtime that is asked for one of two computes which
-/// it likes.
+/// Each value has one name, and each name one value: a runtime that is asked for one of two
+/// computes which it likes.
 fn check_names(graph: &Graph<'_>, input: &str) -> Result<(), String> {
     let mut names: HashSet<&str> = graph.constants.keys().copied().chain([input]).collect();
     let outputs = graph.nodes.iter().flat_map(|node| &node.outputs);
@@ -304,8 +304,8 @@ fn read_dim(bytes: &[u8]) -> Result<Option<u64>, String> {
     Ok(dim)
 }
 
-/// A constant. Each element takes a byte of the file at the least, or the file does not hold what it
-/// declares.
+/// A constant. Each element takes a byte of the file at the least, or the file does not hold what
+/// it declares.
 fn read_tensor(bytes: &[u8]) -> Result<Constant<'_>, String> {
     let (mut constant, mut dims) = (Constant::default(), Vec::new());
     for field in Fields(bytes) {

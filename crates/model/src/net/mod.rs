@@ -1,13 +1,14 @@
 //! Nets: neural networks from ONNX files.
 //!
-//! A [`Net`] expands a row's columns to floats, hands them to a runtime, and takes class probabilities from
-//! it. There are two runtimes. The default one is written in Rust and always there. ONNX Runtime is faster
-//! for some nets; it is used when the program is built with the feature `ort` and the operator has named its
-//! library, see [`use_onnxruntime`]. What a file may hold, and what memory its graph may take, is checked
-//! before a runtime sees it, by the same rules for both.
+//! A [`Net`] expands a row's columns to floats, hands them to a runtime, and takes class
+//! probabilities from it. There are two runtimes. The default one is written in Rust and always
+//! there. ONNX Runtime is faster for some nets; it is used when the program is built with the
+//! feature `ort` and the operator has named its library, see [`use_onnxruntime`]. What a file may
+//! hold, and what memory its graph may take, is checked before a runtime sees it, by the same rules
+//! for both.
 //!
-//! A net is scored by one thread at a time for each caller. Lanes decide how many cores a stage gets, and a
-//! runtime that took the others would take them from workers that receive packets.
+//! A net is scored by one thread at a time for each caller. Lanes decide how many cores a stage
+//! gets, and a runtime that took the others would take them from workers that receive packets.
 
 mod clean;
 mod expand;
@@ -33,15 +34,15 @@ use std::sync::Arc;
 
 /// The most classes a net may have: labels are 16 bits wide.
 pub const MAX_CLASSES: usize = 1 << 16;
-/// Rows that a runtime gets at once at most, a power of two. More are cut into pieces: what a runtime takes
-/// for its intermediate values grows with them, and beyond this nothing gets faster.
+/// Rows that a runtime gets at once at most, a power of two. More are cut into pieces: what a
+/// runtime takes for its intermediate values grows with them, and beyond this nothing gets faster.
 pub const MOST_ROWS: usize = 256;
 
 /// A neural network from an ONNX file.
 ///
-/// Its one input is of floats, `[N, ...]`: the columns in their order, in the dimensions that the file
-/// declares after the batch. Where the file declares a batch of 1, rows are scored one by one. Its answer is
-/// the last output of floats `[N, classes]`.
+/// Its one input is of floats, `[N, ...]`: the columns in their order, in the dimensions that the
+/// file declares after the batch. Where the file declares a batch of 1, rows are scored one by one.
+/// Its answer is the last output of floats `[N, classes]`.
 #[derive(Debug)]
 pub struct Net {
     columns: Expander,
@@ -68,12 +69,12 @@ thread_local! {
     static VALUES: RefCell<Vec<f32>> = RefCell::default();
 }
 
-/// From now on, nets are scored by ONNX Runtime, whose library is this file. Nets that are loaded already
-/// stay where they are.
+/// From now on, nets are scored by ONNX Runtime, whose library is this file. Nets that are loaded
+/// already stay where they are.
 ///
 /// # Errors
-/// When the file is no such library, when another was named before, or when the program was built without
-/// the feature `ort`.
+/// When the file is no such library, when another was named before, or when the program was built
+/// without the feature `ort`.
 pub fn use_onnxruntime(path: &Path) -> Result<(), String> {
     #[cfg(feature = "ort")]
     return guarded(|| onnxruntime::use_library(path));
@@ -93,8 +94,8 @@ pub fn load(bytes: &[u8], columns: &Binding) -> LoadedModel {
 }
 
 impl Net {
-    /// Reads a net whose columns are bound so. It scores rows of zeros once, which tells the number of
-    /// classes and shows that the runtime knows every operator.
+    /// Reads a net whose columns are bound so. It scores rows of zeros once, which tells the number
+    /// of classes and shows that the runtime knows every operator.
     ///
     /// # Errors
     /// What was expected of the file and what was found, in one sentence.
@@ -225,8 +226,8 @@ impl Model for Net {
     }
 }
 
-/// Where pieces of a batch start, how many rows they have, and how many a runtime gets for them: powers of
-/// two up to this one, some of them not quite full, since few rows cost more each.
+/// Where pieces of a batch start, how many rows they have, and how many a runtime gets for them:
+/// powers of two up to this one, some of them not quite full, since few rows cost more each.
 fn pieces(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     let mut start = 0;
     std::iter::from_fn(move || {

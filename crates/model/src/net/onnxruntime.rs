@@ -1,8 +1,9 @@
 //! ONNX Runtime, from a library that the operator names.
 //!
-//! A session has one thread for the work within an operator and runs operators in turn, which means that it
-//! starts none: it computes on its caller's. A session serves one caller at a time, so a net keeps as many as
-//! were ever needed at once, and makes the next from the file when all are in use.
+//! A session has one thread for the work within an operator and runs operators in turn, which means
+//! that it starts none: it computes on its caller's. A session serves one caller at a time, so a
+//! net keeps as many as were ever needed at once, and makes the next from the file when all are in
+//! use.
 
 use super::Take;
 use super::file::Ports;

@@ -1,10 +1,10 @@
 //! The runtime that is written in Rust: the `rten` crate.
 //!
-//! It runs a net on a pool of threads. Left alone, that is a pool with a thread for each core. So each thread
-//! that scores nets gets a pool of its own, of one thread, and waits for it: a caller computes on one core
-//! at a time, and callers do not wait for each other. The pool's thread starts with its caller's choice of
-//! cores, where there is one. The crate still starts the threads of its own pool when the first net is
-//! loaded; they lay out weights then, and sleep from there on.
+//! It runs a net on a pool of threads. Left alone, that is a pool with a thread for each core. So
+//! each thread that scores nets gets a pool of its own, of one thread, and waits for it: a caller
+//! computes on one core at a time, and callers do not wait for each other. The pool's thread starts
+//! with its caller's choice of cores, where there is one. The crate still starts the threads of its
+//! own pool when the first net is loaded; they lay out weights then, and sleep from there on.
 
 use super::Take;
 use super::file::Ports;

@@ -1,14 +1,14 @@
 //! How much memory an operator may take at most, told from what goes into it.
 //!
-//! Each operator has a rule for the elements of its outputs and for what it needs beside them while it
-//! computes. Rules err on the large side, but never on the small one: an operator runs only after its rule
-//! has said that it may. A dimension of none counts as one, since a sum over none of a million columns is a
-//! million sums.
+//! Each operator has a rule for the elements of its outputs and for what it needs beside them while
+//! it computes. Rules err on the large side, but never on the small one: an operator runs only
+//! after its rule has said that it may. A dimension of none counts as one, since a sum over none of
+//! a million columns is a million sums.
 
 use super::file::Node;
 
-/// Numbers of the element types whose values every runtime holds alike: floats, whole numbers of 32 and of
-/// 64 bits, truth values.
+/// Numbers of the element types whose values every runtime holds alike: floats, whole numbers of 32
+/// and of 64 bits, truth values.
 pub(super) const ALIKE: [u64; 4] = [1, 6, 7, 9];
 
 /// How the elements of the outputs are told.

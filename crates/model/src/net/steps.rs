@@ -1,17 +1,18 @@
 //! Whether the memory that a net takes is bounded, found out before a runtime reads its file.
 //!
-//! A graph may compute how large its values are: repeat a row as often as the product of two constants says,
-//! or make a list up to a number. What that comes to is seen only by computing it. So the net is stepped
-//! through once for each number of rows that it will ever get, an operator at a time, on rows of zeros.
-//! Before an operator runs, a rule tells from the sizes of its inputs what it may take at most (see
-//! `sizes`), and it does not run if that is too much.
+//! A graph may compute how large its values are: repeat a row as often as the product of two
+//! constants says, or make a list up to a number. What that comes to is seen only by computing it.
+//! So the net is stepped through once for each number of rows that it will ever get, an operator at
+//! a time, on rows of zeros. Before an operator runs, a rule tells from the sizes of its inputs
+//! what it may take at most (see `sizes`), and it does not run if that is too much.
 //!
-//! What holds for zeros holds for all rows, since nothing that decides about a size may come from the values
-//! of a row. Nor may it come from what another runtime could compute otherwise: the one that steps has whole
-//! numbers of 32 bits and floats of 32 bits, and knows of others only that they are not alike.
+//! What holds for zeros holds for all rows, since nothing that decides about a size may come from
+//! the values of a row. Nor may it come from what another runtime could compute otherwise: the one
+//! that steps has whole numbers of 32 bits and floats of 32 bits, and knows of others only that
+//! they are not alike.
 //!
-//! Numbers of rows are powers of two, and other batches are made of them. So no net meets a number of rows
-//! that it was not stepped through with, whatever it computes from it.
+//! Numbers of rows are powers of two, and other batches are made of them. So no net meets a number
+//! of rows that it was not stepped through with, whatever it computes from it.
 
 use super::MOST_ROWS;
 use super::file::{Graph, MOST_LISTED, Node, Ports};
@@ -26,7 +27,8 @@ use std::collections::HashMap;
 
 /// The most elements that all values of a run with one row may have together: 1 GiB of floats.
 const MOST_ELEMENTS: u64 = 1 << 28;
-/// As much with more rows: 64 MiB, beyond which a run with twice the rows takes twice the time or more.
+/// As much with more rows: 64 MiB, beyond which a run with twice the rows takes twice the time or
+/// more.
 const MOST_WITH_MORE: u64 = 1 << 24;
 /// The most dimensions of a value. Runtimes recurse over them, or take memory for each.
 const MOST_DIMS: usize = 16;
@@ -71,8 +73,8 @@ struct Walk<'a> {
     most: u64,
 }
 
-/// How many rows a net may get at once: the largest power of two up to [`MOST_ROWS`] with which it keeps to
-/// the memory that it may take.
+/// How many rows a net may get at once: the largest power of two up to [`MOST_ROWS`] with which it
+/// keeps to the memory that it may take.
 ///
 /// # Errors
 /// When there is none, or what it takes is not known beforehand, in one sentence.
@@ -268,8 +270,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether what goes into an operator, or may come out, is larger than what every runtime holds. A
-    /// number that is none is, too.
+    /// Whether what goes into an operator, or may come out, is larger than what every runtime
+    /// holds. A number that is none is, too.
     fn is_large(&self, node: &Node<'a>) -> Result<bool, Refusal> {
         let mut most = Vec::new();
         // From where to where a slice goes is held against the dimensions.

@@ -1,7 +1,7 @@
 //! Fields of a Protocol Buffers message, one after the other, without a copy.
 //!
-//! Just enough to look into an ONNX file before a runtime does, and to write it anew without what a runtime
-//! must not believe: field numbers, integers, and bytes.
+//! Just enough to look into an ONNX file before a runtime does, and to write it anew without what a
+//! runtime must not believe: field numbers, integers, and bytes.
 
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]

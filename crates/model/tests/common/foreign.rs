@@ -71,7 +71,8 @@ pub fn samples() -> Vec<Sample> {
 }
 
 impl Sample {
-    /// The columns of rows that the model takes: numbers, or what a stage of the small bundle encodes.
+    /// The columns of rows that the model takes: numbers, or what a stage of the small bundle
+    /// encodes.
     pub fn binding(&self) -> Binding {
         if self.format == "forest" {
             let packets = if self.name.ends_with("a.json") { 1 } else { 2 };

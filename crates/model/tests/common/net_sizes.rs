@@ -1,4 +1,5 @@
-//! Nets whose graphs compute how large their values are: what is bounded is scored, what is not is refused.
+//! Nets whose graphs compute how large their values are: what is bounded is scored, what is not is
+//! refused.
 #![allow(clippy::unwrap_used)]
 
 use super::onnx::{
@@ -10,7 +11,8 @@ use serveflow_core::rows::{Rows, Scores};
 use serveflow_model::binding::Binding;
 use serveflow_model::net::Net;
 
-/// A net of nodes between so many columns and `P`, which is of two classes or of what comes of them.
+/// A net of nodes between so many columns and `P`, which is of two classes or of what comes of
+/// them.
 fn build(nodes: &[Vec<u8>], constants: &[Vec<u8>], columns: i64) -> Vec<u8> {
     let (x, p) = (port("X", FLOAT, &[-1, columns]), port("P", FLOAT, &[-1, -1]));
     file(&graph(nodes, constants, &[x], &[p]))
@@ -261,7 +263,8 @@ fn sizes_of_any_number_of_rows_are_known() {
 #[test]
 fn sizes_are_those_of_every_runtime() {
     let n = |operator: &str, inputs: &str, output: &str| node(operator, inputs, output, &[]);
-    // Numbers of 32 bits wrap to none where those of 64 do not; where overflows are checked, that is a panic.
+    // Numbers of 32 bits wrap to none where those of 64 do not; where overflows are checked, that
+    // is a panic.
     let wrapped = if cfg!(debug_assertions) { "overflow" } else { ALIKE };
     let wraps = [n("Mul", "w w", "m"), n("Add", "m one", "r"), n("ConstantOfShape", "r", "y")];
     refused(&wraps, &[&some()[..], &[ints("w", &[1 << 16])]].concat(), wrapped);

@@ -20,8 +20,8 @@ pub(super) const HEADER: &[u8] =
 
 /// Writes a header line, then each verdict on a line of its own, quoted as RFC 4180 has it.
 ///
-/// The columns are the keys of [`JsonLines`](super::JsonLines), `nearest` last; what is null or left out there
-/// is empty here.
+/// The columns are the keys of [`JsonLines`](super::JsonLines), `nearest` last; what is null or
+/// left out there is empty here.
 pub struct Csv<W: RecordWriter> {
     outbox: Outbox<W>,
     names: Names,

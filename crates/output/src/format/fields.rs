@@ -55,7 +55,8 @@ pub(super) struct Quoted {
 }
 
 impl Quoted {
-    /// Quotes each name of the first plan by `quote`, which appends its second argument to its first.
+    /// Quotes each name of the first plan by `quote`, which appends its second argument to its
+    /// first.
     pub(super) fn new(names: &[String], quote: fn(&mut Vec<u8>, &str)) -> Self {
         let mut quoted = Self { plans: Vec::new(), quote };
         quoted.name_plan(0, names);

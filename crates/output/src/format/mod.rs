@@ -10,7 +10,8 @@ use serveflow_io::{Null, Sink};
 pub use csv::Csv;
 pub use json::JsonLines;
 
-/// Makes a sink out of where its records go, the labels' names and the stages' names. It writes no heading.
+/// Makes a sink out of where its records go, the labels' names and the stages' names. It writes no
+/// heading.
 pub type OpenFormat = fn(Box<dyn RecordWriter>, &[String], &[String]) -> Box<dyn Sink>;
 
 /// A format that an operator may name: one line of [`FORMATS`].

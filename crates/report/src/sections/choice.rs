@@ -67,7 +67,8 @@ const FIGURES: [Told; 11] = [
     ("waiting bytes per flow/s", |own| format!("{} B", grouped(own.waiting_bytes))),
 ];
 
-/// The plan, the runner-up and the best single model on the test flows, and the plan where it was chosen.
+/// The plan, the runner-up and the best single model on the test flows, and the plan where it was
+/// chosen.
 pub(super) fn figures(report: &PlanReport) -> Grid {
     let mut columns: Vec<(String, &ReplayFigures)> = compared(report)
         .into_iter()

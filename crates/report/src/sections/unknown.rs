@@ -1,4 +1,5 @@
-//! Flows of no class that was learned: the rules, what they cost known flows, how well they tell new classes.
+//! Flows of no class that was learned: the rules, what they cost known flows, how well they tell
+//! new classes.
 
 use super::{Grid, Part};
 use crate::number_format::{NONE, grouped, percent, score};

@@ -28,8 +28,8 @@ impl Room {
 /// A place in a plot, across and down.
 type Place = (f64, f64);
 
-/// Draws points at their places, and the names that find room between `across` and `down` and beside
-/// `lines`. A point whose name finds none still tells it when it is pointed at.
+/// Draws points at their places, and the names that find room between `across` and `down` and
+/// beside `lines`. A point whose name finds none still tells it when it is pointed at.
 pub(super) fn dots(
     dots: &[Dot],
     (places, lines): (&[Place], &[Place]),

@@ -119,7 +119,8 @@ impl TypedLists {
     }
 }
 
-/// A port, or a range such as `"8000-8100"`. Port 0 is that of protocols without ports, and on no list.
+/// A port, or a range such as `"8000-8100"`. Port 0 is that of protocols without ports, and on no
+/// list.
 fn ports(typed: &Value) -> Result<RangeInclusive<u16>, String> {
     let port = |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port > 0);
     let range = match typed {

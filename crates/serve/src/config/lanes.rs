@@ -173,8 +173,8 @@ impl LaneConfig {
         Ok(stages.iter().enumerate().map(place).collect())
     }
 
-    /// What a worker does about a full lane. A source that can wait, as a capture can, is made to, so
-    /// that none of its flows is shed; one that cannot loses no packet to a slow model.
+    /// What a worker does about a full lane. A source that can wait, as a capture can, is made to,
+    /// so that none of its flows is shed; one that cannot loses no packet to a slow model.
     #[must_use]
     pub fn when_full(&self, source_waits: bool) -> WhenFull {
         let by_source = if source_waits { WhenFull::Wait } else { WhenFull::Shed };

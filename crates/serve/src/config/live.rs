@@ -52,8 +52,8 @@ pub struct LiveLimits {
     pub block_bytes: usize,
     /// Blocks of a ring.
     pub blocks: usize,
-    /// Longest that a frame waits in a block that is not full, milliseconds; `None`: each frame is handed over at
-    /// once.
+    /// Longest that a frame waits in a block that is not full, milliseconds; `None`: each frame is
+    /// handed over at once.
     pub block_ms: Option<u32>,
     /// How long a worker looks for a frame before it sleeps, microseconds.
     pub spin_us: u32,

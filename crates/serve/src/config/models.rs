@@ -14,8 +14,8 @@ pub struct TypedModels {
 }
 
 impl TypedModels {
-    /// Opens what is named, for the whole process. This comes before the first bundle is loaded, since a
-    /// model stays with the runtime that it was loaded for.
+    /// Opens what is named, for the whole process. This comes before the first bundle is loaded,
+    /// since a model stays with the runtime that it was loaded for.
     ///
     /// # Errors
     /// When a library is none, or the program was built without the feature that uses it.

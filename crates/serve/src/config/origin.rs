@@ -45,8 +45,8 @@ impl Origin {
         }
     }
 
-    /// Where the value of a key stands, or the section that it should stand in: `FILE:LINE:COLUMN`, or the option of
-    /// the command line. A key that stands nowhere has no place.
+    /// Where the value of a key stands, or the section that it should stand in: `FILE:LINE:COLUMN`,
+    /// or the option of the command line. A key that stands nowhere has no place.
     #[must_use]
     pub fn place(&self, key: &str) -> Option<String> {
         if let Some(option) = self.options.get(key) {

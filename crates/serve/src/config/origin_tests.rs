@@ -61,8 +61,8 @@ const ODD: [&str; 12] = [
 const FOREIGN: [&str; 9] =
     ["usize", "u64", "u32", "i64", "f64", "struct", "Typed", "serde", "invalid type"];
 
-/// Whatever is wrong about whichever key, the error names file, line, column, key, what was expected and what was
-/// found; and each key has values that are refused.
+/// Whatever is wrong about whichever key, the error names file, line, column, key, what was
+/// expected and what was found; and each key has values that are refused.
 #[test]
 fn each_wrong_value_of_each_key_is_refused_with_its_place() {
     let keys = keys();

@@ -1,4 +1,5 @@
-//! `[remote]` of `serveflow.toml`: where the servers of remote models stand, and how they are asked.
+//! `[remote]` of `serveflow.toml`: where the servers of remote models stand, and how they are
+//! asked.
 
 use super::ConfigError;
 use serde::Deserialize;
@@ -184,8 +185,8 @@ impl TypedRemote {
     /// Checks it and fills in the defaults.
     ///
     /// # Errors
-    /// When an address or a limit makes no sense, when a token would go in the clear to another machine, or
-    /// when this program was built without remote models and endpoints are named.
+    /// When an address or a limit makes no sense, when a token would go in the clear to another
+    /// machine, or when this program was built without remote models and endpoints are named.
     pub fn check(&self) -> Result<RemoteConfig, ConfigError> {
         let all = self.servers("remote")?;
         let mut models = BTreeMap::new();

@@ -1,7 +1,8 @@
 //! How many requests may be asked once more.
 //!
-//! Where all servers are slow because there is too much to do, asking again makes it worse. So tries are paid
-//! for: each request earns a share of one, and what was earned is kept up to a small reserve.
+//! Where all servers are slow because there is too much to do, asking again makes it worse. So
+//! tries are paid for: each request earns a share of one, and what was earned is kept up to a small
+//! reserve.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,5 @@
-//! The messages of the Open Inference Protocol's gRPC service, as far as they are used. Tags are those of
-//! its `.proto` file; fields that are left out are skipped when they come.
+//! The messages of the Open Inference Protocol's gRPC service, as far as they are used. Tags are
+//! those of its `.proto` file; fields that are left out are skipped when they come.
 
 use prost::bytes::Bytes;
 

@@ -1,9 +1,9 @@
 //! Models that answer elsewhere: pools of servers, asked over the Open Inference Protocol.
 //!
-//! [`RemoteConfig`] says where the servers stand. A model that is read while [`Remote`] is in place gets a
-//! pool of them. The pool chooses a server, asks it within a deadline, asks another one where that
-//! fails, and looks in the background which servers are ready. All of it needs the cargo feature `remote`;
-//! without it, such a model is refused with a sentence.
+//! [`RemoteConfig`] says where the servers stand. A model that is read while [`Remote`] is in place
+//! gets a pool of them. The pool chooses a server, asks it within a deadline, asks another one
+//! where that fails, and looks in the background which servers are ready. All of it needs the cargo
+//! feature `remote`; without it, such a model is refused with a sentence.
 
 #[cfg(feature = "remote")]
 mod answer;
@@ -61,8 +61,8 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// From now on, remote models that are read are asked on these servers, and refused where none are
-    /// named for them. Only the first of a process counts.
+    /// From now on, remote models that are read are asked on these servers, and refused where none
+    /// are named for them. Only the first of a process counts.
     #[must_use]
     pub fn put_in_place(config: RemoteConfig) -> Self {
         let remote = Self::default();

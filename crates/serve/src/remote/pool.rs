@@ -1,9 +1,10 @@
 //! Servers that hold the same model: which one is asked, and what happens when it fails.
 //!
-//! A request goes to the ready server with the fewest requests in flight. If that one fails, it is out, and
-//! another one is asked, if the budget has a try left. A server that is out is looked at again and again, and
-//! is in once it and its model say that they are ready. While no server is in, requests wait for one: those of
-//! the first `timeout_ms` of an outage, so that a short one loses nothing and a long one holds nobody up.
+//! A request goes to the ready server with the fewest requests in flight. If that one fails, it is
+//! out, and another one is asked, if the budget has a try left. A server that is out is looked at
+//! again and again, and is in once it and its model say that they are ready. While no server is in,
+//! requests wait for one: those of the first `timeout_ms` of an outage, so that a short one loses
+//! nothing and a long one holds nobody up.
 
 use super::NodeStatus;
 use super::answer::Failure;
@@ -64,7 +65,8 @@ struct Shared {
 }
 
 impl ServerPool {
-    /// A pool of these servers. Waits until each was looked at once, at most for the time of an answer.
+    /// A pool of these servers. Waits until each was looked at once, at most for the time of an
+    /// answer.
     ///
     /// # Errors
     /// When the token or the certificates cannot be read. Servers that are not there are no error.
@@ -175,7 +177,8 @@ impl Shared {
         }
     }
 
-    /// Asks one server. If another one could be asked after it, it has half of the time that is left.
+    /// Asks one server. If another one could be asked after it, it has half of the time that is
+    /// left.
     async fn ask_node(
         &self,
         index: usize,
@@ -215,8 +218,8 @@ impl Shared {
         }
     }
 
-    /// The server to ask: one that was not tried, or else one that is in again since. Waits for one, but
-    /// not longer than the deadline and than an outage is waited out.
+    /// The server to ask: one that was not tried, or else one that is in again since. Waits for
+    /// one, but not longer than the deadline and than an outage is waited out.
     async fn choose(&self, tried: &[usize], deadline: Instant) -> Option<usize> {
         loop {
             let mut is_in = pin!(self.is_in.notified());
@@ -231,8 +234,8 @@ impl Shared {
         }
     }
 
-    /// The ready server with the fewest requests in flight, less those that were tried; where several have
-    /// as few, the first of them behind the one that was asked last.
+    /// The ready server with the fewest requests in flight, less those that were tried; where
+    /// several have as few, the first of them behind the one that was asked last.
     fn least_busy(&self, tried: &[usize]) -> Option<usize> {
         let count = self.nodes.len();
         let start = self.next.load(Ordering::Relaxed);

@@ -6,7 +6,8 @@ use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The certificates that servers' certificates must be signed by: those of a file, or of the system.
+/// The certificates that servers' certificates must be signed by: those of a file, or of the
+/// system.
 #[derive(Clone, Debug)]
 pub(super) struct Roots {
     /// The file's text; none for those of the system.

@@ -37,7 +37,8 @@ impl Token {
         }
     }
 
-    /// The value of an `authorization` header. A file that cannot be read any more leaves the last token.
+    /// The value of an `authorization` header. A file that cannot be read any more leaves the last
+    /// token.
     pub(super) fn header(&self) -> String {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &self.file {

@@ -1,6 +1,7 @@
 //! The thread that waits for interfaces: it alone may still open them.
 //!
-//! It starts with the privileges of the process, and keeps `CAP_NET_RAW` when the others give up everything.
+//! It starts with the privileges of the process, and keeps `CAP_NET_RAW` when the others give up
+//! everything.
 
 use crate::live::{Attacher, Change};
 use crate::service::{Sandbox, confine_capturing, keep_capabilities};

@@ -1,7 +1,8 @@
 //! The bundle that is served, and how it is changed under running traffic.
 //!
-//! A bundle is read, checked and tried before any worker sees it. Then its version is told; each worker
-//! sends its new flows through it as soon as it looks, between two batches. The one before is kept.
+//! A bundle is read, checked and tried before any worker sees it. Then its version is told; each
+//! worker sends its new flows through it as soon as it looks, between two batches. The one before
+//! is kept.
 
 use super::locked;
 use crate::config::{Config, Typed};
@@ -125,7 +126,8 @@ impl LoadedBundle {
     }
 }
 
-/// Holds the rules that make flows of packets against those that are served; the difference, in words.
+/// Holds the rules that make flows of packets against those that are served; the difference, in
+/// words.
 fn same_rules(served: &FlowConfig, found: &FlowConfig) -> Result<(), String> {
     let ms = |ns: u64| match ns {
         u64::MAX => "none".to_owned(),
@@ -214,12 +216,13 @@ impl BundleSwap {
         self.bundles().previous.clone()
     }
 
-    /// Reads a bundle and serves it from now on: the one of that directory, or the same directory anew. If it is
-    /// the one that is served, nothing changes, and the one before is still the one before.
+    /// Reads a bundle and serves it from now on: the one of that directory, or the same directory
+    /// anew. If it is the one that is served, nothing changes, and the one before is still the one
+    /// before.
     ///
     /// # Errors
-    /// When it is broken, its flow rules are others, a model cannot answer, or it is not wanted any more once it is
-    /// read. Then nothing changes.
+    /// When it is broken, its flow rules are others, a model cannot answer, or it is not wanted any
+    /// more once it is read. Then nothing changes.
     pub fn reload(
         &self,
         path: Option<&Path>,
@@ -305,8 +308,8 @@ impl BundleSwap {
         self.batches.tally()
     }
 
-    /// Serves the bundle before this one again; `None` where there was none. There is none before it then: a second
-    /// call does not come back to the bundle that was left.
+    /// Serves the bundle before this one again; `None` where there was none. There is none before
+    /// it then: a second call does not come back to the bundle that was left.
     ///
     /// # Errors
     /// When the system does not have what its lanes need. Then nothing changes.

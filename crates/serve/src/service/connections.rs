@@ -1,7 +1,8 @@
 //! The connections of a socket: many clients, none of whom keeps out another.
 //!
-//! A new connection is always taken. When there are too many, the oldest one is closed: a health check sends its
-//! request at once, while clients that sit idle or drip bytes are the ones that grow old.
+//! A new connection is always taken. When there are too many, the oldest one is closed: a health
+//! check sends its request at once, while clients that sit idle or drip bytes are the ones that
+//! grow old.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,8 @@ use tokio::task::AbortHandle;
 /// Connections that are open at a time, of each socket.
 pub(super) const MOST_CONNECTIONS: usize = 256;
 
-/// The connections of one socket that may be closed for newer ones, in the order in which they came.
+/// The connections of one socket that may be closed for newer ones, in the order in which they
+/// came.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections(Arc<Mutex<Open>>);
 
@@ -97,7 +99,8 @@ mod tests {
         connections.open().tasks.keys().copied().collect()
     }
 
-    /// Whoever comes, stays or is kept: there are never more than there may be, and the newest is always in.
+    /// Whoever comes, stays or is kept: there are never more than there may be, and the newest is
+    /// always in.
     #[test]
     fn the_oldest_goes_the_newest_is_in_and_what_is_kept_stays() {
         let connections = Connections::default();

@@ -38,7 +38,8 @@ const NO_ROOM: Duration = Duration::from_millis(20);
 /// Time between two looks at signals, bundle and workers.
 pub(super) const LOOK: Duration = Duration::from_millis(200);
 
-/// Sockets that are open before privileges are given up. The control socket is removed when they are dropped.
+/// Sockets that are open before privileges are given up. The control socket is removed when they
+/// are dropped.
 #[derive(Debug, Default)]
 pub struct Listeners {
     metrics: Option<TcpListener>,
@@ -79,7 +80,8 @@ impl Listeners {
     /// Opens what the configuration names.
     ///
     /// # Errors
-    /// When an address is taken, or a socket cannot be made: the key, and what was expected and found.
+    /// When an address is taken, or a socket cannot be made: the key, and what was expected and
+    /// found.
     pub fn open(limits: &ServiceLimits) -> Result<Self, (&'static str, String)> {
         let metrics = limits.metrics.map(open_tcp).transpose();
         let control = limits.control.as_deref().map(|path| open_unix(path, limits)).transpose();

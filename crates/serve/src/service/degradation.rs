@@ -1,9 +1,11 @@
-//! How far a worker's gates are loosened: a little more while it cannot keep up, a little less once it can.
+//! How far a worker's gates are loosened: a little more while it cannot keep up, a little less once
+//! it can.
 //!
-//! Under more traffic than the models can take, something must give. A full lane sheds whoever comes next; a
-//! looser gate keeps from the slow models the flows that they would help least, at a loss of quality that was
-//! measured when the cascade was planned. So gates give first. A step down needs pressure, a step back a while
-//! without, and between the two lies a band in which nothing changes: else the gates would swing.
+//! Under more traffic than the models can take, something must give. A full lane sheds whoever
+//! comes next; a looser gate keeps from the slow models the flows that they would help least, at a
+//! loss of quality that was measured when the cascade was planned. So gates give first. A step down
+//! needs pressure, a step back a while without, and between the two lies a band in which nothing
+//! changes: else the gates would swing.
 
 /// When gates are loosened and tightened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +46,8 @@ pub struct LaneLoad {
     pub room: u64,
     /// Whether its source had more packets than a batch holds, several times in a row.
     pub is_behind: bool,
-    /// A bound on the age of all but one in a hundred verdicts since the last look, nanoseconds, if there were
-    /// enough to tell.
+    /// A bound on the age of all but one in a hundred verdicts since the last look, nanoseconds, if
+    /// there were enough to tell.
     pub p99_ns: Option<u64>,
 }
 
@@ -79,8 +81,8 @@ impl DegradationControl {
         self.changes
     }
 
-    /// Looks at the load at `now`, nanoseconds of wall time; `most` is the loosest level there is. Whether the
-    /// level changed.
+    /// Looks at the load at `now`, nanoseconds of wall time; `most` is the loosest level there is.
+    /// Whether the level changed.
     pub fn look(&mut self, load: &LaneLoad, most: u8, now: u64) -> bool {
         let before = self.level;
         self.level = self.level.min(most);

@@ -1,8 +1,8 @@
 //! Drift of the traffic that is served, seen in front of the lanes.
 //!
-//! Each worker counts the answers of its own flows, which a hash parts at random, and judges its own windows:
-//! nothing is shared on a packet's way but a lock that nobody else holds, once a job. Whoever tells of it reads
-//! all workers together: an alarm is on where any worker's is.
+//! Each worker counts the answers of its own flows, which a hash parts at random, and judges its
+//! own windows: nothing is shared on a packet's way but a lock that nobody else holds, once a job.
+//! Whoever tells of it reads all workers together: an alarm is on where any worker's is.
 
 use super::worker_state::locked;
 use serveflow_core::lane::{Job, Lane};
@@ -43,8 +43,8 @@ impl DriftMonitor {
         }
     }
 
-    /// Puts a detector of a worker in front of the lanes of its stages, where the bundle has a reference. What
-    /// the worker counted by another bundle is kept.
+    /// Puts a detector of a worker in front of the lanes of its stages, where the bundle has a
+    /// reference. What the worker counted by another bundle is kept.
     #[must_use]
     pub fn watch(
         &self,

@@ -42,8 +42,8 @@ impl Ending {
         Self { patience, progress: None }
     }
 
-    /// What is left undone if the end makes no progress any more: a model or an output that hangs holds up its worker.
-    /// An end that goes on takes as long as a full table takes.
+    /// What is left undone if the end makes no progress any more: a model or an output that hangs
+    /// holds up its worker. An end that goes on takes as long as a full table takes.
     pub(super) fn look(&mut self, service: &Service) -> Option<Unfinished> {
         if !service.is_stopping() {
             return None;
@@ -133,8 +133,8 @@ mod tests {
         Service::new(BundleSwap::new(loaded, config, typed, maker), 2, None, stop)
     }
 
-    /// An end is given up only when nothing of it has moved for as long as it may rest, and what is lost is what is
-    /// not written at that moment, whatever the workers said last.
+    /// An end is given up only when nothing of it has moved for as long as it may rest, and what is
+    /// lost is what is not written at that moment, whatever the workers said last.
     #[test]
     fn an_end_may_take_long_and_not_stand_still() {
         let service = service();

@@ -117,7 +117,8 @@ fn later(service: &Arc<Service>, load: BundleLoad) -> Reply {
     }
 }
 
-/// What is answered at once. HEAD is GET without its body, which whoever writes the answer leaves out.
+/// What is answered at once. HEAD is GET without its body, which whoever writes the answer leaves
+/// out.
 fn answer(service: &Arc<Service>, may_control: bool, method: &str, path: &str) -> HttpAnswer {
     let method = if method == "HEAD" { "GET" } else { method };
     match (method, path) {
@@ -125,7 +126,8 @@ fn answer(service: &Arc<Service>, may_control: bool, method: &str, path: &str) -
             Ok(body) => HttpAnswer { status: 200, kind: METRICS, body },
             Err(error) => HttpAnswer::text(500, format!("the metrics cannot be written: {error}")),
         },
-        // Whether it should be started anew, which helps when a worker hangs; systemd's watchdog sees to that.
+        // Whether it should be started anew, which helps when a worker hangs; systemd's watchdog
+        // sees to that.
         ("GET", "/healthz") => HttpAnswer::text(200, "alive"),
         ("GET", "/readyz") => ready(service),
         ("GET", "/status") => HttpAnswer { status: 200, kind: JSON, body: status(service) },

@@ -1,8 +1,9 @@
 //! Bundles are read on a thread of their own, one at a time.
 //!
-//! Reading can take long, or never come to an end (a large forest, a network file system that hangs). Meanwhile the
-//! control thread answers health checks, pings the watchdog and keeps `shutdown_timeout_ms`. A load that hangs is left behind when
-//! the process ends, since nothing waits for its thread.
+//! Reading can take long, or never come to an end (a large forest, a network file system that
+//! hangs). Meanwhile the control thread answers health checks, pings the watchdog and keeps
+//! `shutdown_timeout_ms`. A load that hangs is left behind when the process ends, since nothing
+//! waits for its thread.
 
 use super::{LoadedBundle, Refused, Service};
 use std::fmt;

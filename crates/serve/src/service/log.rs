@@ -1,5 +1,5 @@
-//! The log of a service, on standard error. Nobody who writes to it waits: lines go through a bounded buffer to
-//! a thread, and what finds the buffer full is dropped and counted.
+//! The log of a service, on standard error. Nobody who writes to it waits: lines go through a
+//! bounded buffer to a thread, and what finds the buffer full is dropped and counted.
 
 use crate::clock;
 use serveflow_output::{Lines, Output, OutputLimits, OutputStatus, RecordWriter, StandardStream};
@@ -21,8 +21,9 @@ static LINES: OnceLock<Output> = OnceLock::new();
 /// Whether its thread runs.
 static IS_FOLLOWED: AtomicBool = AtomicBool::new(false);
 
-/// Begins the log: a line of text for each event, or an object of JSON; of errors alone where it should be
-/// quiet. A second call changes nothing. Lines are kept until [`follow`] is called, or [`finish`].
+/// Begins the log: a line of text for each event, or an object of JSON; of errors alone where it
+/// should be quiet. A second call changes nothing. Lines are kept until [`follow`] is called, or
+/// [`finish`].
 pub fn begin(json: bool, quiet: bool) {
     let limits = OutputLimits {
         buffer_bytes: BUFFER_BYTES,
@@ -43,8 +44,8 @@ pub fn begin(json: bool, quiet: bool) {
     };
 }
 
-/// Starts the thread that writes, with the privileges that the process has now. From now on what a thread says
-/// that panics is in the log as well, since it must not wait for a reader either.
+/// Starts the thread that writes, with the privileges that the process has now. From now on what a
+/// thread says that panics is in the log as well, since it must not wait for a reader either.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -72,7 +73,8 @@ pub fn dropped() -> u64 {
     LINES.get().map_or(0, |lines| lines.status().all_lost())
 }
 
-/// Writes what waits, before the process ends. A reader that stands still is waited for only for a moment.
+/// Writes what waits, before the process ends. A reader that stands still is waited for only for a
+/// moment.
 pub fn finish() {
     if let Some(lines) = LINES.get() {
         if follow().is_err()
@@ -118,8 +120,9 @@ impl io::Write for Door {
     }
 }
 
-/// Whether a character shows as itself, where it stands. Others move the cursor, change colours, begin a line or
-/// turn the direction of writing: text that comes from outside could so look like what it is not.
+/// Whether a character shows as itself, where it stands. Others move the cursor, change colours,
+/// begin a line or turn the direction of writing: text that comes from outside could so look like
+/// what it is not.
 fn is_plain(letter: char) -> bool {
     let turns = matches!(letter,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

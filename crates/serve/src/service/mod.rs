@@ -1,7 +1,8 @@
 //! The service around the workers: what is told of them while they serve, and what may be changed.
 //!
-//! One thread beside the workers answers requests, looks for signals and for a new bundle, and tells systemd
-//! that the workers turn. It takes no lock that a worker waits for longer than it takes to copy a few counters.
+//! One thread beside the workers answers requests, looks for signals and for a new bundle, and
+//! tells systemd that the workers turn. It takes no lock that a worker waits for longer than it
+//! takes to copy a few counters.
 
 mod attaching;
 mod bundle_swap;
@@ -190,8 +191,8 @@ impl Service {
         tracing::error!(path = %refused.path.display(), why = refused.why, "bundle refused");
     }
 
-    /// Serves the bundle before this one again; `None` where there was none. A bundle that is being read is then
-    /// not served.
+    /// Serves the bundle before this one again; `None` where there was none. A bundle that is being
+    /// read is then not served.
     ///
     /// # Errors
     /// When the system does not have what its lanes need; the one that is served serves on.
@@ -255,7 +256,8 @@ impl Service {
         Some(loaded)
     }
 
-    /// Serves the bundle of the shadow from now on, and ends the shadow; `None` where there is none.
+    /// Serves the bundle of the shadow from now on, and ends the shadow; `None` where there is
+    /// none.
     ///
     /// # Errors
     /// When the system does not have what its lanes need; the one that is served serves on.

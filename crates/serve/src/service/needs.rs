@@ -101,7 +101,8 @@ impl Needs {
 /// Address space that threads take beside what they are made for, whether they touch it or not.
 fn bytes_of_threads(threads: u64) -> u64 {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    // The GNU C library gives each thread an arena, up to so many. It maps twice of one and gives half back.
+    // The GNU C library gives each thread an arena, up to so many. It maps twice of one and gives
+    // half back.
     let arenas = if cfg!(target_env = "gnu") { 1 + threads.min(8 * cores) } else { 0 };
     threads * BYTES_A_STACK + arenas * BYTES_AN_ARENA
 }
@@ -109,9 +110,11 @@ fn bytes_of_threads(threads: u64) -> u64 {
 /// Bytes of a thread's stack, and those of an arena of the C library on 64 bits.
 const BYTES_A_STACK: u64 = 2 << 20;
 const BYTES_AN_ARENA: u64 = 64 << 20;
-/// Standard streams, sockets, the output, what the runtime waits by, and a bundle that is being read.
+/// Standard streams, sockets, the output, what the runtime waits by, and a bundle that is being
+/// read.
 const OTHER_DESCRIPTORS: u64 = 16;
-/// Control, signals, log, output, a bundle that is being read, and those that watch for one and for interfaces.
+/// Control, signals, log, output, a bundle that is being read, and those that watch for one and for
+/// interfaces.
 const OTHER_THREADS: u64 = 7;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What a start opens and needs before it serves. `run` and `check` go through the same functions, so that whatever a
-//! start refuses, a check refuses with the same sentence.
+//! What a start opens and needs before it serves. `run` and `check` go through the same functions,
+//! so that whatever a start refuses, a check refuses with the same sentence.
 
 use super::Listeners;
 use crate::config::{Config, ConfigError, Typed};

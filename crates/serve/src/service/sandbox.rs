@@ -16,8 +16,8 @@ pub struct Sandbox {
     pub connects: bool,
 }
 
-/// Gives up what is not needed any more: for the calling thread, and for those that it starts. So it comes
-/// before any other thread. What was done, in words.
+/// Gives up what is not needed any more: for the calling thread, and for those that it starts. So
+/// it comes before any other thread. What was done, in words.
 ///
 /// # Errors
 /// When the system refuses; the text says what.
@@ -69,7 +69,8 @@ pub fn keep_capabilities() -> io::Result<()> {
         .map_err(|error| failed("cannot keep the capabilities of a thread", error))
 }
 
-/// Confines the calling thread as the process is, but for the capability to capture, which it keeps.
+/// Confines the calling thread as the process is, but for the capability to capture, which it
+/// keeps.
 ///
 /// # Errors
 /// When the system refuses.
@@ -120,8 +121,8 @@ fn lock_files(to: &Sandbox) -> Result<String, landlock::RulesetError> {
     })
 }
 
-/// Whether the process, once it has given this up, may make and rename files in a directory: tried on
-/// a thread, so that nothing is changed where it may not.
+/// Whether the process, once it has given this up, may make and rename files in a directory: tried
+/// on a thread, so that nothing is changed where it may not.
 ///
 /// # Errors
 /// When it may not, there is no such directory, or the process cannot become the user.

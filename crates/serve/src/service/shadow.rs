@@ -1,8 +1,8 @@
-//! A second bundle beside the one that is served: it sees a sample of the flows, says nothing to anybody, and
-//! what it would have said is compared.
+//! A second bundle beside the one that is served: it sees a sample of the flows, says nothing to
+//! anybody, and what it would have said is compared.
 //!
-//! The shadow has an engine and lanes of its own, on the worker's thread. So it costs the worker time, as much
-//! as its sample is large, and that is part of what is told.
+//! The shadow has an engine and lanes of its own, on the worker's thread. So it costs the worker
+//! time, as much as its sample is large, and that is part of what is told.
 
 use super::bundle_swap::LoadedBundle;
 use serveflow_core::engine::{Engine, EngineConfig};
@@ -34,8 +34,8 @@ pub struct Comparison {
     pub differed: u64,
     /// Flows that one of them told nothing of, or too late to be compared.
     pub unmatched: u64,
-    /// Time between question and answer of the flows compared, nanoseconds: of the served bundle, and of the
-    /// shadow.
+    /// Time between question and answer of the flows compared, nanoseconds: of the served bundle,
+    /// and of the shadow.
     pub compute_ns: [u128; 2],
     /// Packet time from first packet to question of the flows compared, nanoseconds.
     pub collection_ns: [u128; 2],
@@ -98,7 +98,8 @@ pub struct Shadow {
 const SAMPLE_SEED: u64 = 0x5ead_0e5e_ed00_5a3e;
 
 impl Shadow {
-    /// A shadow by a plan, under the limits of the worker's own engine, of the flows that are selected.
+    /// A shadow by a plan, under the limits of the worker's own engine, of the flows that are
+    /// selected.
     #[must_use]
     pub fn new(
         plan: &ShadowPlan,

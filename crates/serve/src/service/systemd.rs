@@ -33,8 +33,8 @@ impl Systemd {
         }
     }
 
-    /// Tells what is new. A sign of life is given only if every worker has turned since the last one, so that
-    /// systemd starts anew what hangs.
+    /// Tells what is new. A sign of life is given only if every worker has turned since the last
+    /// one, so that systemd starts anew what hangs.
     pub(super) fn look(&mut self, service: &Service) {
         let turns = service.board.turns();
         if !self.is_ready && turns.iter().all(|(turns, _)| *turns > 0) {
@@ -73,8 +73,8 @@ impl Systemd {
 struct Manager(Option<(UnixDatagram, SocketAddr)>);
 
 impl Manager {
-    /// The one that `NOTIFY_SOCKET` names. The thread that tells also answers requests and ends the process, so it
-    /// must never wait for a manager that does not read.
+    /// The one that `NOTIFY_SOCKET` names. The thread that tells also answers requests and ends the
+    /// process, so it must never wait for a manager that does not read.
     fn of_environment() -> Self {
         let address = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name));
         Self(address.and_then(|address| {
@@ -84,7 +84,8 @@ impl Manager {
         }))
     }
 
-    /// Whether this is told: also where nobody listens, and that is well. Not where there is no room now.
+    /// Whether this is told: also where nobody listens, and that is well. Not where there is no
+    /// room now.
     fn tell(&self, state: &str) -> bool {
         self.0
             .as_ref()

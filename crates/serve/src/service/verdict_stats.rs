@@ -88,8 +88,8 @@ pub struct VerdictStats {
     pub compute: Histogram,
     /// Verdicts of late, while a shadow wants to compare them.
     kept: Option<Vec<ShadowVerdict>>,
-    /// Time stamp of the deciding packet to the moment that the verdict is written, of live packets; without the
-    /// verdicts that no packet brought about, but a timeout.
+    /// Time stamp of the deciding packet to the moment that the verdict is written, of live
+    /// packets; without the verdicts that no packet brought about, but a timeout.
     pub age: Histogram,
 }
 
@@ -185,7 +185,8 @@ impl VerdictStats {
         }
     }
 
-    /// Takes the verdicts since the last call, and keeps those that come: for a shadow that compares them.
+    /// Takes the verdicts since the last call, and keeps those that come: for a shadow that
+    /// compares them.
     pub fn take_kept(&mut self, into: &mut Vec<ShadowVerdict>) {
         into.clear();
         std::mem::swap(self.kept.get_or_insert_with(Vec::new), into);
@@ -267,7 +268,8 @@ mod tests {
         assert_eq!((twice.count(), twice.sum_ns), (10, 2 * times.sum_ns));
     }
 
-    /// A flow that ended by silence has waited for its timeout: that says nothing of how far a worker is behind.
+    /// A flow that ended by silence has waited for its timeout: that says nothing of how far a
+    /// worker is behind.
     #[test]
     fn ages_are_those_of_verdicts_that_a_packet_decided() {
         let end = "192.0.2.1".parse().unwrap();

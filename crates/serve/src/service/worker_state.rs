@@ -1,7 +1,7 @@
 //! What workers tell of themselves while they serve.
 //!
-//! A worker writes its state down between two batches, so each state is one in which all its accounts
-//! balance; whoever reads sees the same state of all of them.
+//! A worker writes its state down between two batches, so each state is one in which all its
+//! accounts balance; whoever reads sees the same state of all of them.
 
 use super::degradation::DegradationControl;
 use super::shadow::Comparison;
@@ -53,8 +53,8 @@ pub struct WorkerStates {
 /// The states of all workers together.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Sums over the workers; turns are of the slowest, the version is the oldest, and degradation is of the one
-    /// whose gates are the loosest.
+    /// Sums over the workers; turns are of the slowest, the version is the oldest, and degradation
+    /// is of the one whose gates are the loosest.
     pub sum: WorkerState,
     /// Final verdicts by what they say.
     pub verdicts: BTreeMap<VerdictCounts, u64>,

@@ -43,7 +43,8 @@ struct State {
     is_held: bool,
 }
 
-/// A model that answers each row with what stands in it, notes what it was asked, and hangs while held.
+/// A model that answers each row with what stands in it, notes what it was asked, and hangs while
+/// held.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend(Arc<(Mutex<State>, Condvar)>);
 

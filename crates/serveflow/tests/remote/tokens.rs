@@ -69,7 +69,8 @@ fn no_token_goes_in_the_clear_to_another_machine() {
     }
 }
 
-/// The certificate of a CA, and the server side of TLS with a certificate that it signed, for HTTP/1 or HTTP/2.
+/// The certificate of a CA, and the server side of TLS with a certificate that it signed, for
+/// HTTP/1 or HTTP/2.
 fn authority(protocol: &[u8]) -> (String, Arc<rustls::ServerConfig>) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

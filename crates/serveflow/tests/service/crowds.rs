@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 
 const CLIENTS: usize = 1_000;
 
-/// A thousand clients that sit idle, and as many that drip a header, on each socket: every probe is answered.
+/// A thousand clients that sit idle, and as many that drip a header, on each socket: every probe is
+/// answered.
 #[test]
 fn idle_and_dripping_clients_keep_no_probe_out() {
     let dir = scratch("crowd");

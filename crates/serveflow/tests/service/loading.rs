@@ -73,8 +73,9 @@ impl Slow {
     }
 }
 
-/// While a bundle is being read, pages answer, other loads are refused with the path that is read, a signal waits for
-/// its turn, a rollback stops what is being read from being served, and an end waits for nothing.
+/// While a bundle is being read, pages answer, other loads are refused with the path that is read,
+/// a signal waits for its turn, a rollback stops what is being read from being served, and an end
+/// waits for nothing.
 #[test]
 fn while_a_bundle_is_read_everything_else_goes_on() {
     MAY_COME.store(false, Ordering::Relaxed);
@@ -113,7 +114,8 @@ fn while_a_bundle_is_read_everything_else_goes_on() {
     assert!(told.try_recv().is_err(), "the one that never comes kept nobody");
 }
 
-/// A file that never comes, in a bundle of a whole process: it answers, and ends as if nothing were.
+/// A file that never comes, in a bundle of a whole process: it answers, and ends as if nothing
+/// were.
 #[test]
 fn a_file_that_never_comes_keeps_nobody() {
     let dir = scratch("fifo");

@@ -33,7 +33,8 @@ fn start(what: &str, config: &Path) -> Command {
     command
 }
 
-/// Sections `[live]`, `[service]` and others of a configuration that is refused, and a word of the refusal.
+/// Sections `[live]`, `[service]` and others of a configuration that is refused, and a word of the
+/// refusal.
 fn wrong(dir: &Path, taken: &str) -> Vec<([String; 3], String)> {
     let missing = dir.join("missing/control").display().to_string();
     let long = dir.join("x".repeat(120)).display().to_string();
@@ -110,7 +111,8 @@ fn what_a_start_refuses_a_check_refuses_with_the_same_sentence() {
     let config = dir.join("s.toml");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listener.local_addr().unwrap().to_string();
-    // Where this user may not capture, that is what both refuse first, and the law holds all the same.
+    // Where this user may not capture, that is what both refuse first, and the law holds all the
+    // same.
     put(&config, &["interfaces = [\"lo\"]".to_owned(), String::new(), String::new()]);
     let may_capture = ended(&mut start("check", &config)).0 == Some(0);
     let wrong = wrong(&dir, &taken);
@@ -129,7 +131,8 @@ fn what_a_start_refuses_a_check_refuses_with_the_same_sentence() {
     }
 }
 
-/// A limit of the system that is too low is refused by both, and says which one it is and how much it takes.
+/// A limit of the system that is too low is refused by both, and says which one it is and how much
+/// it takes.
 #[test]
 fn a_limit_of_the_system_that_is_too_low_is_refused_by_both() {
     let dir = scratch("limits");
@@ -175,7 +178,8 @@ fn a_limit_of_threads_that_is_too_low_for_the_user_is_refused_by_both() {
     }
 }
 
-/// A check beside a service that runs does not touch what is in use, and says what the service costs.
+/// A check beside a service that runs does not touch what is in use, and says what the service
+/// costs.
 #[test]
 fn a_check_beside_the_service_leaves_its_sockets_alone() {
     let dir = scratch("beside");

@@ -1,4 +1,5 @@
-//! What happens around a service: logs that nobody reads, signals in twos, files that come one by one.
+//! What happens around a service: logs that nobody reads, signals in twos, files that come one by
+//! one.
 
 use super::kit::{Among, Running, alone, bundle, copy, other_bundle, pcap, scratch, traffic};
 use std::path::Path;

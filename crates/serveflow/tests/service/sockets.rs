@@ -3,7 +3,8 @@
 use super::kit::{Among, Running, bundle, pcap, scratch, traffic};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-/// Mode and group are those of the configuration, whatever they are, and the socket is gone at the end.
+/// Mode and group are those of the configuration, whatever they are, and the socket is gone at the
+/// end.
 #[test]
 fn the_socket_has_the_group_and_mode_of_the_configuration_and_goes_at_the_end() {
     let dir = scratch("socket");

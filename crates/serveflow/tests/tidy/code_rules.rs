@@ -11,7 +11,8 @@ const FUNCTION_LINES: usize = 70;
 /// The one crate that talks to the kernel.
 const UNSAFE_ALLOWED: &[&str] = &["crates/io/src/"];
 
-/// Below the worker, time is packet data. Files here may read a clock all the same, each for a reason.
+/// Below the worker, time is packet data. Files here may read a clock all the same, each for a
+/// reason.
 const CLOCK_ALLOWED: &[&str] = &[];
 
 /// Names that read a clock, wherever they were imported from.
@@ -21,7 +22,8 @@ const CLOCKS: &[&str] = &["Instant", "SystemTime", "clock_gettime", "gettimeofda
 const CORE_PATHS: &[&str] =
     &["std::thread", "std::fs", "std::io", "std::process", "std::env", "log", "tracing"];
 
-/// Names and macros that have no place in `serveflow-core`. Addresses of `std::net` are data, its sockets are not.
+/// Names and macros that have no place in `serveflow-core`. Addresses of `std::net` are data, its
+/// sockets are not.
 const CORE_NAMES: &[&str] = &[
     "TcpStream",
     "TcpListener",

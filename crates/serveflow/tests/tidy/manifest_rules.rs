@@ -1,9 +1,11 @@
-//! Rules for the crates' manifests: which crate may depend on which, and that all share one list of lints.
+//! Rules for the crates' manifests: which crate may depend on which, and that all share one list of
+//! lints.
 
 use super::scan::words;
 use super::tree::Text;
 
-/// Each crate's directory, its package, and the packages of ours that it may use: arrows point down.
+/// Each crate's directory, its package, and the packages of ours that it may use: arrows point
+/// down.
 const ARROWS: &[(&str, &str, &[&str])] = &[
     ("core", "serveflow-core", &[]),
     ("io", "serveflow-io", &["serveflow-core"]),
@@ -75,7 +77,8 @@ pub(crate) fn heavy_runtime(manifests: &[Text]) -> Vec<String> {
     found
 }
 
-/// The lines of a manifest without comments, each with its number and the section that it stands in.
+/// The lines of a manifest without comments, each with its number and the section that it stands
+/// in.
 fn lines_of(manifest: &Text) -> impl Iterator<Item = (usize, &str, &str)> {
     let lines = manifest.text.lines().enumerate();
     lines.scan("", |section, (number, line)| {
@@ -87,7 +90,8 @@ fn lines_of(manifest: &Text) -> impl Iterator<Item = (usize, &str, &str)> {
     })
 }
 
-/// Every mention of one of our packages among the dependencies, with its line: as key, as header or as `package = `.
+/// Every mention of one of our packages among the dependencies, with its line: as key, as header or
+/// as `package = `.
 fn our_dependencies(manifest: &Text) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, section, line) in lines_of(manifest) {

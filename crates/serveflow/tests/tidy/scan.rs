@@ -1,5 +1,5 @@
-//! A reader of Rust source that knows just enough for the rules: what is code, what is not, where functions and imports
-//! stand. It is no parser; what it does not understand it leaves alone.
+//! A reader of Rust source that knows just enough for the rules: what is code, what is not, where
+//! functions and imports stand. It is no parser; what it does not understand it leaves alone.
 
 use std::ops::Range;
 
@@ -12,7 +12,8 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// The source with comments and the insides of string and character literals blanked: same length, same lines.
+/// The source with comments and the insides of string and character literals blanked: same length,
+/// same lines.
 pub(crate) fn code_of(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut out = bytes.to_vec();
@@ -188,7 +189,8 @@ fn body_open(code: &str, start: usize) -> Option<usize> {
     None
 }
 
-/// Every path that a `use` brings in, written out in full, with the byte where its last part stands.
+/// Every path that a `use` brings in, written out in full, with the byte where its last part
+/// stands.
 pub(crate) fn imports(code: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for start in words(code, "use") {

@@ -17,7 +17,8 @@ const REGISTRY_HOSTS: &[&str] = &[
     concat!("deb.debian", ".org"),
 ];
 
-/// What Cargo itself writes into the lock file for a package of the public registry, and no other source.
+/// What Cargo itself writes into the lock file for a package of the public registry, and no other
+/// source.
 const LOCK_SOURCE: &str =
     concat!("source = \"registry+https://github.com/rust-lang/crates", ".io-index\"");
 
@@ -123,8 +124,8 @@ pub(crate) fn too_much_data(entries: &[Entry]) -> Vec<String> {
     std::iter::once(sum).chain(largest).collect()
 }
 
-/// Data needs a README.md or ORIGIN in its directory or one above it that says "Origin" and "Licence". What stands in
-/// `data/` itself, or at the root, says it for no directory below.
+/// Data needs a README.md or ORIGIN in its directory or one above it that says "Origin" and
+/// "Licence". What stands in `data/` itself, or at the root, says it for no directory below.
 pub(crate) fn data_without_origin(entries: &[Entry], notes: &[Text]) -> Vec<String> {
     let says_it = |directory: &str| {
         notes.iter().any(|note| {

@@ -2,8 +2,8 @@
 //! further.
 //!
 //! One reference model is trained four times, on the split that the data comes with and on a random
-//! split of the same flows, each with the planned masks and with none. Around it stand what needs no
-//! training: intervals by bootstrap over captures, test flows that equal a training flow, a
+//! split of the same flows, each with the planned masks and with none. Around it stand what needs
+//! no training: intervals by bootstrap over captures, test flows that equal a training flow, a
 //! nearest-neighbour baseline on sizes, directions and gaps, and what the model leans on, by
 //! permutation. What that means is said in [warnings](Warning), with these thresholds:
 //!

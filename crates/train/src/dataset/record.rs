@@ -250,9 +250,9 @@ fn record_file(
     join(&kept, sink.verdicts, labels, (file, cut), dataset);
 }
 
-/// Adds the flows of one capture, in the order of their first packets, with their rows. Where flows are
-/// cut into windows, all windows of a five-tuple stand in the split of its first one: they tell of each
-/// other.
+/// Adds the flows of one capture, in the order of their first packets, with their rows. Where flows
+/// are cut into windows, all windows of a five-tuple stand in the split of its first one: they tell
+/// of each other.
 fn join(
     kept: &[Kept],
     mut verdicts: Vec<Verdict>,

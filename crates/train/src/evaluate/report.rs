@@ -25,8 +25,8 @@ pub struct Report {
     pub macro_f1: f64,
     /// Mean F1 weighted by the classes' flows.
     pub weighted_f1: f64,
-    /// Flows that were called unknown; none where the bundle has no open-set rule. All other figures go by
-    /// the nearest label.
+    /// Flows that were called unknown; none where the bundle has no open-set rule. All other
+    /// figures go by the nearest label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<UnknownReport>,
     /// Figures of each class.

@@ -1,5 +1,5 @@
-//! How well a score tells flows of a class that the model never saw: the last stage trained again without
-//! one class after the other.
+//! How well a score tells flows of a class that the model never saw: the last stage trained again
+//! without one class after the other.
 
 use super::{auroc, share, threshold};
 use crate::dataset::{Dataset, record};
@@ -67,7 +67,8 @@ pub struct HeldOutClass {
 }
 
 impl HeldOut {
-    /// The place of the score that tells best on the calibration split; the first one where none was tried.
+    /// The place of the score that tells best on the calibration split; the first one where none
+    /// was tried.
     #[must_use]
     pub fn best(&self) -> usize {
         let all = 0..self.val.len();
@@ -82,8 +83,8 @@ impl HeldOut {
     }
 }
 
-/// Trains a stage again without each of some classes, and looks how odd their flows are to it. `None` where
-/// no class can be held out, or the stage was not trained here.
+/// Trains a stage again without each of some classes, and looks how odd their flows are to it.
+/// `None` where no class can be held out, or the stage was not trained here.
 ///
 /// # Errors
 /// When a split has no flow, or a parameter is out of range.

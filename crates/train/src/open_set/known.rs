@@ -84,8 +84,8 @@ impl<'a> Decided<'a> {
     }
 }
 
-/// Gives each stage of a plan its rule, and tells what that does. Where classes were held out, their best score
-/// counts; least confidence otherwise.
+/// Gives each stage of a plan its rule, and tells what that does. Where classes were held out,
+/// their best score counts; least confidence otherwise.
 #[must_use]
 pub fn install(
     pool: &CandidatePool,

@@ -1,12 +1,12 @@
-//! Flows of no class that was learned: open-set rules, calibrated to a share of known flows that may be
-//! called unknown, and measured on classes that were held out of training.
+//! Flows of no class that was learned: open-set rules, calibrated to a share of known flows that
+//! may be called unknown, and measured on classes that were held out of training.
 //!
-//! The threshold is a conformal quantile: of `n` calibration flows that a stage decides, the oddness of rank
-//! `ceil((n + 1)(1 - rate))` by growing oddness. A flow to come that the stage decides is odder with
-//! probability `rate` at most, over the draw of the calibration flows and of the flow, if it is exchangeable
-//! with them (Vovk and others, "Algorithmic Learning in a Random World", 2005). Flows of one capture are alike,
-//! and trees may stop early and prices be searched on the same split; so what is measured on test flows is
-//! told beside it.
+//! The threshold is a conformal quantile: of `n` calibration flows that a stage decides, the
+//! oddness of rank `ceil((n + 1)(1 - rate))` by growing oddness. A flow to come that the stage
+//! decides is odder with probability `rate` at most, over the draw of the calibration flows and of
+//! the flow, if it is exchangeable with them (Vovk and others, "Algorithmic Learning in a Random
+//! World", 2005). Flows of one capture are alike, and trees may stop early and prices be searched
+//! on the same split; so what is measured on test flows is told beside it.
 
 mod held_out;
 mod known;
@@ -14,8 +14,8 @@ mod known;
 pub use held_out::{HeldOut, HeldOutClass, HeldOutWish, hold_out};
 pub use known::{ClassUnknown, OpenSetReport, StageUnknown, install};
 
-/// The largest oddness of a known flow: at most this share of such flows to come is odder, see above. None
-/// where so few flows cannot say, or one of them is no number.
+/// The largest oddness of a known flow: at most this share of such flows to come is odder, see
+/// above. None where so few flows cannot say, or one of them is no number.
 #[must_use]
 pub fn threshold(mut oddness: Vec<f32>, rate: f64) -> Option<f32> {
     let flows = oddness.len();
@@ -29,8 +29,8 @@ pub fn threshold(mut oddness: Vec<f32>, rate: f64) -> Option<f32> {
     Some(oddness[rank - 1] + 0.0).filter(|found| found.is_finite())
 }
 
-/// The probability that a flow of the second kind is odder than one of the first, ties counting a half: the
-/// area under the ROC curve. A half where either kind is missing.
+/// The probability that a flow of the second kind is odder than one of the first, ties counting a
+/// half: the area under the ROC curve. A half where either kind is missing.
 #[must_use]
 pub fn auroc(known: &[f32], odd: &[f32]) -> f64 {
     if known.is_empty() || odd.is_empty() {

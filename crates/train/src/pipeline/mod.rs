@@ -177,8 +177,8 @@ pub enum PipelineError {
         /// The tier out of order.
         tier: Tier,
     },
-    /// A tier wants the window, and flows are not cut into windows, or it sees fewer packets than a tier
-    /// before it.
+    /// A tier wants the window, and flows are not cut into windows, or it sees fewer packets than a
+    /// tier before it.
     Window {
         /// The tier.
         tier: Tier,
@@ -192,7 +192,8 @@ pub enum PipelineError {
         /// What is wrong, in words.
         message: String,
     },
-    /// A guarantee is wanted of several stages, and no flow was answered by models that did not see it.
+    /// A guarantee is wanted of several stages, and no flow was answered by models that did not see
+    /// it.
     NotCrossFitted {
         /// Captures of training flows, and the parts wanted; none where the pool does not say.
         found: Option<(u64, u64)>,

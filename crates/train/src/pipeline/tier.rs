@@ -62,8 +62,8 @@ pub struct Tier {
 }
 
 impl Tier {
-    /// The `packets` of a tier that wants the window, written `boosted@window`: more than any number
-    /// of packets that can be written, since a window ends behind all of them.
+    /// The `packets` of a tier that wants the window, written `boosted@window`: more than any
+    /// number of packets that can be written, since a window ends behind all of them.
     pub const WINDOW: u16 = u16::MAX;
 
     /// Packets that a row covers of what sees so many `packets`: as many, or as a window may have.

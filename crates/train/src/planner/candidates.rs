@@ -28,7 +28,8 @@ const MILLISECOND: u64 = 1_000_000;
 /// parameters give other models, or a kept model of an older program passes for one of this.
 const TRAINER_FORMAT: u32 = 1;
 
-/// Trained models are kept here from run to run, so that a run that was cut short is taken up again.
+/// Trained models are kept here from run to run, so that a run that was cut short is taken up
+/// again.
 pub trait ModelCache {
     /// The model of that key, if it was kept.
     fn get(&mut self, key: &str) -> Option<Vec<u8>>;
@@ -54,10 +55,12 @@ pub struct PoolPlan {
     pub recipes: Vec<CandidateSpec>,
     /// Sets of encoders that recipes name by index; the first is the plan's own.
     pub features: Vec<Vec<String>>,
-    /// Parts of the training captures, each of which is also answered by models that were trained on the
-    /// others: these answers make calibration flows of training flows. Below 2 there are none.
+    /// Parts of the training captures, each of which is also answered by models that were trained
+    /// on the others: these answers make calibration flows of training flows. Below 2 there are
+    /// none.
     pub cross_fit: usize,
-    /// Wall time after which no further candidate is trained, nanoseconds; the first two always are.
+    /// Wall time after which no further candidate is trained, nanoseconds; the first two always
+    /// are.
     pub budget_ns: Option<u64>,
     /// The candidates are the stages that were asked for: each is trained, whatever the budget.
     pub all_wanted: bool,
@@ -206,7 +209,8 @@ impl Grown {
     }
 }
 
-/// Parts flows by capture into parts of about one size: the largest capture goes to the smallest part.
+/// Parts flows by capture into parts of about one size: the largest capture goes to the smallest
+/// part.
 fn by_capture(dataset: &Dataset, flows: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut captures: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for &flow in flows {
@@ -330,9 +334,9 @@ impl Group {
         Ok(forest)
     }
 
-    /// How many times as long answers take in a cascade as the median alone, at equal steps of their
-    /// distribution: measured with the best candidate and the best one of those that see fewest packets. None
-    /// where they make no cascade.
+    /// How many times as long answers take in a cascade as the median alone, at equal steps of
+    /// their distribution: measured with the best candidate and the best one of those that see
+    /// fewest packets. None where they make no cascade.
     fn company(
         &self,
         pool: &CandidatePool,
@@ -397,7 +401,8 @@ impl Group {
         sha256(&bytes)
     }
 
-    /// The calibration flows: those of the split, then training flows as blind models answered them.
+    /// The calibration flows: those of the split, then training flows as blind models answered
+    /// them.
     fn calibration(&self) -> Vec<usize> {
         self.val.iter().chain(self.parts.iter().flatten()).copied().collect()
     }
@@ -508,8 +513,8 @@ impl Group {
     }
 }
 
-/// The first rounds of boosted trees, or the first trees of a forest: what training would have given
-/// that had stopped there.
+/// The first rounds of boosted trees, or the first trees of a forest: what training would have
+/// given that had stopped there.
 fn cut(forest: &Forest, size: usize) -> Forest {
     use serveflow_model::forest::Kind as Sum;
     let per_round = match forest.kind() {
@@ -521,8 +526,8 @@ fn cut(forest: &Forest, size: usize) -> Forest {
     cut.expect("fewer trees of a checked forest are one")
 }
 
-/// The candidates of a search: kinds by sets of features, of which there are so many, by wait and depth,
-/// the most telling first.
+/// The candidates of a search: kinds by sets of features, of which there are so many, by wait and
+/// depth, the most telling first.
 #[must_use]
 pub fn grid(
     kinds: &[Kind],

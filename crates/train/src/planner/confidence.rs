@@ -1,9 +1,9 @@
 //! Confidence of verdicts: calibrated where that helps.
 //!
-//! A stage decides the flows that its gate lets stand, and these are right more often than all that it is asked
-//! about. So what its probability is worth is fitted on the calibration flows that it decides, by isotonic
-//! regression, and only kept where it makes the calibration error of flows smaller that it was not fitted on: the
-//! captures are parted into folds.
+//! A stage decides the flows that its gate lets stand, and these are right more often than all that
+//! it is asked about. So what its probability is worth is fitted on the calibration flows that it
+//! decides, by isotonic regression, and only kept where it makes the calibration error of flows
+//! smaller that it was not fitted on: the captures are parted into folds.
 
 use super::heads::folds;
 use super::replay::{Chain, Evaluator, Part, ReplayPath};
@@ -52,8 +52,8 @@ fn error(answers: Vec<(f64, bool)>) -> f64 {
     calibration_error(&bins(answers))
 }
 
-/// Steps from probability to share of right answers for a place of a cascade, whose calibration flows were
-/// walked; none where they do not help.
+/// Steps from probability to share of right answers for a place of a cascade, whose calibration
+/// flows were walked; none where they do not help.
 #[must_use]
 pub fn steps(
     board: &Evaluator<'_>,
@@ -83,7 +83,8 @@ pub fn steps(
     steps
 }
 
-/// Calibration error of the verdicts of a place on the test flows, as they are and as they are told.
+/// Calibration error of the verdicts of a place on the test flows, as they are and as they are
+/// told.
 #[must_use]
 pub fn judged(
     board: &Evaluator<'_>,

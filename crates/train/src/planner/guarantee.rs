@@ -1,9 +1,9 @@
 //! Promises of a plan: which price the calibration split grants.
 //!
-//! The heads and the cascade are found on training flows that blind models answered; the calibration
-//! split has no part in it. On the split each price of the cascade is then tested, from "ask the last
-//! stage of all" towards the price that was found, until the first that cannot be granted (fixed
-//! sequence testing, Angelopoulos et al., "Learn then Test", 2021).
+//! The heads and the cascade are found on training flows that blind models answered; the
+//! calibration split has no part in it. On the split each price of the cascade is then tested, from
+//! "ask the last stage of all" towards the price that was found, until the first that cannot be
+//! granted (fixed sequence testing, Angelopoulos et al., "Learn then Test", 2021).
 
 use super::heads::{Learned, fact_rows, worths};
 use super::pool::{Answers, CandidatePool, Flows};

@@ -1,13 +1,14 @@
 //! Heads: how worth is learned.
 //!
-//! For a stage and a later one, each calibration flow says whether the later stage hurts (the first one
-//! is right and the later one wrong), changes nothing, or helps. A few shallow boosted trees learn this
-//! from the facts. Flows weigh by their class, between all the same and each class the same in sum, for
-//! macro-F1 is what is to be kept.
+//! For a stage and a later one, each calibration flow says whether the later stage hurts (the first
+//! one is right and the later one wrong), changes nothing, or helps. A few shallow boosted trees
+//! learn this from the facts. Flows weigh by their class, between all the same and each class the
+//! same in sum, for macro-F1 is what is to be kept.
 //!
-//! A head that is asked about the flows it learned from is too sure. So worth on the calibration flows is
-//! always told by heads that did not see them, nor any flow of the same capture: the captures are parted
-//! into folds, and each fold is judged by heads of the others. What is served is trained on all.
+//! A head that is asked about the flows it learned from is too sure. So worth on the calibration
+//! flows is always told by heads that did not see them, nor any flow of the same capture: the
+//! captures are parted into folds, and each fold is judged by heads of the others. What is served
+//! is trained on all.
 
 use super::pool::{Answers, Candidate, CandidatePool};
 use crate::random::Random;
@@ -122,8 +123,8 @@ pub fn learn(
     Ok(Learned { val, test, forest, score_ns })
 }
 
-/// What a head costs in batches of so many flows, facts put together included, nanoseconds per flow: the
-/// fastest of a few rounds.
+/// What a head costs in batches of so many flows, facts put together included, nanoseconds per
+/// flow: the fastest of a few rounds.
 fn head_ns(
     head: &Forest,
     fast: &Candidate,
@@ -149,8 +150,9 @@ fn head_ns(
     fastest as f64 / flows.max(1) as f64
 }
 
-/// Each fold, and the flows outside of it, by the capture of each flow: the largest capture goes to the
-/// smallest fold, then the next one. Where there are few captures, flows are parted without them.
+/// Each fold, and the flows outside of it, by the capture of each flow: the largest capture goes to
+/// the smallest fold, then the next one. Where there are few captures, flows are parted without
+/// them.
 pub(super) fn folds(captures: &[u32], seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
     let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
     captures.iter().for_each(|&capture| *sizes.entry(capture).or_default() += 1);

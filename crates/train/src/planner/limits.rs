@@ -34,7 +34,8 @@ impl Objective {
     /// What is made small, and what decides between equals.
     #[must_use]
     pub fn value(self, figures: &ReplayFigures) -> (f64, f64) {
-        // A model alone is asked about all flows, as the last stage is about those that are passed on.
+        // A model alone is asked about all flows, as the last stage is about those that are passed
+        // on.
         let escalated = match figures.decided[..] {
             [] | [_] => 1.0,
             [first, ..] => 1.0 - first,
@@ -117,8 +118,8 @@ impl fmt::Display for Limit {
     }
 }
 
-/// A cascade of one worker does not quite scale: what is lost per doubling of workers, as measured by
-/// `bench scale` on two cores, is left to it. Here all cores count in full.
+/// A cascade of one worker does not quite scale: what is lost per doubling of workers, as measured
+/// by `bench scale` on two cores, is left to it. Here all cores count in full.
 fn rate(figures: &ReplayFigures, cores: usize) -> f64 {
     figures.flows_per_s * cores as f64
 }

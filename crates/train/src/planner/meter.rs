@@ -1,8 +1,8 @@
 //! What a candidate costs, measured in the engine itself.
 //!
-//! What a flow costs is measured under load: clones of the calibration flows that begin at a rate, so that
-//! as many wait, and as much is in the caches, as when they are served. What an answer takes is measured on
-//! the captures as they are, in the small batches of a calm link.
+//! What a flow costs is measured under load: clones of the calibration flows that begin at a rate,
+//! so that as many wait, and as much is in the caches, as when they are served. What an answer
+//! takes is measured on the captures as they are, in the small batches of a calm link.
 
 use crate::traffic::captured::labelled;
 use crate::traffic::generator::{Arrivals, Generator, Recipe};
@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const MOST_PACKETS: usize = 200_000;
 /// Bytes kept of each packet of a clone.
 const SNAP_BYTES: usize = 256;
-/// Runs per candidate. Of a core's time the fastest counts, for whatever else the machine does only adds; of
-/// latency, which is held against single runs, the middle one.
+/// Runs per candidate. Of a core's time the fastest counts, for whatever else the machine does only
+/// adds; of latency, which is held against single runs, the middle one.
 const RUNS: usize = 3;
 /// Frames per batch: as many as a busy worker takes at once.
 pub const BUSY_FRAMES: usize = 1024;
@@ -111,8 +111,8 @@ impl ServiceRate {
         Self { clones, load, flows, wall, packets_per_flow }
     }
 
-    /// Serves a cascade under load; nanoseconds of a core per flow, making packets left out. All its
-    /// stages must be in lane 0.
+    /// Serves a cascade under load; nanoseconds of a core per flow, making packets left out. All
+    /// its stages must be in lane 0.
     ///
     /// # Panics
     /// When they are not.
@@ -218,9 +218,9 @@ impl CostMeter {
         }
     }
 
-    /// Times that a stage takes to answer when another one follows, for the flows whose doubt is above the
-    /// given one: flows wait, and the models share the caches. Nanoseconds, of flows that it decides, at equal
-    /// steps of their distribution; empty where it decides none.
+    /// Times that a stage takes to answer when another one follows, for the flows whose doubt is
+    /// above the given one: flows wait, and the models share the caches. Nanoseconds, of flows that
+    /// it decides, at equal steps of their distribution; empty where it decides none.
     ///
     /// # Panics
     /// When the features cannot be built, or the second stage sees fewer packets.
@@ -244,8 +244,8 @@ impl CostMeter {
         (0..steps).map(|step| times[middle(step)] as f64).collect()
     }
 
-    /// Wall times from question to answer of the flows that the first stage decides, in the small batches of a
-    /// calm link, nanoseconds, rising: those of the run of the middle median.
+    /// Wall times from question to answer of the flows that the first stage decides, in the small
+    /// batches of a calm link, nanoseconds, rising: those of the run of the middle median.
     fn calm(&mut self, cascade: &Arc<Cascade>, models: &[Arc<dyn Model>]) -> Vec<u64> {
         let mut runs: Vec<Vec<u64>> = (0..RUNS).map(|_| self.calm_once(cascade, models)).collect();
         runs.sort_by_key(|times| median(times));
@@ -267,8 +267,8 @@ impl CostMeter {
         times
     }
 
-    /// Serves flows that are asked as little as can be: the first packet's size, and an answer without
-    /// thought.
+    /// Serves flows that are asked as little as can be: the first packet's size, and an answer
+    /// without thought.
     fn idle(&self) -> f64 {
         let spec = FeatureSpec {
             encoders: vec!["packet_series".to_owned()],

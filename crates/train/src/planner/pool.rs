@@ -1,5 +1,5 @@
-//! The pool: candidate stages, what they answered on the calibration and the test flows, and what they
-//! cost. Cascades are composed from it without touching a capture again.
+//! The pool: candidate stages, what they answered on the calibration and the test flows, and what
+//! they cost. Cascades are composed from it without touching a capture again.
 
 use crate::dataset::DataSummary;
 use crate::metrics::Confusion;
@@ -37,8 +37,8 @@ impl CandidateSpec {
         Tier { kind: self.kind, packets: self.packets }
     }
 
-    /// A name for outputs: `boosted-20@10~1000ms+flow_stats` where size, wait and encoders are not the
-    /// plan's own. `sets` holds the encoders that recipes name by index.
+    /// A name for outputs: `boosted-20@10~1000ms+flow_stats` where size, wait and encoders are not
+    /// the plan's own. `sets` holds the encoders that recipes name by index.
     #[must_use]
     pub fn name(&self, wait_ms: u64, sets: &[Vec<String>]) -> String {
         let mut name = self.kind.name().to_owned();
@@ -148,8 +148,8 @@ pub struct Candidate {
     pub given: Option<ModelPlan>,
     /// What scoring costs, measured on this machine.
     pub cost: CostPlan,
-    /// Nanoseconds of a core that a flow costs which is asked this and nothing else, in the engine, over
-    /// what one costs that is asked nothing: recording, features, scoring, gate.
+    /// Nanoseconds of a core that a flow costs which is asked this and nothing else, in the engine,
+    /// over what one costs that is asked nothing: recording, features, scoring, gate.
     pub engine_ns: f64,
     /// Median wall time from question to answer in the engine, nanoseconds.
     pub compute_ns: f64,
@@ -181,9 +181,9 @@ fn is_cost(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
 
-/// What a job of so many flows costs, where `single_ns` is the cost of a flow alone and `batch_ns` that of
-/// one of [`BLOCK`]: forests take flows by blocks, and a block that is not full costs as much as a full one
-/// unless its flows are cheaper one by one.
+/// What a job of so many flows costs, where `single_ns` is the cost of a flow alone and `batch_ns`
+/// that of one of [`BLOCK`]: forests take flows by blocks, and a block that is not full costs as
+/// much as a full one unless its flows are cheaper one by one.
 pub(super) fn job_ns(flows: f64, single_ns: f64, batch_ns: f64) -> f64 {
     let blocks = (flows / BLOCK).floor();
     let rest = flows - blocks * BLOCK;
@@ -224,14 +224,15 @@ pub struct CandidatePool {
     pub window_packets: u16,
     /// Packets of a flow on average, in the calibration captures.
     pub packets_per_flow: f64,
-    /// Nanoseconds of a core that a flow costs which is asked nothing: its packets read and looked up.
+    /// Nanoseconds of a core that a flow costs which is asked nothing: its packets read and looked
+    /// up.
     pub idle_flow_ns: f64,
-    /// How many times as long as the median of a stage alone answers take in a cascade, at equal steps of
-    /// their distribution.
+    /// How many times as long as the median of a stage alone answers take in a cascade, at equal
+    /// steps of their distribution.
     #[serde(default = "even")]
     pub spread: Vec<f64>,
-    /// The calibration flows: those of the calibration split, and behind them training flows that were
-    /// answered by models which saw nothing of their captures.
+    /// The calibration flows: those of the calibration split, and behind them training flows that
+    /// were answered by models which saw nothing of their captures.
     pub val: Flows,
     /// How many of these are of the calibration split.
     pub unseen: usize,
@@ -358,7 +359,8 @@ impl CandidatePool {
         self.candidates[candidate].val.confusion(&self.val.truth, self.classes()).macro_f1()
     }
 
-    /// The best of those that were trained here, as [`CandidatePool::best`] has it; none if all were given.
+    /// The best of those that were trained here, as [`CandidatePool::best`] has it; none if all
+    /// were given.
     #[must_use]
     pub fn best_trained(&self) -> Option<usize> {
         let trained = (0..self.candidates.len()).filter(|&c| self.candidates[c].given.is_none());
@@ -369,7 +371,8 @@ impl CandidatePool {
         if self.val_f1(next) > self.val_f1(best) + 1e-12 { next } else { best }
     }
 
-    /// The candidate that is best alone on the calibration flows; of equals the one of fewer packets.
+    /// The candidate that is best alone on the calibration flows; of equals the one of fewer
+    /// packets.
     ///
     /// # Panics
     /// When there is none.

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 const MARK_NS: f64 = 16e6;
 /// Frames per batch of which latency is told, as `evaluate` takes them.
 const CALM_FRAMES: f64 = 64.0;
-/// Bytes of a flow that waits, without its packets: its places in the table, the index, both wheels and
-/// the waiting room.
+/// Bytes of a flow that waits, without its packets: its places in the table, the index, both wheels
+/// and the waiting room.
 const FLOW_BYTES: f64 = 228.0;
 /// Bytes of a packet that is kept.
 const PACKET_BYTES: f64 = 96.0;
@@ -192,9 +192,10 @@ impl Evaluator<'_> {
         walk.stop.iter().enumerate().map(|(f, &at)| answers[usize::from(at)].labels[f]).collect()
     }
 
-    /// End-to-end latency by flow, nanoseconds: packet time until the deciding question, and compute. The
-    /// stages of a batch of packets are asked one after the other, so that an answer waits for those of
-    /// the stages before it; a flow that waits for packets meets them again with each batch.
+    /// End-to-end latency by flow, nanoseconds: packet time until the deciding question, and
+    /// compute. The stages of a batch of packets are asked one after the other, so that an answer
+    /// waits for those of the stages before it; a flow that waits for packets meets them again with
+    /// each batch.
     #[must_use]
     pub fn latencies(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> Vec<f64> {
         let own: Vec<&Candidate> =
@@ -227,7 +228,8 @@ impl Evaluator<'_> {
                 }
                 sum = before + compute[at];
             }
-            // Which flow meets which computing time is chance: all steps of the distribution come in turn.
+            // Which flow meets which computing time is chance: all steps of the distribution come
+            // in turn.
             let turn = (flow as f64 * GOLDEN).fract() * self.pool.spread.len() as f64;
             wait as f64 + sum * self.pool.spread[turn as usize]
         };
@@ -271,8 +273,8 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Nanoseconds of a core per flow that each stage takes, and all learned gates together, where each
-    /// stage is asked about such a share of the flows.
+    /// Nanoseconds of a core per flow that each stage takes, and all learned gates together, where
+    /// each stage is asked about such a share of the flows.
     #[must_use]
     pub fn work_ns(&self, cascade: &Chain, reach: &[f64]) -> (Vec<f64>, f64) {
         let busy = BUSY_FRAMES as f64 / self.pool.packets_per_flow.max(1.0);

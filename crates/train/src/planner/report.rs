@@ -102,8 +102,8 @@ pub struct StageReliability {
     /// Whether the plan tells calibrated confidence for this stage.
     #[serde(default)]
     pub calibrated: bool,
-    /// Calibration error of the verdicts that the stage decides among the test flows: by its probability, and
-    /// as the plan tells it.
+    /// Calibration error of the verdicts that the stage decides among the test flows: by its
+    /// probability, and as the plan tells it.
     #[serde(default)]
     pub verdicts_ece: (f64, f64),
 }
@@ -334,8 +334,8 @@ impl Teller<'_> {
         self.pool.candidates.iter().enumerate().map(single).collect()
     }
 
-    /// Rules from the chosen cascade's first stage, the best on one packet and the best of each other depth,
-    /// to the best alone.
+    /// Rules from the chosen cascade's first stage, the best on one packet and the best of each
+    /// other depth, to the best alone.
     fn rules(&self, best: usize) -> Vec<RuleReport> {
         let first = self.planned.found.chosen.cascade.stages[0];
         let mut fast: Vec<usize> = told_pairs(self.pool).into_iter().map(|pair| pair.0).collect();

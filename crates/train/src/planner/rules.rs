@@ -1,8 +1,8 @@
 //! Escalation rules side by side: macro-F1 against the share of flows that a rule passes on.
 //!
-//! Two candidates, a fast and a slow one. A rule orders the flows, and the first of them go to the slow
-//! one. Random order and an oracle that sees the truth are the yardsticks: a rule is worth the share of
-//! the gap between the two that it closes.
+//! Two candidates, a fast and a slow one. A rule orders the flows, and the first of them go to the
+//! slow one. Random order and an oracle that sees the truth are the yardsticks: a rule is worth the
+//! share of the gap between the two that it closes.
 
 use super::heads::Learned;
 use super::pool::{Answers, Candidate, CandidatePool, Flows};
@@ -28,8 +28,8 @@ pub struct RuleCurve {
     pub accuracy: Vec<f64>,
     /// Share of the area between random and oracle that the rule closes, in macro-F1.
     pub gap_closed: f64,
-    /// Least share at which macro-F1 is no lower than the slow model's less the stated loss; none when
-    /// no share is enough.
+    /// Least share at which macro-F1 is no lower than the slow model's less the stated loss; none
+    /// when no share is enough.
     pub share_needed: Option<f64>,
 }
 
@@ -100,8 +100,8 @@ fn area(curve: &[f64]) -> f64 {
     curve.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).sum::<f64>() / POINTS as f64
 }
 
-/// Compares the rules for two candidates on the test flows. `tolerated` is the loss of macro-F1 against
-/// the slow one that `share_needed` is told for.
+/// Compares the rules for two candidates on the test flows. `tolerated` is the loss of macro-F1
+/// against the slow one that `share_needed` is told for.
 #[must_use]
 pub fn compare_rules(
     pool: &CandidatePool,
@@ -154,8 +154,9 @@ pub fn compare_rules(
     }
 }
 
-/// Thresholds by predicted class: the price is one for all, and what a doubt is worth is fitted for each class on
-/// the calibration flows, by isotonic regression of whether the slow one mends the answer. Equal ones by doubt.
+/// Thresholds by predicted class: the price is one for all, and what a doubt is worth is fitted for
+/// each class on the calibration flows, by isotonic regression of whether the slow one mends the
+/// answer. Equal ones by doubt.
 fn per_class(pool: &CandidatePool, fast: &Candidate, slow: &Candidate) -> Vec<usize> {
     let classes = pool.classes();
     let doubt = |answers: &Answers, flow: usize| {
@@ -197,8 +198,8 @@ fn random_curve(pair: &Pair<'_>) -> (Vec<f64>, Vec<f64>) {
     mean
 }
 
-/// Disagreement of the candidates that see what the fast one sees: flows by the share that say something
-/// else, then by the fast one's doubt. None where it is alone.
+/// Disagreement of the candidates that see what the fast one sees: flows by the share that say
+/// something else, then by the fast one's doubt. None where it is alone.
 fn committee(pool: &CandidatePool, fast: &Candidate) -> Option<Vec<usize>> {
     let same = |other: &&Candidate| {
         other.recipe.packets == fast.recipe.packets

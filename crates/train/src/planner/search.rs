@@ -1,11 +1,11 @@
-//! The search: cascades of the candidates on the front, each at many prices, replayed on the calibration
-//! flows.
+//! The search: cascades of the candidates on the front, each at many prices, replayed on the
+//! calibration flows.
 //!
-//! Each cascade is one family of operating points: the price runs from "ask the last stage of all" to
-//! "never go on". A point counts if it keeps every limit; of those that do, the one with the smallest
-//! objective is taken. A few hundred flows per class leave room for luck, and the best of thousands of
-//! points is a lucky one: so the loss of macro-F1 must also keep its limit in most bootstrap resamples of
-//! the captures that the calibration flows are from.
+//! Each cascade is one family of operating points: the price runs from "ask the last stage of all"
+//! to "never go on". A point counts if it keeps every limit; of those that do, the one with the
+//! smallest objective is taken. A few hundred flows per class leave room for luck, and the best of
+//! thousands of points is a lucky one: so the loss of macro-F1 must also keep its limit in most
+//! bootstrap resamples of the captures that the calibration flows are from.
 
 use super::limits::{ConstraintStatus, Constraints, Limit, Objective};
 use super::pool::CandidatePool;
@@ -46,7 +46,8 @@ pub struct PlanGoal {
     pub stages: Option<Vec<usize>>,
     /// Share of the flows that must reach the last stage, in place of all else.
     pub escalate: Option<f64>,
-    /// Whether a cascade must end in the best single candidate, against which something is guaranteed.
+    /// Whether a cascade must end in the best single candidate, against which something is
+    /// guaranteed.
     pub ends_in_best: bool,
 }
 
@@ -176,8 +177,8 @@ pub fn search(board: &Evaluator<'_>, wish: &PlanGoal) -> Found {
     Found { chosen, runner_up, verdict, cascades: lists.len(), points: points.len(), front }
 }
 
-/// The first point that keeps its limits in most resamples too, or one of fewer stages that is nearly as
-/// good; else the one that comes closest.
+/// The first point that keeps its limits in most resamples too, or one of fewer stages that is
+/// nearly as good; else the one that comes closest.
 fn choose(
     points: &[OperatingPoint],
     judge: &ResampleCheck<'_>,
@@ -215,8 +216,8 @@ fn choose(
     (closest, SearchOutcome::NotMet { binding: alone.into_keys().collect() })
 }
 
-/// Of the points whose last stage is asked by nearly that share of the flows the one of the highest macro-F1. A
-/// model alone passes nothing on, and counts only where there is nothing else.
+/// Of the points whose last stage is asked by nearly that share of the flows the one of the highest
+/// macro-F1. A model alone passes nothing on, and counts only where there is nothing else.
 fn nearest(points: &[OperatingPoint], share: f64) -> usize {
     let far = |at: &usize| (points[*at].figures.reach.last().unwrap_or(&0.0) - share).abs();
     let is_cascade = |at: &usize| points[*at].cascade.stages.len() > 1;
@@ -266,7 +267,8 @@ fn refined(
     nearest
 }
 
-/// Judges a loss of macro-F1 on bootstrap resamples of the captures that the calibration flows are from.
+/// Judges a loss of macro-F1 on bootstrap resamples of the captures that the calibration flows are
+/// from.
 struct ResampleCheck<'a> {
     board: &'a Evaluator<'a>,
     best: usize,
@@ -308,7 +310,8 @@ impl<'a> ResampleCheck<'a> {
             Confusion::of(pool.classes(), pairs).macro_f1()
         };
         let loss = |draw: &&Vec<u32>| f1(draw, best) - f1(draw, &labels);
-        // The calibration split is what is most like what is to come: it must keep the limit by itself.
+        // The calibration split is what is most like what is to come: it must keep the limit by
+        // itself.
         if loss(&&self.split) > self.max_loss {
             return 0;
         }
@@ -332,7 +335,8 @@ pub fn front(pool: &CandidatePool) -> Vec<usize> {
         all().any(|other| by(other, |f| f.1, latency)) && all().any(|other| by(other, |f| f.2, cpu))
     };
     let mut kept: Vec<usize> = (0..figures.len()).filter(|&own| !beaten(own)).collect();
-    // What answers on the first packet is where a cascade begins; of the rest, the highest macro-F1.
+    // What answers on the first packet is where a cascade begins; of the rest, the highest
+    // macro-F1.
     let is_first = |candidate: &usize| pool.candidates[*candidate].recipe.packets == 1;
     let by_f1 = |kept: &mut Vec<usize>, most: usize| {
         kept.sort_by(|&a, &b| figures[b].0.total_cmp(&figures[a].0));

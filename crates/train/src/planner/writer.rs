@@ -84,7 +84,8 @@ pub fn plan(
         blind(found.chosen.cascade.stages.len())?;
         heads = rejoined(own, pool);
         board = Evaluator { pool, heads: &heads, cost };
-        // A plan that is the slow model alone loses nothing against it: there is nothing to guarantee.
+        // A plan that is the slow model alone loses nothing against it: there is nothing to
+        // guarantee.
         if found.chosen.cascade.stages.len() > 1 {
             let grant = grant(&board, &found.chosen.cascade, guarantee);
             let stages = &mut found.chosen.cascade.stages;
@@ -130,8 +131,8 @@ fn again(board: &Evaluator<'_>, point: &mut OperatingPoint, wish: &PlanGoal) {
     point.standings = wish.limits.standings(&point.figures, &table, &best);
 }
 
-/// Pairs that rules are compared on, though no cascade may go through them: the best two that answer on
-/// one packet, and the best one of each other depth, with the best of all.
+/// Pairs that rules are compared on, though no cascade may go through them: the best two that
+/// answer on one packet, and the best one of each other depth, with the best of all.
 pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<(usize, usize)> {
     let best = pool.best();
     let on_one = |c: &usize| pool.candidates[*c].recipe.packets == 1 && *c != best;
@@ -194,8 +195,8 @@ pub fn costs(pool: &CandidatePool, objective: Objective) -> Vec<f64> {
     (0..pool.candidates.len()).map(cost).collect()
 }
 
-/// The lane of a candidate: forests by what they cost, and where a batch of others is too long for the
-/// packet path, in the lane that gathers it.
+/// The lane of a candidate: forests by what they cost, and where a batch of others is too long for
+/// the packet path, in the lane that gathers it.
 fn lane(candidate: &Candidate, rule: &LanePlan) -> &'static str {
     match rule.lane(&candidate.cost) {
         "thread" if candidate.given.is_some() => "batch",
@@ -313,7 +314,8 @@ impl Writer<'_> {
         }
     }
 
-    /// A stage on the first packet waits for nothing, and must not be said to wait longer than the next.
+    /// A stage on the first packet waits for nothing, and must not be said to wait longer than the
+    /// next.
     fn wait_ms(&self, at: usize) -> u64 {
         let recipe = |at: usize| self.board.pool.candidates[self.cascade().stages[at]].recipe;
         let behind = (at..self.cascade().stages.len()).map(|at| recipe(at).wait_ms);

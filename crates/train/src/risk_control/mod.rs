@@ -146,8 +146,8 @@ impl Evidence {
         }
     }
 
-    /// Whether a true loss over `tolerated` is refuted at a level. No loss is over 1, and at level 1
-    /// nothing needs to be shown.
+    /// Whether a true loss over `tolerated` is refuted at a level. No loss is over 1, and at level
+    /// 1 nothing needs to be shown.
     fn refutes(&self, tolerated: f64, level: f64) -> bool {
         if tolerated >= 1.0 || level >= 1.0 {
             return true;
@@ -162,9 +162,9 @@ impl Evidence {
     }
 }
 
-/// A p-value against "the true loss is over `tolerated`": where that is true, it is at most `u` with
-/// a probability of at most `u`. Larger with a smaller tolerance; 1 when there are no flows or the
-/// tolerance is below 0, 0 when it is 1 or more.
+/// A p-value against "the true loss is over `tolerated`": where that is true, it is at most `u`
+/// with a probability of at most `u`. Larger with a smaller tolerance; 1 when there are no flows or
+/// the tolerance is below 0, 0 when it is 1 or more.
 ///
 /// # Panics
 /// When the outcome's lists differ in length or a label is out of range.

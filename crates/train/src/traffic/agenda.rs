@@ -1,8 +1,8 @@
 //! The agenda: what happens when, as a timing wheel in front of a small heap.
 //!
 //! The heap holds what falls into the present slot and is in exact order; everything later waits
-//! unsorted in its slot's list. The lists are links between the entries, so nothing is allocated once
-//! as many entries as ever wait at a time are there.
+//! unsorted in its slot's list. The lists are links between the entries, so nothing is allocated
+//! once as many entries as ever wait at a time are there.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -82,7 +82,8 @@ impl TemplateSet {
         Self::default()
     }
 
-    /// An empty set of flows whose packets these rules brought together: clones get the key that they say.
+    /// An empty set of flows whose packets these rules brought together: clones get the key that
+    /// they say.
     #[must_use]
     pub fn of(rules: KeyRules) -> Self {
         Self { rules, ..Self::default() }

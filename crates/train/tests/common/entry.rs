@@ -57,8 +57,8 @@ const MOST: usize = 4096;
 
 type Reader = fn(&[u8]) -> Result<Foreign, ImportError>;
 
-/// Foreign models that are one byte, which says what they are, and a file: what is read is bound to bits,
-/// to header bits and to numbers, and both scorers agree.
+/// Foreign models that are one byte, which says what they are, and a file: what is read is bound to
+/// bits, to header bits and to numbers, and both scorers agree.
 pub fn fuzz_import(bytes: &[u8]) -> bool {
     let [kind, file @ ..] = bytes else { return false };
     let readers: [Reader; 7] = [

@@ -1,8 +1,9 @@
 //! Frames by AF_XDP sockets, one for each queue of an interface, all read by one worker.
 //!
-//! A queue's frames can only go to sockets of that queue, and which queue a network card chooses differs by direction
-//! more often than not; so there is one worker. Frames are taken away from the system, and come without the time:
-//! they have that at which they are read, those of one look the same.
+//! A queue's frames can only go to sockets of that queue, and which queue a network card chooses
+//! differs by direction more often than not; so there is one worker. Frames are taken away from the
+//! system, and come without the time: they have that at which they are read, those of one look the
+//! same.
 
 mod program;
 mod queue;
@@ -30,7 +31,8 @@ pub(super) struct Port {
     /// When it was looked into.
     ts_ns: u64,
     wall: fn() -> u64,
-    /// A packet socket that takes no frames: it has the interface promiscuous, and knows what becomes of it.
+    /// A packet socket that takes no frames: it has the interface promiscuous, and knows what
+    /// becomes of it.
     socket: PacketSocket,
     /// Frames taken since they were counted last.
     taken: u64,

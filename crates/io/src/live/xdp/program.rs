@@ -1,7 +1,8 @@
 //! The program that an interface runs for each frame that comes, and its hold on the interface.
 //!
-//! It gives a frame to the socket of the queue that it came by, and leaves it to the system where there is none. The
-//! hold is a link (bpf(2)): it ends with the last descriptor of it, so also when this process is killed.
+//! It gives a frame to the socket of the queue that it came by, and leaves it to the system where
+//! there is none. The hold is a link (bpf(2)): it ends with the last descriptor of it, so also when
+//! this process is killed.
 
 #![allow(unsafe_code)]
 
@@ -100,7 +101,8 @@ struct Instruction {
 }
 
 impl Program {
-    /// Has the interface run the program: in the driver where that can, else behind it. It takes no frames yet.
+    /// Has the interface run the program: in the driver where that can, else behind it. It takes no
+    /// frames yet.
     pub(super) fn attach(interface: u32, queues: u32, shape: &Shape) -> Result<Self, RingError> {
         let sockets = map_of_sockets(queues)?;
         let attempt = |is_native: bool| {
@@ -139,7 +141,8 @@ impl Program {
     }
 }
 
-/// Tries a step again while the system is busy: what a program that has just ended held is let go of a little later.
+/// Tries a step again while the system is busy: what a program that has just ended held is let go
+/// of a little later.
 pub(super) fn patiently<T>(mut step: impl FnMut() -> Result<T, RingError>) -> Result<T, RingError> {
     let mut wait = FIRST_WAIT;
     for _ in 0..TRIES {
@@ -244,7 +247,8 @@ fn owned(descriptor: libc::c_long) -> OwnedFd {
 /// # Safety
 /// Pointers among the attributes must be what the command takes.
 unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
-    // SAFETY: the kernel reads attributes of that size; it writes to none of those that are used here.
+    // SAFETY: the kernel reads attributes of that size; it writes to none of those that are used
+    // here.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }

@@ -1,7 +1,8 @@
 //! An AF_XDP socket of one queue, and the memory that the kernel writes its frames into.
 //!
-//! The memory is cut into pieces. Their addresses go round: by the fill ring to the kernel, by the receive ring back
-//! with a frame in them, and so on. Both rings have room for all pieces, so neither is ever too full.
+//! The memory is cut into pieces. Their addresses go round: by the fill ring to the kernel, by the
+//! receive ring back with a frame in them, and so on. Both rings have room for all pieces, so
+//! neither is ever too full.
 
 #![allow(unsafe_code)]
 
@@ -205,8 +206,8 @@ impl Queue {
         self.fill.written().store(self.filled, Ordering::Release);
         if self.fill.flags().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0 {
             let (flags, none) = (libc::MSG_DONTWAIT, ptr::null_mut());
-            // SAFETY: nothing is written, and no address asked for. Whatever it answers, frames are looked for
-            // next.
+            // SAFETY: nothing is written, and no address asked for. Whatever it answers, frames are
+            // looked for next.
             unsafe { libc::recvfrom(self.fd(), none, 0, flags, ptr::null_mut(), ptr::null_mut()) };
         }
     }
@@ -295,7 +296,8 @@ impl<T: Copy> Ring<T> {
 
     /// A word of the ring, by where it stands.
     fn word(&self, at: u64) -> &AtomicU32 {
-        // SAFETY: it lies in the mapping, as was checked, and both sides read and write it as a whole.
+        // SAFETY: it lies in the mapping, as was checked, and both sides read and write it as a
+        // whole.
         unsafe { AtomicU32::from_ptr(self.mapping.start.add(at as usize).cast()) }
     }
 
@@ -349,8 +351,8 @@ fn set<T>(
 fn get<T: Copy>(socket: &OwnedFd, name: libc::c_int, mut value: T) -> io::Result<T> {
     let mut len = size_of::<T>() as libc::socklen_t;
     let (socket, to) = (socket.as_raw_fd(), (&raw mut value).cast());
-    // SAFETY: the kernel writes at most `len` bytes, into a value of that size, which is made of numbers wherever
-    // this is called.
+    // SAFETY: the kernel writes at most `len` bytes, into a value of that size, which is made of
+    // numbers wherever this is called.
     let answer = unsafe { libc::getsockopt(socket, libc::SOL_XDP, name, to, &raw mut len) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

@@ -192,7 +192,8 @@ fn symmetric(
     }
     let inner = (1 << depth) - 1;
     let mut parts = Vec::with_capacity(2 * inner + 1);
-    // The places of a level follow each other; the last split is the highest bit of the leaf's number.
+    // The places of a level follow each other; the last split is the highest bit of the leaf's
+    // number.
     for place in 0..inner {
         let level = (place + 1_usize).ilog2() as usize;
         let (column, question) = question(number, place, &splits[depth - 1 - level], info)?;

@@ -32,8 +32,9 @@ pub(super) struct FileTree {
     pub(super) values: Vec<f32>,
 }
 
-/// Nodes and values that each place and value of a file may become, on average over a forest: a split that takes two tests
-/// doubles what is below one of its sides, and a file must not grow without bound.
+/// Nodes and values that each place and value of a file may become, on average over a forest: a
+/// split that takes two tests doubles what is below one of its sides, and a file must not grow
+/// without bound.
 const NODES_PER_PLACE: usize = 16;
 /// And so many more.
 const NODES_AT_LEAST: usize = 1 << 12;

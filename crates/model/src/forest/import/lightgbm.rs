@@ -59,8 +59,8 @@ struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Reads the lines of a section, all of whose keys are known: of a line that is not understood nobody knows what
-    /// it changes.
+    /// Reads the lines of a section, all of whose keys are known: of a line that is not understood
+    /// nobody knows what it changes.
     fn read(text: &'a str, tree: Option<usize>) -> Result<Self, ImportError> {
         let known = if tree.is_none() { HEAD_KEYS } else { TREE_KEYS };
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -151,7 +151,8 @@ pub fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
 /// What a model with categorical splits must say of data frames, since a cut would hide it.
 const EXPECT_PANDAS: &str = "`pandas_categorical:null` of a model that splits by categories";
 
-/// Categories of a data frame are numbered by the order in which they are listed, and features are not.
+/// Categories of a data frame are numbered by the order in which they are listed, and features are
+/// not.
 pub(super) fn no_pandas(listed: &str) -> Result<(), ImportError> {
     if ["null", "[]"].contains(&listed.trim()) {
         return Ok(());
@@ -289,8 +290,8 @@ impl Categories {
         Ok(Self { ends, words })
     }
 
-    /// The categories of the set that a categorical split names instead of a threshold: bit `c % 32` of
-    /// word `c / 32` says whether category `c` is in it.
+    /// The categories of the set that a categorical split names instead of a threshold: bit
+    /// `c % 32` of word `c / 32` says whether category `c` is in it.
     fn set(&self, number: f64) -> Option<Vec<u32>> {
         let at = (number >= 0.0 && number.fract() == 0.0).then_some(number as usize)?;
         let (start, end) = (*self.ends.get(at)?, *self.ends.get(at + 1)?);

@@ -1,8 +1,8 @@
 //! The parts of a LightGBM text model: its head, its trees, and what stands behind them.
 //!
-//! A text that was cut short still reads as a model of fewer trees. What tells is what the library writes for its
-//! own reader: `tree_sizes` has the bytes of each tree, `end of trees` follows the last one, and the file ends
-//! with a line that is known. A text that does not add up is refused.
+//! A text that was cut short still reads as a model of fewer trees. What tells is what the library
+//! writes for its own reader: `tree_sizes` has the bytes of each tree, `end of trees` follows the
+//! last one, and the file ends with a line that is known. A text that does not add up is refused.
 
 use super::ImportError;
 

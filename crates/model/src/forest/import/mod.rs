@@ -1,9 +1,9 @@
 //! Forests that other libraries trained.
 //!
-//! Reading is two steps: a file becomes a [`Foreign`] model with places, rules and missing values as
-//! its library has them; binding its columns to a row makes a [`Forest`] of it, whose tests are of bits where
-//! the columns are header bits, and of numbers elsewhere. What is not supported is refused with its
-//! tree and node: no file is half understood. Leaf values are kept as `f32`.
+//! Reading is two steps: a file becomes a [`Foreign`] model with places, rules and missing values
+//! as its library has them; binding its columns to a row makes a [`Forest`] of it, whose tests are
+//! of bits where the columns are header bits, and of numbers elsewhere. What is not supported is
+//! refused with its tree and node: no file is half understood. Leaf values are kept as `f32`.
 
 mod catboost;
 mod convert;
@@ -37,8 +37,8 @@ use convert::{Budget, FileTree, plant};
 enum Sum {
     /// Trees add to the raw scores of classes, which begin with `base`.
     Classes { base: Vec<f32>, link: Link },
-    /// Trees add to one raw score, which begins with this; its logistic function is the probability of the
-    /// second of two classes.
+    /// Trees add to one raw score, which begins with this; its logistic function is the probability
+    /// of the second of two classes.
     Binary(f32),
     /// Leaves hold a value per class, of which the mean is taken.
     Mean,

@@ -1,8 +1,8 @@
 //! What a foreign split asks of a value, and the tests of ours that answer it.
 //!
-//! A column of bits has two or three values, so a split on it is decided for each of them beforehand: it
-//! becomes one bit test, rarely two, or none. On a number it becomes comparisons with `f32`: rows hold `f32`,
-//! and of a threshold between two of them the lower one asks the same.
+//! A column of bits has two or three values, so a split on it is decided for each of them
+//! beforehand: it becomes one bit test, rarely two, or none. On a number it becomes comparisons
+//! with `f32`: rows hold `f32`, and of a threshold between two of them the lower one asks the same.
 
 use super::SplitFault;
 use crate::binding::Input;
@@ -57,7 +57,8 @@ pub(super) struct Step {
     pub(super) passes: Next,
 }
 
-/// How a question is answered: always the same, or by tests, of which each leads to later ones alone.
+/// How a question is answered: always the same, or by tests, of which each leads to later ones
+/// alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decision {
     Always(bool),
@@ -101,8 +102,8 @@ impl Question {
         }
     }
 
-    /// How it is answered for a column that reads this. A bit of the value `absent` is missing; of a number that is
-    /// looked at when it is scored.
+    /// How it is answered for a column that reads this. A bit of the value `absent` is missing; of
+    /// a number that is looked at when it is scored.
     pub(super) fn decide(&self, input: Input, absent: Option<f32>) -> Decision {
         let step = |test, fails, passes| Step { test, fails, passes };
         let seen = |value: f32| if absent == Some(value) { f64::NAN } else { f64::from(value) };

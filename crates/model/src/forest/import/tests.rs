@@ -162,8 +162,8 @@ fn what_is_not_supported_is_named() {
     assert!(bound(super::sklearn, &sklearn, 34).unwrap_err().contains("value"));
 }
 
-/// Each split on ternary columns may double what is below it; a file that would grow without bound is
-/// refused before it does.
+/// Each split on ternary columns may double what is below it; a file that would grow without bound
+/// is refused before it does.
 #[test]
 fn a_forest_that_would_grow_without_bound_is_refused() {
     let depth = 60;
@@ -187,7 +187,8 @@ fn a_forest_that_would_grow_without_bound_is_refused() {
     assert!(error.contains("too many tests"), "{error}");
 }
 
-/// A value that was missing to the library is as good as not-a-number, in numbers and in header bits.
+/// A value that was missing to the library is as good as not-a-number, in numbers and in header
+/// bits.
 #[test]
 fn a_value_that_was_missing_goes_where_missing_values_go() {
     use crate::formats::FORMATS;

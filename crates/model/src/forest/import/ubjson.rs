@@ -23,8 +23,8 @@ struct Reader<'a> {
     at: usize,
 }
 
-/// A container's head: the kind of its values if they are all of one, and how many there are if that is
-/// known beforehand.
+/// A container's head: the kind of its values if they are all of one, and how many there are if
+/// that is known beforehand.
 struct Shape {
     kind: Option<u8>,
     count: Option<usize>,

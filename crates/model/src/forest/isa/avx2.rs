@@ -37,7 +37,8 @@ static UP: [[u64; 2]; 8] = [[7, 0], [6, 0], [5, 0], [4, 0], [3, 0], [2, 0], [1, 
 const NATURAL: Order = order(false);
 
 /// Bytes that are put together to four-byte entries, by twos and again by twos, come out in vectors
-/// of eight rows: the first four from the lower half of each vector of bytes, the others from the upper.
+/// of eight rows: the first four from the lower half of each vector of bytes, the others from the
+/// upper.
 const FOR_LOOKUP: Order = order(true);
 
 const fn order(for_lookup: bool) -> Order {
@@ -63,8 +64,8 @@ impl Vectors {
         self.avx2._mm256_cmpeq_epi8(own, cast(order.1))
     }
 
-    /// Numbers of at most eight bits of 32 rows: the rows' bits stand in the half of each plane that
-    /// starts at bit `from`.
+    /// Numbers of at most eight bits of 32 rows: the rows' bits stand in the half of each plane
+    /// that starts at bit `from`.
     #[inline(always)]
     fn numbers(self, planes: &[u64], from: usize, order: &Order) -> __m256i {
         let mut numbers = self.avx._mm256_setzero_si256();
@@ -168,7 +169,8 @@ impl Vectors {
         }
     }
 
-    /// Bytes of a block of 32 rows from one on: each of the block's 32 bytes, one row after the other.
+    /// Bytes of a block of 32 rows from one on: each of the block's 32 bytes, one row after the
+    /// other.
     #[inline(always)]
     fn bytes(self, rows: &[Row<'_>; WORD], from: usize, block: usize) -> [[__m256i; 16]; 2] {
         let mut halves = [[self.avx._mm256_setzero_si256(); 16]; 2];

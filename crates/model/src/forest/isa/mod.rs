@@ -45,8 +45,8 @@ pub(super) trait Set: Copy {
         numbers(planes)
     }
 
-    /// Adds to each of 64 sums the entry of the table that its row's number names, which has at most
-    /// 16 bits.
+    /// Adds to each of 64 sums the entry of the table that its row's number names, which has at
+    /// most 16 bits.
     #[inline(always)]
     fn add(self, planes: &[u64], table: Table<'_>, sums: &mut [f64; 64]) {
         add(self, planes, table.entries, sums);

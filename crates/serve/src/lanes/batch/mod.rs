@@ -1,8 +1,8 @@
 //! The batch lane: for models that are slow, far away, or both.
 //!
-//! Jobs stay with the worker, and the lane's threads get copies of their rows. So a job can be given up
-//! at any time, and a call that hangs holds nothing that the worker waits for. Copies are as many as the
-//! jobs that wait and those in calls, and their buffers are used again.
+//! Jobs stay with the worker, and the lane's threads get copies of their rows. So a job can be
+//! given up at any time, and a call that hangs holds nothing that the worker waits for. Copies are
+//! as many as the jobs that wait and those in calls, and their buffers are used again.
 
 mod breaker;
 mod queue;
@@ -62,9 +62,9 @@ struct Held {
 /// leaves a model alone that fails again and again. Where packets can wait it does neither
 /// ([`LaneParts::give_up`]): every job waits for its answer.
 ///
-/// Dropping it waits for a call until that is as old as the deadline; then the call's thread is left to
-/// itself. That is sound: the thread owns copies of rows and its share of the queue and of the models,
-/// and borrows nothing. It ends when the call does, or with the process.
+/// Dropping it waits for a call until that is as old as the deadline; then the call's thread is
+/// left to itself. That is sound: the thread owns copies of rows and its share of the queue and of
+/// the models, and borrows nothing. It ends when the call does, or with the process.
 pub struct BatchLane {
     shared: Arc<Shared>,
     wall: WallClock,

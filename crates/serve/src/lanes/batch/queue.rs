@@ -139,9 +139,9 @@ impl Queue {
         Some(piece.id)
     }
 
-    /// A job is given up: whether that is one more call that the model did not answer. It is when the
-    /// job is the first of its call to be given up, or when it could not even be taken because every
-    /// thread hangs: to count calls alone, one that never ends would count once.
+    /// A job is given up: whether that is one more call that the model did not answer. It is when
+    /// the job is the first of its call to be given up, or when it could not even be taken because
+    /// every thread hangs: to count calls alone, one that never ends would count once.
     pub(super) fn note_late(&mut self, stage: usize, id: u64) -> bool {
         if self.forget(stage, id) && self.calls.iter().all(|call| call.is_some_and(|c| c.late)) {
             return true;

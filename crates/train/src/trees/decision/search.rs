@@ -54,7 +54,8 @@ pub(super) struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// Gain of a split that leads `rows` with class `weights` right; none where a side is too small.
+    /// Gain of a split that leads `rows` with class `weights` right; none where a side is too
+    /// small.
     pub(super) fn gain(&self, rows: u64, weights: impl Fn(usize) -> f64) -> Option<f64> {
         let least = self.min_leaf.max(1);
         if rows < least || self.rows - rows < least {

@@ -1,8 +1,8 @@
-//! Tree ensembles in ONNX files (`TreeEnsembleClassifier` and `TreeEnsembleRegressor` of `ai.onnx.ml`), as
-//! skl2onnx and onnxmltools write them.
+//! Tree ensembles in ONNX files (`TreeEnsembleClassifier` and `TreeEnsembleRegressor` of
+//! `ai.onnx.ml`), as skl2onnx and onnxmltools write them.
 //!
-//! Around the ensemble there may be nodes that change no probability, and one that makes probabilities of
-//! a regressor's sums.
+//! Around the ensemble there may be nodes that change no probability, and one that makes
+//! probabilities of a regressor's sums.
 
 mod proto;
 
@@ -21,7 +21,8 @@ const REGRESSOR: &str = "TreeEnsembleRegressor";
 /// Nodes that change no probability.
 const NEUTRAL: &[&str] =
     &["Cast", "Identity", "ZipMap", "Reshape", "Flatten", "ArrayFeatureExtractor", "ArgMax"];
-/// Copies of its places that a file may need, on average: one for each class that a tree has values of.
+/// Copies of its places that a file may need, on average: one for each class that a tree has values
+/// of.
 const MOST_COPIES: usize = 64;
 
 /// Whether bytes are an ONNX file with a tree ensemble.
@@ -219,7 +220,8 @@ impl Ensemble {
         Ok(trees)
     }
 
-    /// Trees with a value for each of so many classes in each leaf, whose mean is the sum of what is listed.
+    /// Trees with a value for each of so many classes in each leaf, whose mean is the sum of what
+    /// is listed.
     fn whole(&self, classes: usize) -> Result<Vec<(usize, FileTree)>, ImportError> {
         if self.base.iter().any(|base| *base != 0.0) {
             return Err(ImportError::unsupported(
@@ -312,7 +314,8 @@ fn read_trees(all: &Attributes<'_>) -> Result<(Vec<FileTree>, Places), ImportErr
         let missing = tracks.get(at).is_some_and(|tracks| *tracks != 0);
         let (column, value) = (columns[at], values[at]);
         let (so, not) = (child(yes[at]), child(no[at]));
-        // `GT` is no where `LEQ` is yes, and so on; what is missing follows the branch that is written.
+        // `GT` is no where `LEQ` is yes, and so on; what is missing follows the branch that is
+        // written.
         let split = |rule, turned: bool| {
             let question = Question::new(rule, Missing::Is(missing != turned));
             let (yes, no) = if turned { (not, so) } else { (so, not) };
