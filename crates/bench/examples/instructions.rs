@@ -17,6 +17,7 @@ use serveflow_core::parse;
 use serveflow_core::rows::{Rows, Scores};
 use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, Null, OwnedFrame, Source};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::Bundle;
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -80,7 +81,7 @@ fn sample() -> PathBuf {
 }
 
 fn bundle() -> Bundle {
-    let mut bundle = Bundle::load(&sample().join("bundle")).unwrap();
+    let mut bundle = Bundle::open(&sample().join("bundle"), &LoadOptions::default()).unwrap();
     bundle.place(&vec![0; bundle.plan.stages.len()]);
     bundle
 }

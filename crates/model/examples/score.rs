@@ -8,6 +8,7 @@
 //! against the libraries that wrote them.
 
 use serveflow_core::rows::{BitAt, Column, Place, RowShape, Rows, Scores};
+use serveflow_model::LoadOptions;
 use serveflow_model::binding::Binding;
 use serveflow_model::formats::FORMATS;
 use std::error::Error;
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let binding = binding(kind, columns)?.with_missing(missing);
     let entry = FORMATS.iter().find(|entry| entry.name == format);
     let entry = entry.ok_or_else(|| format!("no format {format}"))?;
-    let model = (entry.load)(&std::fs::read(model)?, &binding)?;
+    let model = (entry.load)(&std::fs::read(model)?, &binding, &LoadOptions::default())?;
     let mut bytes = Vec::new();
     std::io::stdin().read_to_end(&mut bytes)?;
     let values: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();

@@ -9,5 +9,9 @@ pub mod forest;
 pub mod formats;
 pub mod logits;
 pub mod missing;
+mod model_file;
 pub mod net;
+mod options;
 pub mod remote;
+
+pub use options::{LoadOptions, StageLanes, UnknownStage};

@@ -19,13 +19,13 @@
 //! read and checked, and what it asks of such a model fails.
 
 use crate::binding::{Binding, Input};
-use crate::formats::LoadedModel;
+use crate::model_file::{FormatError, LoadedModel};
 use serde::Deserialize;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// How values are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -215,16 +215,24 @@ pub trait RemoteTransport: Send + Sync + fmt::Debug {
     fn infer(&self, request: &InferenceRequest<'_>, scores: &mut Scores) -> Result<(), ScoreError>;
 }
 
-/// Finds the way to the servers of a model, or says in words why there is none.
-pub type Connect = dyn Fn(&RemoteSpec) -> Result<Arc<dyn RemoteTransport>, String> + Send + Sync;
-
-/// The connector of [`connect_with`].
-static CONNECT: OnceLock<Box<Connect>> = OnceLock::new();
-
-/// From now on, remote models that are read are connected so. Only the first counts.
-pub fn connect_with(connect: Box<Connect>) {
-    CONNECT.get_or_init(|| connect);
+/// Why there is no way to the servers of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectError {
+    /// What is missing, in one sentence.
+    pub message: String,
 }
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Finds the way to the servers of a model.
+pub type Connect =
+    dyn Fn(&RemoteSpec) -> Result<Arc<dyn RemoteTransport>, ConnectError> + Send + Sync;
 
 /// A model that answers elsewhere.
 #[derive(Debug)]
@@ -238,9 +246,11 @@ pub struct RemoteModel {
 ///
 /// # Errors
 /// When the spec is refused, or the connector finds no way.
-pub fn load(bytes: &[u8], binding: &Binding) -> LoadedModel {
-    let spec = RemoteSpec::read(bytes, binding).map_err(|error| error.to_string())?;
-    let transport = CONNECT.get().map(|connect| connect(&spec)).transpose()?;
+pub fn load(bytes: &[u8], binding: &Binding, connect: Option<&Connect>) -> LoadedModel {
+    let refused = |message: String| FormatError::from(message);
+    let spec = RemoteSpec::read(bytes, binding).map_err(|error| refused(error.to_string()))?;
+    let transport = connect.map(|connect| connect(&spec)).transpose();
+    let transport = transport.map_err(|error| refused(error.message))?;
     Ok(Arc::new(RemoteModel::new(spec, binding.clone(), transport)))
 }
 

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use serveflow_core::FlowConfig;
 use serveflow_core::parse::Tunnels;
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{self, Bundle, FlowPlan, Plan, UnknownPlan, sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,8 +23,8 @@ fn what_is_written_loads_again() {
     let models: BTreeMap<String, Vec<u8>> =
         files.iter().filter(|(name, _)| name.starts_with("models/")).cloned().collect();
     let dir = scratch("round-trip");
-    let written = bundle::write(&dir, &plan, models).unwrap();
-    let loaded = Bundle::load(&dir).unwrap();
+    let written = bundle::write(&dir, &plan, models, &LoadOptions::default()).unwrap();
+    let loaded = Bundle::open(&dir, &LoadOptions::default()).unwrap();
     assert_eq!((&loaded.plan, &loaded.id), (&plan, &written.id));
     assert_eq!(loaded.cascade.labels(), labels());
     assert_eq!((loaded.cascade.stages().len(), loaded.models.len()), (2, 2));
@@ -34,7 +35,10 @@ fn what_is_written_loads_again() {
     // Written elsewhere it is the same bundle, byte for byte.
     let again = scratch("round-trip-again");
     let models = valid().into_iter().filter(|(name, _)| name.starts_with("models/")).collect();
-    assert_eq!(bundle::write(&again, &plan, models).unwrap().id, written.id);
+    assert_eq!(
+        bundle::write(&again, &plan, models, &LoadOptions::default()).unwrap().id,
+        written.id
+    );
     let sums = std::fs::read(dir.join("SHA256SUMS")).unwrap();
     assert_eq!(sha256(&sums), written.id);
 }
@@ -73,7 +77,8 @@ fn open_set_rules_are_checked() {
         change(&mut plan, &mut rule);
         plan.stages.last_mut().unwrap().unknown = Some(rule);
         let models = valid().into_iter().filter(|(name, _)| name.starts_with("models/")).collect();
-        bundle::write(&scratch(&format!("open-set-{name}")), &plan, models)
+        let dir = scratch(&format!("open-set-{name}"));
+        bundle::write(&dir, &plan, models, &LoadOptions::default())
             .map_err(|error| error.to_string())
     };
     let loaded = load("fine", &|_, _| ()).unwrap();
@@ -438,7 +443,9 @@ fn a_file_below_a_file_is_not_written() {
     let dir = scratch("unwritable");
     std::fs::write(dir.join("file"), "x").unwrap();
     let plan: Plan = toml::from_str(&plan_text(&valid())).unwrap();
-    let message = bundle::write(&dir.join("file"), &plan, BTreeMap::new()).unwrap_err().to_string();
+    let file = dir.join("file");
+    let written = bundle::write(&file, &plan, BTreeMap::new(), &LoadOptions::default());
+    let message = written.unwrap_err().to_string();
     assert!(message.contains("unwritable/file/") && message.contains("plan.toml"), "{message}");
 }
 
@@ -450,7 +457,8 @@ fn what_does_not_load_replaces_nothing() {
     let plan: Plan = toml::from_str(&plan_text(&valid())).unwrap();
     let file = plan.stages[0].model.file.clone();
     let broken = BTreeMap::from([(file, b"no model".to_vec())]);
-    let message = bundle::write(&dir, &plan, broken).unwrap_err().to_string();
+    let message =
+        bundle::write(&dir, &plan, broken, &LoadOptions::default()).unwrap_err().to_string();
     assert!(message.contains("kept"), "{message}");
     assert_eq!(load(&dir).unwrap().id, before);
     assert!(!dir.join(".part").exists(), "nothing is left behind");
@@ -460,7 +468,7 @@ fn what_does_not_load_replaces_nothing() {
 fn survives(files: &Files, dir: &str) {
     let dir = scratch(dir);
     bundles::put(&dir, files);
-    let Ok(bundle) = Bundle::load(&dir) else { return };
+    let Ok(bundle) = Bundle::open(&dir, &LoadOptions::default()) else { return };
     for model in &bundle.models {
         let mut rows = Rows::with_capacity(model.shape(), 3);
         for fill in [0, u32::MAX, 0x5555_5555] {
@@ -513,7 +521,7 @@ proptest! {
         let at = at.index(bytes.len());
         let before = std::mem::replace(&mut bytes[at], value);
         std::fs::write(path, bytes).unwrap();
-        let result = Bundle::load(&dir);
+        let result = Bundle::open(&dir, &LoadOptions::default());
         prop_assert!(result.is_err() || before == value || value == b'\r');
     }
 }

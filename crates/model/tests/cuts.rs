@@ -11,6 +11,7 @@ mod onnx;
 use foreign::{Sample, samples, sized};
 use serveflow_core::lane::Model;
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_model::LoadOptions;
 use serveflow_model::formats::FORMATS;
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ const TEXTS: [&str; 6] =
 
 fn read(sample: &Sample, bytes: &[u8]) -> Result<Arc<dyn Model>, String> {
     let entry = FORMATS.iter().find(|entry| entry.name == sample.format).unwrap();
-    (entry.load)(bytes, &sample.binding())
+    let model = (entry.load)(bytes, &sample.binding(), &LoadOptions::default());
+    model.map_err(|error| error.to_string())
 }
 
 /// What a model says of rows of all kinds of values.

@@ -11,24 +11,27 @@ mod net_suite;
 mod onnx;
 
 use serveflow_model::binding::Binding;
-use serveflow_model::net::{Net, use_onnxruntime};
+use serveflow_model::net::{Net, OnnxRuntime};
 use std::path::PathBuf;
 
-fn library() -> PathBuf {
+fn named() -> PathBuf {
     let named = std::env::var_os("SERVEFLOW_ONNXRUNTIME");
     named.expect("SERVEFLOW_ONNXRUNTIME names the library of ONNX Runtime").into()
 }
 
-fn prepare() {
-    use_onnxruntime(&library()).unwrap();
+fn library() -> Option<OnnxRuntime> {
+    Some(OnnxRuntime::open(&named()).unwrap())
 }
 
 #[test]
 fn one_library_is_used_and_no_other() {
-    prepare();
-    prepare();
-    let net = Net::load(&onnx::mlp(-1), &Binding::bits(40).unwrap()).unwrap();
-    assert!(format!("{net:?}").contains("OnnxRuntime"));
+    let (library, columns) = (library(), Binding::bits(40).unwrap());
+    let open = |library| format!("{:?}", Net::load(&onnx::mlp(-1), &columns, library).unwrap());
+    // Who loads a net says what scores it: two runtimes work side by side.
+    assert!(open(library.as_ref()).contains("OnnxRuntime"));
+    assert!(!open(None).contains("OnnxRuntime"));
+    assert!(open(self::library().as_ref()).contains("OnnxRuntime"));
     let other = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    assert!(use_onnxruntime(&other).unwrap_err().contains("named before"));
+    let error = OnnxRuntime::open(&other).unwrap_err().to_string();
+    assert!(error.contains("named before"), "{error}");
 }

@@ -32,6 +32,8 @@ use serveflow_core::select::Selection;
 use serveflow_core::{FlowConfig, NO_WINDOW};
 use serveflow_io::OrderRules;
 use serveflow_model::bundle::Bundle;
+use serveflow_model::net::OnnxRuntime;
+use serveflow_model::{StageLanes, UnknownStage};
 use std::fmt;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -274,8 +276,23 @@ impl Typed {
     ///
     /// # Errors
     /// When one of them cannot be opened.
-    pub fn open_models(&self) -> Result<(), ConfigError> {
+    pub fn open_models(&self) -> Result<Option<OnnxRuntime>, ConfigError> {
         self.models.open().map_err(|error| self.origin.located(error))
+    }
+
+    /// Where stages are scored, for [`LoadOptions`](serveflow_model::LoadOptions).
+    ///
+    /// # Errors
+    /// When a lane or a limit of one is none.
+    pub fn stage_lanes(&self) -> Result<StageLanes, ConfigError> {
+        let lanes = self.lanes.check().map_err(|error| self.origin.located(error))?;
+        Ok(lanes.stages)
+    }
+
+    /// A lane was typed for a stage that the bundle does not have.
+    #[must_use]
+    pub fn unknown_stage(&self, error: &UnknownStage) -> ConfigError {
+        self.origin.located(lanes::unknown_stage(error))
     }
 
     /// The servers of remote models.

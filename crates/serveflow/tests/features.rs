@@ -11,6 +11,7 @@ use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::rows::Rows;
 use serveflow_io::worker_loop::{WhenFull, Worker};
 use serveflow_io::{Batch, FileSource, Null, Source};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::Bundle;
 use serveflow_serve::lanes::{self, LaneParts};
 use std::collections::BTreeMap;
@@ -193,7 +194,7 @@ fn the_rows_written_are_the_rows_served() {
     let args = ["--captures", task, "--labels", labels, "--out", out, "--stages", "tree@1,tree@10"];
     let done = run("train", &[] as &[&Path], &[&args, ["--escalate", "0.5"].as_slice()].concat());
     assert!(done.status.success(), "{}", stderr(&done));
-    let bundle = Bundle::load(Path::new(out)).unwrap();
+    let bundle = Bundle::open(Path::new(out), &LoadOptions::default()).unwrap();
     let captures = files("app_protocol/test");
     let (asked, flows) = served(&bundle, captures.clone());
     let asked = asked.lock().unwrap();

@@ -5,6 +5,7 @@
 //! whose flows stand for traffic that is new.
 #![allow(clippy::unwrap_used)]
 use serveflow_core::rows::Scores;
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::Bundle;
 use serveflow_model::drift::StageReference;
 use serveflow_train::dataset::{RecordPlan, record};
@@ -22,7 +23,7 @@ const STREAMS: usize = 500;
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let (dir, other) = (Path::new(&given[0]), Path::new(&given[1]));
-    let bundle = Bundle::load(dir).unwrap();
+    let bundle = Bundle::open(dir, &LoadOptions::default()).unwrap();
     let pool = std::fs::read(dir.join("pool/pool.json")).unwrap();
     let pool = serde_json::from_slice::<CandidatePool>(&pool).unwrap().labelled();
     let mut random = Random::new(&[7]);

@@ -1,6 +1,7 @@
 //! Why a bundle or a model file is refused: what was expected, what was found, and where.
 
 use crate::classes::ClassError;
+use crate::options::UnknownStage;
 use serveflow_core::engine::CascadeError;
 use serveflow_core::rows::RowShape;
 use std::fmt;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a bundle is refused.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BundleError {
     /// A file could not be read or written.
     Io {
@@ -156,6 +158,13 @@ pub enum BundleError {
         /// Classes of the model.
         found: usize,
     },
+    /// A lane is chosen for a stage that is not there.
+    Lanes {
+        /// The plan.
+        path: PathBuf,
+        /// Which stage.
+        source: UnknownStage,
+    },
     /// The stages make no cascade.
     Cascade {
         /// The plan.
@@ -233,6 +242,7 @@ impl fmt::Display for BundleError {
                  labels they are (`classes` of the stage's model, --classes of `bundle add`)",
                 path.display()
             ),
+            Self::Lanes { path, source } => write!(f, "{}: lanes: {source}", path.display()),
             Self::Cascade { path, source } => write!(f, "{}: {source}", path.display()),
         }
     }

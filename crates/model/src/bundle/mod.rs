@@ -29,6 +29,7 @@ use crate::classes::as_labels;
 use crate::drift::Watch;
 use crate::formats;
 use crate::logits::{as_probabilities, checked};
+use crate::options::LoadOptions;
 use gate::{checked_gate, relieved};
 use serveflow_core::deferral::facts_shape;
 use serveflow_core::engine::{Cascade, Stage};
@@ -109,15 +110,16 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads and checks the bundle in `dir`.
+    /// Reads and checks the bundle in `dir`, connects its models and puts its stages into their
+    /// lanes.
     ///
     /// # Errors
     /// See [`BundleError`]: each names the file and what was expected of it.
-    pub fn load(dir: &Path) -> Result<Self, BundleError> {
+    pub fn open(dir: &Path, options: &LoadOptions) -> Result<Self, BundleError> {
         let (files, id) = sums::read(dir)?;
         let listed = files.get(PLAN).ok_or_else(|| not_listed(dir, PLAN))?;
         let plan = read_plan(&dir.join(PLAN), listed)?;
-        Self::assemble(dir, plan, &files, id)
+        Self::assemble(dir, plan, &files, id, options)
     }
 
     /// The id of the bundle that a directory holds, by its hash list alone; `None` where there is
@@ -131,36 +133,44 @@ impl Bundle {
     /// Checks and binds a plan with its files, by name; `dir` is where they are said to stand.
     ///
     /// # Errors
-    /// As [`Bundle::load`].
+    /// As [`Bundle::open`].
     pub fn assemble(
         dir: &Path,
         plan: Plan,
         files: &Files,
         id: String,
+        options: &LoadOptions,
     ) -> Result<Self, BundleError> {
         let listed = |name: &str| files.get(name).ok_or_else(|| not_listed(dir, name));
         let path = dir.join(PLAN);
         names_are_unique(&path, &plan)?;
         windows_are_cut(&path, &plan)?;
         unknown_is_no_label(&path, &plan)?;
+        let stages = plan.stages.iter().map(|stage| stage.name.as_str());
+        let no_stage = |source| BundleError::Lanes { path: path.clone(), source };
+        options.lanes.check(stages).map_err(no_stage)?;
         let mut models = Vec::new();
         let mut stages = Vec::new();
         // Heads are forests of this project, whose columns nobody binds.
         let facts = Binding::all(&[], facts_shape(plan.labels.len()));
         let head = |stage: &StagePlan, model: &ModelPlan| {
-            load_model(&dir.join(&model.file), stage, model, listed(&model.file)?, &facts)
+            let file = ModelFile { path: dir.join(&model.file), bytes: listed(&model.file)? };
+            load_model(&file, stage, model, &facts, options)
         };
         let stage_of = |index: usize, written: &StagePlan| {
             let gate = checked_gate(&plan, index, &head)?;
             let degradation = relieved(&plan, index, &gate)?;
-            Ok(Stage { degradation, ..checked_stage(written, gate)? })
+            let stage = checked_stage(written, gate)?;
+            let lane = options.lanes.of(&stage.name, stage.lane);
+            Ok(Stage { degradation, lane, ..stage })
         };
         for (index, written) in plan.stages.iter().enumerate() {
             let stage = stage_of(index, written).map_err(|e: BundleError| e.in_plan(&path))?;
             let names = written.model.columns.as_deref();
             let names = names.map(|name| Ok((dir.join(name), listed(name)?))).transpose()?;
-            let bytes = listed(&written.model.file)?;
-            let model = own_model(dir, &plan, written, &stage, names, bytes);
+            let path_of = dir.join(&written.model.file);
+            let file = ModelFile { path: path_of, bytes: listed(&written.model.file)? };
+            let model = own_model(&file, &plan.labels, (written, &stage), names, options);
             let model = model.map_err(|error| error.in_plan(&path))?;
             fits(&plan, written, dir, &stage, model.as_ref())?;
             models.push(model);
@@ -232,8 +242,13 @@ impl FlowPlan {
 /// Writes a bundle: the plan, the model files it names, and their hashes.
 ///
 /// # Errors
-/// When a file cannot be written, or the bundle does not load again.
-pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleError> {
+/// When a file cannot be written, or the bundle does not load again with these options.
+pub fn write(
+    dir: &Path,
+    plan: &Plan,
+    models: Files,
+    options: &LoadOptions,
+) -> Result<Bundle, BundleError> {
     let path = dir.join(PLAN);
     let unwritable =
         |error: toml::ser::Error| BundleError::Plan { path, message: error.to_string() };
@@ -246,7 +261,7 @@ pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleErr
     // replaces nothing.
     let part = dir.join(PART);
     let _ = std::fs::remove_dir_all(&part);
-    let moved = stage_files(&part, &files, &sums).and_then(|()| {
+    let moved = stage_files(&part, &files, &sums, options).and_then(|()| {
         // The hashes come last: until then the old ones refuse what is half moved.
         let names = files.keys().map(String::as_str).chain([SUMS]);
         names.into_iter().try_for_each(|name| move_file(&part.join(name), &dir.join(name)))
@@ -256,7 +271,7 @@ pub fn write(dir: &Path, plan: &Plan, models: Files) -> Result<Bundle, BundleErr
     // What only the bundle before had is not left behind.
     let stale = before.iter().filter(|name| !files.contains_key(*name));
     stale.for_each(|name| drop(std::fs::remove_file(dir.join(name))));
-    Bundle::load(dir)
+    Bundle::open(dir, options)
 }
 
 /// Writes the files of a bundle, and checks that it loads.
@@ -264,12 +279,13 @@ fn stage_files(
     part: &Path,
     files: &BTreeMap<String, Vec<u8>>,
     sums: &[u8],
+    options: &LoadOptions,
 ) -> Result<(), BundleError> {
     for (name, bytes) in files {
         write_file(&part.join(name), bytes)?;
     }
     write_file(&part.join(SUMS), sums)?;
-    Bundle::load(part).map(drop)
+    Bundle::open(part, options).map(drop)
 }
 
 fn move_file(from: &Path, to: &Path) -> Result<(), BundleError> {
@@ -356,16 +372,20 @@ fn checked_open_set(written: &StagePlan) -> Result<Option<OpenSet>, BundleError>
     Ok(Some(OpenSet { score, threshold: rule.threshold }))
 }
 
+/// A model file of a bundle.
+struct ModelFile<'a> {
+    path: PathBuf,
+    bytes: &'a [u8],
+}
+
 /// The model of a stage, with the plan's labels as its classes. `names` is the file of its columns.
 fn own_model(
-    dir: &Path,
-    plan: &Plan,
-    written: &StagePlan,
-    stage: &Stage,
+    file: &ModelFile<'_>,
+    labels: &[String],
+    (written, stage): (&StagePlan, &Stage),
     names: Option<(PathBuf, &Vec<u8>)>,
-    bytes: &[u8],
+    options: &LoadOptions,
 ) -> Result<Arc<dyn Model>, BundleError> {
-    let path = dir.join(&written.model.file);
     let shape = stage.features.shape();
     let binding = match names {
         None if written.model.format == formats::FOREST => Binding::all(&[], shape),
@@ -380,17 +400,17 @@ fn own_model(
         }
     };
     let binding = binding.with_missing(checked_missing(written)?);
-    let mut model = load_model(&path, written, &written.model, bytes, &binding)?;
+    let mut model = load_model(file, written, &written.model, &binding, options)?;
     if written.model.logits {
         model = as_probabilities(model);
-    } else if !formats::is_forest(&written.model.format, bytes) {
+    } else if !formats::is_forest(&written.model.format, file.bytes) {
         model = checked(model);
     }
     if written.model.classes.is_empty() {
         return Ok(model);
     }
-    let labelled = as_labels(model, &written.model.classes, &plan.labels);
-    let stage = written.name.clone();
+    let labelled = as_labels(model, &written.model.classes, labels);
+    let (stage, path) = (written.name.clone(), file.path.clone());
     labelled.map_err(|source| BundleError::Label { stage, path, source })
 }
 
@@ -411,20 +431,20 @@ fn read_names(bytes: &[u8]) -> Result<Vec<String>, String> {
 }
 
 fn load_model(
-    path: &Path,
+    file: &ModelFile<'_>,
     stage: &StagePlan,
     model: &ModelPlan,
-    bytes: &[u8],
     columns: &Binding,
+    options: &LoadOptions,
 ) -> Result<Arc<dyn Model>, BundleError> {
     let entry = formats::FORMATS.iter().find(|entry| entry.name == model.format);
     let Some(entry) = entry else {
         let known: Vec<&str> = formats::FORMATS.iter().map(|entry| entry.name).collect();
         return Err(unknown(stage, "model.format", &model.format, &known));
     };
-    (entry.load)(bytes, columns).map_err(|message| {
-        let message = format!("stage `{}`: {message}", stage.name);
-        BundleError::Model { path: path.to_owned(), message }
+    (entry.load)(file.bytes, columns, options).map_err(|error| {
+        let message = format!("stage `{}`: {error}", stage.name);
+        BundleError::Model { path: file.path.clone(), message }
     })
 }
 

@@ -3,7 +3,7 @@
 //! A [`Net`] expands a row's columns to floats, hands them to a runtime, and takes class
 //! probabilities from it. There are two runtimes. The default one is written in Rust and always
 //! there. ONNX Runtime is faster for some nets; it is used when the program is built with the
-//! feature `ort` and the operator has named its library, see [`use_onnxruntime`]. What a file may
+//! feature `ort` and the operator has named its library, see [`OnnxRuntime`]. What a file may
 //! hold, and what memory its graph may take, is checked before a runtime sees it, by the same rules
 //! for both.
 //!
@@ -21,15 +21,16 @@ mod steps;
 mod wire;
 
 use crate::binding::Binding;
-use crate::formats::LoadedModel;
+use crate::model_file::{FormatError, LoadedModel};
 use expand::Expander;
 use file::Ports;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::rows::{RowShape, Rows, Scores};
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The most classes a net may have: labels are 16 bits wide.
@@ -69,37 +70,73 @@ thread_local! {
     static VALUES: RefCell<Vec<f32>> = RefCell::default();
 }
 
-/// From now on, nets are scored by ONNX Runtime, whose library is this file. Nets that are loaded
-/// already stay where they are.
-///
-/// # Errors
-/// When the file is no such library, when another was named before, or when the program was built
-/// without the feature `ort`.
-pub fn use_onnxruntime(path: &Path) -> Result<(), String> {
+/// The library of ONNX Runtime, to score nets by.
+#[derive(Clone, Debug)]
+pub struct OnnxRuntime {
     #[cfg(feature = "ort")]
-    return guarded(|| onnxruntime::use_library(path));
-    #[cfg(not(feature = "ort"))]
-    Err(format!(
-        "{}: expected a program built with the feature `ort`, which scores nets by ONNX Runtime, found one without",
-        path.display()
-    ))
+    library: onnxruntime::Library,
+}
+
+/// Why a file is not used as the library of ONNX Runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LibraryError {
+    /// The file.
+    pub path: PathBuf,
+    /// What was expected, and what was found.
+    pub message: String,
+}
+
+impl fmt::Display for LibraryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.message)
+    }
+}
+
+impl std::error::Error for LibraryError {}
+
+impl OnnxRuntime {
+    /// Opens the library. Which nets it scores is said where they are loaded, but the system links
+    /// one such library into a process: a second one is refused.
+    ///
+    /// # Errors
+    /// When the file is no such library, when another was opened before, or when the program was
+    /// built without the feature `ort`.
+    pub fn open(path: &Path) -> Result<Self, LibraryError> {
+        let refused = |message| LibraryError { path: path.to_owned(), message };
+        #[cfg(feature = "ort")]
+        return guarded(|| onnxruntime::Library::open(path))
+            .map(|library| Self { library })
+            .map_err(refused);
+        #[cfg(not(feature = "ort"))]
+        Err(refused(
+            "expected a program built with the feature `ort`, which scores nets by ONNX Runtime, \
+             found one without"
+                .to_owned(),
+        ))
+    }
 }
 
 /// Reads a net, for the list of formats.
 ///
 /// # Errors
 /// See [`Net::load`].
-pub fn load(bytes: &[u8], columns: &Binding) -> LoadedModel {
-    Ok(Arc::new(Net::load(bytes, columns)?))
+pub fn load(bytes: &[u8], columns: &Binding, library: Option<&OnnxRuntime>) -> LoadedModel {
+    Ok(Arc::new(Net::load(bytes, columns, library)?))
 }
 
 impl Net {
-    /// Reads a net whose columns are bound so. It scores rows of zeros once, which tells the number
-    /// of classes and shows that the runtime knows every operator.
+    /// Reads a net whose columns are bound so, to be scored by this library, or else by the runtime
+    /// that is built in. It scores rows of zeros once, which tells the number of classes and shows
+    /// that the runtime knows every operator.
     ///
     /// # Errors
-    /// What was expected of the file and what was found, in one sentence.
-    pub fn load(bytes: &[u8], columns: &Binding) -> Result<Self, String> {
+    /// What was expected of the file and what was found.
+    pub fn load(
+        bytes: &[u8],
+        columns: &Binding,
+        library: Option<&OnnxRuntime>,
+    ) -> Result<Self, FormatError> {
         let (ports, graph) = file::look(bytes, columns.len())?;
         let file = clean::clean(bytes, &graph, &ports)?;
         let mut net = Self {
@@ -107,12 +144,14 @@ impl Net {
             dims: ports.dims.clone(),
             most_rows: guarded(|| steps::most_rows(&file, &graph, &ports))?,
             classes: 0,
-            runtime: guarded(|| Runtime::open(&file, &ports))?,
+            runtime: guarded(|| Runtime::open(&file, &ports, library))?,
         };
         net.classes = net.probe(1, &ports.output)?;
         // A batch that was written into the graph shows only when there are more rows.
         if net.most_rows > 1 && net.probe(2, &ports.output)? != net.classes {
-            return Err(format!("expected `{}` of as many classes for each batch", ports.output));
+            return Err(
+                format!("expected `{}` of as many classes for each batch", ports.output).into()
+            );
         }
         net.is_alone(&ports.output)?;
         Ok(net)
@@ -242,10 +281,12 @@ fn pieces(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize, usize
 }
 
 impl Runtime {
-    fn open(bytes: &[u8], ports: &Ports) -> Result<Self, String> {
+    fn open(bytes: &[u8], ports: &Ports, library: Option<&OnnxRuntime>) -> Result<Self, String> {
+        #[cfg(not(feature = "ort"))]
+        let _ = library;
         #[cfg(feature = "ort")]
-        if let Some(library) = onnxruntime::library() {
-            return onnxruntime::Net::open(library, bytes, ports).map(Self::OnnxRuntime);
+        if let Some(OnnxRuntime { library }) = library {
+            return onnxruntime::Net::open(*library, bytes, ports).map(Self::OnnxRuntime);
         }
         pure::Net::open(bytes, ports).map(Box::new).map(Self::Pure)
     }

@@ -15,41 +15,48 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The library that was named, and what it was opened as.
+/// The library that was opened first, and what it was opened as. The bindings keep one per process
+/// whatever its users do, so a second one can only be refused; which nets it scores is theirs to say.
 static LIBRARY: OnceLock<(PathBuf, Environment)> = OnceLock::new();
 /// Held while a library is opened.
 static OPENING: Mutex<()> = Mutex::new(());
 
-/// Opens the library.
-pub(super) fn use_library(path: &Path) -> Result<(), String> {
-    let refused = |found: &dyn fmt::Display| {
-        format!("{}: expected the library of ONNX Runtime, found: {found}", path.display())
-    };
-    // The crate looks for what is relative beside the program.
-    let path = path.canonicalize().map_err(|error| refused(&error))?;
-    let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    match LIBRARY.get() {
-        Some((named, _)) if *named == path => return Ok(()),
-        Some((named, _)) => {
-            return Err(refused(&format_args!("{} was named before", named.display())));
-        }
-        None => {}
+/// An open library.
+#[derive(Clone, Copy)]
+pub(super) struct Library(&'static Environment);
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Library").finish_non_exhaustive()
     }
-    let builder = ort::init_from(&path).map_err(|error| refused(&error))?;
-    let opened = builder.with_name("serveflow").with_telemetry(false).build();
-    let environment = opened.map_err(|error| refused(&error))?;
-    LIBRARY.get_or_init(|| (path, environment));
-    Ok(())
 }
 
-/// The library, if one was named.
-pub(super) fn library() -> Option<&'static Environment> {
-    LIBRARY.get().map(|(_, environment)| environment)
+impl Library {
+    /// Opens the library.
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let refused = |found: &dyn fmt::Display| {
+            format!("expected the library of ONNX Runtime, found: {found}")
+        };
+        // The crate looks for what is relative beside the program.
+        let path = path.canonicalize().map_err(|error| refused(&error))?;
+        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        match LIBRARY.get() {
+            Some((named, environment)) if *named == path => return Ok(Self(environment)),
+            Some((named, _)) => {
+                return Err(refused(&format_args!("{} was named before", named.display())));
+            }
+            None => {}
+        }
+        let builder = ort::init_from(&path).map_err(|error| refused(&error))?;
+        let opened = builder.with_name("serveflow").with_telemetry(false).build();
+        let environment = opened.map_err(|error| refused(&error))?;
+        Ok(Self(&LIBRARY.get_or_init(|| (path, environment)).1))
+    }
 }
 
 /// A net.
 pub(super) struct Net {
-    library: &'static Environment,
+    library: Library,
     bytes: Vec<u8>,
     output: String,
     idle: Mutex<Vec<Session>>,
@@ -63,11 +70,7 @@ impl fmt::Debug for Net {
 
 impl Net {
     /// Reads a net.
-    pub(super) fn open(
-        library: &'static Environment,
-        bytes: &[u8],
-        ports: &Ports,
-    ) -> Result<Self, String> {
+    pub(super) fn open(library: Library, bytes: &[u8], ports: &Ports) -> Result<Self, String> {
         let idle = Mutex::default();
         let net = Self { library, bytes: bytes.to_vec(), output: ports.output.clone(), idle };
         net.give(net.session()?);
@@ -76,7 +79,7 @@ impl Net {
 
     fn session(&self) -> Result<Session, String> {
         let open = || -> ort::Result<Session> {
-            Session::builder(self.library)?
+            Session::builder(self.library.0)?
                 .with_intra_threads(1)?
                 .with_inter_threads(1)?
                 .with_parallel_execution(false)?

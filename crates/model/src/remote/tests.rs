@@ -92,7 +92,7 @@ fn a_job_is_asked_in_parts_that_the_server_takes() {
 #[test]
 fn without_a_connector_a_model_loads_and_says_why_it_cannot_answer() {
     let text = b"model = \"cnn\"\ninput = \"X\"\nclasses = 2";
-    let model = load(text, &binding(&["a"])).unwrap();
+    let model = load(text, &binding(&["a"]), None).unwrap();
     assert_eq!((model.shape(), model.classes()), (SHAPE, 2));
     let error = model.score(&rows(), &mut Scores::default()).unwrap_err();
     assert_eq!(error.message, "model `cnn` is remote, and no endpoints are configured");

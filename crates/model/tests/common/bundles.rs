@@ -4,6 +4,7 @@
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
 use serveflow_core::rows::{BitAt, RowShape};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{Bundle, sha256};
 use serveflow_model::forest::{Forest, Kind, Node, Test, Tree};
 use std::path::{Path, PathBuf};
@@ -114,5 +115,5 @@ pub fn put(dir: &Path, files: &Files) {
 
 /// Loads a bundle; a refusal as its sentence.
 pub fn load(dir: &Path) -> Result<Bundle, String> {
-    Bundle::load(dir).map_err(|error| error.to_string())
+    Bundle::open(dir, &LoadOptions::default()).map_err(|error| error.to_string())
 }

@@ -19,8 +19,9 @@ fn build(nodes: &[Vec<u8>], constants: &[Vec<u8>], columns: i64) -> Vec<u8> {
 }
 
 fn net(bytes: &[u8], columns: usize) -> Result<Net, String> {
-    super::prepare();
-    Net::load(bytes, &Binding::bits(columns).unwrap())
+    let library = super::library();
+    let net = Net::load(bytes, &Binding::bits(columns).unwrap(), library.as_ref());
+    net.map_err(|error| error.to_string())
 }
 
 /// A net of two columns is refused in these words.

@@ -1,4 +1,4 @@
-//! What every runtime of nets passes. `super::prepare` chooses the runtime.
+//! What every runtime of nets passes. `super::library` chooses the runtime.
 #![allow(clippy::unwrap_used)]
 
 use super::onnx::{
@@ -11,8 +11,9 @@ use serveflow_model::binding::Binding;
 use serveflow_model::net::{Net, load};
 
 fn net(bytes: &[u8], columns: usize) -> Result<Net, String> {
-    super::prepare();
-    Net::load(bytes, &Binding::bits(columns).unwrap())
+    let library = super::library();
+    let net = Net::load(bytes, &Binding::bits(columns).unwrap(), library.as_ref());
+    net.map_err(|error| error.to_string())
 }
 
 fn refused(bytes: &[u8], columns: usize) -> String {
@@ -22,8 +23,7 @@ fn refused(bytes: &[u8], columns: usize) -> String {
 }
 
 fn load_shared() -> std::sync::Arc<dyn Model> {
-    super::prepare();
-    load(&mlp(-1), &Binding::bits(40).unwrap()).unwrap()
+    load(&mlp(-1), &Binding::bits(40).unwrap(), super::library().as_ref()).unwrap()
 }
 
 fn rows(net: &Net, count: usize) -> Rows {

@@ -5,6 +5,7 @@ use crate::lanes::BatchConfig;
 use serde::Deserialize;
 use serveflow_io::worker_loop::WhenFull;
 use serveflow_model::bundle::{Bundle, LANE_NAMES};
+use serveflow_model::{StageLanes, UnknownStage};
 use std::collections::BTreeMap;
 
 /// Leaves each stage in the lane that its plan says.
@@ -104,10 +105,8 @@ fn within<T: TryFrom<usize>>(
 /// What the operator says of lanes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneConfig {
-    /// A lane for all stages that are not named; none leaves them to the plan.
-    all: Option<usize>,
-    /// Lanes by the name of their stage; none leaves it to the plan.
-    stages: BTreeMap<String, Option<usize>>,
+    /// Where stages are scored.
+    pub stages: StageLanes,
     /// What is done about a full lane, whatever the source.
     when_full: Option<WhenFull>,
     /// Limits of the batch lane.
@@ -118,17 +117,18 @@ impl TypedLanes {
     /// Checks all that can be checked without a bundle.
     pub(super) fn check(&self) -> Result<LaneConfig, ConfigError> {
         let all = self.default.as_ref().map_or(Ok(None), |name| lane("lanes.default", name))?;
-        let by_name = |(stage, name): (&String, &String)| {
-            Ok((stage.clone(), lane(&format!("lanes.stages.\"{stage}\""), name)?))
-        };
-        let stages = self.stages.iter().map(by_name).collect::<Result<_, _>>()?;
+        let all = all.map_or_else(StageLanes::default, StageLanes::all_in);
+        let stages = self.stages.iter().try_fold(all, |stages, (stage, name)| {
+            let lane = lane(&format!("lanes.stages.\"{stage}\""), name)?;
+            Ok(stages.with_stage(stage, lane))
+        })?;
         let when_full = match self.when_full.as_deref() {
             None | Some(SOURCE) => None,
             Some("wait") => Some(WhenFull::Wait),
             Some("shed") => Some(WhenFull::Shed),
             Some(found) => return Err(unknown("lanes.when_full", found, "source, wait, shed")),
         };
-        Ok(LaneConfig { all, stages, when_full, batch: self.batch.check()? })
+        Ok(LaneConfig { stages, when_full, batch: self.batch.check()? })
     }
 }
 
@@ -140,6 +140,12 @@ fn lane(key: &str, name: &str) -> Result<Option<usize>, ConfigError> {
     let lane = LANE_NAMES.iter().position(|&known| known == name);
     let expected = || format!("{PLAN}, {}", LANE_NAMES.join(", "));
     lane.map(Some).ok_or_else(|| unknown(key, name, &expected()))
+}
+
+/// A stage is named that the bundle does not have.
+pub(super) fn unknown_stage(error: &UnknownStage) -> ConfigError {
+    let key = format!("lanes.stages.\"{}\"", error.found);
+    ConfigError::Wrong { key, message: error.to_string() }
 }
 
 fn unknown(key: &str, found: &str, expected: &str) -> ConfigError {
@@ -158,17 +164,12 @@ impl LaneConfig {
     /// When a stage was named that the bundle does not have.
     pub fn places(&self, bundle: &Bundle) -> Result<Vec<usize>, ConfigError> {
         let stages = bundle.cascade.stages();
-        let is_known = |name: &String| stages.iter().any(|stage| stage.name == *name);
-        if let Some(found) = self.stages.keys().find(|&name| !is_known(name)) {
-            let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
-            let (key, known) = (format!("lanes.stages.\"{found}\""), known.join(", "));
-            let message = format!("expected a stage of the bundle: {known}, found `{found}`");
-            return Err(ConfigError::Wrong { key, message });
-        }
+        let names = stages.iter().map(|stage| stage.name.as_str());
+        self.stages.check(names).map_err(|error| unknown_stage(&error))?;
         let planned = |name: &str| LANE_NAMES.iter().position(|&known| known == name);
         let place = |(index, stage): (usize, &serveflow_core::engine::Stage)| {
-            let typed = self.stages.get(&stage.name).copied().unwrap_or(self.all);
-            typed.or_else(|| planned(&bundle.plan.stages[index].lane)).unwrap_or(stage.lane)
+            let planned = planned(&bundle.plan.stages[index].lane).unwrap_or(stage.lane);
+            self.stages.of(&stage.name, planned)
         };
         Ok(stages.iter().enumerate().map(place).collect())
     }
@@ -185,6 +186,7 @@ impl LaneConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serveflow_model::LoadOptions;
     use std::path::Path;
 
     fn checked(text: &str) -> Result<LaneConfig, String> {
@@ -194,7 +196,7 @@ mod tests {
 
     fn bundle() -> Bundle {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/app_protocol/bundle");
-        Bundle::load(&dir).unwrap()
+        Bundle::open(&dir, &LoadOptions::default()).unwrap()
     }
 
     #[test]

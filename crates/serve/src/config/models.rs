@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use serde::Deserialize;
-use serveflow_model::net;
+use serveflow_model::net::OnnxRuntime;
 use std::path::PathBuf;
 
 /// `[models]` as it is typed.
@@ -14,15 +14,14 @@ pub struct TypedModels {
 }
 
 impl TypedModels {
-    /// Opens what is named, for the whole process. This comes before the first bundle is loaded,
-    /// since a model stays with the runtime that it was loaded for.
+    /// Opens the library that is named, for the bundles that are loaded with it.
     ///
     /// # Errors
     /// When a library is none, or the program was built without the feature that uses it.
-    pub fn open(&self) -> Result<(), ConfigError> {
-        let Some(path) = &self.onnxruntime else { return Ok(()) };
+    pub fn open(&self) -> Result<Option<OnnxRuntime>, ConfigError> {
+        let Some(path) = &self.onnxruntime else { return Ok(None) };
         let refused = |message| ConfigError::Library { key: "models.onnxruntime", message };
-        net::use_onnxruntime(path).map_err(refused)
+        OnnxRuntime::open(path).map(Some).map_err(|error| refused(error.to_string()))
     }
 }
 
@@ -33,7 +32,7 @@ mod tests {
     #[test]
     fn what_is_no_library_is_refused_in_words() {
         let typed = |text: &str| toml::from_str::<Typed>(text).unwrap().models;
-        assert!(typed("").open().is_ok());
+        assert!(typed("").open().unwrap().is_none());
         let error = typed("[models]\nonnxruntime = \"no/such.so\"").open().unwrap_err().to_string();
         assert!(error.starts_with("models.onnxruntime: no/such.so: expected"), "{error}");
         // Without the feature it is the feature that is missing, whatever the file is.

@@ -1,7 +1,7 @@
 //! Models that answer elsewhere: pools of servers, asked over the Open Inference Protocol.
 //!
-//! [`RemoteConfig`] says where the servers stand. A model that is read while [`Remote`] is in place
-//! gets a pool of them. The pool chooses a server, asks it within a deadline, asks another one
+//! [`RemoteConfig`] says where the servers stand. A model of a bundle that is opened with
+//! [`Remote::connecting`] gets a pool of them. The pool chooses a server, asks it within a deadline, asks another one
 //! where that fails, and looks in the background which servers are ready. All of it needs the cargo
 //! feature `remote`; without it, such a model is refused with a sentence.
 
@@ -28,7 +28,8 @@ mod token;
 pub use pool::ServerPool;
 
 use crate::config::RemoteConfig;
-use serveflow_model::remote::connect_with;
+use serveflow_model::LoadOptions;
+use serveflow_model::remote::ConnectError;
 #[cfg(feature = "remote")]
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -53,34 +54,40 @@ pub struct NodeStatus {
     pub trouble: String,
 }
 
-/// The pools of all models that were read since it was put in place.
+/// The pools of all models that were opened with it.
 #[derive(Clone, Debug, Default)]
 pub struct Remote {
+    servers: RemoteConfig,
     #[cfg(feature = "remote")]
     pools: Arc<Mutex<Vec<Weak<ServerPool>>>>,
 }
 
 impl Remote {
-    /// From now on, remote models that are read are asked on these servers, and refused where none
-    /// are named for them. Only the first of a process counts.
+    /// The pools of models that are asked on these servers.
     #[must_use]
-    pub fn put_in_place(config: RemoteConfig) -> Self {
-        let remote = Self::default();
-        #[cfg(feature = "remote")]
-        let pools = Arc::clone(&remote.pools);
-        connect_with(Box::new(move |spec| {
-            let Some(servers) = config.of(&spec.model) else { return Err(unnamed(&spec.model)) };
+    pub fn new(servers: RemoteConfig) -> Self {
+        Self { servers, ..Self::default() }
+    }
+
+    /// Options by which a bundle's remote models are asked on these servers, and refused where none
+    /// are named for them.
+    #[must_use]
+    pub fn connecting(&self, options: LoadOptions) -> LoadOptions {
+        let remote = self.clone();
+        options.with_remote(move |spec| {
+            let refused = |message| ConnectError { message };
+            let servers = remote.servers.of(&spec.model);
+            let servers = servers.ok_or_else(|| refused(unnamed(&spec.model)))?;
             #[cfg(feature = "remote")]
             {
-                let pool = Arc::new(ServerPool::open(spec, servers)?);
-                let mut pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
+                let pool = Arc::new(ServerPool::open(spec, servers).map_err(refused)?);
+                let mut pools = remote.pools.lock().unwrap_or_else(PoisonError::into_inner);
                 pools.push(Arc::downgrade(&pool));
                 Ok(pool)
             }
             #[cfg(not(feature = "remote"))]
-            Err(format!("{}: no server of {servers:?} can be asked", unnamed(&spec.model)))
-        }));
-        remote
+            Err(refused(format!("{}: no server of {servers:?} can be asked", unnamed(&spec.model))))
+        })
     }
 
     /// What each server did for each model, in the order in which they were read.

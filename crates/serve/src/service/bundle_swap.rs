@@ -10,6 +10,7 @@ use crate::lanes::{BatchCounters, BatchTotals, LaneMaker, LaneSets, Lanes, Stage
 use serveflow_core::FlowConfig;
 use serveflow_core::parse::KeyRules;
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{Bundle, BundleError};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,6 +61,7 @@ pub struct BundleSwap {
     roll_backs: AtomicU64,
     bundles: Mutex<Bundles>,
     load: ReadBundle,
+    options: LoadOptions,
     maker: LaneMaker,
     batches: BatchTotals,
 }
@@ -164,13 +166,19 @@ fn same_rules(served: &FlowConfig, found: &FlowConfig) -> Result<(), String> {
 }
 
 /// Reads a bundle of a directory.
-type ReadBundle = fn(&Path) -> Result<Bundle, BundleError>;
+type ReadBundle = fn(&Path, &LoadOptions) -> Result<Bundle, BundleError>;
 
 impl BundleSwap {
-    /// Serves a bundle as version 0, by a configuration and what was typed of it; later ones in
-    /// lanes that `maker` makes.
+    /// Serves a bundle as version 0, by a configuration and what was typed of it; later ones are
+    /// opened with the same options, and scored in lanes that `maker` makes.
     #[must_use]
-    pub fn new(loaded: LoadedBundle, config: Config, typed: Typed, maker: LaneMaker) -> Self {
+    pub fn new(
+        loaded: LoadedBundle,
+        config: Config,
+        typed: Typed,
+        maker: LaneMaker,
+        options: LoadOptions,
+    ) -> Self {
         let batches = BatchTotals::default();
         batches.count(loaded.stage_names(), &loaded.counters);
         let bundles = Bundles { serving: Arc::new(loaded), previous: None };
@@ -180,7 +188,8 @@ impl BundleSwap {
             version: AtomicU64::new(0),
             roll_backs: AtomicU64::new(0),
             bundles: Mutex::new(bundles),
-            load: Bundle::load,
+            load: Bundle::open,
+            options,
             maker,
             batches,
         }
@@ -241,7 +250,8 @@ impl BundleSwap {
     /// Those of [`BundleSwap::reload`].
     pub fn read(&self, path: &Path) -> Result<LoadedBundle, Refused> {
         let refused = |why: String| Refused { path: path.to_owned(), why };
-        let bundle = (self.load)(path).map_err(|error| refused(error.to_string()))?;
+        let bundle =
+            (self.load)(path, &self.options).map_err(|error| refused(error.to_string()))?;
         let rules = self.typed.check_for(&bundle).map_err(|error| refused(error.to_string()))?;
         let [served, found] = [&self.config, &rules].map(|config| config.engine.flows);
         same_rules(&served, &found).map_err(refused)?;

@@ -119,18 +119,20 @@ mod tests {
     use crate::config::Typed;
     use crate::lanes::LaneMaker;
     use crate::service::{BundleSwap, LoadedBundle, VerdictStats};
+    use serveflow_model::LoadOptions;
     use serveflow_model::bundle::Bundle;
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
     fn service() -> Service {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/app_protocol/bundle");
-        let (bundle, typed) = (Bundle::load(&path).unwrap(), Typed::default());
+        let options = LoadOptions::default();
+        let (bundle, typed) = (Bundle::open(&path, &options).unwrap(), Typed::default());
         let config = typed.check_for(&bundle).unwrap();
         let loaded = LoadedBundle::new(bundle, &path, &config).unwrap();
         let stop = Arc::default();
         let maker = LaneMaker::new(&config, 2, true, crate::clock::now_ns, &stop);
-        Service::new(BundleSwap::new(loaded, config, typed, maker), 2, None, stop)
+        Service::new(BundleSwap::new(loaded, config, typed, maker, options), 2, None, stop)
     }
 
     /// An end is given up only when nothing of it has moved for as long as it may rest, and what is

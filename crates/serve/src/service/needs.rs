@@ -121,13 +121,14 @@ const OTHER_THREADS: u64 = 7;
 mod tests {
     use super::*;
     use crate::config::Typed;
+    use serveflow_model::LoadOptions;
     use std::path::Path;
 
     /// What `total` sums up is each part once: no limit of the configuration is left out.
     #[test]
     fn each_part_counts_and_grows_with_its_limit() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/app_protocol/bundle");
-        let bundle = Bundle::load(&path).unwrap();
+        let bundle = Bundle::open(&path, &LoadOptions::default()).unwrap();
         let bound = |text: &str| {
             let typed: Typed = toml::from_str(text).unwrap();
             MemoryBound::of(&typed.check_for(&bundle).unwrap(), &bundle)

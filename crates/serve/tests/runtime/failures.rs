@@ -3,6 +3,7 @@
 
 use super::kit::{bundle, bundle_dir, captures, config, run, shared, sources};
 use serveflow_io::{Batch, FileSource, Source, SourceError};
+use serveflow_model::LoadOptions;
 use serveflow_serve::clock;
 use serveflow_serve::config::Typed;
 use serveflow_serve::lanes::LaneMaker;
@@ -58,7 +59,8 @@ fn a_failed_worker_is_not_ready_and_stands_in_metrics_and_status() {
     let stop = Arc::default();
     let maker = LaneMaker::new(&config, 2, false, clock::now_ns, &stop);
     let loaded = LoadedBundle::new(super::kit::bundle(), &bundle_dir(), &config).unwrap();
-    let switch = BundleSwap::new(loaded, config.clone(), Typed::default(), maker);
+    let switch =
+        BundleSwap::new(loaded, config.clone(), Typed::default(), maker, LoadOptions::default());
     let service = Arc::new(Service::new(switch, 2, None, Arc::clone(&stop)));
     let mut shares = shared(Box::new(FileSource::new(captures())), &config);
     let inner = shares.remove(0);

@@ -5,6 +5,7 @@ use serveflow_core::rows::{RowShape, Rows, Scores};
 use serveflow_core::shard::Sharder;
 use serveflow_core::verdict::Verdict;
 use serveflow_io::{FileSource, Sink, Source, share_out};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::Bundle;
 use serveflow_serve::clock;
 use serveflow_serve::config::{Config, Typed};
@@ -21,7 +22,7 @@ pub(crate) fn bundle_dir() -> PathBuf {
 }
 
 pub(crate) fn bundle() -> Bundle {
-    Bundle::load(&bundle_dir()).unwrap()
+    Bundle::open(&bundle_dir(), &LoadOptions::default()).unwrap()
 }
 
 pub(crate) fn captures() -> Vec<PathBuf> {

@@ -2,6 +2,7 @@
 //! cannot be made is refused.
 
 use super::kit::{bundle, bundle_dir, config, run, sources};
+use serveflow_model::LoadOptions;
 use serveflow_serve::clock;
 use serveflow_serve::config::Typed;
 use serveflow_serve::lanes::{LaneMaker, LaneParts, Spawn, Task, build};
@@ -34,7 +35,12 @@ fn service(text: &str, spawn: Spawn) -> Arc<Service> {
     let stop = Arc::default();
     let maker = LaneMaker::new(&config, 2, false, clock::now_ns, &stop).spawning_by(spawn);
     let loaded = LoadedBundle::new(bundle(), &bundle_dir(), &config).unwrap();
-    Arc::new(Service::new(BundleSwap::new(loaded, config, typed, maker), 2, None, stop))
+    Arc::new(Service::new(
+        BundleSwap::new(loaded, config, typed, maker, LoadOptions::default()),
+        2,
+        None,
+        stop,
+    ))
 }
 
 /// Threads that are left for the test below.

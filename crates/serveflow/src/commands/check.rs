@@ -16,7 +16,7 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> anyhow::Result<ExitC
     let typed = typed(session, args);
     let path = super::served_bundle(args.bundle.as_deref(), &typed);
     let before = preflight::resident_bytes();
-    let (bundle, _) = session.load(&path)?;
+    let (bundle, ..) = session.load_placed(&path)?;
     let mut config = typed.check_for(&bundle)?;
     let is_live = !config.live.interfaces.is_empty();
     if is_live {

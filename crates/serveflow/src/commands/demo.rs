@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(60);
 
 pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let sample = super::find_sample(args.sample.as_deref(), "--sample")?;
-    let bundle = Bundle::load(&sample.join("bundle"))?;
+    let bundle = Bundle::open(&sample.join("bundle"), &session.models)?;
     let book = read_table(&sample.join("labels.csv"), &sample)?;
     let config = session.typed.check_for(&bundle)?;
     super::print(&introduction(&bundle, &sample))?;

@@ -20,7 +20,7 @@ pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> anyhow::Result<E
     let mut damaged = Vec::new();
     for path in &args.paths {
         if path.join("plan.toml").is_file() || path.join("SHA256SUMS").is_file() {
-            super::print(&bundle(path)?)?;
+            super::print(&bundle(session, path)?)?;
             continue;
         }
         for file in super::inputs::find(session, std::slice::from_ref(path))?.paths() {
@@ -30,8 +30,8 @@ pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> anyhow::Result<E
     Ok(super::ended(&damaged))
 }
 
-fn bundle(dir: &Path) -> anyhow::Result<String> {
-    let bundle = Bundle::load(dir)?;
+fn bundle(session: &Session, dir: &Path) -> anyhow::Result<String> {
+    let bundle = Bundle::open(dir, &session.models)?;
     let plan = &bundle.plan;
     let flows = &plan.flows;
     let mut text = format!("bundle {}\n", dir.display());

@@ -1,6 +1,7 @@
 //! Models of other libraries among the candidates: the stages of external bundles.
 
 use anyhow::Context;
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{self, Bundle, FlowPlan};
 use serveflow_train::pipeline::{Tier, TrainPlan};
 use serveflow_train::planner::external::ExternalModel;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 /// The stages of external bundles as candidates. Their features must be those of this training.
 pub(super) fn joined(
     bundles: &[PathBuf],
+    models: &LoadOptions,
     plan: &TrainPlan,
     features: &[Vec<String>],
 ) -> anyhow::Result<Vec<ExternalModel>> {
     let mut joined: Vec<ExternalModel> = Vec::new();
     for path in bundles {
-        let bundle = Bundle::load(path)?;
+        let bundle = Bundle::open(path, models)?;
         let (_, files) = bundle::read_unsigned(path)?;
         let named = |what: &str| format!("--external-bundle {}: {what}", path.display());
         let flows = FlowPlan::from_config(&plan.flows);

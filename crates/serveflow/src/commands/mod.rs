@@ -43,7 +43,8 @@ use serveflow_io::inputs::told_left_out;
 use serveflow_io::os::was_stdout_closed;
 use serveflow_io::{InputSet, Severity, SourceError};
 use serveflow_label::{LabelBook, by_path, from_comments, read_table};
-use serveflow_model::bundle::Bundle;
+use serveflow_model::LoadOptions;
+use serveflow_model::bundle::{Bundle, BundleError};
 use serveflow_report::html::{Section, html};
 use serveflow_serve::clock;
 use serveflow_serve::config::{EXAMPLE, Typed};
@@ -70,6 +71,8 @@ const SAMPLE: &str = "data/app_protocol";
 pub(crate) struct Session {
     /// The operator's configuration as it was typed.
     pub(crate) typed: Typed,
+    /// What bundles are loaded with: the clock, and what scores nets.
+    pub(crate) models: LoadOptions,
     /// No progress and no summary.
     pub(crate) quiet: bool,
 }
@@ -80,11 +83,24 @@ impl Session {
         clock::now_ns()
     }
 
-    /// Reads a bundle to serve and connects its remote models. Refuses one whose servers are not
-    /// configured.
+    /// Reads a bundle and connects its remote models. Refuses one whose servers are not configured.
     pub(crate) fn load(&self, dir: &Path) -> anyhow::Result<(Bundle, Remote)> {
-        let remote = Remote::put_in_place(self.typed.servers()?);
-        Ok((Bundle::load(dir)?, remote))
+        let remote = Remote::new(self.typed.servers()?);
+        Ok((Bundle::open(dir, &remote.connecting(self.models.clone()))?, remote))
+    }
+
+    /// The same, its stages in the lanes that the configuration says, and what later bundles are
+    /// loaded with.
+    pub(crate) fn load_placed(&self, dir: &Path) -> anyhow::Result<(Bundle, Remote, LoadOptions)> {
+        let remote = Remote::new(self.typed.servers()?);
+        let options = self.models.clone().with_lanes(self.typed.stage_lanes()?);
+        let options = remote.connecting(options);
+        match Bundle::open(dir, &options) {
+            Ok(bundle) => Ok((bundle, remote, options)),
+            // The configuration knows the line.
+            Err(BundleError::Lanes { source, .. }) => Err(self.typed.unknown_stage(&source).into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes to standard error, unless --quiet; to the log where there is one.
@@ -122,12 +138,12 @@ fn keep_captures(out: &Path, captures: &[PathBuf]) -> anyhow::Result<()> {
 /// Does what was typed.
 pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let typed = cli.global.config.as_deref().map(Typed::load).transpose()?.unwrap_or_default();
-    typed.open_models()?;
-    let session = Session { typed, quiet: cli.global.quiet };
+    let mut models = LoadOptions::default().with_clock(clock::now_ns);
+    models.onnxruntime = typed.open_models()?;
+    let session = Session { typed, models, quiet: cli.global.quiet };
     // A file that may not grow (ulimit -f) is a write error; it does not end the process.
     let is_seen = Arc::<AtomicBool>::default();
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, is_seen)?;
-    serveflow_model::formats::measure_with(clock::now_ns);
     match cli.command {
         Command::Demo(args) => demo::demo(&session, &args),
         Command::Features(args) => features::features(&session, &args),
@@ -141,7 +157,7 @@ pub(crate) fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bundle { what } => match what {
             BundleCommand::Add(args) => bundle::add(&session, &args),
             BundleCommand::Pack(args) => bundle::pack(&session, &args),
-            BundleCommand::Check(args) => bundle::check(&args),
+            BundleCommand::Check(args) => bundle::check(&session, &args),
         },
         Command::Bench { what } => match what {
             BenchCommand::Traffic(args) => bench::traffic(&session, &args),

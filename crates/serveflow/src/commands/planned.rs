@@ -10,6 +10,7 @@ use serveflow_core::NO_WINDOW;
 use serveflow_core::engine::EngineConfig;
 use serveflow_io::SourceError;
 use serveflow_label::{LabelBook, Split};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{self, Bundle, DriftPlan};
 use serveflow_serve::clock;
 use serveflow_train::audit::examine;
@@ -138,7 +139,12 @@ fn recipes(
 }
 
 /// What is to be put into the pool.
-fn wanted(args: &TrainArgs, plan: &TrainPlan, stages: Option<&[Tier]>) -> anyhow::Result<PoolPlan> {
+fn wanted(
+    session: &Session,
+    args: &TrainArgs,
+    plan: &TrainPlan,
+    stages: Option<&[Tier]>,
+) -> anyhow::Result<PoolPlan> {
     let also = args.pool.extra_features.iter().map(|encoders| encoders.0.clone());
     let features: Vec<Vec<String>> = [plan.features.clone()].into_iter().chain(also).collect();
     for (at, set) in features.iter().enumerate() {
@@ -148,7 +154,7 @@ fn wanted(args: &TrainArgs, plan: &TrainPlan, stages: Option<&[Tier]>) -> anyhow
             "--extra-features: expected each set of encoders once, found {words} twice"
         );
     }
-    let joined = joined(&args.pool.external_bundle, plan, &features)?;
+    let joined = joined(&args.pool.external_bundle, &session.models, plan, &features)?;
     anyhow::ensure!(
         joined.is_empty() || args.plan.guarantee.is_none(),
         "--guarantee: expected no --external-bundle, because its models may have been trained on \
@@ -174,7 +180,7 @@ pub(crate) fn train(
     plan: &TrainPlan,
     stages: Option<&[Tier]>,
 ) -> anyhow::Result<(Vec<String>, PlanReport)> {
-    let wanted = wanted(args, plan, stages)?;
+    let wanted = wanted(session, args, plan, stages)?;
     let folder = args.out.join(POOL).join("shelf");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("{}: cannot write", folder.display()))?;
@@ -215,7 +221,8 @@ pub(crate) fn train(
         Ok(held)
     };
     let wish = Unknown { rate: args.plan.unknown_rate, study: &mut study };
-    let (mut bundle, mut told) = planned((&built.pool, &built.models), &request, &args.out, wish)?;
+    let written = (args.out.as_path(), &session.models);
+    let (mut bundle, mut told) = planned((&built.pool, &built.models), &request, written, wish)?;
     let pool_and_told = (&built.pool, &told);
     told.checks = checks(book, &mut bundle, plan, pool_and_told, &args.plan, session)?;
     if !args.no_audit {
@@ -257,7 +264,7 @@ pub(crate) struct Unknown<'a> {
 pub(crate) fn planned(
     (pool, models): (&CandidatePool, &BTreeMap<String, Vec<u8>>),
     request: &PlanRequest,
-    out: &Path,
+    (out, options): (&Path, &LoadOptions),
     unknown: Unknown<'_>,
 ) -> anyhow::Result<(Bundle, PlanReport)> {
     let mut found: WrittenPlan = plan(pool, models, request, clock::now_ns)?;
@@ -271,7 +278,7 @@ pub(crate) fn planned(
         found.plan.drift = Some(DriftPlan { file: DRIFT_FILE.to_owned() });
         found.models.insert(DRIFT_FILE.to_owned(), serde_json::to_vec(&reference)?);
     }
-    let bundle = bundle::write(out, &found.plan, found.models)?;
+    let bundle = bundle::write(out, &found.plan, found.models, options)?;
     told.bundle.clone_from(&bundle.id);
     Ok((bundle, told))
 }

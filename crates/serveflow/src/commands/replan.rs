@@ -38,7 +38,8 @@ pub(crate) fn replan(session: &Session, args: &ReplanArgs) -> anyhow::Result<Exi
     let request = PlanRequest { wish, guarantee, lanes, seed: pool.provenance.seed, threads };
     // Without captures no class can be held out.
     let unknown = Unknown { rate: args.plan.unknown_rate, study: &mut |_, _, _| Ok(None) };
-    let (_, told) = planned((&pool, &models), &request, &args.out, unknown)?;
+    let written = (args.out.as_path(), &session.models);
+    let (_, told) = planned((&pool, &models), &request, written, unknown)?;
     publish(session, &args.out, &told)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     panics::tell_in_one_line();
     let typed = typed(session, args);
     let path = super::served_bundle(args.bundle.as_deref(), &typed);
-    let (bundle, remote) = session.load(&path)?;
+    let (bundle, remote, options) = session.load_placed(&path)?;
     let mut config = typed.check_for(&bundle)?;
     if session.typed.flows.seed.is_none() {
         config.engine.flows.seed = fresh_seed();
@@ -44,7 +44,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> anyhow::Result<ExitCode>
     let loaded = LoadedBundle::new(bundle, &path, &config)?;
     let (workers, stop) = (sources.len(), Arc::clone(&signals.stop));
     let maker = LaneMaker::new(&config, workers, run.is_live, clock::now_ns, &stop);
-    let switch = BundleSwap::new(loaded, config.clone(), typed, maker);
+    let switch = BundleSwap::new(loaded, config.clone(), typed, maker, options);
     let service = Service::new(switch, workers, interfaces, Arc::clone(&stop));
     // Last of all that may refuse: a start that fails leaves what is there as it is.
     let outlet = Outlet::open(&config, args.into(), run)?;

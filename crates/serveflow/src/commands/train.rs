@@ -87,7 +87,7 @@ fn thresholds(
     let mut wall = || session.wall_ns();
     let trained = fit(book, plan, &mut wall, &mut |step| progress.step(step))?;
     progress.finish();
-    let bundle = bundle::write(&args.out, &trained.plan, trained.models.clone())?;
+    let bundle = bundle::write(&args.out, &trained.plan, trained.models.clone(), &session.models)?;
     session.say(&told(&trained));
     session.say(&format!("bundle {} written to {}\n", &bundle.id[..16], args.out.display()));
     Ok(super::ended(&trained.dataset.damaged))

@@ -1,7 +1,11 @@
 //! The command line with a bundle whose last stage is remote.
 
 use super::kit::{Fake, Mood};
+use serveflow_core::rows::{Rows, Scores};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{Bundle, sha256};
+use serveflow_serve::config::Typed;
+use serveflow_serve::remote::Remote;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -104,11 +108,38 @@ fn a_bundle_with_a_remote_stage_is_served_and_the_summary_tells_of_its_servers()
     assert!(told.contains(&line), "{told}");
 }
 
+/// Two bundles in one process, each with servers of its own.
+#[test]
+fn two_bundles_are_asked_on_servers_of_their_own() {
+    let bench = Bench::new("two");
+    let fakes = [Fake::new(Mood::Well), Fake::new(Mood::Well)];
+    let opened = fakes.each_ref().map(|fake| {
+        let typed: Typed = toml::from_str(&remote(&fake.url())).unwrap();
+        let servers = Remote::new(typed.servers().unwrap());
+        let options = servers.connecting(LoadOptions::default());
+        (Bundle::open(&bench.dir, &options).unwrap(), servers)
+    });
+    // The first is asked three times, the second once.
+    for which in [0, 1, 0, 0] {
+        let model = opened[which].0.models.last().unwrap();
+        let mut rows = Rows::with_capacity(model.shape(), 1);
+        rows.push();
+        model.score(&rows, &mut Scores::default()).unwrap();
+    }
+    for ((fake, (_, servers)), expected) in fakes.iter().zip(&opened).zip([3, 1]) {
+        assert_eq!(fake.state.seen.lock().unwrap().rows.len(), expected);
+        let status = servers.status();
+        assert_eq!(status.len(), 1);
+        assert_eq!(status[0].requests, expected as u64);
+        assert!(fake.url().contains(&status[0].endpoint) || status[0].endpoint == fake.url());
+    }
+}
+
 #[test]
 fn without_servers_it_is_checked_and_not_served() {
     let bench = Bench::new("unserved");
     let dir = bench.dir.display().to_string();
-    assert!(Bundle::load(&bench.dir).is_ok());
+    assert!(Bundle::open(&bench.dir, &LoadOptions::default()).is_ok());
     assert!(bench.tool(&["inspect", &dir], "").status.success());
     let data = bench.data.display().to_string();
     let labels = bench.data.join("labels.csv").display().to_string();

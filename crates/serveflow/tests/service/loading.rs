@@ -1,6 +1,7 @@
 //! Bundles that take long to be read, or for ever: everything else goes on.
 
 use super::kit::{Running, bundle, pcap, scratch, traffic};
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{Bundle, BundleError};
 use serveflow_serve::clock;
 use serveflow_serve::config::{ServiceLimits, Typed};
@@ -15,11 +16,11 @@ use std::time::Duration;
 /// Bundles wait for this to be read; those of a directory `never` come after no time at all.
 static MAY_COME: AtomicBool = AtomicBool::new(false);
 
-fn slow(path: &Path) -> Result<Bundle, BundleError> {
+fn slow(path: &Path, options: &LoadOptions) -> Result<Bundle, BundleError> {
     while path.ends_with("never") || !MAY_COME.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(2));
     }
-    Bundle::load(path)
+    Bundle::open(path, options)
 }
 
 struct Slow {
@@ -33,13 +34,14 @@ impl Slow {
     /// A service without workers, whose later bundles are slow to be read.
     fn start(name: &str) -> Self {
         let path = bundle();
-        let loaded = Bundle::load(&path).unwrap();
+        let options = LoadOptions::default();
+        let loaded = Bundle::open(&path, &options).unwrap();
         let typed = Typed::default();
         let config = typed.check_for(&loaded).unwrap();
         let loaded = LoadedBundle::new(loaded, &path, &config).unwrap();
         let stop = Arc::default();
         let maker = LaneMaker::new(&config, 0, false, clock::now_ns, &stop);
-        let switch = BundleSwap::new(loaded, config, typed, maker).reading_by(slow);
+        let switch = BundleSwap::new(loaded, config, typed, maker, options).reading_by(slow);
         let service = Arc::new(Service::new(switch, 0, None, stop));
         let socket = scratch(name).join("control");
         let limits = ServiceLimits { control: Some(socket.clone()), ..ServiceLimits::default() };

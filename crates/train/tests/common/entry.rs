@@ -4,6 +4,7 @@
 use serveflow_core::lane::Model;
 use serveflow_core::rows::{BitAt, Column, Place, RowShape, Rows, Scores};
 use serveflow_label::{LabelBook, read_table, sort_labels};
+use serveflow_model::LoadOptions;
 use serveflow_model::binding::Binding;
 use serveflow_model::bundle::{Bundle, sha256};
 use serveflow_model::forest::import::{self, Foreign, ImportError};
@@ -168,7 +169,7 @@ pub fn fuzz_bundle(bytes: &[u8]) -> bool {
         sums += &format!("{}  {name}\n", sha256(bytes));
     }
     std::fs::write(dir.join("SHA256SUMS"), sums).unwrap();
-    match Bundle::load(&dir) {
+    match Bundle::open(&dir, &LoadOptions::default()) {
         Ok(bundle) => {
             assert_eq!(bundle.models.len(), bundle.cascade.stages().len());
             for model in bundle.models {

@@ -5,7 +5,7 @@ use super::lightgbm_parts::{Parts, parts};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, Sum, zeros};
 use crate::forest::Link;
-use crate::formats::FormatHead;
+use crate::model_file::FormatHead;
 use std::collections::HashMap;
 use std::str::FromStr;
 

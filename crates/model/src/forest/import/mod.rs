@@ -29,7 +29,7 @@ pub use xgboost::{read as xgboost, read_ubjson as xgboost_ubjson};
 
 use super::{Forest, Kind, Link, MAX_CLASSES, Tree};
 use crate::binding::Binding;
-use crate::formats::FormatHead;
+use crate::model_file::FormatHead;
 use convert::{Budget, FileTree, plant};
 
 /// How the trees of a foreign model make up its probabilities.

@@ -11,7 +11,7 @@
 use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, Sum};
-use crate::formats::FormatHead;
+use crate::model_file::FormatHead;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -192,6 +192,7 @@ fn a_forest_that_would_grow_without_bound_is_refused() {
 #[test]
 fn a_value_that_was_missing_goes_where_missing_values_go() {
     use crate::formats::FORMATS;
+    use crate::options::LoadOptions;
     use serveflow_core::rows::{BitAt, Column, Place, RowShape};
     // What is missing goes left at the root and right below it.
     let file = XGBOOST.replacen("\"default_left\":[0,0,0,0,0]", "\"default_left\":[1,0,0,0,0]", 1);
@@ -206,7 +207,7 @@ fn a_value_that_was_missing_goes_where_missing_values_go() {
     let plain = Binding::all(&columns(&numbers), RowShape { words: 0, numbers: 41 });
     let bits = Binding::all(&columns(&ternary), RowShape { words: 4, numbers: 0 });
     let answer = |binding: &Binding, values: [f32; 2]| {
-        let model = load(file.as_bytes(), binding).unwrap();
+        let model = load(file.as_bytes(), binding, &LoadOptions::default()).unwrap();
         let mut rows = Rows::with_capacity(binding.shape(), 1);
         let (words, numbers) = rows.push();
         for (at, value) in [(1, values[0]), (40, values[1])] {
@@ -241,7 +242,8 @@ fn a_value_that_was_missing_goes_where_missing_values_go() {
     assert!(seen.len() > 2, "the splits part the rows");
     for format in ["forest", "remote"] {
         let load = FORMATS.iter().find(|entry| entry.name == format).unwrap().load;
-        let refused = load(b"{}", &plain.clone().with_missing(Some(0.0)));
+        let binding = plain.clone().with_missing(Some(0.0));
+        let refused = load(b"{}", &binding, &LoadOptions::default());
         assert!(refused.is_err(), "{format}");
     }
 }

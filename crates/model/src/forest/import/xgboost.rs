@@ -7,7 +7,7 @@ use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, ubjson};
 use crate::forest::{ForestError, Link, MAX_CLASSES};
-use crate::formats::FormatHead;
+use crate::model_file::FormatHead;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 

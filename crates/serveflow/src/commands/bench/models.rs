@@ -105,8 +105,8 @@ fn measure(
     let entry = FORMATS.iter().find(|entry| entry.name == format);
     let load = entry.expect("each known model is of a format that is there").load;
     let bytes = read(&args.models, file)?;
-    let model = load(&bytes, &Binding::bits(columns)?);
-    let model = model.map_err(anyhow::Error::msg).with_context(|| file.to_owned())?;
+    let model = load(&bytes, &Binding::bits(columns)?, &session.models);
+    let model = model.with_context(|| file.to_owned())?;
     let bits = read(&args.models, &format!("test_X_{columns}.bits.bin"))?;
     ensure!(
         bits.len() == ROWS * columns / 8,

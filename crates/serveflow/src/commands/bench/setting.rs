@@ -26,9 +26,8 @@ impl Setting {
             Some(bundle) => bundle.clone(),
             None => find_sample(None, "--bundle")?.join("bundle"),
         };
-        let (mut bundle, _) = session.load(&dir)?;
+        let (bundle, ..) = session.load_placed(&dir)?;
         let config = session.typed.check_for(&bundle)?;
-        bundle.place(&config.lanes.places(&bundle)?);
         let cascade = Contender::cascade(&bundle, config.engine, config.queue_depth);
         let cascade = Contender { batch: config.lanes.batch, ..cascade };
         Ok(Self { bundle, cascade, batch_frames: config.batch_frames })

@@ -11,6 +11,7 @@ use serveflow_core::FlowConfig;
 use serveflow_core::features::Mask;
 use serveflow_core::parse::Header;
 use serveflow_label::LabelBook;
+use serveflow_model::LoadOptions;
 use serveflow_model::bundle::{
     self, Bundle, Files, FlowPlan, GatePlan, LEARNED, LanePlan, ModelPlan, PLAN_FORMAT, Plan,
     Provenance, StagePlan,
@@ -56,7 +57,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
         true => (begin(session, args)?, Files::new()),
         false => {
             // Files that a user edited are not signed silently.
-            Bundle::load(&args.bundle).with_context(|| {
+            Bundle::open(&args.bundle, &session.models).with_context(|| {
                 format!("{}: `serveflow bundle pack` accepts edited files", args.bundle.display())
             })?;
             bundle::read_unsigned(&args.bundle)?
@@ -73,7 +74,9 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
         put_model(args, &mut plan, &mut files, at, (format, head, bytes), &classes.names)?;
     session.say(&classes.text(&args.stage));
     let file = args.model.display().to_string();
-    let taken = Taken { plan: &plan, files: &files, at, dir: &args.bundle, file, columns };
+    let dir = &args.bundle;
+    let models = &session.models;
+    let taken = Taken { plan: &plan, files: &files, at, dir, file, columns, models };
     let mut damaged = Vec::new();
     match &book {
         Some(book) => {
@@ -112,7 +115,7 @@ fn added(session: &Session, args: &BundleAddArgs) -> anyhow::Result<ExitCode> {
         }
     }
     files.retain(|name, _| bundle::names(&plan).any(|named| named == name));
-    let written = bundle::write(&args.bundle, &plan, files)?;
+    let written = bundle::write(&args.bundle, &plan, files, &session.models)?;
     session.say(&stage_table(&written));
     session.say(&format!("bundle {} written to {}\n", &written.id[..16], args.bundle.display()));
     Ok(crate::commands::ended(&damaged))
@@ -144,6 +147,8 @@ pub(super) struct Taken<'a> {
     pub(super) file: String,
     /// The model's columns in its order.
     pub(super) columns: Vec<String>,
+    /// What bundles are loaded with.
+    pub(super) models: &'a LoadOptions,
 }
 
 /// The bundle that is to be written, its gates aside. Refusals name the files that were typed.
@@ -151,7 +156,8 @@ fn assembled(args: &BundleAddArgs, taken: &Taken<'_>) -> anyhow::Result<Bundle> 
     let dir = &args.bundle;
     let model = &taken.plan.stages[taken.at].model;
     let plan = unsettled(taken.plan);
-    let bundle = Bundle::assemble(dir, plan, taken.files, String::new()).map_err(|error| {
+    let bundle = Bundle::assemble(dir, plan, taken.files, String::new(), taken.models);
+    let bundle = bundle.map_err(|error| {
         let error = error.told_of(&dir.join(&model.file), &args.model);
         match &model.columns {
             Some(columns) => {

@@ -21,15 +21,15 @@ use std::process::ExitCode;
 /// Recomputes the hashes of a bundle.
 pub(crate) fn pack(session: &Session, args: &BundlePackArgs) -> anyhow::Result<ExitCode> {
     let (plan, files) = bundle::read_unsigned(&args.bundle)?;
-    let packed = bundle::write(&args.bundle, &plan, files)?;
+    let packed = bundle::write(&args.bundle, &plan, files, &session.models)?;
     super::print(&format!("{}\n", packed.id))?;
     session.say(&stage_table(&packed));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Verifies the hashes and the id of a bundle.
-pub(crate) fn check(args: &BundleCheckArgs) -> anyhow::Result<ExitCode> {
-    let bundle = Bundle::load(&args.bundle)?;
+pub(crate) fn check(session: &Session, args: &BundleCheckArgs) -> anyhow::Result<ExitCode> {
+    let bundle = Bundle::open(&args.bundle, &session.models)?;
     if let Some(id) = &args.id {
         let id = id.to_ascii_lowercase();
         ensure!(

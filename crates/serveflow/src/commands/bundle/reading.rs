@@ -257,7 +257,8 @@ fn other_model(
     }
     let plan =
         Plan { stages: vec![stage], degradation: Vec::new(), drift: None, ..taken.plan.clone() };
-    let bundle = Bundle::assemble(taken.dir, plan, &files, String::new()).ok()?;
+    let id = String::new();
+    let bundle = Bundle::assemble(taken.dir, plan, &files, id, taken.models).ok()?;
     bundle.models.into_iter().next()
 }
 

@@ -10,7 +10,7 @@ use super::convert::{FileTree, Part};
 use super::rule::{Missing, Question, Rule};
 use super::{Foreign, ImportError, SplitFault, Sum, zeros};
 use crate::forest::Link;
-use crate::formats::FormatHead;
+use crate::model_file::FormatHead;
 use prost::Message;
 use proto::{Attribute, Graph, Model, Node};
 use std::collections::HashMap;
