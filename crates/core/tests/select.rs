@@ -9,6 +9,7 @@ use common::frames::{Frame, Rng};
 use common::models::{cascade, inline_lanes, stage};
 use common::traffic::{MS, Shape, traffic};
 use serveflow_core::counters::Counters;
+use serveflow_core::driver::Driver;
 use serveflow_core::engine::{End, Engine, EngineConfig};
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_core::select::{Lists, Selection, SelectionSpec};
@@ -33,15 +34,10 @@ fn served(
             some.iter().for_each(|frame| engine.push(&frame.packet()));
         }
         engine.advance();
-        engine.submit(&mut lanes);
-        engine.collect(&mut lanes);
+        Driver::new(&mut engine, &mut lanes).pump();
         assert!(engine.accounts().balance(), "{:?}", engine.accounts());
     }
-    engine.finish(End::Silence);
-    while engine.has_work() || engine.is_asking() {
-        engine.submit(&mut lanes);
-        engine.collect(&mut lanes);
-    }
+    Driver::new(&mut engine, &mut lanes).finish(End::Silence);
     let mut told: Vec<Told> = engine.verdicts().iter().map(Told::of).collect();
     told.sort();
     (told, *engine.accounts())

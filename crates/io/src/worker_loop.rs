@@ -1,15 +1,19 @@
-//! The worker loop: fill, push, pump the lanes, write. There is no other one.
+//! The worker loop: fill, serve, write. There is no other one. What is between packets and verdicts
+//! is the core's [`Driver`].
 
 use crate::batch::Batch;
 use crate::error::SourceError;
 use crate::sink::Sink;
 use crate::source::Source;
+use serveflow_core::driver::Driver;
 use serveflow_core::engine::{Cascade, End, Engine};
-use serveflow_core::lane::{Lane, NoLane};
+use serveflow_core::lane::Lane;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use serveflow_core::driver::WhenFull;
 
 /// A worker: an engine with its lanes and its sink.
 pub struct Worker<'a> {
@@ -29,17 +33,6 @@ pub struct Worker<'a> {
     /// One that is not full took all that was there, so its verdicts are written at once; but
     /// `u64::MAX` leaves all of it to the sink.
     pub flush_ns: u64,
-}
-
-/// What a worker does about a lane that is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Waits for room, and so does the source: nothing is lost if its packets can wait, as a
-    /// capture's can.
-    Wait,
-    /// Goes on, and the best answer so far stands for the flows that found no room: packets that
-    /// come by themselves do not wait.
-    Shed,
 }
 
 /// Flows that are ended at a time at the end of live traffic.
@@ -102,26 +95,31 @@ impl Worker<'_> {
     /// # Errors
     /// When the sink fails.
     pub fn serve(&mut self, batch: &Batch) -> io::Result<()> {
-        self.engine.set_wall((self.wall)());
-        let order = batch.order();
-        self.engine.note_order(order.out_of_order, order.stray_timestamps);
+        let (mut driver, sink) = self.driver();
+        driver.begin();
+        let (engine, order) = (&mut *driver.engine, batch.order());
+        engine.note_order(order.out_of_order, order.stray_timestamps);
         if batch.is_live() {
-            self.engine.come_live();
+            engine.come_live();
         }
         if let Some(restart) = batch.restart() {
-            self.engine.start_over(restart.before_ns, restart.now_ns);
+            engine.start_over(restart.before_ns, restart.now_ns);
         }
         if let Some(until_ns) = batch.quiet_until() {
-            self.engine.pass_time(until_ns);
+            engine.pass_time(until_ns);
         }
         if batch.is_share() {
-            self.engine.push_all_at(batch.iter_at());
+            driver.take_at(batch.iter_at());
         } else {
-            self.engine.push_all(batch.iter());
+            driver.take(batch.iter());
         }
-        self.engine.advance();
-        self.pump();
-        self.write()
+        write(driver.engine, sink)
+    }
+
+    /// The engine and its lanes, driven by this worker's clock; and where verdicts go.
+    fn driver(&mut self) -> (Driver<'_>, &mut dyn Sink) {
+        let driver = Driver::new(self.engine, self.lanes).with_wall(&mut *self.wall);
+        (driver.with_rest(rest).when_full(self.when_full), &mut *self.sink)
     }
 
     /// Sends flows that begin from now on through another cascade, whose stages are scored in these
@@ -162,84 +160,28 @@ impl Worker<'_> {
     /// # Errors
     /// When the sink fails.
     pub fn finish(&mut self, end: End) -> io::Result<()> {
-        let open = self.engine.flows_in_table();
         // On live traffic part by part: verdicts of a full table are written as they come, and
         // whoever waits for the end sees that it goes on. A capture's come in the order that they
         // would have at once.
-        let part = if self.flush_ns == u64::MAX { open.len() } else { END_FLOWS };
-        for flows in open.chunks(part.max(1)) {
-            self.engine.set_wall((self.wall)());
-            self.engine.finish_some(flows, end);
-            self.pump();
-            self.write()?;
-        }
-        self.engine.set_wall((self.wall)());
-        self.pump();
-        let mut turns = 0;
-        while self.engine.is_asking() {
-            rest(&mut turns);
-            self.give_up_lanes();
-            self.pump();
-            self.write()?;
-        }
-        self.write()?;
+        let most_flows = if self.flush_ns == u64::MAX { usize::MAX } else { END_FLOWS };
+        let (mut driver, sink) = self.driver();
+        driver.finish_in_parts(end, most_flows, |engine| write(engine, sink))?;
         self.sink.flush()
-    }
-
-    /// Hands out jobs and takes answers until nothing moves any more without waiting; and waits, if
-    /// it should, until every job is with a lane.
-    fn pump(&mut self) {
-        let mut turns = 0;
-        loop {
-            let all_out = self.submit();
-            self.engine.set_wall((self.wall)());
-            self.engine.collect(self.lanes);
-            if !self.engine.has_work() {
-                return;
-            }
-            if all_out {
-                turns = 0;
-            } else {
-                rest(&mut turns);
-                self.give_up_lanes();
-            }
-        }
-    }
-
-    /// Where a lane says that its jobs need not be waited for any longer, all lanes are left, and
-    /// the best answer so far stands for every flow that is asked.
-    fn give_up_lanes(&mut self) {
-        if self.lanes.iter().any(|lane| lane.is_given_up()) {
-            self.engine.abandon();
-            // What they still give back means nothing to the engine.
-            self.lanes.iter_mut().for_each(|lane| *lane = Box::new(NoLane));
-        }
-    }
-
-    /// Hands out jobs; false if one of them waits for room.
-    fn submit(&mut self) -> bool {
-        match self.when_full {
-            WhenFull::Wait => self.engine.submit_or_keep(self.lanes),
-            WhenFull::Shed => {
-                self.engine.submit(self.lanes);
-                true
-            }
-        }
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        if !self.engine.verdicts().is_empty() {
-            self.sink.write(self.engine.verdicts())?;
-            self.engine.clear_verdicts();
-        }
-        Ok(())
     }
 }
 
+/// Writes the verdicts that there are.
+fn write(engine: &mut Engine, sink: &mut dyn Sink) -> io::Result<()> {
+    if !engine.verdicts().is_empty() {
+        sink.write(engine.verdicts())?;
+        engine.clear_verdicts();
+    }
+    Ok(())
+}
+
 /// A turn of waiting for a lane.
-fn rest(turns: &mut u32) {
-    *turns += 1;
-    if *turns <= PATIENCE {
+fn rest(turns: u32) {
+    if turns <= PATIENCE {
         std::thread::yield_now();
     } else {
         std::thread::sleep(NAP);

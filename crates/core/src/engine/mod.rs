@@ -186,6 +186,11 @@ impl Engine {
         &self.verdicts
     }
 
+    /// Takes the verdicts out, and keeps the memory.
+    pub fn drain_verdicts(&mut self) -> std::vec::Drain<'_, Verdict> {
+        self.verdicts.drain(..)
+    }
+
     /// Forgets the verdicts that were handed out, and keeps the memory.
     pub fn clear_verdicts(&mut self) {
         self.verdicts.clear();

@@ -12,6 +12,7 @@ use crate::record::FlowRecord;
 use crate::rows::{BitAt, Column, Place, RowShape, Rows};
 use layout::HeaderLayout;
 use std::fmt;
+use std::sync::Arc;
 
 /// Turns a flow's recorded packets into one row.
 pub trait Encoder: Send + Sync + fmt::Debug {
@@ -36,6 +37,20 @@ pub struct FeatureSpec {
     pub layout: HeaderLayout,
     /// Header fields that no row shows.
     pub masks: MaskSet,
+}
+
+impl FeatureSpec {
+    /// Rows of these encoders over so many packets: headers as usual, masked by default what
+    /// identifies a host.
+    #[must_use]
+    pub fn new(encoders: &[&str], packets: u16) -> Self {
+        Self {
+            encoders: encoders.iter().map(|&name| name.to_owned()).collect(),
+            packets,
+            layout: HeaderLayout::default(),
+            masks: MaskSet::default(),
+        }
+    }
 }
 
 /// An encoder of the list: its name, what it holds, and how to make it.
@@ -77,18 +92,12 @@ impl fmt::Display for EncoderError {
 impl std::error::Error for EncoderError {}
 
 /// The encoders of a stage, side by side in one row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Features {
     spec: FeatureSpec,
     shape: RowShape,
     layout: HeaderLayout,
-    parts: Vec<(Box<dyn Encoder>, RowShape)>,
-}
-
-impl Clone for Features {
-    fn clone(&self) -> Self {
-        Self::new(&self.spec).expect("they were built from it before")
-    }
+    parts: Vec<(Arc<dyn Encoder>, RowShape)>,
 }
 
 impl Features {
@@ -97,23 +106,33 @@ impl Features {
     /// # Errors
     /// When a name is not in [`ENCODERS`], or is there twice.
     pub fn new(spec: &FeatureSpec) -> Result<Self, EncoderError> {
-        let mut shape = RowShape::default();
-        let mut layout = HeaderLayout::new(&[]);
-        let mut parts = Vec::new();
+        let mut features = Self {
+            spec: spec.clone(),
+            shape: RowShape::default(),
+            layout: HeaderLayout::new(&[]),
+            parts: Vec::new(),
+        };
         for (at, name) in spec.encoders.iter().enumerate() {
             let entry = ENCODERS.iter().find(|entry| entry.name == name);
             let entry = entry.ok_or_else(|| EncoderError::Unknown(name.clone()))?;
             if spec.encoders[..at].contains(name) {
                 return Err(EncoderError::Twice(name.clone()));
             }
-            let encoder = (entry.build)(spec);
-            let part = encoder.shape();
-            shape.words += part.words;
-            shape.numbers += part.numbers;
-            layout = layout.union(&encoder.layout());
-            parts.push((encoder, part));
+            features = features.with_encoder((entry.build)(spec).into());
         }
-        Ok(Self { spec: spec.clone(), shape, layout, parts })
+        Ok(features)
+    }
+
+    /// The same with one more encoder behind the others: one that is not in [`ENCODERS`], but in
+    /// the program that uses this crate. The spec does not name it, so no bundle holds it.
+    #[must_use]
+    pub fn with_encoder(mut self, encoder: Arc<dyn Encoder>) -> Self {
+        let part = encoder.shape();
+        self.shape.words += part.words;
+        self.shape.numbers += part.numbers;
+        self.layout = self.layout.union(&encoder.layout());
+        self.parts.push((encoder, part));
+        self
     }
 
     /// The spec they were built from.

@@ -1,6 +1,7 @@
 //! What the fuzzers run, and the plain tests over their corpus too: bytes in, no panic.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use serveflow_core::driver::Driver;
 use serveflow_core::engine::{Cascade, End, Engine, EngineConfig, Stage};
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
@@ -125,17 +126,13 @@ pub fn fuzz_engine(bytes: &[u8]) -> Vec<Verdict> {
         engine.push(&Packet { ts_ns, orig_len, link: link_type, data });
         if link & 0x80 != 0 {
             engine.advance();
-            engine.submit(&mut lanes);
-            engine.collect(&mut lanes);
+            Driver::new(&mut engine, &mut lanes).pump();
         }
         assert!(engine.accounts().balance());
         assert!(engine.table_len() <= 4 && engine.recorded_packets() <= 9);
     }
-    engine.finish(if bytes.len().is_multiple_of(2) { End::Silence } else { End::Stop });
-    while engine.has_work() || engine.is_asking() {
-        engine.submit(&mut lanes);
-        engine.collect(&mut lanes);
-    }
+    let end = if bytes.len().is_multiple_of(2) { End::Silence } else { End::Stop };
+    Driver::new(&mut engine, &mut lanes).finish(end);
     let accounts = engine.accounts();
     assert!(accounts.balance());
     assert_eq!(accounts.verdicts(), accounts.flows.seen);

@@ -5,6 +5,7 @@
 //! time, as much as its sample is large, and that is part of what is told.
 
 use super::bundle_swap::LoadedBundle;
+use serveflow_core::driver::{Driver, WhenFull};
 use serveflow_core::engine::{Engine, EngineConfig};
 use serveflow_core::key::FlowKey;
 use serveflow_core::lane::Lane;
@@ -127,7 +128,7 @@ impl Shadow {
 
     /// Whether a flow is in the sample.
     fn has(&self, key: &FlowKey) -> bool {
-        self.sample.as_ref().is_none_or(|sample| sample.keeps(key))
+        is_sampled(self.sample.as_ref(), key)
     }
 
     /// How it compares so far.
@@ -146,27 +147,18 @@ impl Shadow {
         if let Some(until_ns) = batch.quiet_until() {
             self.engine.pass_time(until_ns);
         }
-        for packet in batch.iter() {
-            self.since_ns.get_or_insert(packet.ts_ns);
-            let parsed = parse(&packet, self.key);
-            if parsed.is_ok_and(|parsed| self.has(&parsed.key)) {
-                self.engine.push(&packet);
-            }
-        }
-        self.engine.advance();
-        while self.engine.has_work() {
-            self.engine.submit(&mut self.lanes);
-            self.engine.set_wall(wall());
-            self.engine.collect(&mut self.lanes);
-        }
-        self.engine.collect(&mut self.lanes);
-        let own: Vec<ShadowVerdict> = self
-            .engine
-            .verdicts()
-            .iter()
-            .map(|verdict| ShadowVerdict::new(verdict, &self.labels))
-            .collect();
-        self.engine.clear_verdicts();
+        let Self { engine, lanes, sample, key, since_ns, .. } = self;
+        let packets = batch.iter().filter(|packet| {
+            since_ns.get_or_insert(packet.ts_ns);
+            let parsed = parse(packet, *key);
+            parsed.is_ok_and(|parsed| is_sampled(sample.as_ref(), &parsed.key))
+        });
+        // Its models never hold up the served packets: what finds no room is shed.
+        let mut driver = Driver::new(engine, lanes).with_wall(&mut wall).when_full(WhenFull::Shed);
+        driver.take(packets);
+        let labels = &self.labels;
+        let own: Vec<ShadowVerdict> =
+            driver.drain().map(|verdict| ShadowVerdict::new(&verdict, labels)).collect();
         own.into_iter().for_each(|verdict| self.take(verdict, 1));
         for verdict in served {
             self.take(verdict.clone(), 0);
@@ -214,6 +206,11 @@ impl Shadow {
             *comparison.differences.entry(pair).or_default() += 1;
         }
     }
+}
+
+/// Whether a sample, or all where there is none, has a flow.
+fn is_sampled(sample: Option<&Selection>, key: &FlowKey) -> bool {
+    sample.is_none_or(|sample| sample.keeps(key))
 }
 
 /// What of a verdict is compared.
