@@ -3,6 +3,46 @@
 //! A [`Source`] fills a [`Batch`] with captured frames, and a [`Sink`] takes the verdicts. Both are
 //! called once per batch, so neither is on the path of a single packet.
 //!
+//! A [`Worker`](worker_loop::Worker) takes a source through an engine to its end:
+//!
+//! ```
+//! use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
+//! use serveflow_core::features::{FeatureSpec, Features};
+//! use serveflow_core::gate::Gate;
+//! use serveflow_core::lane::{Constant, InlineLane};
+//! use serveflow_core::packet::LinkType;
+//! use serveflow_io::worker_loop::{WhenFull, Worker};
+//! use serveflow_io::{Memory, MemorySource, OwnedFrame};
+//! use std::ops::ControlFlow;
+//! use std::sync::Arc;
+//!
+//! let features = Features::new(&FeatureSpec::new(&["header_bits"], 1))?;
+//! let model = Constant::first(features.shape(), 1, 0.9);
+//! let stage = Stage::new("first", features, Gate::never(), u64::MAX);
+//! let cascade = Arc::new(Cascade::new(vec![stage], vec!["dns".to_owned()])?);
+//!
+//! // A datagram from 10.0.0.1:5000 to 10.0.0.2:53; `FileSource` reads captures instead.
+//! let ip = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+//! let data = [&ip[..], &[0x13, 0x88, 0, 53, 0, 8, 0, 0]].concat();
+//! let link = LinkType::RawIp;
+//! let frame = OwnedFrame { ts_ns: 1_000, orig_len: 28, link, data, note: None };
+//!
+//! let mut sink = Memory::default();
+//! Worker {
+//!     engine: &mut Engine::new(cascade, EngineConfig::default()),
+//!     lanes: &mut vec![Box::new(InlineLane::new(vec![Arc::new(model)]))],
+//!     sink: &mut sink,
+//!     wall: &mut || 0,
+//!     batch_frames: 256,
+//!     when_full: WhenFull::Wait,
+//!     flush_ns: u64::MAX,
+//! }
+//! .run(&mut MemorySource::new(vec![frame]), &mut |_, _| ControlFlow::Continue(()))?;
+//! assert_eq!(sink.verdicts.len(), 1);
+//! assert_eq!(sink.verdicts[0].flow.dst_port, 53);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Capture files
 //!
 //! [`InputSet`] finds the captures among files and directories, and [`FileSource`] reads them, or
