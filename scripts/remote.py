@@ -15,6 +15,7 @@ stage. Then four things must hold:
    could not be asked about keep the answer of an earlier stage, and the run ends in time.
 """
 
+import argparse
 import collections
 import csv
 import hashlib
@@ -125,10 +126,8 @@ def make_bundle(work):
 class Runs:
     """Runs of the command line with the bundle."""
 
-    def __init__(self, work):
-        subprocess.run(["cargo", "build", "-q", "--locked", "-p", "serveflow", "--features", "remote"], cwd=ROOT,
-                       check=True)
-        self.tool = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/serveflow"
+    def __init__(self, tool, work):
+        self.tool = tool
         self.work, self.bundle, self.count = work, make_bundle(work), 0
         with open(TASK / "labels.csv", newline="") as file:
             self.captures = sorted({str(TASK / row["file"]) for row in csv.DictReader(file)})
@@ -261,7 +260,19 @@ def all_lost(runs, servers, endpoints, pass_s):
         fail(f"{len(early)} flows keep an earlier answer, and some have none:\n{told}")
 
 
+def build():
+    command = ["cargo", "build", "-q", "--locked", "-p", "serveflow", "--features", "remote"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/serveflow"
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serveflow", type=pathlib.Path,
+                        help="a program with the feature `remote`, instead of building it")
+    args = parser.parse_args()
+    tool = args.serveflow.resolve() if args.serveflow else build()
     # What was started ends with this, however it ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("scripts/remote.py: told to stop"))
     with tempfile.TemporaryDirectory(prefix="serveflow-remote-") as work:
@@ -270,7 +281,7 @@ def main():
         try:
             for server in servers:
                 server.start()
-            runs = Runs(work)
+            runs = Runs(tool, work)
             truth = expected(runs)
             for server in servers:
                 server.wait()

@@ -26,6 +26,7 @@ mod progress;
 mod replan;
 mod reports;
 mod run;
+mod sample;
 mod serve_args;
 mod signals;
 mod train;
@@ -62,9 +63,6 @@ const NOT_ALL_SERVED: u8 = 3;
 
 /// Something was lost and is counted: records, scores for flows of a capture, a worker.
 const LOST: u8 = serveflow_serve::service::EXIT_LOST as u8;
-
-/// The sample, from the root of the project.
-const SAMPLE: &str = "data/app_protocol";
 
 /// What the commands share.
 pub(crate) struct Session {
@@ -197,24 +195,6 @@ pub(crate) fn mistyped(mut error: clap::Error) -> ! {
 fn wrong_line(message: &str) -> ! {
     let mut program = program();
     program.error(clap::error::ErrorKind::MissingRequiredArgument, message).exit()
-}
-
-/// The sample in the current directory, or in the project that this program was built from;
-/// `option` names another.
-fn find_sample(named: Option<&Path>, option: &str) -> anyhow::Result<PathBuf> {
-    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(SAMPLE);
-    let places = match named {
-        Some(dir) => vec![dir.to_owned()],
-        None => vec![PathBuf::from(SAMPLE), built_from],
-    };
-    let found = places.iter().find(|dir| dir.join("labels.csv").is_file());
-    found.cloned().with_context(|| {
-        let tried: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
-        format!(
-            "expected a sample with labels.csv in {}, found none; name one with {option}",
-            tried.join(" or ")
-        )
-    })
 }
 
 /// The label book of labelled captures; files that are no captures are named.
