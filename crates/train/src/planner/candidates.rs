@@ -6,10 +6,10 @@ use super::pool::{Answers, Candidate, CandidatePool, CandidateSpec, Flows, POOL_
 use crate::dataset::DataSummary;
 use crate::dataset::{Dataset, record};
 use crate::pipeline::{
-    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
+    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, filled,
     parameters, train_tier,
 };
-use crate::recalibrate::score_all;
+use crate::scoring::{score_all, score_cost};
 use serveflow_core::features::{FeatureSpec, Mask};
 use serveflow_core::gate::Uncertainty;
 use serveflow_core::lane::{Model, ScoreError};
@@ -443,7 +443,7 @@ impl Group {
             val.append(answers(model.as_ref(), part)?);
         }
         let rows = self.dataset.rows_of(stage, &self.val);
-        let scored = cost(model, &rows, &mut wall).map_err(failed)?;
+        let scored = score_cost(model, &rows, &mut wall).map_err(failed)?;
         let spec: &FeatureSpec = &self.dataset.specs[stage];
         let wants_window = recipe.packets == Tier::WINDOW;
         let measured =
