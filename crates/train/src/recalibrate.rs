@@ -225,6 +225,8 @@ impl Recalibrated {
             }
         }
         plan.guarantee = None;
+        // The levels loosen the gates that are replaced here.
+        plan.degradation.clear();
         // Which flows reach a stage depends on the gates.
         plan.drift = None;
         plan.lane_rule = Some(*rule);

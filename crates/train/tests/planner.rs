@@ -21,6 +21,7 @@ use serveflow_train::planner::replay::{Chain, Evaluator, Part, Rule};
 use serveflow_train::planner::report::{PlanReport, report};
 use serveflow_train::planner::search::{PlanGoal, SearchOutcome, front, prices};
 use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan};
+use serveflow_train::recalibrate::{Wanted, calibration_flows, recalibrate};
 use serveflow_train::risk_control::{Guarantee, Loss};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -374,4 +375,38 @@ fn thresholds_of_the_planner_are_those_of_the_calibration() {
     let request = PlanRequest { wish, guarantee: None, lanes, seed: 1, threads: 1 };
     let refused = plan(pool, &built.models, &request, || 0).unwrap_err();
     assert!(matches!(refused, PipelineError::NoStages), "{refused}");
+}
+
+#[test]
+fn a_bundle_with_degradation_levels_is_calibrated_again() {
+    let book = small_book("planner-recalibrated");
+    let built = pool_of(&book, &quick_plan(&[]), &mut NoCache);
+    let stages = Some(named(&built.pool, &["tree@1", "boosted@5"]));
+    let goal = PlanGoal {
+        stages,
+        escalate: Some(0.4),
+        ..wish(Rule::Uncertainty(Uncertainty::LeastConfidence))
+    };
+    let (_, mut found) = planned(&built, goal, None);
+    assert!(!found.plan.degradation.is_empty());
+    // A stage more, as `bundle add` puts it in: the levels have numbers for one gate.
+    let mut third = found.plan.stages[1].clone();
+    third.name = "third".to_owned();
+    found.plan.stages[1].gate = found.plan.stages[0].gate.clone();
+    found.plan.stages.push(third);
+    let mut trial = found.plan.clone();
+    trial.degradation.clear();
+    let bundle = write(&scratch("planner-trial"), &trial, found.models.clone()).unwrap();
+    let flows = calibration_flows(&book, &bundle, None).unwrap();
+    for granularity in [Granularity::Universal, Granularity::PerClass] {
+        let (target, measure) = (Target::MaxLoss(0.01), Uncertainty::Margin);
+        let wanted = Wanted { target, measure, granularity };
+        let calibrated = recalibrate(&flows, &bundle, wanted, &mut || 0).unwrap();
+        let mut plan = found.plan.clone();
+        calibrated.write(&mut plan, wanted, &LanePlan::default(), &|_| true);
+        assert!(plan.degradation.is_empty(), "levels loosen the gates they were planned with");
+        let dir = scratch("planner-recalibrated-bundle");
+        let again = write(&dir, &plan, found.models.clone()).unwrap();
+        assert_eq!(again.cascade.stages().len(), 3);
+    }
 }

@@ -352,6 +352,8 @@ fn put_model(
     // The flows that a stage decides depend on all stages, and so do open-set rules and drift.
     plan.stages.iter_mut().for_each(|stage| stage.unknown = None);
     plan.drift = None;
+    // Degradation levels were planned with the stages as they were.
+    plan.degradation.clear();
     let stage = &mut plan.stages[at];
     stage.lane = match &args.lane {
         Some(lane) => lane.clone(),
