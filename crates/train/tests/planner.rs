@@ -410,3 +410,24 @@ fn a_bundle_with_degradation_levels_is_calibrated_again() {
         assert_eq!(again.cascade.stages().len(), 3);
     }
 }
+
+#[test]
+fn a_cascade_has_as_many_stages_as_it_is_given() {
+    let book = small_book("planner-many");
+    let built = cross_fitted(&book, &quick_plan(&[]), &mut NoCache, 0);
+    let pool = &built.pool;
+    let stages: Vec<usize> = (0..pool.candidates.len()).collect();
+    let count = stages.len();
+    assert!(count > 8, "{count}");
+    for rule in [
+        Rule::Uncertainty(Uncertainty::Margin),
+        Rule::Thresholds(Uncertainty::Margin, Granularity::Universal),
+    ] {
+        let goal = PlanGoal { stages: Some(stages.clone()), escalate: Some(1.0), ..wish(rule) };
+        let (request, found) = planned(&built, goal, None);
+        let told = report(pool, &request, &found);
+        assert_eq!(told.chosen.val.reach, vec![1.0; count], "{rule:?}");
+        let bundle = write(&scratch("planner-many-bundle"), &found.plan, found.models).unwrap();
+        assert_eq!(bundle.cascade.stages().len(), count);
+    }
+}

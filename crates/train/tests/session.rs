@@ -113,7 +113,10 @@ fn what_contradicts_itself_is_refused_before_anything_is_trained() {
     let by_gate = PlanGoal { rule: rules()[2], ..PlanGoal::default() };
     let share = PlanGoal { escalate: Some(0.2), ..PlanGoal::default() };
     let features = quick_plan(&[]).features;
+    let many: Vec<String> = (1..=65).map(|packets| format!("tree@{packets}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let cases = [
+        (quick(&out, &many), "--stages: expected at most 64, found 65"),
         (quick(&out, &["tree@1", "tree@1"]), "--stages: expected tree@1 once"),
         (quick(&out, &["tree@3", "boosted@1"]), "--stages: boosted@1 uses fewer packets"),
         (quick(&out, &[]).goal(by_gate), "--uncertainty: expected a list of --stages"),

@@ -18,6 +18,8 @@ const CALM_FRAMES: f64 = 64.0;
 const FLOW_BYTES: f64 = 228.0;
 /// Bytes of a packet that is kept.
 const PACKET_BYTES: f64 = 96.0;
+/// Stages of a cascade that can be replayed: a flow's path is a word of bits.
+pub const MOST_STAGES: usize = u64::BITS as usize;
 /// Multiples of it lie evenly between whole numbers.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 /// What the paths of a cascade are told apart by, at least: the share of the dearest step.
@@ -121,8 +123,8 @@ impl Chain {
 pub struct ReplayPath {
     /// Place in the cascade, by flow.
     pub stop: Vec<u8>,
-    /// Stages that were asked, a bit each, by flow.
-    pub asked: Vec<u8>,
+    /// Stages that scored the flow, a bit each, by flow.
+    pub asked: Vec<u64>,
 }
 
 impl ReplayPath {
@@ -326,18 +328,15 @@ impl Evaluator<'_> {
         if cascade.rule != Rule::Learned {
             return 0.0;
         }
-        let head = |to: usize| {
-            let (single_ns, batch_ns) =
-                self.heads[&(cascade.stages[at], cascade.stages[to])].score_ns;
-            job_ns(flows, single_ns, batch_ns)
-        };
+        let head =
+            |to: usize| job_ns(flows, &self.heads[&(cascade.stages[at], cascade.stages[to])].cost);
         (at + 1..cascade.stages.len()).map(head).sum()
     }
 
     /// Packets that a flow keeps while it waits, on average: those of the deepest stage asked.
     fn mean_kept(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> f64 {
         let deepest = |flow: usize| {
-            let at = 7 - walk.asked[flow].leading_zeros() as usize;
+            let at = walk.asked[flow].ilog2() as usize;
             part.answers(&self.pool.candidates[cascade.stages[at]]).facts[flow].0.packets
         };
         let sum: f64 = (0..walk.stop.len()).map(|flow| f64::from(deepest(flow))).sum();

@@ -3,7 +3,7 @@
 use super::confidence;
 use super::guarantee::Granted;
 use super::limits::{ConstraintStatus, Constraints, Objective};
-use super::pool::CandidatePool;
+use super::pool::{CandidatePair, CandidatePool};
 use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, quantile};
 use super::rules::{RuleReport, compare_rules};
 use super::search::{self, OperatingPoint, SearchOutcome};
@@ -343,14 +343,15 @@ impl Teller<'_> {
     /// other depth, to the best alone.
     fn rules(&self, best: usize) -> Vec<RuleReport> {
         let first = self.planned.found.chosen.cascade.stages[0];
-        let mut fast: Vec<usize> = told_pairs(self.pool).into_iter().map(|pair| pair.0).collect();
+        let mut fast: Vec<usize> =
+            told_pairs(self.pool).into_iter().map(|pair| pair.fast).collect();
         if !fast.contains(&first) && first != best {
             fast.push(first);
         }
         let pairs = fast.into_iter().filter_map(|fast| {
             let learned = self.planned.heads.get(&(fast, best))?;
             let tolerated = self.request.wish.limits.max_loss;
-            Some(compare_rules(self.pool, (fast, best), learned, tolerated))
+            Some(compare_rules(self.pool, CandidatePair { fast, slow: best }, learned, tolerated))
         });
         pairs.collect()
     }

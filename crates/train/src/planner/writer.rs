@@ -4,7 +4,7 @@ use super::confidence;
 use super::guarantee::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
-use super::pool::{Candidate, CandidatePool, CandidateSpec};
+use super::pool::{Candidate, CandidatePair, CandidatePool, CandidateSpec};
 use super::replay::{Chain, Evaluator, Heads, Part, ReplayFigures, ReplayPath, Rule};
 use super::search::{Found, OperatingPoint, PlanGoal, front, prices, search};
 use crate::calibrate::gate_plan;
@@ -137,7 +137,7 @@ fn again(board: &Evaluator<'_>, point: &mut OperatingPoint, wish: &PlanGoal) {
 
 /// Pairs that rules are compared on, though no cascade may go through them: the best two that
 /// answer on one packet, and the best one of each other depth, with the best of all.
-pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<(usize, usize)> {
+pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<CandidatePair> {
     let best = pool.best();
     let on_one = |c: &usize| pool.candidates[*c].recipe.packets == 1 && *c != best;
     let mut fast: Vec<usize> = (0..pool.candidates.len()).filter(on_one).collect();
@@ -150,7 +150,7 @@ pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<(usize, usize)> {
             (0..pool.candidates.len()).filter(|&c| pool.candidates[c].recipe.packets == depth);
         fast.extend(own.max_by(|&a, &b| pool.val_f1(a).total_cmp(&pool.val_f1(b))));
     }
-    fast.into_iter().map(|fast| (fast, best)).collect()
+    fast.into_iter().map(|fast| CandidatePair { fast, slow: best }).collect()
 }
 
 /// The heads of all pairs that a cascade of these candidates may go through.
@@ -168,15 +168,15 @@ fn learn_heads(
         for (behind, &slow) in wanted.iter().enumerate() {
             let is_given = request.wish.stages.is_some();
             if fast != slow && (behind > at || !is_given) {
-                pairs.push((fast, slow));
+                pairs.push(CandidatePair { fast, slow });
             }
         }
     }
     pairs.extend(told_pairs(pool));
     pairs.sort_unstable();
     pairs.dedup();
-    let tier = |pair: &(usize, usize)| pool.candidates[pair.0].recipe.tier();
-    let learned = learn_all(pool, &pairs, (request.seed, request.threads), &wall);
+    let tier = |pair: &CandidatePair| pool.candidates[pair.fast].recipe.tier();
+    let learned = learn_all(pool, &pairs, request.seed, request.threads, &wall);
     learned.map_err(|source| {
         let tier = tier(pairs.first().expect("a head was learned"));
         PipelineError::Train { tier, source }

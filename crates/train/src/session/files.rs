@@ -3,6 +3,7 @@
 use super::SessionError;
 use crate::planner::candidates::{Built, ModelCache};
 use crate::planner::pool::{CandidatePool, CandidateSpec, POOL_FORMAT};
+use crate::planner::replay::MOST_STAGES;
 use crate::planner::report::PlanReport;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -158,8 +159,9 @@ impl KeptPool {
             found.ok_or_else(|| refused(format!("expected some of {}, found `{name}`", known())))
         };
         let stages: Vec<usize> = names.iter().map(place).collect::<Result<_, _>>()?;
-        if stages.len() > 8 {
-            return Err(refused(format!("expected at most 8, found {}", stages.len())));
+        if stages.len() > MOST_STAGES {
+            let found = stages.len();
+            return Err(refused(format!("expected at most {MOST_STAGES}, found {found}")));
         }
         for pair in stages.windows(2) {
             let [before, next] = [pair[0], pair[1]].map(|c| &all[c]);
@@ -193,7 +195,8 @@ impl KeptPool {
             return Ok(());
         }
         let message = format!(
-            "{} holds the candidates of another training; expected a new folder or that of --bundle",
+            "{} holds the candidates of another training; expected a new folder or that of \
+             --bundle",
             out.display()
         );
         Err(SessionError::option("--out", message))

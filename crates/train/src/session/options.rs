@@ -6,7 +6,7 @@ use crate::pipeline::{Kind, Tier, TrainPlan};
 use crate::planner::candidates::{PoolPlan, grid};
 use crate::planner::meter::MeterLoad;
 use crate::planner::pool::CandidateSpec;
-use crate::planner::replay::Rule;
+use crate::planner::replay::{MOST_STAGES, Rule};
 use crate::planner::search::PlanGoal;
 use crate::risk_control::Guarantee;
 use serveflow_core::NO_WINDOW;
@@ -183,6 +183,10 @@ impl SessionOptions {
     /// Refuses options that contradict each other.
     pub(super) fn check(&self) -> Result<(), SessionError> {
         let tiers = &self.train.tiers;
+        if tiers.len() > MOST_STAGES {
+            let message = format!("expected at most {MOST_STAGES}, found {}", tiers.len());
+            return Err(SessionError::option("--stages", message));
+        }
         self.check_goal((!tiers.is_empty()).then_some(tiers.len()))?;
         for (at, tier) in tiers.iter().enumerate() {
             if tiers[..at].contains(tier) {
