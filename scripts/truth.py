@@ -137,7 +137,7 @@ def parity(tool, task, labels, bits, work):
         kind, depth = stage.split("@")
         bundle, table, verdicts = (work / f"one-{stage}{ending}" for ending in ("", ".parquet", ".csv"))
         tool("train", "--captures", task, "--labels", labels, "--out", bundle, "--stages", stage,
-             "--uncertainty", "least_confidence")
+             "--uncertainty", "least_confidence", "--no-audit")
         tool("features", *files, "--packets", depth, "--format", "parquet", "--out", table)
         tool("run", *files, "--bundle", bundle, "--format", "csv", "--out", verdicts)
         table = Table(table, bits)
@@ -177,7 +177,7 @@ class Ours:
         stages = ",".join(f"{kind}@{depth}" for depth in DEPTHS for kind in kinds)
         more = ["--compare", "--depths", ",".join(map(str, DEPTHS))] if compare else []
         out = self.tool("train", *self.task, "--out", bundle, "--seed", seed, "--threads", 1,
-                        "--stages", stages, "--uncertainty", "least_confidence",
+                        "--stages", stages, "--uncertainty", "least_confidence", "--no-audit",
                         *PARAMETERS, *more)
         for line in out.splitlines()[1:]:
             model, _, f1, _, seconds, _ = line.split()
