@@ -100,8 +100,8 @@ pub fn contenders(cascade: &Contender, queue: QueueSpec) -> Vec<(Contender, Stri
         (
             queueing,
             format!(
-                "{last_name} on every flow behind one queue of {} flows and one consumer on a thread of its own, \
-                 in batches of up to {}",
+                "{last_name} on every flow behind one queue of {} flows and one consumer on a \
+                 thread of its own, in batches of up to {}",
                 queue.waiting_flows, queue.batch_flows
             ),
         ),
@@ -282,11 +282,12 @@ fn gains(report: &PaperReport) -> String {
     };
     let first = &report.contenders[0];
     format!(
-        "\n\ncascade over slow_only: {}\ncascade over queueing:  {}\n\n\
-         Latencies at {:.0} new flows/s for {:.1} s, paced by the clock; flows still open then are drained in \
-         memory.\nRates and F1 of {} flows in memory, as fast as they are served, each flow of the set equally \
-         often;\nof {} rounds the one of the median rate. \"Without making packets\" leaves out what the generator \
-         took;\nwith more than one thread, which go on meanwhile, it is an upper bound. The accounts of all runs add up.\n",
+        "\n\ncascade over slow_only: {}\ncascade over queueing:  {}\n\nLatencies at {:.0} new \
+         flows/s for {:.1} s, paced by the clock; flows still open then are drained in memory.\n\
+         Rates and F1 of {} flows in memory, as fast as they are served, each flow of the set \
+         equally often;\nof {} rounds the one of the median rate. \"Without making packets\" \
+         leaves out what the generator took;\nwith more than one thread, which go on meanwhile, it \
+         is an upper bound. The accounts of all runs add up.\n",
         gain(&report.over_slow_only),
         gain(&report.over_queueing),
         report.offered_flows_per_s,

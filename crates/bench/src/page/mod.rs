@@ -52,10 +52,10 @@ pub fn paper(report: &PaperReport) -> String {
     }
     let _ = write!(
         body,
-        "<p class=\"faint\">Latencies at {} new flows/s, paced by the clock. Service rates and F1 of {} flows in \
-         memory, as fast as they are served, each flow of the set equally often; of {} rounds the one of the \
-         median rate. \
-         Leaving out what making packets took is an upper bound when other threads go on meanwhile.</p>",
+        "<p class=\"faint\">Latencies at {} new flows/s, paced by the clock. Service rates and F1 \
+         of {} flows in memory, as fast as they are served, each flow of the set equally often; of \
+         {} rounds the one of the median rate. Leaving out what making packets took is an upper \
+         bound when other threads go on meanwhile.</p>",
         count(report.offered_flows_per_s),
         contenders[0].saturated.flows_made,
         report.rounds
@@ -116,7 +116,8 @@ fn heading(title: &str, traffic: &TrafficFigures, machine: &Machine, bundle: &st
         format!(" A flow has {:.2} packets (median {}, p99 {}).", flow.mean, flow.p50, flow.p99)
     });
     format!(
-        "<h1>{title}</h1><p>{}.{per_flow}</p><p class=\"faint\">ServeFlow {}, {}, {}, {} cores; bundle {}.</p>",
+        "<h1>{title}</h1><p>{}.{per_flow}</p><p class=\"faint\">ServeFlow {}, {}, {}, {} cores; \
+         bundle {}.</p>",
         escape(&capital(&sentence(traffic))),
         machine.version,
         escape(processor),
@@ -171,7 +172,8 @@ fn latency_plot(runs: &[RunFigures]) -> String {
     section(
         "Latency against load",
         &lines("Latency against load", (&horizontal, &vertical), &drawn, &Marks::default()),
-        "From the packet that decided (when it was due) to the verdict: what computing and queueing take.",
+        "From the packet that decided (when it was due) to the verdict: what computing and \
+         queueing take.",
     )
 }
 
@@ -206,8 +208,8 @@ fn curve_plot(curves: &[Curve]) -> String {
     section(
         "End-to-end latency",
         &lines("End-to-end latency, cumulative", (&horizontal, &vertical), &drawn, &marks),
-        "Share of the flows with a verdict within a time of their first packet. Steps far to the right are \
-         waits for packets and for timeouts, which the traffic decides.",
+        "Share of the flows with a verdict within a time of their first packet. Steps far to the \
+         right are waits for packets and for timeouts, which the traffic decides.",
     )
 }
 

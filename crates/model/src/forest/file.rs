@@ -118,7 +118,8 @@ impl fmt::Display for ReadError {
             Self::Kind { found } => {
                 write!(
                     f,
-                    "kind {found:?}, expected {BOOSTED:?}, {LOGISTIC:?}, or {AVERAGED:?} with an empty base"
+                    "kind {found:?}, expected {BOOSTED:?}, {LOGISTIC:?}, or {AVERAGED:?} with an \
+                     empty base"
                 )
             }
             Self::Arrays { tree, tests, left, right } => {

@@ -40,8 +40,8 @@ pub(super) fn rule(choice: &Choice) -> String {
     }
     if choice.rule == LEARNED {
         format!(
-            "Rule: learned heads predict what a later stage is worth to a flow; it goes on where that is more \
-             than the step's share of the price {:.4}.",
+            "Rule: learned heads predict what a later stage is worth to a flow; it goes on where \
+             that is more than the step's share of the price {:.4}.",
             choice.price
         )
     } else {

@@ -181,7 +181,8 @@ pub(super) fn collection(report: &PlanReport) -> Vec<String> {
             .filter_map(|(stage, reach)| single(report, stage).map(|own| own.compute_us * reach))
             .sum();
         format!(
-            "Waiting for packets takes no core: {name}, {} a flow on average, beside {} of computing.",
+            "Waiting for packets takes no core: {name}, {} a flow on average, beside {} of \
+             computing.",
             time((choice.test.mean_us - computing).max(0.0)),
             time(computing)
         )

@@ -18,14 +18,17 @@ pub(crate) fn headline(report: &PlanReport) -> String {
     let (chosen, single) = (&report.chosen.test, &report.best_single.test);
     if report.classes.iter().all(|class| class.flows == 0) {
         return format!(
-            "{} There are no test flows: nothing here says how good it is on flows that it was not chosen by. {}",
+            "{} There are no test flows: nothing here says how good it is on flows that it was not \
+             chosen by. {}",
             planned(report),
             kept(report)
         );
     }
     format!(
-        "{} On {} test flows its macro-F1 is {}, {} {} of {}, the best single model. Its median latency is {}, {}; \
-         {} of the flows are decided within 16 ms ({} by the single model alone; most of a wait is for packets, not for models), and by the planner's figures a core serves {} flows/s. {}",
+        "{} On {} test flows its macro-F1 is {}, {} {} of {}, the best single model. Its median \
+         latency is {}, {}; {} of the flows are decided within 16 ms ({} by the single model \
+         alone; most of a wait is for packets, not for models), and by the planner's figures a \
+         core serves {} flows/s. {}",
         planned(report),
         grouped(report.classes.iter().map(|class| class.flows).sum::<u64>() as f64),
         score(chosen.macro_f1),
@@ -141,8 +144,8 @@ fn kept(report: &PlanReport) -> String {
     }
     if report.escalate.is_none() && loss > report.limits.max_loss {
         text += &format!(
-            " On the test flows, which the choice never saw, the loss of macro-F1 is {}: more than the {} that was \
-             tolerated.",
+            " On the test flows, which the choice never saw, the loss of macro-F1 is {}: more than \
+             the {} that was tolerated.",
             score(loss),
             report.limits.max_loss
         );

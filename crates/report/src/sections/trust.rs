@@ -17,14 +17,14 @@ pub(super) fn guarantee(report: &PlanReport) -> Option<Part> {
     );
     let said = if own.granted {
         format!(
-            "{asked}. The plan guarantees it: over draws of the calibration flows, such a guarantee is broken in at \
-             most {} of the cases.",
+            "{asked}. The plan guarantees it: over draws of the calibration flows, such a \
+             guarantee is broken in at most {} of the cases.",
             percent(1.0 - own.guarantee.confidence)
         )
     } else {
         format!(
-            "{asked}. The plan guarantees nothing: {} calibration flows cannot support it, so that all flows go to the slow \
-             model.",
+            "{asked}. The plan guarantees nothing: {} calibration flows cannot support it, so that \
+             all flows go to the slow model.",
             grouped(own.flows as f64)
         )
     };
@@ -81,10 +81,12 @@ pub(super) fn reliability(report: &PlanReport) -> Option<Part> {
     Some(Part {
         title: "How far probabilities can be believed",
         said: format!(
-            "Expected calibration error is how far a stage's probability of its answer is from the share of right \
-             answers, on {} test flows: 0.05 means that 90 % is 85 % or 95 %. Temperature (over 1 where a stage is \
-             too sure of itself) and isotonic regression were fitted on the calibration split. The last two columns are of the flows that the stage decides: where \
-             it makes the error smaller, the plan tells the confidence of its verdicts by isotonic regression.",
+            "Expected calibration error is how far a stage's probability of its answer is from the \
+             share of right answers, on {} test flows: 0.05 means that 90 % is 85 % or 95 %. \
+             Temperature (over 1 where a stage is too sure of itself) and isotonic regression were \
+             fitted on the calibration split. The last two columns are of the flows that the stage \
+             decides: where it makes the error smaller, the plan tells the confidence of its \
+             verdicts by isotonic regression.",
             grouped(first.reliability.flows as f64)
         ),
         figure: None,

@@ -119,7 +119,8 @@ pub const LANES: [LaneEntry; LANE_NAMES.len()] = [
     },
     LaneEntry {
         name: "batch",
-        doc: "joins jobs on threads of its own, with a deadline and a circuit breaker, for slow models",
+        doc: "joins jobs on threads of its own, with a deadline and a circuit breaker, for slow \
+              models",
         build: |parts| Ok(Box::new(BatchLane::new(parts)?)),
     },
 ];

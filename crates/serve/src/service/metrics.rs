@@ -54,7 +54,8 @@ impl Collector for Scrape {
             ),
             (
                 "verdict_delay",
-                "From the kernel's time stamp of the packet that decided until the verdict was written",
+                "From the kernel's time stamp of the packet that decided until the verdict was \
+                 written",
                 &tally.age,
             ),
         ] {
@@ -199,7 +200,8 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
     counters(
         encoder,
         "verdicts",
-        "Final verdicts made, by stage, label and reason; no model was asked where stage and label are empty",
+        "Final verdicts made, by stage, label and reason; no model was asked where stage and label \
+         are empty",
         verdicts,
     )
 }

@@ -41,8 +41,8 @@ impl OutputLog {
         }
         if now.truncated > then.truncated {
             tracing::warn!(
-                "another process cut the output's file; lines that were written while it was copied may be \
-                 missing, unless the output was held meanwhile (SIGUSR2)"
+                "another process cut the output's file; lines that were written while it was \
+                 copied may be missing, unless the output was held meanwhile (SIGUSR2)"
             );
         }
         if now.rotation_trouble.is_some() && now.rotation_trouble != then.rotation_trouble {

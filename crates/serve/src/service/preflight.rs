@@ -274,7 +274,8 @@ pub fn warnings(config: &Config, bundle: &Path) -> Vec<String> {
     }
     if let Some(address) = service.metrics.filter(|address| address.ip().is_unspecified()) {
         warnings.push(format!(
-            "service.metrics = {address} answers on every address of this machine, and asks nobody who they are"
+            "service.metrics = {address} answers on every address of this machine, and asks nobody \
+             who they are"
         ));
     }
     if let Some(user) = &service.user

@@ -95,8 +95,8 @@ impl AuditReport {
         let fields = &self.fields;
         writeln!(
             f,
-            "what the model leans on (given split, masks as planned): a field's values are dealt out\nanew \
-             among {} val flows, {} times; as they are, macro-F1 is {:.4}",
+            "what the model leans on (given split, masks as planned): a field's values are dealt \
+             out\nanew among {} val flows, {} times; as they are, macro-F1 is {:.4}",
             fields.flows, fields.repeats, fields.macro_f1
         )?;
         let (drop, share) = ("F1 drop", "share");

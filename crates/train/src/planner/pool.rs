@@ -265,7 +265,8 @@ impl CandidatePool {
     fn check_costs(&self) -> Result<(), String> {
         if !is_cost(self.idle_flow_ns) || !is_cost(self.packets_per_flow - 1.0) {
             return Err(format!(
-                "expected a flow to cost some time and to have a packet, found {} ns and {} packets",
+                "expected a flow to cost some time and to have a packet, found {} ns and {} \
+                 packets",
                 self.idle_flow_ns, self.packets_per_flow
             ));
         }

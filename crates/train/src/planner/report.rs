@@ -438,8 +438,8 @@ impl Teller<'_> {
             )),
             (verdict @ (SearchOutcome::Met | SearchOutcome::Barely), None) => reasons.push(format!(
                 "Of the {} operating points of {} cascades it {} that keeps every limit: macro-F1 \
-                 {:.4} on the calibration flows, against {:.4} of the best single model ({}), where a \
-                 loss of {} is tolerated{}.",
+                 {:.4} on the calibration flows, against {:.4} of the best single model ({}), \
+                 where a loss of {} is tolerated{}.",
                 self.planned.found.points,
                 self.planned.found.cascades,
                 match verdict {
@@ -472,14 +472,16 @@ impl Teller<'_> {
         reasons.extend(self.planned.granted.as_ref().map(guaranteed));
         if self.request.guarantee.is_some() && self.planned.granted.is_none() {
             reasons.push(format!(
-                "The plan is {} alone: it loses nothing against itself, and there is nothing to guarantee.",
+                "The plan is {} alone: it loses nothing against itself, and there is nothing to \
+                 guarantee.",
                 chosen.stages.join(", ")
             ));
         }
         if let Some(other) = runner_up {
             reasons.push(format!(
-                "The best cascade of other stages is {}: geometric mean of latency {:.1} us against \
-                 {:.1}, {:.0} ns of a core a flow against {:.0}, macro-F1 {:.4} against {:.4}.",
+                "The best cascade of other stages is {}: geometric mean of latency {:.1} us \
+                 against {:.1}, {:.0} ns of a core a flow against {:.0}, macro-F1 {:.4} against \
+                 {:.4}.",
                 other.stages.join(" > "),
                 other.val.geometric_us,
                 chosen.val.geometric_us,
@@ -499,16 +501,16 @@ fn guaranteed(granted: &Granted) -> String {
     let what = super::guarantee::name(guarantee.loss).replace('_', "-");
     if granted.granted {
         return format!(
-            "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} flows \
-             that nothing was fitted on, which show a loss of {measured:.4}. More flows may go on for it \
-             than the limits alone ask for.",
+            "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} \
+             flows that nothing was fitted on, which show a loss of {measured:.4}. More flows may \
+             go on for it than the limits alone ask for.",
             guarantee.tolerated, guarantee.confidence
         );
     }
     format!(
-        "Not guaranteed: {what} at most {} below {slow} alone, at confidence {}, cannot be granted with \
-         {flows} flows of the calibration split, so all flows go to {slow}. The least that they support \
-         is {smallest:.4}.",
+        "Not guaranteed: {what} at most {} below {slow} alone, at confidence {}, cannot be granted \
+         with {flows} flows of the calibration split, so all flows go to {slow}. The least that \
+         they support is {smallest:.4}.",
         guarantee.tolerated, guarantee.confidence
     )
 }
