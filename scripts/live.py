@@ -46,7 +46,7 @@ SETTLE_S = 0.8
 # machine.
 RATE = 20000
 SMALL_RING = "[live]\nring_mb = 1\nblock_kb = 128\n"
-BLOCKS = '[live]\nhand_over = "block"\n'
+BLOCKS = '[live]\nrx_mode = "block"\n'
 
 
 class Cases:
@@ -363,7 +363,7 @@ class Cases:
     def degradation(self):
         """A worker that is behind asks its slow models less, and comes back."""
         socket = self.work / "degradation.control"
-        config = f'[service]\ncontrol = "{socket}"\n[degradation]\nhold_ms = 300\n'
+        config = f'[service]\ncontrol = "{socket}"\n[degradation]\nrecover_ms = 300\n'
         live = self.tool.live(config=config, bundle=relieved_bundle(self.tool, self.work))
         control = live_soak.Control(self.tool, socket)
         await_("that the service answers", lambda: socket.exists(), 20)

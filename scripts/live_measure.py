@@ -18,8 +18,8 @@ PACES = (1000, 20000)
 HAND_OVERS = {
     "by frame, spinning": "[live]\nspin_us = 50000\n",
     "by frame": "",
-    "by block": '[live]\nhand_over = "block"\n',
-    "by block, 8 ms": '[live]\nhand_over = "block"\nblock_ms = 8\n',
+    "by block": '[live]\nrx_mode = "block"\n',
+    "by block, 8 ms": '[live]\nrx_mode = "block"\nblock_ms = 8\n',
 }
 
 

@@ -504,7 +504,7 @@ mod tests {
     fn every_duration_refuses_0_or_says_what_it_means() {
         let mut durations = durations();
         assert!(durations.len() > 12, "{durations:?}");
-        let block = ("[live]\nhand_over = \"block\"", "block_ms", "");
+        let block = ("[live]\nrx_mode = \"block\"", "block_ms", "");
         let named = ("[remote.models.x]\nendpoints = [\"http://[::1]\"]", "timeout_ms", "");
         for (section, key, comment) in [block, named, (named.0, "health_ms", "")] {
             durations.push((section.to_owned(), key.to_owned(), comment.to_owned()));

@@ -78,7 +78,7 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         assert_eq!(checked("").unwrap(), DegradationLimits::default());
-        let limits = checked("p99_ms = 5\nlane_high = 0.9\nhold_ms = 10").unwrap();
+        let limits = checked("p99_ms = 5\nhigh_watermark = 0.9\nrecover_ms = 10").unwrap();
         assert_eq!(
             (limits.p99_ns, limits.high, limits.hold_ns),
             (Some(5_000_000), 900, 10_000_000)
