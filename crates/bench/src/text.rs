@@ -126,7 +126,7 @@ fn gave(run: &RunFigures) -> String {
 fn accounts(run: &RunFigures) -> String {
     let (packets, flows) = (&run.accounts.packets, &run.accounts.flows);
     format!(
-        "accounts: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} ignored + {} \
+        "counters: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} ignored + {} \
          after close + {} rejected + {} filtered;\n          {} flows made, {} seen = {} \
          verdicts\n",
         run.packets_made,
@@ -210,6 +210,6 @@ fn table(runs: &[RunFigures]) -> String {
         );
     }
     let same = runs.iter().all(|run| run.accounts.balanced);
-    let _ = writeln!(text, "accounts of all runs add up: {}", if same { "yes" } else { "no" });
+    let _ = writeln!(text, "counters of all runs add up: {}", if same { "yes" } else { "no" });
     text
 }

@@ -246,7 +246,7 @@ impl fmt::Display for SourceError {
             Self::TooManyOpen { path, most } => write!(
                 f,
                 "{}: expected at most {most} captures that overlap in time, found one more; read \
-                 fewer at once, or each on a flow table of its own",
+                 fewer at once, or each with a separate flow table",
                 PathName(path)
             ),
             Self::NoFiles { path, told } => {

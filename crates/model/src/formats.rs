@@ -118,7 +118,7 @@ pub const FORMATS: &[FormatEntry] = &[
     },
     FormatEntry {
         name: REMOTE,
-        doc: "a model on a server that speaks the Open Inference Protocol; the file says which",
+        doc: "a model on a server that speaks the Open Inference Protocol; the file names it",
         load: |bytes, columns| match columns.missing() {
             Some(_) => Err(NO_MISSING.to_owned()),
             None => remote::load(bytes, columns),

@@ -64,7 +64,7 @@ const LOST: [Reason; 2] = [Reason::Shed, Reason::Failed];
 #[must_use]
 pub fn lost_answers(accounts: &Counters) -> String {
     let counts = LOST.map(|reason| (reason.name(), accounts.flows.verdicts[reason as usize]));
-    let mut text = format!("lost: {} flows kept an earlier answer, or none\n", lost(accounts));
+    let mut text = format!("lost: {} flows kept an earlier label, or none\n", lost(accounts));
     list(&mut text, "verdicts", counts.into_iter());
     text
 }

@@ -43,7 +43,7 @@ impl FitGain {
     /// When there is not an answer of each for each flow.
     #[must_use]
     pub fn of(truth: &[u16], taken: &[u16], other: &[u16]) -> Self {
-        assert!(truth.len() == taken.len() && truth.len() == other.len(), "an answer for each");
+        assert!(truth.len() == taken.len() && truth.len() == other.len(), "a prediction for each");
         let flows = truth.len();
         let count = flows.max(1) as f64;
         let right = |answers: &[u16]| truth.iter().zip(answers).filter(|(t, a)| t == a).count();

@@ -53,9 +53,9 @@ pub fn paper(report: &PaperReport) -> String {
     let _ = write!(
         body,
         "<p class=\"faint\">Latencies at {} new flows/s, paced by the clock. Service rates and F1 \
-         of {} flows in memory, as fast as they are served, each flow of the set equally often; of \
-         {} rounds the one of the median rate. Leaving out what making packets took is an upper \
-         bound when other threads go on meanwhile.</p>",
+         of {} flows in memory, at full speed, each flow of the set equally often; the round with \
+         the median rate of {} rounds. Rates without the cost of the generator are an upper bound \
+         if other threads run meanwhile.</p>",
         count(report.offered_flows_per_s),
         contenders[0].saturated.flows_made,
         report.rounds
@@ -107,7 +107,7 @@ fn contender_plot(contenders: &[ContenderFigures]) -> String {
     };
     let drawn: Vec<Bar> = contenders.iter().map(bar).collect();
     let plot = shares("contender", &parts, &drawn);
-    section("Share per stage", &plot, "Which stage gave the verdict's answer.")
+    section("Share per stage", &plot, "The stage that decided the verdict.")
 }
 
 fn heading(title: &str, traffic: &TrafficFigures, machine: &Machine, bundle: &str) -> String {
@@ -221,7 +221,7 @@ fn stage_plot(runs: &[RunFigures]) -> String {
     section(
         "Share per stage",
         &shares("load, new flows per second", &parts, &drawn),
-        "Which stage gave the verdict's answer.",
+        "The stage that decided the verdict.",
     )
 }
 
@@ -233,7 +233,7 @@ fn shares(title: &str, parts: &[String], drawn: &[Bar]) -> String {
 
 fn stage_names(run: &RunFigures) -> Vec<String> {
     let names = run.stages.iter().map(|stage| stage.name.clone());
-    names.chain((run.unanswered > 0).then(|| "no answer".to_owned())).collect()
+    names.chain((run.unanswered > 0).then(|| "no label".to_owned())).collect()
 }
 
 fn stage_shares(run: &RunFigures) -> Vec<f64> {

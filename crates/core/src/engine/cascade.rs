@@ -175,8 +175,8 @@ impl fmt::Display for CascadeError {
             }
             Self::Heads { stage } => write!(
                 f,
-                "stage `{stage}`: expected of its gate at least one head, each of the facts of \
-                 this cascade and leading to a later stage at a finite price"
+                "stage `{stage}`: expected at least one head in its gate, each with the inputs of \
+                 this cascade, a later stage as its target and a finite cost"
             ),
         }
     }

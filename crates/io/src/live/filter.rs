@@ -150,7 +150,8 @@ fn open_library() -> Result<Library, FilterError> {
             activate: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Pcap) -> c_int>(
                 find(c"pcap_activate")?,
             ),
-            open_dead: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, c_int) -> Pcap>(
+            open_dead: std::mem::transmute::<*mut c_void, unsafe extern "C\
+                " fn(c_int, c_int) -> Pcap>(
                 find(c"pcap_open_dead")?,
             ),
             compile: std::mem::transmute::<

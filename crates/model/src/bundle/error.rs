@@ -231,7 +231,7 @@ impl fmt::Display for BundleError {
             Self::Classes { stage, path, expected, found } => write!(
                 f,
                 "{}: stage `{stage}`: the plan has {expected} labels, the model {found} classes: \
-                 say which of the labels they are (`classes` of the stage's model, --classes of \
+                 name the labels that they are (`classes` of the stage's model, --classes of \
                  `bundle add`)",
                 path.display()
             ),

@@ -141,8 +141,8 @@ impl Net {
         let apart = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-3 * (1.0 + b.abs());
         match both.iter().zip(alone.iter().flatten()).any(apart) {
             true => Err(format!(
-                "expected `{output}` of each row by itself, found answers that depend on the rows \
-                 beside it"
+                "expected `{output}` to depend on its own row only, found values that depend on \
+                 other rows of the batch"
             )),
             false => Ok(()),
         }

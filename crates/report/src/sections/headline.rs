@@ -18,8 +18,8 @@ pub(crate) fn headline(report: &PlanReport) -> String {
     let (chosen, single) = (&report.chosen.test, &report.best_single.test);
     if report.classes.iter().all(|class| class.flows == 0) {
         return format!(
-            "{} There are no test flows: nothing here says how good it is on flows that it was not \
-             chosen by. {}",
+            "{} There are no test flows: its quality on flows that it was not chosen by is not \
+             measured. {}",
             planned(report),
             kept(report)
         );
@@ -65,13 +65,13 @@ pub(crate) fn highlights(report: &PlanReport) -> Vec<(String, String)> {
         tile(grouped(chosen.flows_per_s), "flows/s per core".to_owned()),
         match &report.verdict {
             SearchOutcome::Met => {
-                tile("kept".to_owned(), "all limits, on calibration flows".to_owned())
+                tile("met".to_owned(), "all limits, on calibration flows".to_owned())
             }
             SearchOutcome::Barely => {
                 tile("barely".to_owned(), "all limits are kept, maybe by luck".to_owned())
             }
             SearchOutcome::NotMet { .. } => {
-                tile("not kept".to_owned(), "not every limit".to_owned())
+                tile("not met".to_owned(), "not every limit".to_owned())
             }
         },
     ]
@@ -118,7 +118,7 @@ fn faster(chosen_us: f64, single_us: f64) -> String {
 fn kept(report: &PlanReport) -> String {
     let mut text = match (&report.verdict, report.escalate) {
         (_, Some(share)) => {
-            format!("It was asked that {} of the flows reach the last stage.", percent(share))
+            format!("The objective was that {} of the flows reach the last stage.", percent(share))
         }
         (SearchOutcome::Met, None) => "On the calibration flows all limits are kept.".to_owned(),
         (SearchOutcome::Barely, None) => {
@@ -137,10 +137,8 @@ fn kept(report: &PlanReport) -> String {
     };
     let loss = report.best_single.test.macro_f1 - report.chosen.test.macro_f1;
     if let Some(guarantee) = report.guarantee.as_ref().filter(|guarantee| !guarantee.granted) {
-        text += &format!(
-            " The guarantee that was asked for is not given: all flows go to {}.",
-            guarantee.slow
-        );
+        text +=
+            &format!(" The requested guarantee is not given: all flows go to {}.", guarantee.slow);
     }
     if report.escalate.is_none() && loss > report.limits.max_loss {
         text += &format!(

@@ -22,12 +22,12 @@ pub(super) fn unknown(report: &PlanReport) -> Option<Part> {
 
 fn said(own: &OpenSetReport) -> String {
     let told = own.held_out.as_ref().map_or_else(
-        || "How well that tells new classes was not measured.".to_owned(),
+        || "The detection of new classes was not measured.".to_owned(),
         |held| {
             let best = held.best();
             format!(
-                "Of {} classes that were held out of {}, one by one, it tells flows from those of \
-                 the others with a mean AUROC of {} on the test flows (a half is no better than \
+                "For {} classes that were held out of {}, one by one, it separates their flows \
+                 from those of the others with a mean AUROC of {} on the test flows (0.5 is \
                  chance).",
                 held.classes.len(),
                 held.stage,
@@ -36,7 +36,7 @@ fn said(own: &OpenSetReport) -> String {
         },
     );
     format!(
-        "A verdict says \"unknown\" where the {} of the deciding answer is over its stage's \
+        "A verdict is \"unknown\" where the {} of the deciding stage's scores is over its \
          threshold. Of the test flows, which are all of known classes, {} are called unknown; at \
          most {} of those of a stage should be. Accuracy among the others is {}; of those called \
          unknown {} have the right nearest label. {told}",

@@ -76,7 +76,7 @@ impl DeferredAnswer {
             (Ok(Err(refused)), true) => HttpAnswer::text(422, format!("refused: {refused}")),
             (Err(_), _) => HttpAnswer::text(
                 500,
-                "refused: the thread that read the bundle ended without an answer",
+                "refused: the thread that read the bundle ended without a result",
             ),
         }
     }

@@ -335,7 +335,7 @@ fn keep(out: &Path, built: &Built) -> anyhow::Result<()> {
     let dir = out.join(POOL);
     for (name, model) in &built.models {
         let path = dir.join(name);
-        let parent = path.parent().context("a model stands in a folder")?;
+        let parent = path.parent().context("a model is in a folder")?;
         std::fs::create_dir_all(parent)
             .with_context(|| format!("{}: cannot write", parent.display()))?;
         write_file(&path, model)?;

@@ -65,7 +65,12 @@ fn the_smallest_limits_keep_the_accounts() {
         ("frames", "[limits]\nbatch_frames = 1", false),
         ("rows", "[limits]\nbatch_rows = 1", false),
         ("jobs", "[limits]\nqueue_depth = 1", false),
-        ("thread", "[lanes]\ndefault = \"thread\"\n[limits]\nqueue_depth = 1\nbatch_rows = 1", false),
+        (
+            "thread",
+            "[lanes]\ndefault = \"thread\"\n[limits]\nqueue_depth = 1\nbatch_rows = \
+                    1",
+            false,
+        ),
         ("batch", "[lanes]\ndefault = \"batch\"\n[lanes.batch]\nmax_rows = 3", false),
         ("late", "[lanes]\ndefault = \"batch\"\n[lanes.batch]\ndeadline_ms = 600000", false),
         ("lanes", "[lanes.stages]\n\"boosted@5\" = \"thread\"\n\"tree@1\" = \"inline\"", false),

@@ -100,7 +100,13 @@ impl AuditReport {
             fields.flows, fields.repeats, fields.macro_f1
         )?;
         let (drop, share) = ("F1 drop", "share");
-        writeln!(f, "{:<26} {drop:>9} {share:>7} {:>17} {share:>7}", "field", "answers changed")?;
+        writeln!(
+            f,
+            "{:<26} {drop:>9} {share:>7} {:>17} {share:>7}",
+            "field",
+            "predictions \
+            changed"
+        )?;
         for (title, list) in [
             ("", &fields.top),
             ("identity groups not masked", &fields.identity),

@@ -42,7 +42,7 @@ fn unmasked_random(report: &AuditReport) -> Option<Warning> {
     warn(gain > UNMASK_GAP, WarningKind::UnmaskedRandom, || {
         format!(
             "Addresses, ports and the like raise macro-F1 on the random split by {gain:.3}: they \
-             say which host or capture a flow is from. Keep them masked, and doubt figures of \
+             identify the host or capture of a flow. Keep them masked, and distrust figures of \
              models that see them."
         )
     })
@@ -58,7 +58,7 @@ fn unmasked_given(report: &AuditReport) -> Option<Warning> {
     warn(gain.abs() > UNMASK_GAP, WarningKind::UnmaskedGiven, || {
         format!(
             "Showing addresses, ports and the like {way} {:.3}: these fields change what the model \
-             learns, and what they say need not hold in another network.",
+             learns, and what they distinguish need not hold in another network.",
             gain.abs()
         )
     })
@@ -142,12 +142,12 @@ fn identity(group: &FieldReport, split: &str) -> Option<Warning> {
     let (share, of) = if by_drop {
         (group.share, "what the model gets right")
     } else {
-        (group.changed_share, "how the model answers")
+        (group.changed_share, "the model's predictions")
     };
     warn(by_drop || heavy(group.changed_share, group.changed), WarningKind::Identity, || {
         format!(
-            "On the {split} split `{}` carries {:.0}% of {of}. It says which host, network or \
-             capture a flow is from rather than what it is; consider masking it.",
+            "On the {split} split `{}` carries {:.0}% of {of}. It identifies the host, network or \
+             capture of a flow rather than its class; consider masking it.",
             group.field,
             share * 100.0
         )

@@ -56,7 +56,7 @@ impl Report {
         writeln!(
             f,
             "{:<18} {:<24} {:>7} {:>9} {:>10} {:>9} {:>9}",
-            "stage", "model", "packets", "decides", "passes on", "accuracy", "macro-F1"
+            "stage", "model", "packets", "decides", "escalates", "accuracy", "macro-F1"
         )?;
         for StageReport { name, model, packets, share, escalated, accuracy, macro_f1 } in
             &self.stages
@@ -123,7 +123,7 @@ impl Report {
 
     /// The confusion matrix; columns are numbered as the rows are.
     fn confusion_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<26}", "truth \\ answer")?;
+        write!(f, "{:<26}", "true \\ predicted")?;
         for column in 0..self.classes.len() {
             write!(f, " {:>5}", format!("[{column}]"))?;
         }

@@ -310,7 +310,7 @@ impl CandidatePool {
             for (answers, flows) in [(&candidate.val, val), (&candidate.test, test)] {
                 if answers.facts.len() != flows || answers.scores.len() != flows * classes {
                     return Err(format!(
-                        "candidate `{}`: expected answers for {flows} flows and {classes} labels, \
+                        "candidate `{}`: expected scores for {flows} flows and {classes} labels, \
                          found {} scores and {} facts",
                         candidate.name,
                         answers.scores.len(),
