@@ -33,7 +33,8 @@ fn main() {
         // All flows are held against it, those too that do not reach the stage.
         let own = val.reference(&stage.name, RATE, WindowDraw::default(), 1).unwrap();
         println!(
-            "stage {}: windows of {} flows; {} calibration flows of {} captures, {} test flows of {}",
+            "stage {}: windows of {} flows; {} calibration flows of {} captures, {} test flows of \
+             {}",
             stage.name,
             own.window,
             val.len(),
@@ -174,8 +175,8 @@ fn delay(known: &Watched, new: &Watched, reference: &StageReference, random: &mu
     let missed = delays.iter().filter(|&&delay| delay == usize::MAX).count();
     let late = delays.iter().filter(|&&delay| delay > 2 * size - 1).count();
     println!(
-        "  switch to other traffic, {STREAMS} streams: told after {} flows (median), {} (99th percentile), {} (most); \
-         later than {} flows: {late}, not at all: {missed}",
+        "  switch to other traffic, {STREAMS} streams: told after {} flows (median), {} (99th \
+         percentile), {} (most); later than {} flows: {late}, not at all: {missed}",
         told(STREAMS / 2),
         told(STREAMS * 99 / 100),
         told(STREAMS - 1),

@@ -335,7 +335,11 @@ pub fn calibrate(
     granularity: Granularity,
 ) -> Calibrated {
     assert!(!stages.is_empty() && classes > 0, "a cascade has a stage and a class");
-    assert!(stages.iter().all(|stage| stage.labels.len() == truth.len()), "one answer per flow");
+    assert!(
+        stages.iter().all(|stage| stage.labels.len() == truth.len()),
+        "one prediction per \
+        flow"
+    );
     let search = Search::new(stages, truth, classes);
     let thresholds = match target {
         Target::Escalate(share) => search.escalate(share, granularity),

@@ -323,8 +323,9 @@ pub fn reference(pool: &CandidatePool, planned: &WrittenPlan, rate: f64) -> Opti
         format: DRIFT_FORMAT.to_owned(),
         rate,
         assumptions: format!(
-            "a window is a mixture of captures that are exchangeable with those of the calibration split, in runs of at \
-             most {RUN} flows of a capture; a mixture that changes with the hour is a change"
+            "a window is a mixture of captures that are exchangeable with those of the calibration \
+             split, in runs of at most {RUN} flows of a capture; a mixture that changes with the \
+             hour is a change"
         ),
         stages,
     })

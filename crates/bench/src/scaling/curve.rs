@@ -227,8 +227,8 @@ fn reason(inputs: &Inputs, point: &CurvePoint) -> String {
     let most = format!("at most {:.2} million packets/s", point.bound / 1e6);
     match point.binds {
         Binds::Workers => format!(
-            "sharing costs {:.1} ns of each packet to part and {:.0} ns of each part to hand over, and small \
-             parts make small jobs",
+            "sharing costs {:.1} ns of each packet to part and {:.0} ns of each part to hand over, \
+             and small parts make small jobs",
             costs.part_ns, costs.hand_ns
         ),
         Binds::Shard => format!(
@@ -240,8 +240,8 @@ fn reason(inputs: &Inputs, point: &CurvePoint) -> String {
             costs.read_ns
         ),
         Binds::Board => format!(
-            "each of {} workers takes a part of each block, one at a time and {:.0} ns a part, which allows \
-             {most}",
+            "each of {} workers takes a part of each block, one at a time and {:.0} ns a part, \
+             which allows {most}",
             point.cores, costs.hand_ns
         ),
         Binds::Memory => format!(

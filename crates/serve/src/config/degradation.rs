@@ -45,7 +45,8 @@ impl TypedDegradation {
             let key = if self.low_watermark.is_some() { "low_watermark" } else { "high_watermark" };
             let (low, high) = (f64::from(low) / 1e3, f64::from(high) / 1e3);
             let message = format!(
-                "expected a low_watermark that is below high_watermark, found low_watermark = {low} and high_watermark = {high}"
+                "expected a low_watermark that is below high_watermark, found low_watermark = \
+                 {low} and high_watermark = {high}"
             );
             return Err(ConfigError::Wrong { key: format!("degradation.{key}"), message });
         }

@@ -188,7 +188,8 @@ impl fmt::Display for PipelineError {
             Self::NotCrossFitted { found } => {
                 f.write_str(
                     "--guarantee: expected --cross-fit of 2 parts or more and training flows of at \
-                     least as many captures, since the calibration split is for the guarantee alone",
+                     least as many captures, since the calibration split is for the guarantee \
+                     alone",
                 )?;
                 found.map_or(Ok(()), |(captures, parts)| {
                     let s = if captures == 1 { "" } else { "s" };

@@ -273,7 +273,8 @@ impl CandidatePool {
     fn check_costs(&self) -> Result<(), String> {
         if !is_cost(self.idle_flow_ns) || !is_cost(self.packets_per_flow - 1.0) {
             return Err(format!(
-                "expected a flow to cost some time and to have a packet, found {} ns and {} packets",
+                "expected a flow to cost some time and to have a packet, found {} ns and {} \
+                 packets",
                 self.idle_flow_ns, self.packets_per_flow
             ));
         }
@@ -317,7 +318,7 @@ impl CandidatePool {
             for (answers, flows) in [(&candidate.val, val), (&candidate.test, test)] {
                 if answers.facts.len() != flows || answers.scores.len() != flows * classes {
                     return Err(format!(
-                        "candidate `{}`: expected answers for {flows} flows and {classes} labels, \
+                        "candidate `{}`: expected scores for {flows} flows and {classes} labels, \
                          found {} scores and {} facts",
                         candidate.name,
                         answers.scores.len(),

@@ -441,7 +441,7 @@ impl Teller<'_> {
         let limits = &self.request.wish.limits;
         match (&self.planned.found.verdict, self.request.wish.escalate) {
             (_, Some(share)) => reasons.push(format!(
-                "A share of {share} of the flows was asked for at the last stage; {:.3} of the \
+                "A share of {share} of the flows was requested at the last stage; {:.3} of the \
                  calibration flows reach it.",
                 chosen.val.reach.last().copied().unwrap_or_default()
             )),
@@ -453,8 +453,8 @@ impl Teller<'_> {
             )),
             (verdict @ (SearchOutcome::Met | SearchOutcome::Barely), None) => reasons.push(format!(
                 "Of the {} operating points of {} cascades it {} that keeps every limit: macro-F1 \
-                 {:.4} on the calibration flows, against {:.4} of the best single model ({}), where a \
-                 loss of {} is tolerated{}.",
+                 {:.4} on the calibration flows, against {:.4} of the best single model ({}), \
+                 where a loss of {} is tolerated{}.",
                 self.planned.found.points,
                 self.planned.found.cascades,
                 match verdict {
@@ -462,7 +462,7 @@ impl Teller<'_> {
                         "has the least {}, or nearly so with a stage less,",
                         self.request.wish.objective.name()
                     ),
-                    _ => "is the one of the surest".to_owned(),
+                    _ => "is the most certain one".to_owned(),
                 },
                 chosen.val.macro_f1,
                 best.val.macro_f1,
@@ -478,7 +478,7 @@ impl Teller<'_> {
                 let broken = chosen.standings.iter().filter(|standing| !standing.met);
                 reasons.extend(broken.map(|s| {
                     format!(
-                        "{}: {:.4} was asked for, {:.4} is what it has.",
+                        "{}: {:.4} was requested, it has {:.4}.",
                         s.limit, s.wanted, s.found
                     )
                 }));
@@ -487,14 +487,16 @@ impl Teller<'_> {
         reasons.extend(self.planned.granted.as_ref().map(guaranteed));
         if self.request.guarantee.is_some() && self.planned.granted.is_none() {
             reasons.push(format!(
-                "The plan is {} alone: it loses nothing against itself, and there is nothing to guarantee.",
+                "The plan is {} alone: it loses nothing against itself, and there is nothing to \
+                 guarantee.",
                 chosen.stages.join(", ")
             ));
         }
         if let Some(other) = runner_up {
             reasons.push(format!(
-                "The best cascade of other stages is {}: geometric mean of latency {:.1} us against \
-                 {:.1}, {:.0} ns of a core a flow against {:.0}, macro-F1 {:.4} against {:.4}.",
+                "The best cascade of other stages is {}: geometric mean of latency {:.1} us \
+                 against {:.1}, {:.0} ns of a core a flow against {:.0}, macro-F1 {:.4} against \
+                 {:.4}.",
                 other.stages.join(" > "),
                 other.val.geometric_us,
                 chosen.val.geometric_us,
@@ -514,16 +516,16 @@ fn guaranteed(granted: &Granted) -> String {
     let what = super::guarantee::name(guarantee.loss).replace('_', "-");
     if granted.granted {
         return format!(
-            "Promised: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} flows \
-             that nothing was fitted on, which show a loss of {measured:.4}. More flows may go on for it \
-             than the limits alone ask for.",
+            "Guaranteed: {what} at most {} below {slow} alone, at confidence {}. Tested on {flows} \
+             flows that nothing was fitted on, where the loss is {measured:.4}. It may escalate \
+             more flows than the constraints alone need.",
             guarantee.tolerated, guarantee.confidence
         );
     }
     format!(
-        "Not guaranteed: {what} at most {} below {slow} alone, at confidence {}, cannot be granted with \
-         {flows} flows of the calibration split, so all flows go to {slow}. The least that they support \
-         is {smallest:.4}.",
+        "Not guaranteed: {what} at most {} below {slow} alone, at confidence {}, is not possible \
+         with {flows} flows of the calibration split, so all flows go to {slow}. The least that \
+         they support is {smallest:.4}.",
         guarantee.tolerated, guarantee.confidence
     )
 }
