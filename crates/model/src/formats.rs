@@ -89,8 +89,8 @@ pub const FORMATS: &[FormatEntry] = &[
     },
     FormatEntry {
         name: "onnx",
-        doc: "ONNX: tree ensembles as scikit-learn's are exported, and neural networks of one input of floats \
-              [N, columns] and one output [N, classes]",
+        doc: "ONNX: tree ensembles as scikit-learn's are exported, and neural networks of one \
+              input of floats [N, columns] and one output [N, classes]",
         load: |bytes, columns, options| match import::onnx_is_forest(bytes) {
             true => bind(import::onnx(bytes).and_then(|m| m.bind(columns)), columns, options),
             false if columns.missing().is_some() => Err(NO_MISSING.into()),
@@ -103,7 +103,7 @@ pub const FORMATS: &[FormatEntry] = &[
     },
     FormatEntry {
         name: REMOTE,
-        doc: "a model on a server that speaks the Open Inference Protocol; the file says which",
+        doc: "a model on a server that speaks the Open Inference Protocol; the file names it",
         load: |bytes, columns, options| match columns.missing() {
             Some(_) => Err(NO_MISSING.into()),
             None => remote::load(bytes, columns, options.remote.as_deref()),
@@ -162,7 +162,8 @@ fn own_forest(bytes: &[u8], columns: &Binding, options: &LoadOptions) -> LoadedM
     let (expected, found) = (columns.shape(), forest.shape());
     if expected != found {
         return Err(format!(
-            "expected rows of {} words and {} numbers, as the stage encodes them, found {} words and {} numbers",
+            "expected rows of {} words and {} numbers, as the stage encodes them, found {} words \
+             and {} numbers",
             expected.words, expected.numbers, found.words, found.numbers
         )
         .into());
@@ -171,7 +172,8 @@ fn own_forest(bytes: &[u8], columns: &Binding, options: &LoadOptions) -> LoadedM
 }
 
 /// Why a value cannot be missing to some models.
-const NO_MISSING: &str = "`missing`: expected trees of another library, which know missing values, found a model that does not";
+const NO_MISSING: &str = "`missing`: expected trees of another library, which know missing values, \
+                          found a model that does not";
 
 fn bind<E: Display>(
     forest: Result<Forest, E>,

@@ -86,7 +86,7 @@ impl Remote {
                 Ok(pool)
             }
             #[cfg(not(feature = "remote"))]
-            Err(refused(format!("{}: no server of {servers:?} can be asked", unnamed(&spec.model))))
+            Err(refused(format!("{}: no server of {servers:?} is available", unnamed(&spec.model))))
         })
     }
 

@@ -126,10 +126,10 @@ pub const NET_COLUMNS: usize = 40;
 /// Any bytes as an ONNX file: refused in words, or a net that scores or says why not.
 pub fn fuzz_net(bytes: &[u8]) -> bool {
     let columns = Binding::bits(NET_COLUMNS).unwrap();
-    let net = match Net::load(bytes, &columns) {
+    let net = match Net::load(bytes, &columns, None) {
         Ok(net) => net,
         Err(error) => {
-            assert!(!error.is_empty());
+            assert!(!error.message.is_empty());
             return false;
         }
     };
