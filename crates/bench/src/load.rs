@@ -122,6 +122,7 @@ pub struct LoadOutcome {
 
 /// Why a load says nothing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The source failed.
     Source(SourceError),

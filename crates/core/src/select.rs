@@ -19,6 +19,7 @@ pub struct Prefix {
 
 /// Why a text is no prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PrefixError {
     /// It is neither an address nor an address with a number of bits.
     Text(String),

@@ -37,6 +37,7 @@ impl fmt::Display for Location {
 
 /// Why an input, or the rest of it, cannot be read.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum SourceError {
     /// The file or directory cannot be opened.
     Open {

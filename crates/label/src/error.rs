@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 /// Why labels are refused.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum LabelError {
     /// A file could not be read.
     Io {

@@ -57,6 +57,7 @@ pub struct OutputError {
 
 /// Why a file is refused as an output.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The system refused.
     Io(io::Error),

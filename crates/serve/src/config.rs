@@ -144,6 +144,7 @@ pub struct Config {
 
 /// Why a configuration is refused.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read.
     Io {

@@ -38,6 +38,7 @@ pub struct Tape {
 
 /// Why there is no tape.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TapeError {
     /// A capture could not be read.
     Source(SourceError),

@@ -102,6 +102,7 @@ pub(super) struct Requirement {
 
 /// Why a list of stages is no cascade.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CascadeError {
     /// There is no stage, or there are more than 255.
     StageCount(usize),

@@ -70,6 +70,7 @@ pub const ENCODERS: &[EncoderEntry] =
 
 /// Why a list of encoders is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EncoderError {
     /// A name that is not in [`ENCODERS`].
     Unknown(String),

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 
 /// Why there is no filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FilterError {
     /// libpcap was not found, or lacks a function; the text is the system's.
     Library(String),

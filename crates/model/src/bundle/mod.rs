@@ -509,6 +509,7 @@ pub fn features(written: &StagePlan) -> Result<Features, BundleError> {
         EncoderError::Twice(found) => {
             unknown(written, "features", &format!("{found} twice"), &["each name once"])
         }
+        other => unknown(written, "features", &other.to_string(), &encoder_names()),
     })
 }
 

@@ -103,6 +103,7 @@ impl Dataset {
 
 /// Why nothing could be recorded.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum RecordError {
     /// A feature name is unknown.
     Features(EncoderError),

@@ -28,6 +28,7 @@ const DRAWS: u64 = 20;
 
 /// Why nothing could be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EvaluateError {
     /// The labels name a class that the bundle does not know.
     UnknownLabel {
