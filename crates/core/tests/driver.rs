@@ -95,7 +95,7 @@ fn whatever_the_batches_and_lanes_verdicts_are_those_by_hand() {
 fn an_end_in_parts_gives_each_flow_its_verdict_once_and_stops_where_a_part_fails() {
     let cascade = cascade(&[stage(9, u64::MAX, 1.0)]);
     // So few that most flows are open at the end.
-    let frames: Vec<Frame> = (1..40).map(|number| datagram(number)).collect();
+    let frames: Vec<Frame> = (1..40).map(datagram).collect();
     let ended = |most_flows, fails_at| {
         let mut engine = Engine::new(cascade.clone(), config());
         let mut lanes = inline_lanes(&cascade);

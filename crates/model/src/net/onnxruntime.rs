@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The library that was opened first, and what it was opened as. The bindings keep one per process
-/// whatever its users do, so a second one can only be refused; which nets it scores is theirs to say.
+/// whatever their users do, so a second one can only be refused; which nets it scores is said per
+/// bundle.
 static LIBRARY: OnceLock<(PathBuf, Environment)> = OnceLock::new();
 /// Held while a library is opened.
 static OPENING: Mutex<()> = Mutex::new(());

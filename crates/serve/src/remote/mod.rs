@@ -1,9 +1,9 @@
 //! Models that answer elsewhere: pools of servers, asked over the Open Inference Protocol.
 //!
 //! [`RemoteConfig`] says where the servers stand. A model of a bundle that is opened with
-//! [`Remote::connecting`] gets a pool of them. The pool chooses a server, asks it within a deadline, asks another one
-//! where that fails, and looks in the background which servers are ready. All of it needs the cargo
-//! feature `remote`; without it, such a model is refused with a sentence.
+//! [`Remote::connecting`] gets a pool of them. The pool chooses a server, asks it within a deadline,
+//! asks another one where that fails, and looks in the background which servers are ready. All of it
+//! needs the cargo feature `remote`; without it, such a model is refused with a sentence.
 
 #[cfg(feature = "remote")]
 mod answer;
@@ -66,7 +66,11 @@ impl Remote {
     /// The pools of models that are asked on these servers.
     #[must_use]
     pub fn new(servers: RemoteConfig) -> Self {
-        Self { servers, ..Self::default() }
+        Self {
+            servers,
+            #[cfg(feature = "remote")]
+            pools: Arc::default(),
+        }
     }
 
     /// Options by which a bundle's remote models are asked on these servers, and refused where none
