@@ -50,7 +50,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Says of which thread it is that the system does not give it.
-#[must_use]
 pub fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> std::io::Error {
     move |error| {
         let limits = match error.kind() {
