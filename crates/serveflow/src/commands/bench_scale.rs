@@ -141,8 +141,7 @@ pub(crate) fn scale(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<
 /// The bundle with all stages inline, the limits, and the captures in memory.
 fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle, Config, Tape)> {
     let needs_sample = args.captures.is_empty() || args.bundle.is_none();
-    let sample =
-        needs_sample.then(|| Sample::find(None, "--bundle and captures")).transpose()?;
+    let sample = needs_sample.then(|| Sample::find(None, "--bundle and captures")).transpose()?;
     let dir = args.bundle.clone().or_else(|| sample.as_ref().map(Sample::bundle));
     let dir = dir.unwrap_or_default();
     let (mut bundle, _) = session.load(&dir)?;
