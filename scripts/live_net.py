@@ -1,7 +1,8 @@
-"""What scripts/live.py stands on: network namespaces, programs in them, captures, and what serveflow says.
+"""What scripts/live.py stands on: network namespaces, programs in them, captures, and what
+serveflow says.
 
-Everything runs in namespaces of the script's own, network and mount: they end with its last process, and so do the
-interfaces and the names below /run/netns.
+Everything runs in namespaces of the script's own, network and mount: they end with its last
+process, and so do the interfaces and the names below /run/netns.
 """
 
 import collections
@@ -24,9 +25,13 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASK = ROOT / "data/app_protocol"
-TOOLS = {"ip": "iproute2", "ss": "iproute2", "sysctl": "procps", "ethtool": "ethtool", "tcpreplay": "tcpreplay", "tcpdump": "tcpdump", "curl": "curl",
-         "nginx": "nginx", "dig": "bind9-dnsutils", "dnsmasq": "dnsmasq-base", "iperf3": "iperf3",
-         "logrotate": "logrotate", "openssl": "openssl", "unshare": "util-linux", "setpriv": "util-linux"}
+TOOLS = {
+    "ip": "iproute2", "ss": "iproute2", "sysctl": "procps", "ethtool": "ethtool",
+    "tcpreplay": "tcpreplay", "tcpdump": "tcpdump", "curl": "curl", "nginx": "nginx",
+    "dig": "bind9-dnsutils", "dnsmasq": "dnsmasq-base", "iperf3": "iperf3",
+    "logrotate": "logrotate", "openssl": "openssl", "unshare": "util-linux",
+    "setpriv": "util-linux",
+}
 INSIDE = "SERVEFLOW_LIVE_INSIDE"
 SO_TIMESTAMPNS = 35
 PR_SET_PDEATHSIG = 1
@@ -65,21 +70,29 @@ def missing():
 def need_tools():
     """Ends in words where a program is missing."""
     if missing():
-        fail(f"programs are missing (Debian: apt-get install --no-install-recommends {' '.join(missing())})")
+        fail(
+            "programs are missing (Debian: apt-get install --no-install-recommends"
+            f" {' '.join(missing())})"
+        )
 
 
 def go_inside():
     """Begins the script anew in namespaces of its own, as their root."""
     if os.environ.get(INSIDE) == str(os.getpid()):
         return
-    # Both keep the process's number, so a second one that is started below by hand is not taken for this.
+    # Both keep the process's number, so a second one that is started below by hand is not taken for
+    # this.
     os.environ[INSIDE] = str(os.getpid())
     as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     command = ["unshare", *as_root, "--net", "--mount"]
-    tried = subprocess.run([*command, "mount", "-t", "tmpfs", "tmpfs", "/run"], capture_output=True, text=True)
+    tried = subprocess.run(
+        [*command, "mount", "-t", "tmpfs", "tmpfs", "/run"], capture_output=True, text=True
+    )
     if tried.returncode != 0:
-        fail("expected root, or a kernel that lets users have namespaces of their own, found neither: "
-             f"{tried.stderr.strip()}")
+        fail(
+            "expected root, or a kernel that lets users have namespaces of their own, found"
+            f" neither: {tried.stderr.strip()}"
+        )
     begin = 'mount -t tmpfs tmpfs /run && exec "$@"'
     os.execvp("unshare", [*command, "sh", "-c", begin, "sh", sys.executable, *sys.argv])
 
@@ -114,7 +127,9 @@ class Net:
 
     def run(self, side, *command, within_s=60):
         """Runs a program to its end; what it writes."""
-        done = subprocess.run(self.inside(side, command), capture_output=True, text=True, timeout=within_s)
+        done = subprocess.run(
+            self.inside(side, command), capture_output=True, text=True, timeout=within_s
+        )
         if done.returncode != 0:
             said = done.stderr.strip() or done.stdout.strip()
             raise Failed(f"`{' '.join(map(str, command))}` fails: {said}")
@@ -129,20 +144,28 @@ class Net:
     def cable(self, left, right, offloads=False):
         """A pair of interfaces, `left` with the senders."""
         names = self.names
-        self.host("ip", "link", "add", left, "netns", names["a"], "mtu", "9000", "type", "veth", "peer", "name", right,
-                  "netns", names["b"], "mtu", "9000")
+        self.host(
+            "ip", "link", "add", left, "netns", names["a"], "mtu", "9000", "type", "veth", "peer",
+            "name", right, "netns", names["b"], "mtu", "9000",
+        )
         for side, name in (("a", left), ("b", right)):
             if not offloads:
-                off = [word for offload in ("rx", "tx", "gro", "gso", "tso") for word in (offload, "off")]
+                off = [
+                    word
+                    for offload in ("rx", "tx", "gro", "gso", "tso")
+                    for word in (offload, "off")
+                ]
                 self.run(side, "ethtool", "-K", name, *off)
             self.run(side, "ip", "link", "set", "dev", name, "up")
 
     def uncable(self, left):
-        subprocess.run(self.inside("a", ["ip", "link", "del", left]), capture_output=True, timeout=60)
+        subprocess.run(
+            self.inside("a", ["ip", "link", "del", left]), capture_output=True, timeout=60
+        )
 
     def stamp_early(self):
-        """From now on the kernel stamps each frame once, as it comes, for all who listen: as long as a socket wants
-        time stamps. Else each listener has a time of its own."""
+        """From now on the kernel stamps each frame once, as it comes, for all who listen: as long
+        as a socket wants time stamps. Else each listener has a time of its own."""
         self.clock = self.clock or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.clock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
@@ -162,7 +185,9 @@ def await_(what, holds, within_s):
     deadline = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline:
-            raise Failed(f"{what}: expected it within {within_s} s, found that it was not so by then")
+            raise Failed(
+                f"{what}: expected it within {within_s} s, found that it was not so by then"
+            )
         time.sleep(0.02)
 
 
@@ -175,7 +200,10 @@ def unpacked(path):
         return zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read()
     except ImportError:
         if shutil.which("zstd") is None:
-            fail("expected Python's module zstandard or the program zstd, found neither (Debian: apt-get install zstd)")
+            fail(
+                "expected Python's module zstandard or the program zstd, found neither (Debian:"
+                " apt-get install zstd)"
+            )
         return subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
 
 
@@ -190,7 +218,8 @@ def frames_of(data):
 
 
 def write_capture(path, frames, link=1):
-    """A capture of (time in nanoseconds, frame, length on the wire); of Ethernet, if not of another link type."""
+    """A capture of (time in nanoseconds, frame, length on the wire); of Ethernet, if not of another
+    link type."""
     with open(path, "wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, link))
         for time_ns, frame, wire in frames:
@@ -199,7 +228,11 @@ def write_capture(path, frames, link=1):
 
 def sample():
     """The frames of the shipped test captures, one capture behind the other."""
-    return [frame for path in sorted((TASK / "test").glob("*.pcap.zst")) for _, frame, _ in frames_of(unpacked(path))]
+    return [
+        frame
+        for path in sorted((TASK / "test").glob("*.pcap.zst"))
+        for _, frame, _ in frames_of(unpacked(path))
+    ]
 
 
 def as_ipv6(frame):
@@ -220,7 +253,8 @@ def tagged(frame, *tags):
 
 
 def ends_of(frame):
-    """Both ends of a frame's packet, each an address with a port where there is one; nothing for other frames."""
+    """Both ends of a frame's packet, each an address with a port where there is one; nothing for
+    other frames."""
     kind, at = frame[12:14], 14
     if kind == b"\x08\x00":
         addresses, protocol = (frame[26:30], frame[30:34]), frame[23]
@@ -243,7 +277,8 @@ def turn(frame):
 
 
 def tun_main(capture, per_second):
-    """Brings the packets of a capture, without their Ethernet headers, by an interface that has none."""
+    """Brings the packets of a capture, without their Ethernet headers, by an interface that has
+    none."""
     tun = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", b"vt", IFF_TUN | IFF_NO_PI))
     subprocess.run(["ip", "link", "set", "dev", "vt", "up"], check=True)
@@ -270,7 +305,8 @@ def lo_main(count):
 
 
 def send_main(capture, per_second, left, right):
-    """Sends a capture, each direction by an interface of its own, in one order. Runs in the senders' namespace."""
+    """Sends a capture, each direction by an interface of its own, in one order. Runs in the
+    senders' namespace."""
     sockets = []
     for name in (left, right):
         sockets.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
@@ -291,15 +327,19 @@ def send(net, capture, *options, interface="va"):
 
 
 def stay_root(work):
-    """Variables by which tcpdump stays who it is: where users made the namespace, nobody may give up groups, and it
-    gives up without."""
+    """Variables by which tcpdump stays who it is: where users made the namespace, nobody may give
+    up groups, and it gives up without."""
     if "deny" not in pathlib.Path("/proc/self/setgroups").read_text():
         return {}
     library = work / "stay_root.so"
     if not library.exists():
-        calls = "".join(f"int {name}() {{ return 0; }} " for name in ("initgroups", "setgid", "setuid"))
-        subprocess.run(["cc", "-w", "-fno-builtin", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=calls,
-                       text=True, check=True)
+        calls = "".join(
+            f"int {name}() {{ return 0; }} " for name in ("initgroups", "setgid", "setuid")
+        )
+        subprocess.run(
+            ["cc", "-w", "-fno-builtin", "-shared", "-fPIC", "-x", "c", "-", "-o", library],
+            input=calls, text=True, check=True,
+        )
     return {"LD_PRELOAD": str(library)}
 
 
@@ -308,10 +348,11 @@ class Dump:
 
     def __init__(self, net, path, interface="vb", words="", side="b"):
         self.path = path
-        self.process = net.start(side, "tcpdump", "-i", interface, "-w", path, "-U", "-Z", "root", "-n", "-s", "4096",
-                                 "-B", "65536", "--time-stamp-precision=nano", *([words] if words else []),
-                                 stderr=subprocess.PIPE, text=True,
-                                 env={**os.environ, **stay_root(path.parent)})
+        self.process = net.start(
+            side, "tcpdump", "-i", interface, "-w", path, "-U", "-Z", "root", "-n", "-s", "4096",
+            "-B", "65536", "--time-stamp-precision=nano", *([words] if words else []),
+            stderr=subprocess.PIPE, text=True, env={**os.environ, **stay_root(path.parent)},
+        )
         # Its first line says that it listens.
         while "listening on" not in (line := self.process.stderr.readline()):
             if not line:
@@ -323,7 +364,9 @@ class Dump:
         time.sleep(0.3)
         self.process.send_signal(signal.SIGINT)
         said = self.process.communicate(timeout=20)[1]
-        expect("frames that tcpdump lost", "0", re.search(r"(\d+) packets? dropped by kernel", said)[1])
+        expect(
+            "frames that tcpdump lost", "0", re.search(r"(\d+) packets? dropped by kernel", said)[1]
+        )
         return sorted(frames_of(self.path.read_bytes()), key=lambda frame: frame[0])
 
 
@@ -339,44 +382,61 @@ class Ended:
         found = re.search(r"packets: (\d+) seen = (\d+) recorded \+ (\d+) ignored"
                           r" \+ (\d+) after close \+ (\d+) rejected \+ (\d+) filtered", said)
         self.seen, *parts = map(int, found.groups()) if found else (None,)
-        flows = re.search(r"flows:   (\d+) seen = (\d+) verdicts \+ (\d+) collecting \+ (\d+) in inference", said)
+        flows = re.search(
+            r"flows:   (\d+) seen = (\d+) verdicts \+ (\d+) collecting \+ (\d+) in inference", said
+        )
         self.flows, *places = map(int, flows.groups()) if flows else (None,)
         if found:
             expect("packets in all places", self.seen, sum(parts))
             expect("flows in all places", (self.flows, 0, 0), (sum(places), *places[1:]))
             expect("final verdicts", self.flows, len(self.verdicts))
-            expect("flows with two verdicts", 0, self.flows - len({verdict["flow"] for verdict in self.verdicts}))
+            expect(
+                "flows with two verdicts", 0,
+                self.flows - len({verdict["flow"] for verdict in self.verdicts}),
+            )
         kernel = re.findall(r"kernel:  (\S+): (\d+) received, (\d+) dropped", said)
         self.kernel = {name: (int(received), int(dropped)) for name, received, dropped in kernel}
 
     def balanced(self):
-        """Frames that the kernel received and that it dropped: the first are those that were seen."""
+        """Frames that the kernel received and that it dropped: the first are those that were
+        seen."""
         received, dropped = (sum(counts) for counts in zip(*self.kernel.values()))
         expect("packets seen, and received by the kernel", received, self.seen)
         return received, dropped
 
     def together(self, workers):
-        """Holds all flows between two ends, in either direction, to be in one worker, whose numbers go in steps."""
+        """Holds all flows between two ends, in either direction, to be in one worker, whose numbers
+        go in steps."""
         places = collections.defaultdict(set)
         for one in self.verdicts:
             ends = sorted([(one["src"], one["src_port"]), (one["dst"], one["dst_port"])])
             places[one["proto"], *ends[0], *ends[1]].add(one["flow"] % workers)
-        expect("ends whose packets came to several workers", [], [ends for ends in places if len(places[ends]) > 1][:2])
+        expect(
+            "ends whose packets came to several workers", [],
+            [ends for ends in places if len(places[ends]) > 1][:2],
+        )
 
     def by_worker(self, workers):
         """Flows of each worker, whose numbers go in steps."""
-        return [sum(verdict["flow"] % workers == worker for verdict in self.verdicts) for worker in range(workers)]
+        return [
+            sum(verdict["flow"] % workers == worker for verdict in self.verdicts)
+            for worker in range(workers)
+        ]
 
 
 def key(verdict):
     """A verdict without what the wall clock and the order of flows decide."""
-    return tuple(value for name, value in sorted(verdict.items()) if name not in ("flow", "compute_us"))
+    return tuple(
+        value for name, value in sorted(verdict.items()) if name not in ("flow", "compute_us")
+    )
 
 
 def differences(live, file):
     """How many verdicts of one are not in the other, and the first of each side."""
     left, right = (collections.Counter(map(key, verdicts)) for verdicts in (live, file))
-    only = [sorted((one - other).elements(), key=str) for one, other in ((left, right), (right, left))]
+    only = [
+        sorted((one - other).elements(), key=str) for one, other in ((left, right), (right, left))
+    ]
     return len(only[0]) + len(only[1]), [side[:1] for side in only]
 
 
@@ -393,15 +453,23 @@ class Tool:
 
     def command(self, base, words, config, bundle):
         base.with_suffix(".toml").write_text(config)
-        return [self.path, "run", *words, "--bundle", bundle or self.bundle, "--config", base.with_suffix(".toml")]
+        return [
+            self.path, "run", *words, "--bundle", bundle or self.bundle, "--config",
+            base.with_suffix(".toml"),
+        ]
 
     def file(self, frames, config="", bundle=None, link=1):
         """Serves frames from a capture."""
         base = self.base()
         write_capture(base.with_suffix(".pcap"), frames, link)
         words = [base.with_suffix(".pcap"), "--workers", "1", "--out", base.with_suffix(".json")]
-        done = subprocess.run(self.command(base, words, config, bundle), capture_output=True, text=True, timeout=120)
-        expect("the exit code for a capture", (0, ""), (done.returncode, done.stderr if done.returncode else ""))
+        done = subprocess.run(
+            self.command(base, words, config, bundle), capture_output=True, text=True, timeout=120
+        )
+        expect(
+            "the exit code for a capture", (0, ""),
+            (done.returncode, done.stderr if done.returncode else ""),
+        )
         return Ended(0, 0, done.stderr, base.with_suffix(".json").read_text().splitlines())
 
     def live(self, *words, interfaces=("vb",), workers=1, config="", bundle=None, pipe=False):
@@ -413,14 +481,19 @@ class Tool:
         process = self.net.start("b", *self.command(base, words, config, bundle), stderr=log,
                                  stdout=subprocess.PIPE if pipe else subprocess.DEVNULL)
         live = Live(process, base)
-        await_("that serveflow listens", lambda: "listening to" in live.said() or process.poll() is not None, 60)
+        await_(
+            "that serveflow listens",
+            lambda: "listening to" in live.said() or process.poll() is not None, 60,
+        )
         expect("the exit code so far", None, process.poll())
         return live
 
     def refused(self, *words, before=()):
         """What a run says that ends at once, and its exit code."""
         command = [*before, *self.command(self.base(), words, "", None)]
-        done = subprocess.run(self.net.inside("b", command), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            self.net.inside("b", command), capture_output=True, text=True, timeout=60
+        )
         return done.returncode, done.stderr.strip()
 
 
@@ -440,12 +513,16 @@ class Live:
 
     def user_s(self):
         """Processor time so far, but for that in the kernel."""
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        )
         return int(fields[11]) / os.sysconf("SC_CLK_TCK")
 
     def cpu_s(self):
         """Processor time so far."""
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        )
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self, within_s=10):
@@ -458,7 +535,10 @@ class Live:
         try:
             code = self.process.wait(within_s)
         except subprocess.TimeoutExpired:
-            raise Failed(f"expected that serveflow ends within {within_s} s, found that it does not:\n{self.said()}")
+            raise Failed(
+                f"expected that serveflow ends within {within_s} s, found that it does"
+                f" not:\n{self.said()}"
+            )
         took_s = time.monotonic() - started
         return Ended(code, took_s, self.said(), self.lines() if lines is None else lines)
 

@@ -1,5 +1,5 @@
-"""Outputs of live runs that are full, stand still, go away, are rotated and restarted: packets are served on, and every
-record is written once as a whole line or counted as lost."""
+"""Outputs of live runs that are full, stand still, go away, are rotated and restarted: packets are
+served on, and every record is written once as a whole line or counted as lost."""
 
 import array
 import contextlib
@@ -15,7 +15,9 @@ import termios
 import threading
 import time
 
-from live_net import LIBC, TASK, await_, expect, expect_that, frames_of, send, unpacked, write_capture
+from live_net import (
+    LIBC, TASK, await_, expect, expect_that, frames_of, send, unpacked, write_capture,
+)
 from live_soak import Control
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
@@ -26,9 +28,12 @@ MANY = 9000
 
 
 def dns_flows(path, first, count):
-    """A capture of flows of a single packet, whose verdict comes with it. Each has an address of its own."""
+    """A capture of flows of a single packet, whose verdict comes with it. Each has an address of
+    its own."""
     frames = [frame for _, frame, _ in frames_of(unpacked(TASK / "test/dns.pcap.zst"))]
-    one = next(frame for frame in frames if frame[12:14] == b"\x08\x00" and frame[36:38] == b"\x00\x35")
+    one = next(
+        frame for frame in frames if frame[12:14] == b"\x08\x00" and frame[36:38] == b"\x00\x35"
+    )
     source = lambda number: b"\x0a" + number.to_bytes(3, "big")
     made = [one[:26] + source(number) + one[30:] for number in range(first, first + count)]
     write_capture(path, [(0, frame, len(frame)) for frame in made])
@@ -38,7 +43,9 @@ def dns_flows(path, first, count):
 def whole_lines(data):
     """The flows of a file's lines, all of which must be whole."""
     expect("bytes that are zero", 0, data.count(b"\0"))
-    expect_that(data == b"" or data.endswith(b"\n"), "the end of the file", "a whole line", data[-80:])
+    expect_that(
+        data == b"" or data.endswith(b"\n"), "the end of the file", "a whole line", data[-80:]
+    )
     return [json.loads(line)["flow"] for line in data.splitlines()]
 
 
@@ -48,7 +55,10 @@ class Probe:
     def __init__(self, cases, out, config="", words=(), service=""):
         self.cases, self.out, self.first = cases, out, 1
         socket = cases.work / f"control{cases.tool.count}"
-        limits = f'[output]\nbuffer_mb = 1\nstall_ms = {STALL_MS}\n{config}[service]\ncontrol = "{socket}"\n{service}'
+        limits = (
+            f'[output]\nbuffer_mb = 1\nstall_ms = {STALL_MS}\n{config}[service]\ncontrol ='
+            f' "{socket}"\n{service}'
+        )
         self.live = cases.tool.live("--out", out, *words, config=limits, pipe=True)
         self.control = Control(cases.tool, socket)
         await_("that the service answers", socket.exists, 20)
@@ -65,7 +75,10 @@ class Probe:
         self.first += count
         before = self.status()["flows"]["decided"]
         send(self.cases.net, capture, f"--pps={pace}")
-        await_(f"{count} more verdicts", lambda: self.status()["flows"]["decided"] == before + count, 30)
+        await_(
+            f"{count} more verdicts", lambda: self.status()["flows"]["decided"] == before + count,
+            30,
+        )
 
     def all_taken(self):
         await_("that all records are taken", lambda: self.output()["buffered"] == 0, 30)
@@ -79,7 +92,9 @@ class Probe:
         self.live.process.terminate()
         expect("the exit code", code, self.live.process.wait(20))
         said = self.live.said()
-        made, written, lost = map(int, re.search(r"records: (\d+) made = (\d+) written \+ (\d+) lost", said).groups())
+        made, written, lost = map(
+            int, re.search(r"records: (\d+) made = (\d+) written \+ (\d+) lost", said).groups()
+        )
         expect("records made", self.first - 1, made)
         expect("records in both places", made, written + lost)
         return made, written, lost
@@ -135,7 +150,9 @@ def stalled(cases):
     lost = probe.output()["lost"]
     expect_that(lost["slow"] > 0, "records lost since the reader is slow", "some", lost)
     seen = probe.status()["interfaces"][0]
-    expect("frames received, and dropped by the kernel", (MANY, 0), (seen["received"], seen["dropped"]))
+    expect(
+        "frames received, and dropped by the kernel", (MANY, 0), (seen["received"], seen["dropped"])
+    )
     await_("that the rest is read", take, 30)
     expect("reasons not to be ready", [], probe.status()["not_ready"])
     os.close(reader)
@@ -152,7 +169,8 @@ def stalled(cases):
 
 
 def ended(cases):
-    """An end whose output waits for its reader: whoever looks has an answer until the process is gone."""
+    """An end whose output waits for its reader: whoever looks has an answer until the process is
+    gone."""
     pipe = cases.work / "late"
     os.mkfifo(pipe)
     probe = Probe(cases, pipe, service="shutdown_timeout_ms = 60000\n")
@@ -173,14 +191,18 @@ def ended(cases):
 
 
 def restarted(cases):
-    """A second start by mistake, a start that is refused, and one after the process was killed in the middle of a line."""
+    """A second start by mistake, a start that is refused, and one after the process was killed in
+    the middle of a line."""
     out = cases.work / "restarted.jsonl"
     probe = Probe(cases, out)
     probe.send(300)
     probe.all_taken()
     before = out.read_bytes()
     code, said = cases.tool.refused("--interface", "vb", "--out", out)
-    expect_that(code == 1 and "no other process" in said, "a second start", "exit code 1 and the reason", (code, said))
+    expect_that(
+        code == 1 and "no other process" in said, "a second start", "exit code 1 and the reason",
+        (code, said),
+    )
     code, said = cases.tool.refused("--interface", "none", "--out", out, "--overwrite")
     expect("a start without its interface", 1, code)
     expect_that(out.read_bytes() == before, "the file", "as it was", "another")
@@ -193,7 +215,10 @@ def restarted(cases):
     made, written, lost = probe.end(0)
     expect("records lost", 0, lost)
     lines = out.read_bytes().splitlines(keepends=True)
-    expect("half a line, and where it is", [300], [at for at, line in enumerate(lines) if not line.endswith(b"}\n")])
+    expect(
+        "half a line, and where it is", [300],
+        [at for at, line in enumerate(lines) if not line.endswith(b"}\n")],
+    )
     expect("lines", 601, len(lines))
     return f"restart: {len(lines) - 1} lines of two runs and half a line between them"
 
@@ -206,14 +231,19 @@ def rotated(cases, how):
     probe = Probe(cases, out)
     kill = f"kill -%s {probe.live.process.pid}"
     before = f"prerotate\n{kill % 'USR2'}; sleep 0.5\nendscript\n" if how == "copytruncate" else ""
-    config.write_text(f"{out} {{\nsize 1\nrotate 1000\n{how}\n{before}postrotate\n{kill % 'USR1'}\nendscript\n}}\n")
+    config.write_text(
+        f"{out} {{\nsize 1\nrotate"
+        f" 1000\n{how}\n{before}postrotate\n{kill % 'USR1'}\nendscript\n}}\n"
+    )
     config.chmod(0o600)
     sender = threading.Thread(target=probe.send, args=(MANY, 2500))
     sender.start()
     times = 0
     while sender.is_alive():
-        done = subprocess.run(["logrotate", "--force", "--state", work / "state", config], capture_output=True, text=True,
-                              timeout=60)
+        done = subprocess.run(
+            ["logrotate", "--force", "--state", work / "state", config], capture_output=True,
+            text=True, timeout=60,
+        )
         expect("what logrotate says", (0, ""), (done.returncode, done.stderr))
         times += 1
         time.sleep(0.2)
@@ -226,11 +256,15 @@ def rotated(cases, how):
     expect("lines of different flows", MANY, len(set(flows)))
     with_some = sum(path.stat().st_size > 0 for path in files)
     expect_that(with_some > 2, "files with lines", "more than 2", with_some)
-    return f"logrotate with {how}: {times} times, {made} lines in {len(files)} files, none lost or doubled"
+    return (
+        f"logrotate with {how}: {times} times, {made} lines in {len(files)} files, none lost or"
+        " doubled"
+    )
 
 
 def deleted(cases):
-    """A file that is deleted, and one that is moved, without a signal; and a run that rotates by itself."""
+    """A file that is deleted, and one that is moved, without a signal; and a run that rotates by
+    itself."""
     work = cases.work / "deleted"
     work.mkdir()
     out = work / "v.jsonl"
@@ -249,7 +283,9 @@ def deleted(cases):
         probe.all_taken()
     expect("records lost", 0, probe.end(0)[2])
     files = [path for path in work.iterdir() if path.name.startswith("own.jsonl")]
-    expect_that(all(path.stat().st_size <= 1 << 20 for path in files), "sizes", "up to 1 MiB", "others")
+    expect_that(
+        all(path.stat().st_size <= 1 << 20 for path in files), "sizes", "up to 1 MiB", "others"
+    )
     flows = [flow for path in files for flow in whole_lines(path.read_bytes())]
     expect("lines of different flows", 12000, len(set(flows)))
     expect("lines", 12000, len(flows))
@@ -281,29 +317,39 @@ def blocked_worker(cases):
         send(cases.net, dns_flows(cases.work / "flows.pcap", probe.first, 500), "--pps=20000")
         probe.first += 500
         received = lambda: probe.status()["interfaces"][0]["received"]
-        await_("that the kernel's counts go on", lambda: received() == before["interfaces"][0]["received"] + 500, 20)
-        expect("packets seen meanwhile", before["packets"]["seen"], probe.status()["packets"]["seen"])
+        await_(
+            "that the kernel's counts go on",
+            lambda: received() == before["interfaces"][0]["received"] + 500, 20,
+        )
+        expect(
+            "packets seen meanwhile", before["packets"]["seen"], probe.status()["packets"]["seen"]
+        )
     await_("the other verdicts", lambda: probe.status()["flows"]["decided"] == 600, 30)
     expect("records lost", 0, probe.end(0)[2])
     return "blocked worker: the kernel's counts go on"
 
 
 def blocked_log(cases):
-    """A log whose reader stands still, while many things are to be said, and the end of the process."""
+    """A log whose reader stands still, while many things are to be said, and the end of the
+    process."""
     work = cases.work
     reader, writer = os.pipe()
     base = cases.tool.base()
     socket, out = work / "control-log", work / "log.jsonl"
     config = f'[service]\ncontrol = "{socket}"\n'
-    command = cases.tool.command(base, ["--interface", "vb", "--workers", "1", "--out", out], config, None)
+    command = cases.tool.command(
+        base, ["--interface", "vb", "--workers", "1", "--out", out], config, None
+    )
     process = cases.net.start("b", *command, stderr=writer, stdout=subprocess.DEVNULL)
     os.close(writer)
     await_("that the service answers", socket.exists, 60)
     control = Control(cases.tool, socket)
     path = "/nowhere/" + "x" * 60000
     for _ in range(40):
-        done = subprocess.run([cases.tool.path, "control", "reload", "--socket", socket, "--bundle", path],
-                              capture_output=True, timeout=60)
+        done = subprocess.run(
+            [cases.tool.path, "control", "reload", "--socket", socket, "--bundle", path],
+            capture_output=True, timeout=60,
+        )
         expect("the exit code of a reload of nothing", 1, done.returncode)
     dropped = json.loads(control("status"))["output"]["log_lines_dropped"]
     expect_that(dropped > 0, "lines that were dropped", "some", dropped)
@@ -318,6 +364,8 @@ def blocked_log(cases):
 
 def case(cases):
     """All of these."""
-    said = [full(cases), stalled(cases), ended(cases), restarted(cases), rotated(cases, "create"),
-            rotated(cases, "copytruncate"), deleted(cases), blocked_worker(cases), blocked_log(cases)]
+    said = [
+        full(cases), stalled(cases), ended(cases), restarted(cases), rotated(cases, "create"),
+        rotated(cases, "copytruncate"), deleted(cases), blocked_worker(cases), blocked_log(cases),
+    ]
     return "; ".join(said)

@@ -15,8 +15,9 @@ XDP = '[live]\nsource = "xdp"\n'
 # Nothing after the start may need what nobody has.
 NOBODY = XDP + '[service]\nuser = "nobody"\n'
 SMALL = XDP + "ring_mb = 1\n"
-# Frames have the time at which they are read, and gaps between them are among what models look at: this share of flows
-# may have another answer than the file's, which has the time at which they were sent.
+# Frames have the time at which they are read, and gaps between them are among what models look at:
+# this share of flows may have another answer than the file's, which has the time at which they were
+# sent.
 OTHERWISE = 1 / 200
 ENDS = ("src", "src_port", "dst", "dst_port", "proto")
 ANSWER = ("label", "reason", "stage")
@@ -29,38 +30,63 @@ for _ in range(500):
 
 def case(cases):
     net = cases.net
-    code, said = refused(cases, ["--interface", "vb"], XDP, ["setpriv", "--bounding-set=-bpf,-sys_admin"])
+    code, said = refused(
+        cases, ["--interface", "vb"], XDP, ["setpriv", "--bounding-set=-bpf,-sys_admin"]
+    )
     if "with the cargo feature `xdp`" in said:
         return "left out, since the program was built without the feature `xdp`"
-    expect_that(code == 1 and "CAP_BPF" in said, "AF_XDP without its capabilities", "exit code 1 and `CAP_BPF`", (code, said))
+    expect_that(
+        code == 1 and "CAP_BPF" in said, "AF_XDP without its capabilities",
+        "exit code 1 and `CAP_BPF`", (code, said),
+    )
     if pathlib.Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
         return f"left out, since only root may load programs into the kernel; without: {said!r}"
     # The second one is refused, if the first is not.
     code, said = refused(cases, ["--interface", "vb", "--interface", "nosuch"], XDP)
     if "interface vb" in said and re.search(r"os error (1|38|93|97)\)", said):
         return f"left out, since this kernel has no AF_XDP, or lets nobody load programs: {said!r}"
-    expect_that(code == 1 and "interface nosuch" in said, "a second interface that is none", "a refusal", (code, said))
+    expect_that(
+        code == 1 and "interface nosuch" in said, "a second interface that is none", "a refusal",
+        (code, said),
+    )
     code, said = refused(cases, ["--interface", "vb", "--workers", "2"], XDP)
-    expect_that(code == 1 and "limits.workers: expected 1" in said, "two workers", "a refusal", (code, said))
-    code, said = refused(cases, ["--interface", "vb"], XDP, ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock"])
-    expect_that(code == 1 and "may lock" in said, "more memory than may be locked", "a refusal", (code, said))
+    expect_that(
+        code == 1 and "limits.workers: expected 1" in said, "two workers", "a refusal", (code, said)
+    )
+    code, said = refused(
+        cases, ["--interface", "vb"], XDP,
+        ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock"],
+    )
+    expect_that(
+        code == 1 and "may lock" in said, "more memory than may be locked", "a refusal",
+        (code, said),
+    )
     results = [replayed(cases) for _ in range(3)]
     expect("programs on the interface once all have ended", "", attached(net))
-    return "; ".join([
-        f"three runs in a row: {results[0]}", by_queues(cases), long(cases), killed(cases), stopped(cases), overloaded(cases), comes_and_goes(cases),
-        looped(cases)])
+    return "; ".join(
+        [
+            f"three runs in a row: {results[0]}", by_queues(cases), long(cases), killed(cases),
+            stopped(cases), overloaded(cases), comes_and_goes(cases), looped(cases),
+        ]
+    )
 
 
 def refused(cases, words, config, before=()):
     tool = cases.tool
     command = [*before, *tool.command(tool.base(), words, config, None)]
-    done = subprocess.run(cases.net.inside("b", command), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        cases.net.inside("b", command), capture_output=True, text=True, timeout=60
+    )
     return done.returncode, done.stderr.strip()
 
 
 def attached(net, interface="vb"):
     """What `ip` says of a program on an interface."""
-    return " ".join(line for line in net.run("b", "ip", "-d", "link", "show", interface).splitlines() if "xdp" in line)
+    return " ".join(
+        line
+        for line in net.run("b", "ip", "-d", "link", "show", interface).splitlines()
+        if "xdp" in line
+    )
 
 
 def begun(cases, **options):
@@ -73,7 +99,10 @@ def told(verdicts, names):
 
 def compared(live, file):
     """Holds flows to be the same, and nearly all of their answers."""
-    expect_that(told(live, ENDS) == told(file, ENDS), "flows of the cable and of the file", f"the same {len(file)}", len(live))
+    expect_that(
+        told(live, ENDS) == told(file, ENDS), "flows of the cable and of the file",
+        f"the same {len(file)}", len(live),
+    )
     left, right = told(live, ENDS + ANSWER), told(file, ENDS + ANSWER)
     others = sorted((left - right).elements(), key=str)
     expect_that(len(others) <= OTHERWISE * len(file), "flows with another answer than the file's",
@@ -82,7 +111,8 @@ def compared(live, file):
 
 
 def replayed(cases):
-    """The shipped captures: labels and reasons are those of the file that tcpdump writes at the cable's other end."""
+    """The shipped captures: labels and reasons are those of the file that tcpdump writes at the
+    cable's other end."""
     net = cases.net
     dump = Dump(net, cases.work / "dump.pcap", "va", side="a")
     live = begun(cases, config=NOBODY)
@@ -94,11 +124,15 @@ def replayed(cases):
     expect("frames received and dropped", (sent, 0), ended.balanced())
     expect("frames that tcpdump wrote", sent, len(frames))
     file = cases.tool.file(frames, bundle=cases.hasty)
-    return f"{sent} frames sent, received and seen, none dropped; {compared(ended.verdicts, file.verdicts)}"
+    return (
+        f"{sent} frames sent, received and seen, none dropped;"
+        f" {compared(ended.verdicts, file.verdicts)}"
+    )
 
 
 def by_queues(cases):
-    """Two queues, among which frames are spread by flow and direction: all come to the one worker."""
+    """Two queues, among which frames are spread by flow and direction: all come to the one
+    worker."""
     net = cases.net
     net.run("b", "ethtool", "-L", "vb", "rx", "2")
     net.run("a", "ethtool", "-L", "va", "tx", "2")
@@ -107,7 +141,9 @@ def by_queues(cases):
               re.findall(r"rx_queue_(\d)_xdp_packets: (\d+)", net.run("b", "ethtool", "-S", "vb"))}
     net.run("a", "ethtool", "-L", "va", "tx", "1")
     net.run("b", "ethtool", "-L", "vb", "rx", "1")
-    expect_that(len(counts) == 2 and min(counts.values()) > 0, "frames by queue", "some by each", counts)
+    expect_that(
+        len(counts) == 2 and min(counts.values()) > 0, "frames by queue", "some by each", counts
+    )
     return f"two queues ({counts}): {said}"
 
 
@@ -116,7 +152,10 @@ def long(cases):
     sizes = [60, 1792, 1793, 2048, 4000, 8000] * 20
     frames = []
     for port, size in enumerate(sizes, 1024):
-        ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, size - 14, 0, 0, 64, 17, 0, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))
+        ip = struct.pack(
+            ">BBHHHBBH4s4s", 0x45, 0, size - 14, 0, 0, 64, 17, 0, bytes([10, 0, 0, 1]),
+            bytes([10, 0, 0, 2]),
+        )
         udp = struct.pack(">HHHH", port, 9, size - 34, 0)
         frames.append(bytes(12) + b"\x08\x00" + ip + udp + bytes(size - 42))
     write_capture(cases.work / "long.pcap", [(0, frame, len(frame)) for frame in frames])
@@ -125,15 +164,25 @@ def long(cases):
     time.sleep(0.8)
     ended = live.stop()
     expect("long frames received and dropped", (len(sizes), 0), ended.balanced())
-    file = cases.tool.file([(at * 200_000, frame[:256], len(frame)) for at, frame in enumerate(frames)], bundle=cases.hasty)
-    return f"{len(sizes)} frames of up to {max(sizes)} bytes; {compared(ended.verdicts, file.verdicts)}"
+    file = cases.tool.file(
+        [(at * 200_000, frame[:256], len(frame)) for at, frame in enumerate(frames)],
+        bundle=cases.hasty,
+    )
+    return (
+        f"{len(sizes)} frames of up to {max(sizes)} bytes;"
+        f" {compared(ended.verdicts, file.verdicts)}"
+    )
 
 
 def killed(cases):
-    """The kernel lets go of the interface when the program is killed, and frames go to the system again."""
+    """The kernel lets go of the interface when the program is killed, and frames go to the system
+    again."""
     live = begun(cases)
     code, said = refused(cases, ["--interface", "vb"], XDP)
-    expect_that(code == 1 and "another program has taken it" in said, "a second program on the interface", "a refusal", (code, said))
+    expect_that(
+        code == 1 and "another program has taken it" in said, "a second program on the interface",
+        "a refusal", (code, said),
+    )
     live.process.send_signal(signal.SIGKILL)
     live.process.wait(10)
     expect("a program on the interface after SIGKILL", "", attached(cases.net))
@@ -143,8 +192,10 @@ def killed(cases):
 def stopped(cases):
     """SIGTERM while frames come as fast as they can."""
     live = begun(cases)
-    sender = cases.net.start("a", "tcpreplay", "-q", "-K", "--topspeed", "--loop=0", "--duration=4", "-i", "va",
-                             cases._capture("plain"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sender = cases.net.start(
+        "a", "tcpreplay", "-q", "-K", "--topspeed", "--loop=0", "--duration=4", "-i", "va",
+        cases._capture("plain"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
     time.sleep(1)
     ended = live.stop()
     expect("whether the sender was still at work", None, sender.poll())
@@ -152,9 +203,14 @@ def stopped(cases):
     sender.wait(10)
     expect("the exit code", 0, ended.code)
     received, dropped = ended.balanced()
-    expect_that(ended.took_s < 2, "seconds from SIGTERM to the end", "less than 2", f"{ended.took_s:.2f}")
+    expect_that(
+        ended.took_s < 2, "seconds from SIGTERM to the end", "less than 2", f"{ended.took_s:.2f}"
+    )
     expect("a program on the interface after SIGTERM", "", attached(cases.net))
-    return f"ended {ended.took_s * 1000:.0f} ms after SIGTERM under load, {received} received and seen, {dropped} dropped"
+    return (
+        f"ended {ended.took_s * 1000:.0f} ms after SIGTERM under load, {received} received and"
+        f" seen, {dropped} dropped"
+    )
 
 
 def overloaded(cases):
@@ -170,8 +226,10 @@ def overloaded(cases):
     ended = live.stop()
     received, dropped = ended.balanced()
     expect("frames received and dropped", sent + late, received + dropped)
-    expect_that(received >= late and dropped > 0, "frames received", f"at least the last {late}, and others dropped",
-                (received, dropped))
+    expect_that(
+        received >= late and dropped > 0, "frames received",
+        f"at least the last {late}, and others dropped", (received, dropped),
+    )
     return f"stopped reader: {sent + late} sent = {received} received + {dropped} dropped"
 
 
@@ -184,28 +242,39 @@ def comes_and_goes(cases):
     net.run("b", "ip", "link", "set", "dev", "vh", "down")
     time.sleep(0.3)
     net.run("b", "ip", "link", "set", "dev", "vh", "up")
-    await_("that the cable carries again", lambda: "state UP" in net.run("a", "ip", "link", "show", "vg"), 5)
+    await_(
+        "that the cable carries again",
+        lambda: "state UP" in net.run("a", "ip", "link", "show", "vg"), 5,
+    )
     again = send(net, cases._capture("plain"), "--pps=20000", interface="vg")
     time.sleep(0.3)
     net.uncable("vg")
     before = live.cpu_s()
     time.sleep(1)
     busy = live.cpu_s() - before
-    expect_that(busy < 0.2, "processor seconds in a second with an interface gone", "less than 0.2", busy)
+    expect_that(
+        busy < 0.2, "processor seconds in a second with an interface gone", "less than 0.2", busy
+    )
     other = send(net, cases._capture("plain"), "--pps=20000")
     time.sleep(0.3)
     ended = live.stop()
     ended.balanced()
     expect("frames by each", {"vh": (first + again, 0), "vb": (other, 0)}, ended.kernel)
     expect("the exit code", 3, ended.code)
-    expect("times that the loss of vh is told", 1, ended.said.count("interface vh: expected it to stay, found that it was removed"))
+    expect(
+        "times that the loss of vh is told", 1,
+        ended.said.count("interface vh: expected it to stay, found that it was removed"),
+    )
     return f"down, up, removed: {ended.kernel['vh'][0]} frames by it, {other} by the other"
 
 
 def looped(cases):
     """The loopback's driver runs no programs, so the system behind it does."""
     live = begun(cases, interfaces=("lo",))
-    expect_that("xdpgeneric" in attached(cases.net, "lo"), "a program behind the driver", "one", attached(cases.net, "lo"))
+    expect_that(
+        "xdpgeneric" in attached(cases.net, "lo"), "a program behind the driver", "one",
+        attached(cases.net, "lo"),
+    )
     cases.net.run("b", sys.executable, "-c", LOOP)
     ended = live.stop()
     expect("frames and drops on the loopback", (500, 0), ended.balanced())

@@ -5,9 +5,10 @@
     python scripts/models.py REFERENCE  # and a directory of reference models with expected answers
     python scripts/models.py --seeds    # writes small models as the corpus of the fuzzer of readers
 
-Each library trains on three tables: columns of 0 and 1, header bits of -1, 0 and 1, and numbers with
-missing values and zeros. The model file is read by ours, which scores rows that training never saw (and missing
-values where training saw none), and every probability must be within 1e-6 of the library's own.
+Each library trains on three tables: columns of 0 and 1, header bits of -1, 0 and 1, and numbers
+with missing values and zeros. The model file is read by ours, which scores rows that training never
+saw (and missing values where training saw none), and every probability must be within 1e-6 of the
+library's own.
 """
 
 import argparse
@@ -32,10 +33,14 @@ warnings.filterwarnings("ignore")
 
 def build():
     """The scorer, as cargo builds it."""
-    command = ["cargo", "build", "--release", "--locked", "-p", "serveflow-model", "--example", "score"]
+    command = [
+        "cargo", "build", "--release", "--locked", "-p", "serveflow-model", "--example", "score",
+    ]
     subprocess.run(command + ["--message-format=short"], cwd=ROOT, check=True)
-    target = subprocess.run(["cargo", "metadata", "--format-version=1", "--no-deps"], cwd=ROOT, check=True,
-                            capture_output=True)
+    target = subprocess.run(
+        ["cargo", "metadata", "--format-version=1", "--no-deps"], cwd=ROOT, check=True,
+        capture_output=True,
+    )
     return pathlib.Path(json.loads(target.stdout)["target_directory"]) / "release/examples/score"
 
 
@@ -53,7 +58,9 @@ def table(kind, rows, rng):
         x[:, 20:25][rng.random((rows, 5)) < 0.2] = np.nan
     weights = np.random.default_rng(7).normal(0, 1, (6, CLASSES))
     filled = np.nan_to_num(x, nan=-2)
-    raw = filled[:, [0, 3, 11, 21, 23, 33]] / np.array([1, 1, 1, 1, 1, 1 if kind != "numbers" else 1000])
+    raw = filled[:, [0, 3, 11, 21, 23, 33]] / np.array(
+        [1, 1, 1, 1, 1, 1 if kind != "numbers" else 1000]
+    )
     raw = raw @ weights + (filled[:, 5] * filled[:, 6])[:, None] * weights[0]
     return x, (raw + rng.gumbel(0, 1, raw.shape)).argmax(axis=1)
 
@@ -68,27 +75,38 @@ def holes(x, rng):
 def lightgbm_models(kind, x, y, folder):
     import lightgbm
 
-    common = {"num_leaves": LEAVES, "verbose": -1, "num_threads": 1, "deterministic": True, "seed": 1, "min_data_in_leaf": 5}
+    common = {
+        "num_leaves": LEAVES, "verbose": -1, "num_threads": 1, "deterministic": True, "seed": 1,
+        "min_data_in_leaf": 5,
+    }
     cases = {
         "multiclass": {"objective": "multiclass", "num_class": CLASSES},
         "ova": {"objective": "multiclassova", "num_class": CLASSES, "sigmoid": 0.7},
         "binary": {"objective": "binary", "sigmoid": 1.3},
         "entropy": {"objective": "cross_entropy"},
-        "rf": {"objective": "multiclass", "num_class": CLASSES, "boosting": "rf", "bagging_freq": 1,
-               "bagging_fraction": 0.6},
-        "rf-binary": {"objective": "binary", "boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6},
+        "rf": {
+            "objective": "multiclass", "num_class": CLASSES, "boosting": "rf", "bagging_freq": 1,
+            "bagging_fraction": 0.6,
+        },
+        "rf-binary": {
+            "objective": "binary", "boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6,
+        },
         "dart": {"objective": "multiclass", "num_class": CLASSES, "boosting": "dart"},
         "zero": {"objective": "multiclass", "num_class": CLASSES, "zero_as_missing": True},
-        "categories": {"objective": "multiclass", "num_class": CLASSES, "max_cat_to_onehot": 1,
-                       "min_data_per_group": 5, "cat_smooth": 1},
+        "categories": {
+            "objective": "multiclass", "num_class": CLASSES, "max_cat_to_onehot": 1,
+            "min_data_per_group": 5, "cat_smooth": 1,
+        },
         "one-hot": {"objective": "binary", "max_cat_to_onehot": 50, "min_data_per_group": 5},
     }
     for name, own in cases.items():
         target = y if own.get("num_class") else y % 2
         categories = list(range(10)) if name in ("categories", "one-hot") else "auto"
         own_x = np.abs(x) if name in ("categories", "one-hot") and kind == "numbers" else x
-        data = lightgbm.Dataset(own_x, target, categorical_feature=categories,
-                                params={"zero_as_missing": own.get("zero_as_missing", False), "verbose": -1})
+        data = lightgbm.Dataset(
+            own_x, target, categorical_feature=categories,
+            params={"zero_as_missing": own.get("zero_as_missing", False), "verbose": -1},
+        )
         model = lightgbm.train({**common, **own}, data, num_boost_round=ROUNDS)
         text, dump = folder / f"lgb-{name}.txt", folder / f"lgb-{name}.json"
         model.save_model(text)
@@ -111,14 +129,24 @@ def xgboost_models(kind, x, y, folder):
         "softprob": {"objective": "multi:softprob", "num_class": CLASSES},
         "binary": {"objective": "binary:logistic"},
         "base": {"objective": "binary:logistic", "base_score": 0.2},
-        "dart": {"objective": "multi:softprob", "num_class": CLASSES, "booster": "dart", "rate_drop": 0.3},
-        "forest": {"objective": "multi:softprob", "num_class": CLASSES, "num_parallel_tree": 4, "subsample": 0.6},
-        "lossguide": {"objective": "multi:softprob", "num_class": CLASSES, "grow_policy": "lossguide",
-                      "max_leaves": 20, "max_depth": 0, "tree_method": "hist"},
+        "dart": {
+            "objective": "multi:softprob", "num_class": CLASSES, "booster": "dart",
+            "rate_drop": 0.3,
+        },
+        "forest": {
+            "objective": "multi:softprob", "num_class": CLASSES, "num_parallel_tree": 4,
+            "subsample": 0.6,
+        },
+        "lossguide": {
+            "objective": "multi:softprob", "num_class": CLASSES, "grow_policy": "lossguide",
+            "max_leaves": 20, "max_depth": 0, "tree_method": "hist",
+        },
     }
     for name, own in cases.items():
         target = y if own.get("num_class") else y % 2
-        model = xgboost.train({**common, **own}, xgboost.DMatrix(x, target), num_boost_round=ROUNDS - 2)
+        model = xgboost.train(
+            {**common, **own}, xgboost.DMatrix(x, target), num_boost_round=ROUNDS - 2
+        )
 
         def answers(rows, model=model):
             found = model.predict(xgboost.DMatrix(rows))
@@ -137,7 +165,10 @@ def xgboost_models(kind, x, y, folder):
 
         train = matrix(np.nan_to_num(x, nan=value))
         train.set_label(y)
-        model = xgboost.train({**common, "objective": "multi:softprob", "num_class": CLASSES}, train, num_boost_round=ROUNDS - 2)
+        model = xgboost.train(
+            {**common, "objective": "multi:softprob", "num_class": CLASSES}, train,
+            num_boost_round=ROUNDS - 2,
+        )
         path = folder / f"xgb-missing-{name.replace(' ', '-')}.json"
         model.save_model(path)
 
@@ -146,10 +177,14 @@ def xgboost_models(kind, x, y, folder):
 
         answers.missing = value
         yield f"xgboost missing {name}", "xgboost", path, answers
-    early = xgboost.XGBClassifier(n_estimators=60, early_stopping_rounds=2, n_jobs=1, learning_rate=1.0)
+    early = xgboost.XGBClassifier(
+        n_estimators=60, early_stopping_rounds=2, n_jobs=1, learning_rate=1.0
+    )
     half = len(x) // 2
     early.fit(x[:half], y[:half], eval_set=[(x[half:], y[half:])], verbose=False)
-    assert early.best_iteration < len(early.get_booster().get_dump()) // early.n_classes_ - 1, "it ran to its end"
+    assert (
+        early.best_iteration < len(early.get_booster().get_dump()) // early.n_classes_ - 1
+    ), "it ran to its end"
     path = folder / "xgb-early.json"
     early.save_model(path)
     yield "xgboost stopped early", "xgboost", path, early.predict_proba
@@ -176,7 +211,9 @@ def sklearn_models(kind, x, y, folder):
                 fit_x = x
             model.fit(fit_x, target)
             options = {id(model): {"zipmap": False}} if name != "" else None
-            onnx = skl2onnx.to_onnx(model, initial_types=[("X", FloatTensorType([None, COLUMNS]))], options=options)
+            onnx = skl2onnx.to_onnx(
+                model, initial_types=[("X", FloatTensorType([None, COLUMNS]))], options=options
+            )
             path = folder / f"sklearn-{name}{ending.strip()}.onnx"
             path.write_bytes(onnx.SerializeToString())
 
@@ -199,8 +236,10 @@ def catboost_models(kind, x, y, folder):
     }
     for name, own in cases.items():
         target = y if own["loss_function"].startswith("Multi") else y % 2
-        model = catboost.CatBoostClassifier(iterations=ROUNDS, depth=LEVELS - 3, random_seed=1, thread_count=1, verbose=False,
-                                            allow_writing_files=False, learning_rate=0.3, **own)
+        model = catboost.CatBoostClassifier(
+            iterations=ROUNDS, depth=LEVELS - 3, random_seed=1, thread_count=1, verbose=False,
+            allow_writing_files=False, learning_rate=0.3, **own,
+        )
         model.fit(x, target)
         path = folder / f"catboost-{name}.json"
         model.save_model(str(path), format="json")
@@ -208,8 +247,12 @@ def catboost_models(kind, x, y, folder):
 
 
 def scored(score, form, path, kind, rows, missing=None):
-    command = [score, form, path, kind, str(rows.shape[1])] + ([] if missing is None else [str(missing)])
-    done = subprocess.run(command, input=np.ascontiguousarray(rows, "<f4").tobytes(), capture_output=True)
+    command = [score, form, path, kind, str(rows.shape[1])] + (
+        [] if missing is None else [str(missing)]
+    )
+    done = subprocess.run(
+        command, input=np.ascontiguousarray(rows, "<f4").tobytes(), capture_output=True
+    )
     if done.returncode:
         raise SystemExit(f"models.py: {path.name}: {done.stderr.decode()}")
     return np.frombuffer(done.stdout, "<f4").reshape(len(rows), -1)
@@ -236,12 +279,25 @@ def fresh(score, folder):
         rows, _ = table(kind, 1000, rng)
         for makers in (lightgbm_models, xgboost_models, sklearn_models, catboost_models):
             for name, form, path, answers in makers(kind, x, y, folder):
-                own = np.abs(rows) if kind == "numbers" and "categor" in name or "one-hot" in name and kind == "numbers" else rows
+                own = (
+                    np.abs(rows)
+                    if kind == "numbers"
+                    and "categor" in name
+                    or "one-hot" in name
+                    and kind == "numbers"
+                    else rows
+                )
                 if kind == "numbers" and getattr(answers, "filled", False):
                     own = np.nan_to_num(rows, nan=-2)
                 good &= compare(score, name, form, path, kind, own, answers)
-                if kind == "numbers" and not getattr(answers, "filled", False) and "catboost" not in name:
-                    good &= compare(score, f"{name}, holes", form, path, kind, holes(own, rng), answers)
+                if (
+                    kind == "numbers"
+                    and not getattr(answers, "filled", False)
+                    and "catboost" not in name
+                ):
+                    good &= compare(
+                        score, f"{name}, holes", form, path, kind, holes(own, rng), answers
+                    )
     return good
 
 
@@ -254,10 +310,14 @@ def reference(score, folder, directory):
             return zstandard.ZstdDecompressor().stream_reader(file).read()
 
     print(f"reference models of {directory}:")
-    files = {"lgb_small_1024.txt": "lightgbm", "lgb_small_10240.txt": "lightgbm", "lgb_large_1024.txt": "lightgbm",
-             "xgb_small_1024.json": "xgboost", "xgb_small_10240.json": "xgboost", "xgb_small_1024.ubj": "xgboost-ubj",
-             "dt_1024.tree.json": "sklearn-tree", "dt_10240.tree.json": "sklearn-tree", "dt_1024.onnx": "onnx",
-             "rf_10240.onnx": "onnx", "lgb_small_1024.onnx": "onnx", "xgb_small_1024.onnx": "onnx"}
+    files = {
+        "lgb_small_1024.txt": "lightgbm", "lgb_small_10240.txt": "lightgbm",
+        "lgb_large_1024.txt": "lightgbm", "xgb_small_1024.json": "xgboost",
+        "xgb_small_10240.json": "xgboost", "xgb_small_1024.ubj": "xgboost-ubj",
+        "dt_1024.tree.json": "sklearn-tree", "dt_10240.tree.json": "sklearn-tree",
+        "dt_1024.onnx": "onnx", "rf_10240.onnx": "onnx", "lgb_small_1024.onnx": "onnx",
+        "xgb_small_1024.onnx": "onnx",
+    }
     good = True
     for file, form in files.items():
         name = file.split(".")[0]
@@ -289,7 +349,9 @@ def seeds(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("reference", nargs="?", type=pathlib.Path)
     parser.add_argument("--seeds", action="store_true")
     parser.add_argument("--score", type=pathlib.Path,

@@ -3,16 +3,17 @@
 
     python scripts/remote.py
 
-Two MLServers on loopback serve a small model (remote_model.py). The bundle of data/app_protocol gets it as its last
-stage. Then four things must hold:
+Two MLServers on loopback serve a small model (remote_model.py). The bundle of data/app_protocol
+gets it as its last stage. Then four things must hold:
 
-1. Answers. Over gRPC and over HTTP, each verdict of the remote stage is what numpy says of the row that `serveflow
-   features` writes, within 1e-5, and no flow is shed.
+1. Answers. Over gRPC and over HTTP, each verdict of the remote stage is what numpy says of the row
+   that `serveflow features` writes, within 1e-5, and no flow is shed.
 2. Speed, told and not judged: flows a second through a batch of 64.
-3. Loss of a server. While a long run goes on, the first server is killed and started again, then the second is killed:
-   every flow has exactly one verdict, and none is shed.
-4. Loss of all. Both are killed in the middle of a run: every flow has exactly one verdict, those that the remote stage
-   could not be asked about keep the answer of an earlier stage, and the run ends in time.
+3. Loss of a server. While a long run goes on, the first server is killed and started again, then
+   the second is killed: every flow has exactly one verdict, and none is shed.
+4. Loss of all. Both are killed in the middle of a run: every flow has exactly one verdict, those
+   that the remote stage could not be asked about keep the answer of an earlier stage, and the run
+   ends in time.
 """
 
 import argparse
@@ -39,7 +40,10 @@ import remote_model
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASK = ROOT / "data/app_protocol"
 STAGE = "boosted@10"
-KEYS = ["src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "vlan", "file", "label", "split"]
+KEYS = [
+    "src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "vlan", "file", "label",
+    "split",
+]
 TOLERANCE = 1e-5
 # Of a run that goes on while servers are killed; four things happen in it.
 LONG_S = 20
@@ -64,28 +68,39 @@ class Server:
         self.dir = work / name
         self.dir.mkdir()
         self.http, self.grpc = free_ports(2)
-        settings = {"host": "127.0.0.1", "http_port": self.http, "grpc_port": self.grpc, "metrics_endpoint": None,
-                    "parallel_workers": 0, "debug": False}
+        settings = {
+            "host": "127.0.0.1", "http_port": self.http, "grpc_port": self.grpc,
+            "metrics_endpoint": None, "parallel_workers": 0, "debug": False,
+        }
         (self.dir / "settings.json").write_text(json.dumps(settings))
         model = {"name": "linear", "implementation": "remote_model.Linear"}
         (self.dir / "model-settings.json").write_text(json.dumps(model))
         self.process = None
 
     def start(self):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts"), "MLSERVER_HTTP_PORT": str(self.http),
-                       "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        main = "import sys; from mlserver.cli import main; sys.argv = ['mlserver', 'start', '.']; main()"
+        environment = {
+            **os.environ, "PYTHONPATH": str(ROOT / "scripts"), "MLSERVER_HTTP_PORT": str(self.http),
+            "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+        }
+        main = (
+            "import sys; from mlserver.cli import main; sys.argv = ['mlserver', 'start', '.'];"
+            " main()"
+        )
         log = open(self.dir / "log", "a")
         # A group of its own, so that whatever it starts ends with it.
-        self.process = subprocess.Popen([sys.executable, "-c", main], cwd=self.dir, env=environment, stdout=log,
-                                        stderr=log, start_new_session=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", main], cwd=self.dir, env=environment, stdout=log, stderr=log,
+            start_new_session=True,
+        )
 
     def wait(self):
         """Waits until the model is ready."""
         deadline = time.monotonic() + 120
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.http}/v2/models/linear/ready", timeout=5).close()
+                urllib.request.urlopen(
+                    f"http://127.0.0.1:{self.http}/v2/models/linear/ready", timeout=5
+                ).close()
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -115,10 +130,16 @@ def make_bundle(work):
     plan = plan.replace(local, 'file = "models/linear.toml"\nformat = "remote"\nkind = "linear"')
     head, tail = plan.rsplit('lane = "inline"', 1)
     (bundle / "plan.toml").write_text(f'{head}lane = "thread"{tail}')
-    spec = f'model = "linear"\ninput = "X"\noutput = "probabilities"\nclasses = {remote_model.CLASSES}\nmax_rows = 64\n'
+    spec = (
+        'model = "linear"\ninput = "X"\noutput = "probabilities"\nclasses ='
+        f' {remote_model.CLASSES}\nmax_rows = 64\n'
+    )
     (bundle / "models/linear.toml").write_text(spec)
     files = sorted(path for path in bundle.rglob("*") if path.is_file())
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(bundle)}\n" for path in files]
+    sums = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(bundle)}\n"
+        for path in files
+    ]
     (bundle / "SHA256SUMS").write_text("".join(sums))
     return bundle
 
@@ -137,10 +158,13 @@ class Runs:
         self.count += 1
         base = self.work / f"run{self.count}"
         base.with_suffix(".toml").write_text(
-            f"[remote]\nendpoints = {json.dumps(endpoints)}\ntimeout_ms = {timeout_ms}\nhealth_ms = 200\n"
-            "[limits]\nbatch_rows = 64\nworkers = 1\n")
-        command = [self.tool, "run", *self.captures * passes, "--bundle", self.bundle, "--format", "csv", "--out",
-                   base.with_suffix(".csv"), "--config", base.with_suffix(".toml")]
+            f"[remote]\nendpoints = {json.dumps(endpoints)}\ntimeout_ms = {timeout_ms}\nhealth_ms ="
+            " 200\n[limits]\nbatch_rows = 64\nworkers = 1\n"
+        )
+        command = [
+            self.tool, "run", *self.captures * passes, "--bundle", self.bundle, "--format", "csv",
+            "--out", base.with_suffix(".csv"), "--config", base.with_suffix(".toml"),
+        ]
         log = open(base.with_suffix(".log"), "w")
         process = subprocess.Popen(command, stdout=log, stderr=log)
         process.base, process.started = base, time.monotonic()
@@ -160,7 +184,10 @@ class Runs:
         with open(run.base.with_suffix(".csv"), newline="") as file:
             verdicts = list(csv.DictReader(file))
         flows = {verdict["flow"] for verdict in verdicts}
-        if len(flows) != len(verdicts) or f"{len(flows)} seen = {len(flows)} verdicts + 0 collecting" not in told:
+        if (
+            len(flows) != len(verdicts)
+            or f"{len(flows)} seen = {len(flows)} verdicts + 0 collecting" not in told
+        ):
             fail(f"{len(verdicts)} verdicts of {len(flows)} flows:\n{told}")
         run.base.with_suffix(".csv").unlink()
         return verdicts, took, told
@@ -173,19 +200,35 @@ def shed(verdicts):
 def expected(runs):
     """What numpy says of each flow, in the order of the flows, and the flows' keys."""
     table = runs.work / "rows.parquet"
-    subprocess.run([runs.tool, "-q", "features", *runs.captures, "--packets", "10", "--format", "parquet", "--out",
-                    table], check=True)
+    subprocess.run(
+        [
+            runs.tool, "-q", "features", *runs.captures, "--packets", "10", "--format", "parquet",
+            "--out", table,
+        ],
+        check=True,
+    )
     table = pyarrow.parquet.read_table(table)
     names = [name for name in table.column_names if name not in KEYS]
     x = np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32)
-    keys = list(zip(*(map(str, table[name].to_pylist()) for name in ["src", "src_port", "dst", "dst_port", "packets"])))
+    keys = list(
+        zip(
+            *(
+                map(str, table[name].to_pylist())
+                for name in ["src", "src_port", "dst", "dst_port", "packets"]
+            )
+        )
+    )
     return remote_model.probabilities(x), keys, len(names)
 
 
 def answers(runs, endpoints, truth):
     """Checks 1 and 2."""
     scores, keys, columns = truth
-    labels = [line for line in (runs.bundle / "plan.toml").read_text().splitlines() if line.startswith("labels = ")]
+    labels = [
+        line
+        for line in (runs.bundle / "plan.toml").read_text().splitlines()
+        if line.startswith("labels = ")
+    ]
     labels = json.loads(labels[0].removeprefix("labels = "))
     verdicts, took, told = runs.finish(runs.start(endpoints), 300)
     verdicts.sort(key=lambda verdict: int(verdict["flow"]))
@@ -195,13 +238,24 @@ def answers(runs, endpoints, truth):
     for verdict, row, key in zip(verdicts, scores, keys):
         if verdict["stage"] != STAGE:
             continue
-        if tuple(verdict[name] for name in ["src", "src_port", "dst", "dst_port", "packets"]) != key:
+        if (
+            tuple(verdict[name] for name in ["src", "src_port", "dst", "dst_port", "packets"])
+            != key
+        ):
             fail(f"verdict {verdict} and row {key} are of different flows")
-        wrong = max(row.max() - row[labels.index(verdict["label"])], abs(row.max() - float(verdict["confidence"])))
+        wrong = max(
+            row.max() - row[labels.index(verdict["label"])],
+            abs(row.max() - float(verdict["confidence"])),
+        )
         worst, count = max(worst, wrong), count + 1
-    latencies = [float(verdict["compute_us"]) / 1000 for verdict in verdicts if verdict["stage"] == STAGE]
-    print(f"  {endpoints[0].split(':')[0]}: {count} verdicts of {columns} columns differ by at most {worst:.1e}; "
-          f"{count / took:.0f} flows/s, from asking to answer {np.median(latencies):.0f} ms (median)")
+    latencies = [
+        float(verdict["compute_us"]) / 1000 for verdict in verdicts if verdict["stage"] == STAGE
+    ]
+    print(
+        f"  {endpoints[0].split(':')[0]}: {count} verdicts of {columns} columns differ by at most"
+        f" {worst:.1e}; {count / took:.0f} flows/s, from asking to answer"
+        f" {np.median(latencies):.0f} ms (median)"
+    )
     met = {verdict["label"] for verdict in verdicts if verdict["stage"] == STAGE}
     if worst > TOLERANCE or count < 1000 or len(met) < 3:
         fail(f"{count} verdicts of the labels {met} differ by up to {worst}")
@@ -233,8 +287,13 @@ def one_lost(runs, servers, endpoints, pass_s):
     finally:
         run.kill()
     stages = collections.Counter(verdict["stage"] for verdict in verdicts)
-    print(f"  {took:5.1f} s: the run is over: {len(verdicts)} verdicts, {stages[STAGE]} of the remote stage")
-    print("".join(f"  {line}\n" for line in told.splitlines() if line.startswith("remote:")), end="")
+    print(
+        f"  {took:5.1f} s: the run is over: {len(verdicts)} verdicts, {stages[STAGE]} of the remote"
+        " stage"
+    )
+    print(
+        "".join(f"  {line}\n" for line in told.splitlines() if line.startswith("remote:")), end=""
+    )
     if shed(verdicts):
         fail(f"{shed(verdicts)} flows were shed:\n{told}")
     second.start()
@@ -253,8 +312,10 @@ def all_lost(runs, servers, endpoints, pass_s):
     finally:
         run.kill()
     stages = collections.Counter(verdict["stage"] for verdict in verdicts)
-    print(f"  {took:5.1f} s: the run is over: {len(verdicts)} verdicts, {stages[STAGE]} of the remote stage, "
-          f"{shed(verdicts)} keep an earlier answer")
+    print(
+        f"  {took:5.1f} s: the run is over: {len(verdicts)} verdicts, {stages[STAGE]} of the remote"
+        f" stage, {shed(verdicts)} keep an earlier answer"
+    )
     early = [verdict for verdict in verdicts if verdict["reason"] in ("shed", "failed")]
     if not early or any(verdict["stage"] == STAGE or not verdict["label"] for verdict in early):
         fail(f"{len(early)} flows keep an earlier answer, and some have none:\n{told}")

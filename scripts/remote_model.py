@@ -1,4 +1,5 @@
-"""A model that MLServer serves for scripts/remote.py: a fixed linear map of the columns, and a softmax."""
+"""A model that MLServer serves for scripts/remote.py: a fixed linear map of the columns, and a
+softmax."""
 
 import os
 
@@ -8,7 +9,8 @@ CLASSES = 11
 
 
 def probabilities(x):
-    """Probabilities of all classes, for rows of columns; the same for the same rows, wherever it is called."""
+    """Probabilities of all classes, for rows of columns; the same for the same rows, wherever it is
+    called."""
     # Columns are bits, and numbers up to billions.
     x = np.sign(x) * np.log1p(np.abs(x.astype(np.float64)))
     weights = np.random.default_rng(7).standard_normal((x.shape[1], CLASSES)) / np.sqrt(x.shape[1])

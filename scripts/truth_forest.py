@@ -48,7 +48,9 @@ class Columns:
 def walk(tree, columns, x):
     """The leaf that each row ends in."""
     thresholds = iter(tree["thresholds"])
-    tests = [columns.bit(t) if t >= 0 else (columns.numbers[~t], next(thresholds)) for t in tree["tests"]]
+    tests = [
+        columns.bit(t) if t >= 0 else (columns.numbers[~t], next(thresholds)) for t in tree["tests"]
+    ]
     column = np.array([test[0] for test in tests], np.int64)
     threshold = np.array([test[1] for test in tests], np.float32)
     left, right = np.array(tree["left"], np.int64), np.array(tree["right"], np.int64)

@@ -14,7 +14,10 @@ import numpy as np
 def train(kind, folder, seed, classes):
     """Trains a model on one thread; its class probabilities on the test rows, and the seconds."""
     warnings.filterwarnings("ignore")
-    x = {split: np.load(folder / f"{split}.x.npy", mmap_mode="r") for split in ("train", "val", "test")}
+    x = {
+        split: np.load(folder / f"{split}.x.npy", mmap_mode="r")
+        for split in ("train", "val", "test")
+    }
     y = {split: np.load(folder / f"{split}.y.npy") for split in x}
     start = time.process_time()
     if kind == "boosted":
@@ -42,8 +45,10 @@ def boosted(x, y, seed, classes):
     start = time.process_time()
     order = np.random.default_rng(seed).permutation(x["train"].shape[1])
     fit = {split: np.ascontiguousarray(rows[:, order]) for split, rows in x.items()}
-    params = dict(objective="multiclass", num_class=classes, num_leaves=31, learning_rate=0.1, lambda_l2=1,
-                  min_data_in_leaf=1, num_threads=1, verbosity=-1, seed=seed)
+    params = dict(
+        objective="multiclass", num_class=classes, num_leaves=31, learning_rate=0.1, lambda_l2=1,
+        min_data_in_leaf=1, num_threads=1, verbosity=-1, seed=seed,
+    )
     data = lightgbm.Dataset(fit["train"], y["train"])
     val = lightgbm.Dataset(fit["val"], y["val"], reference=data)
     model = lightgbm.train(params, data, 100, valid_sets=[val],

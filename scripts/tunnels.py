@@ -4,7 +4,8 @@
     scripts/tunnels.py make    writes made-*.pcap (needs scapy)
     scripts/tunnels.py keys    writes *.keys.csv for all captures (needs tshark)
 
-A line of keys is a frame: addresses, protocol and ports of its innermost packet, or dashes where there is none.
+A line of keys is a frame: addresses, protocol and ports of its innermost packet, or dashes where
+there is none.
 """
 
 import struct
@@ -14,15 +15,21 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "crates/core/tests/tunnels"
-NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ospf": 89, "pim": 103, "gre": 47, "esp": 50, "sctp": 132,
-           "dccp": 33, "mipv6": 135}
+NUMBERS = {
+    "tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ospf": 89, "pim": 103, "gre": 47, "esp": 50,
+    "sctp": 132, "dccp": 33, "mipv6": 135,
+}
 
 
 def flow(number, v6=False):
     """Both directions of a small conversation, TCP or UDP."""
     from scapy.all import IP, TCP, UDP, IPv6, Raw
 
-    hosts = [f"fd00:{number}::1", f"fd00:{number}::2"] if v6 else [f"192.168.{number}.1", f"192.168.{number}.2"]
+    hosts = (
+        [f"fd00:{number}::1", f"fd00:{number}::2"]
+        if v6
+        else [f"192.168.{number}.1", f"192.168.{number}.2"]
+    )
     ports = [40000 + number, 443]
     kind = IPv6 if v6 else IP
     for step in range(4):
@@ -30,7 +37,9 @@ def flow(number, v6=False):
         if number % 2:
             transport = UDP(sport=sport, dport=dport)
         else:
-            transport = TCP(sport=sport, dport=dport, flags=["S", "SA", "A", "PA"][step], seq=step + 1)
+            transport = TCP(
+                sport=sport, dport=dport, flags=["S", "SA", "A", "PA"][step], seq=step + 1
+            )
         payload = b"" if step < 2 and number % 2 == 0 else bytes(range(step * 9))
         yield step, bytes(kind(src=src, dst=dst) / transport / Raw(payload))
 
@@ -62,7 +71,9 @@ def datagram(step, port, payload, v6=False, sport=None):
 def labels(*numbers):
     """A stack of MPLS labels."""
     last = len(numbers) - 1
-    return b"".join(struct.pack("!I", label << 12 | (at == last) << 8 | 64) for at, label in enumerate(numbers))
+    return b"".join(
+        struct.pack("!I", label << 12 | (at == last) << 8 | 64) for at, label in enumerate(numbers)
+    )
 
 
 def gre_frames():
@@ -71,7 +82,9 @@ def gre_frames():
             flags = [0, 0x2000, 0xB000, 0x1000][number]
             fields = b"\0\0\0\1" * bin(flags >> 12).count("1")
             kind = 0x86DD if v6 else 0x0800
-            yield ether(outer(step, 47, struct.pack("!HH", flags, kind) + fields + packet, number == 3))
+            yield ether(
+                outer(step, 47, struct.pack("!HH", flags, kind) + fields + packet, number == 3)
+            )
     for step, packet in flow(4):
         bridged = struct.pack("!HHI", 0x2000, 0x6558, 7) + ether(packet, tags=[5])
         yield ether(outer(step, 47, bridged))
@@ -115,7 +128,9 @@ def pppoe_frames():
 
 
 def ip_frames():
-    for number, (v6, around) in enumerate([(False, False), (True, False), (False, True), (True, True)]):
+    for number, (v6, around) in enumerate(
+        [(False, False), (True, False), (False, True), (True, True)]
+    ):
         for step, packet in flow(number, v6):
             yield ether(outer(step, 41 if v6 else 4, packet, around))
 
@@ -145,8 +160,10 @@ def make():
     """Writes the captures."""
     from scapy.all import wrpcap
 
-    made = {"gre": gre_frames, "gtp": gtp_frames, "mpls": mpls_frames, "pppoe": pppoe_frames, "ip-in-ip": ip_frames,
-            "others": other_frames}
+    made = {
+        "gre": gre_frames, "gtp": gtp_frames, "mpls": mpls_frames, "pppoe": pppoe_frames,
+        "ip-in-ip": ip_frames, "others": other_frames,
+    }
     for name, frames in made.items():
         packets = list(frames())
         # Frames of the link type Ethernet, which bytes alone do not say.

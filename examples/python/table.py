@@ -7,14 +7,18 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-# The leading columns tell of the flow; behind them stand the features, in the order in which they are served.
-KEYS = ["src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "file", "label", "split"]
+# The leading columns tell of the flow; behind them stand the features, in the order in which they
+# are served.
+KEYS = [
+    "src", "src_port", "dst", "dst_port", "proto", "first_ts", "packets", "file", "label", "split",
+]
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def in_order(labels):
-    """The order of classes that ServeFlow has: as numbers if all labels are numbers, else as text."""
+    """The order of classes that ServeFlow has: as numbers if all labels are numbers, else as
+    text."""
     if all(NUMBER.fullmatch(label) for label in labels):
         return sorted(labels, key=lambda label: (decimal.Decimal(label), label))
     return sorted(labels)
@@ -46,7 +50,8 @@ class Table:
         return self.x[own], self.y[own]
 
     def write_expected(self, path, probabilities):
-        """The model's own probabilities of all rows, to which `serveflow bundle add --expect` holds its import.
+        """The model's own probabilities of all rows, to which `serveflow bundle add --expect` holds
+        its import.
 
         `probabilities` has a column for each label, in their order.
         """

@@ -1,7 +1,9 @@
-"""A small CNN of PyTorch on a feature table, written as ONNX: train_cnn.py TABLE.parquet MODEL.onnx [EXPECTED.parquet]
+"""A small CNN of PyTorch on a feature table, written as ONNX: train_cnn.py TABLE.parquet MODEL.onnx
+[EXPECTED.parquet]
 
-The table holds the header bits of each packet and, behind them, its series of sizes and gaps (`serveflow features
---features header_bits,packet_series`). The network looks at three neighbouring packets at a time.
+The table holds the header bits of each packet and, behind them, its series of sizes and gaps
+(`serveflow features --features header_bits,packet_series`). The network looks at three neighbouring
+packets at a time.
 """
 
 import sys
@@ -23,7 +25,9 @@ class Cnn(nn.Module):
         self.packets, self.bits = packets, bits
         self.first = nn.Conv1d(bits + SERIES, 96, 3, padding=1)
         self.second = nn.Conv1d(96, 96, 3, padding=1)
-        self.last = nn.Sequential(nn.Linear(2 * 96, 96), nn.ReLU(), nn.Dropout(0.2), nn.Linear(96, classes))
+        self.last = nn.Sequential(
+            nn.Linear(2 * 96, 96), nn.ReLU(), nn.Dropout(0.2), nn.Linear(96, classes)
+        )
 
     def forward(self, x):
         split = self.packets * self.bits
@@ -69,8 +73,11 @@ def main(table, path, expected=None):
     model.load_state_dict(kept)
     # A batch of any size, and probabilities rather than logits.
     served = nn.Sequential(model, nn.Softmax(dim=1)).eval()
-    torch.onnx.export(served, (x[:2],), path, input_names=["X"], output_names=["probabilities"],
-                      dynamic_axes={"X": {0: "flows"}, "probabilities": {0: "flows"}}, opset_version=17, dynamo=False)
+    torch.onnx.export(
+        served, (x[:2],), path, input_names=["X"], output_names=["probabilities"],
+        dynamic_axes={"X": {0: "flows"}, "probabilities": {0: "flows"}}, opset_version=17,
+        dynamo=False,
+    )
     print(f"macro-F1 on val {best:.4f}")
     if expected:
         with torch.no_grad():

@@ -1,4 +1,5 @@
-"""A random forest of scikit-learn on a feature table, written as ONNX: train_sklearn.py TABLE.parquet MODEL.onnx [EXPECTED.parquet]"""
+"""A random forest of scikit-learn on a feature table, written as ONNX: train_sklearn.py
+TABLE.parquet MODEL.onnx [EXPECTED.parquet]"""
 
 import sys
 

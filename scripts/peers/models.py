@@ -5,11 +5,12 @@
     scripts/dist
     target/peers/venv/bin/python scripts/peers/models.py DIRECTORY
 
-DIRECTORY is what `serveflow bench models` takes: models, test rows and expected scores, compressed by zstd.
-Everything runs on one thread of one processor. In each round every engine is measured once, so that what else the
-machine does meets all of them, and the table has medians over the rounds. Other libraries get their rows as matrices
-of 32-bit floats that are ready in memory, and processor time is taken; serveflow gets packed bits, and takes its own
-time off the wall. Where a library has a C interface, it is called from C. It needs a C compiler.
+DIRECTORY is what `serveflow bench models` takes: models, test rows and expected scores, compressed
+by zstd. Everything runs on one thread of one processor. In each round every engine is measured
+once, so that what else the machine does meets all of them, and the table has medians over the
+rounds. Other libraries get their rows as matrices of 32-bit floats that are ready in memory, and
+processor time is taken; serveflow gets packed bits, and takes its own time off the wall. Where a
+library has a C interface, it is called from C. It needs a C compiler.
 """
 
 import argparse
@@ -32,12 +33,17 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = 4096
 CLASSES = 11
 BATCHES = (1, 16, 64, 1024)
-MODELS = ("dt_1024", "lgb_small_1024", "lgb_small_10240", "lgb_large_1024", "xgb_small_1024", "xgb_small_10240")
+MODELS = (
+    "dt_1024", "lgb_small_1024", "lgb_small_10240", "lgb_large_1024", "xgb_small_1024",
+    "xgb_small_10240",
+)
 
 
 def unpack(directory, name):
     """A file of the directory."""
-    return zstandard.ZstdDecompressor().stream_reader((directory / f"{name}.zst").read_bytes()).read()
+    return (
+        zstandard.ZstdDecompressor().stream_reader((directory / f"{name}.zst").read_bytes()).read()
+    )
 
 
 def matrix(directory, columns):
@@ -63,7 +69,8 @@ def in_python(score, rows, seconds):
 
 
 def in_c(run, seconds):
-    """Measures a C loop: first few calls, and then as many as fill the time. The loop keeps its `memory`."""
+    """Measures a C loop: first few calls, and then as many as fill the time. The loop keeps its
+    `memory`."""
 
     def measure(batch):
         calls = 4
@@ -96,17 +103,26 @@ def lightgbm(model, rows, work, seconds):
     columns, prepared = ctypes.c_long(rows.shape[1]), ctypes.c_void_p()
     float32, normal = 0, 0
     api.LGBM_BoosterPredictForMatSingleRowFastInit(
-        booster, normal, 0, -1, float32, int(columns.value), b"num_threads=1", ctypes.byref(prepared)
+        booster, normal, 0, -1, float32, int(columns.value), b"num_threads=1",
+        ctypes.byref(prepared),
     )
     address = lambda function: ctypes.cast(function, ctypes.c_void_p)  # noqa: E731
-    single, many = address(api.LGBM_BoosterPredictForMatSingleRowFast), address(api.LGBM_BoosterPredictForMat)
+    single, many = address(api.LGBM_BoosterPredictForMatSingleRowFast), address(
+        api.LGBM_BoosterPredictForMat
+    )
     out = numpy.zeros(1024 * CLASSES)
-    data, result, long = ctypes.c_void_p(rows.ctypes.data), ctypes.c_void_p(out.ctypes.data), ctypes.c_long
+    data, result, long = (
+        ctypes.c_void_p(rows.ctypes.data), ctypes.c_void_p(out.ctypes.data), ctypes.c_long,
+    )
 
     def run(batch, times):
         if batch == 1:
-            return calls.lightgbm_single(single, prepared, data, long(ROWS), columns, long(times), result)
-        return calls.lightgbm_matrix(many, booster, data, long(ROWS), columns, long(batch), long(times), result)
+            return calls.lightgbm_single(
+                single, prepared, data, long(ROWS), columns, long(times), result
+            )
+        return calls.lightgbm_matrix(
+            many, booster, data, long(ROWS), columns, long(batch), long(times), result
+        )
 
     run.memory = rows, out
     return in_c(run, seconds)
@@ -156,7 +172,8 @@ def tl2cgen(model, rows, work, seconds):
 
     path, calls = work / f"{model.stem}.so", loops(work)
     tl2cgen.export_lib(
-        read_treelite(model), toolchain="gcc", libpath=path, params={"parallel_comp": 8}, options=["-O2"]
+        read_treelite(model), toolchain="gcc", libpath=path, params={"parallel_comp": 8},
+        options=["-O2"],
     )
     score = ctypes.cast(ctypes.CDLL(str(path)).predict, ctypes.c_void_p)
     entries = numpy.ascontiguousarray(rows, numpy.float64 if "lgb" in model.name else numpy.float32)
@@ -183,7 +200,10 @@ def serveflow(program, directory, name, work, seconds):
 
     def measure():
         figures = own / "figures.json"
-        command = [program, "bench", "models", "--models", own, "--json", figures, "--seconds", str(seconds)]
+        command = [
+            program, "bench", "models", "--models", own, "--json", figures, "--seconds",
+            str(seconds),
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         [model] = json.loads(figures.read_text())
         return [part["ns_per_flow"] / 1e3 for part in model["batches"]]
@@ -223,17 +243,24 @@ def engines(arguments, name, work):
 
 
 def measure(arguments, name):
-    """The table's rows for a model: medians over the rounds, and how many times serveflow's they are."""
+    """The table's rows for a model: medians over the rounds, and how many times serveflow's they
+    are."""
     with tempfile.TemporaryDirectory() as work:
         all_engines = list(engines(arguments, name, Path(work)))
         figures = {label: [] for label, _ in all_engines}
         for _ in range(arguments.rounds):
             for label, one in all_engines:
                 figures[label].append(one())
-    medians = {label: [statistics.median(batch) for batch in zip(*rounds)] for label, rounds in figures.items()}
+    medians = {
+        label: [statistics.median(batch) for batch in zip(*rounds)]
+        for label, rounds in figures.items()
+    }
     own = medians["serveflow"]
     for label, times in medians.items():
-        cells = [f"{t:.3f}" if label == "serveflow" else f"{t:.2f} ({t / o:.0f}x)" for t, o in zip(times, own)]
+        cells = [
+            f"{t:.3f}" if label == "serveflow" else f"{t:.2f} ({t / o:.0f}x)"
+            for t, o in zip(times, own)
+        ]
         print(f"| {name} | {label} | {' | '.join(cells)} |", flush=True)
 
 
@@ -243,7 +270,9 @@ def main():
     parser.add_argument("--serveflow", default=ROOT / "target/dist/serveflow", help="the program")
     parser.add_argument("--models", default=",".join(MODELS), help="which, with commas between")
     parser.add_argument("--rounds", type=int, default=5, help="times that each engine is measured")
-    parser.add_argument("--seconds", type=float, default=0.2, help="for an engine and a batch size in a round")
+    parser.add_argument(
+        "--seconds", type=float, default=0.2, help="for an engine and a batch size in a round"
+    )
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     heads = [f"batch {batch}" for batch in BATCHES]

@@ -4,14 +4,16 @@
     cut.py cut SOURCE_DIR TARGET_DIR REPOSITORY...
     cut.py check TASK_DIR...
 
-A task is a directory of captures, `{train,val,test}/<label>[.pN].pcap.zst`, and a `labels.csv` with one line a flow.
-`cut` keeps the packets of the flows whose `source_repo` is named, byte for byte, and the lines of these flows.
-`check` follows the flows of each capture again, by the rule below, and compares them with `labels.csv`, both ways:
-each flow must have its line, and each line its flow, with the same five-tuple, first time stamp and packet count.
+A task is a directory of captures, `{train,val,test}/<label>[.pN].pcap.zst`, and a `labels.csv` with
+one line a flow. `cut` keeps the packets of the flows whose `source_repo` is named, byte for byte,
+and the lines of these flows. `check` follows the flows of each capture again, by the rule below,
+and compares them with `labels.csv`, both ways: each flow must have its line, and each line its
+flow, with the same five-tuple, first time stamp and packet count.
 
-The flow rule: both directions of a five-tuple are one flow; forward is the sender of its first packet. A new flow starts
-after more than 120 seconds without a packet, or on a forward TCP SYN without ACK whose sequence number is not that of the
-flow's first SYN. Fragments other than the first belong to no flow. Each capture has a flow table of its own.
+The flow rule: both directions of a five-tuple are one flow; forward is the sender of its first
+packet. A new flow starts after more than 120 seconds without a packet, or on a forward TCP SYN
+without ACK whose sequence number is not that of the flow's first SYN. Fragments other than the
+first belong to no flow. Each capture has a flow table of its own.
 
 Needs the package `zstandard`.
 """
@@ -37,7 +39,8 @@ def address(four_bytes):
 
 
 def headers(frame):
-    """The five-tuple of a frame as sent, its TCP flags and its sequence number; None for what belongs to no flow."""
+    """The five-tuple of a frame as sent, its TCP flags and its sequence number; None for what
+    belongs to no flow."""
     if len(frame) < ETHERNET_HEADER + 20 or frame[12:14] != b"\x08\x00":
         return None
     ip = frame[ETHERNET_HEADER:]
@@ -52,10 +55,14 @@ def headers(frame):
 
 
 def records(capture):
-    """The time stamp in microseconds, the frame and the whole record of each packet of a classic capture."""
+    """The time stamp in microseconds, the frame and the whole record of each packet of a classic
+    capture."""
     magic, _, _, _, _, _, link = struct.unpack("<IHHiIII", capture[:FILE_HEADER])
     if magic != MAGIC_US or link != ETHERNET:
-        raise ValueError(f"not a little-endian Ethernet capture in microseconds: magic {magic:#x}, link type {link}")
+        raise ValueError(
+            f"not a little-endian Ethernet capture in microseconds: magic {magic:#x}, link type"
+            f" {link}"
+        )
     at = FILE_HEADER
     while at < len(capture):
         seconds, micros, kept, _ = struct.unpack("<IIII", capture[at : at + RECORD_HEADER])
@@ -67,7 +74,8 @@ def records(capture):
 
 
 class Flow:
-    """One flow of one capture: its five-tuple as first sent, and what the flow rule must remember of it."""
+    """One flow of one capture: its five-tuple as first sent, and what the flow rule must remember
+    of it."""
 
     def __init__(self, number, tuple5, time_us):
         self.number, self.tuple5, self.first_us, self.last_us = number, tuple5, time_us, time_us
@@ -114,8 +122,10 @@ def read_capture(path):
 
 
 def line_key(line):
-    return (int(line["proto"]), line["src_ip"], int(line["src_port"]), line["dst_ip"], int(line["dst_port"]),
-            int(line["first_ts_us"]))
+    return (
+        int(line["proto"]), line["src_ip"], int(line["src_port"]), line["dst_ip"],
+        int(line["dst_port"]), int(line["first_ts_us"]),
+    )
 
 
 def read_labels(task):
@@ -137,7 +147,9 @@ def cut(source, target, repositories):
             continue
         keys = {line_key(line) for line in wanted}
         capture = read_capture(source / name)
-        body = b"".join(record for flow, record in follow(capture) if flow is not None and flow.key() in keys)
+        body = b"".join(
+            record for flow, record in follow(capture) if flow is not None and flow.key() in keys
+        )
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(zstandard.ZstdCompressor(level=19).compress(capture[:FILE_HEADER] + body))
@@ -165,15 +177,22 @@ def check(task):
                 flows[flow.number] = flow
         found = sorted((*flow.key(), flow.packets) for flow in flows.values())
         listed = sorted((*line_key(line), int(line["pkts_kept"])) for line in lines[name])
-        flows_seen, packets_seen = flows_seen + len(found), packets_seen + sum(flow[-1] for flow in found)
+        flows_seen, packets_seen = flows_seen + len(found), packets_seen + sum(
+            flow[-1] for flow in found
+        )
         if outside:
             faults.append(f"{name}: {outside} packets belong to no flow")
         if found != listed:
             extra, missing = len(set(found) - set(listed)), len(set(listed) - set(found))
-            faults.append(f"{name}: {extra} flows without their line, {missing} lines without their flow")
+            faults.append(
+                f"{name}: {extra} flows without their line, {missing} lines without their flow"
+            )
         faults += [f"{name}: a line of split {line['split']}" for line in lines[name]
                    if not name.startswith(line["split"] + "/")]
-    print(f"{task}: {len(captures)} captures, {flows_seen} flows, {packets_seen} packets, {len(faults)} faults")
+    print(
+        f"{task}: {len(captures)} captures, {flows_seen} flows, {packets_seen} packets,"
+        f" {len(faults)} faults"
+    )
     for fault in faults:
         print("  " + fault)
     return len(faults)

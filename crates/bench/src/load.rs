@@ -144,7 +144,7 @@ impl fmt::Display for LoadError {
             Self::Source(error) => error.fmt(f),
             Self::Thread(error) => error.fmt(f),
             Self::Unaccounted { what, expected, found } => {
-                write!(f, "the accounts do not add up: {what}: expected {expected}, found {found}")
+                write!(f, "the counters do not add up: {what}: expected {expected}, found {found}")
             }
         }
     }
@@ -171,12 +171,12 @@ pub fn run(
     // Held until all workers are there, since those that are would wait for the others for ever.
     let is_short = Mutex::new(true);
     let served = std::thread::scope(|scope| {
-        let mut held = is_short.lock().expect("nobody panics with it");
+        let mut held = is_short.lock().expect("no thread panics while it holds it");
         let worker = |index| {
             let (stop, start, is_short) = (Arc::clone(&stop), &start, &is_short);
             let part = Part { load, contender, traffic, index, stop, start, wall };
             Builder::new().spawn_scoped(scope, move || {
-                let is_short = *is_short.lock().expect("nobody panics with it");
+                let is_short = *is_short.lock().expect("no thread panics while it holds it");
                 (!is_short).then(|| part.serve())
             })
         };
@@ -387,6 +387,6 @@ impl ServedLoad {
         same("packets seen, dropped = made", self.packets_made, packets.seen + self.dropped)?;
         same("recorded, ignored, after close, rejected, filtered = seen", packets.seen, placed)?;
         same("flows with a verdict = seen", accounts.flows.seen, accounts.verdicts())?;
-        same("verdicts told = given", accounts.verdicts(), self.meter.verdicts)
+        same("verdicts written = made", accounts.verdicts(), self.meter.verdicts)
     }
 }

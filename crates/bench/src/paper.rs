@@ -93,15 +93,15 @@ pub fn contenders(cascade: &Contender, queue: QueueSpec) -> Vec<(Contender, Stri
     vec![
         (
             cascade.clone(),
-            format!("{}, each for what the one before is not sure of", names.join(", ")),
+            format!("{}, each for flows that the stage before escalates", names.join(", ")),
         ),
         (slow, format!("{last_name} alone on every flow, on the worker's own thread")),
         (cascade.alone("fast_only", 0), format!("{first_name} alone on every flow")),
         (
             queueing,
             format!(
-                "{last_name} on every flow behind one queue of {} flows and one consumer on a thread of its own, \
-                 in batches of up to {}",
+                "{last_name} on every flow behind one queue of {} flows and one consumer on a \
+                 separate thread, in batches of up to {}",
                 queue.waiting_flows, queue.batch_flows
             ),
         ),
@@ -282,11 +282,12 @@ fn gains(report: &PaperReport) -> String {
     };
     let first = &report.contenders[0];
     format!(
-        "\n\ncascade over slow_only: {}\ncascade over queueing:  {}\n\n\
-         Latencies at {:.0} new flows/s for {:.1} s, paced by the clock; flows still open then are drained in \
-         memory.\nRates and F1 of {} flows in memory, as fast as they are served, each flow of the set equally \
-         often;\nof {} rounds the one of the median rate. \"Without making packets\" leaves out what the generator \
-         took;\nwith more than one thread, which go on meanwhile, it is an upper bound. The accounts of all runs add up.\n",
+        "\n\ncascade over slow_only: {}\ncascade over queueing:  {}\n\nLatencies at {:.0} new \
+         flows/s for {:.1} s, paced by the clock; flows still open then are drained in memory.\n\
+         Rates and F1 of {} flows in memory, at full speed, each flow of the set equally often;\n\
+         the round with the median rate of {} rounds. \"Without making packets\" leaves out the \
+         cost of the generator;\nwith more than one thread, which run meanwhile, it is an upper \
+         bound. The counters of all runs add up.\n",
         gain(&report.over_slow_only),
         gain(&report.over_queueing),
         report.offered_flows_per_s,

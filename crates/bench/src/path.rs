@@ -43,9 +43,9 @@ const STEPS: [(Step, &str, &str); 4] = [
     (
         Step::Table,
         "table",
-        "the flow found or begun, its first packet kept and asked about; answers are made up",
+        "flow looked up or created, its first packet recorded and scored; scores are synthetic",
     ),
-    (Step::Record, "record", "ten packets kept of each flow; nobody is asked before the tenth"),
+    (Step::Record, "record", "ten packets recorded per flow; no model is called before the tenth"),
 ];
 
 /// What a stage costs.

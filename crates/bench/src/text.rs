@@ -108,7 +108,8 @@ fn usage(run: &RunFigures) -> String {
         value.map_or("unknown".to_owned(), |value| format!("{value:.2} {unit}"))
     };
     format!(
-        "CPU {} ({:.0} flows per CPU second), busy {:.1}% of the time, peak memory {}, at most {} flows in the table",
+        "CPU {} ({:.0} flows per CPU second), busy {:.1}% of the time, peak memory {}, at most {} \
+         flows in the table",
         told(run.cpu_s, "s"),
         run.flows_per_cpu_s.unwrap_or(0.0),
         run.busy_share * 100.0,
@@ -125,8 +126,9 @@ fn gave(run: &RunFigures) -> String {
 fn accounts(run: &RunFigures) -> String {
     let (packets, flows) = (&run.accounts.packets, &run.accounts.flows);
     format!(
-        "accounts: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} ignored + {} \
-         after close + {} rejected + {} filtered;\n          {} flows made, {} seen = {} verdicts\n",
+        "counters: {} packets made = {} seen + {} dropped; {} seen = {} recorded + {} ignored + {} \
+         after close + {} rejected + {} filtered;\n          {} flows made, {} seen = {} \
+         verdicts\n",
         run.packets_made,
         packets.seen,
         run.dropped,
@@ -161,7 +163,8 @@ fn latency(figures: &LatencyFigures) -> String {
 /// A line for each run.
 fn table(runs: &[RunFigures]) -> String {
     let mut text = format!(
-        "\n{:>9} {:>9} {:>10} {:>6} {:>8} {:>6}  {:>27}  {:>18} {:>6}  {}\n{:>9} {:>9} {:>10} {:>6} {:>8} {:>6}  {:>9}{:>9}{:>9}  {:>9}{:>9} {:>6}\n",
+        "\n{:>9} {:>9} {:>10} {:>6} {:>8} {:>6}  {:>27}  {:>18} {:>6}  {}\n{:>9} {:>9} {:>10} \
+         {:>6} {:>8} {:>6}  {:>9}{:>9}{:>9}  {:>9}{:>9} {:>6}\n",
         "offered",
         "served",
         "served",
@@ -189,7 +192,8 @@ fn table(runs: &[RunFigures]) -> String {
         let (verdict, end) = (&run.verdict_latency_us, &run.end_to_end_us);
         let _ = writeln!(
             text,
-            "{:>9.0} {:>9.0} {:>10.0} {:>5.1}% {:>8} {:>6}  {:>9}{:>9}{:>9}  {:>9}{:>9} {:>5.1}%  {}",
+            "{:>9.0} {:>9.0} {:>10.0} {:>5.1}% {:>8} {:>6}  {:>9}{:>9}{:>9}  {:>9}{:>9} {:>5.1}%  \
+             {}",
             run.offered_flows_per_s,
             run.flows_per_s,
             run.packets_per_s,
@@ -206,6 +210,6 @@ fn table(runs: &[RunFigures]) -> String {
         );
     }
     let same = runs.iter().all(|run| run.accounts.balanced);
-    let _ = writeln!(text, "accounts of all runs add up: {}", if same { "yes" } else { "no" });
+    let _ = writeln!(text, "counters of all runs add up: {}", if same { "yes" } else { "no" });
     text
 }

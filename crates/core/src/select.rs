@@ -37,7 +37,8 @@ impl fmt::Display for PrefixError {
             Self::Text(found) => {
                 write!(
                     f,
-                    "expected a prefix such as 10.0.0.0/8, 2001:db8::/32 or one address, found `{found}`"
+                    "expected a prefix such as 10.0.0.0/8, 2001:db8::/32 or one address, found \
+                     `{found}`"
                 )
             }
             Self::Bits { found, expected } => write!(f, "expected {expected}, found `{found}`"),

@@ -6,9 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The LINKTYPE numbers that frames can be parsed of, as error messages list them.
-pub const SUPPORTED_LINKS: &str = "0 (BSD loopback), 1 (Ethernet), 9, 50 (PPP), 12, 14, 101, 228, 229 \
-     (raw IP), 104 (Cisco HDLC), 107 (Frame Relay), 108 (OpenBSD loopback), 113 (Linux cooked), \
-     149, 258 (PKTAP), 192 (PPI), 239 (NFLOG), 276 (Linux cooked, version 2)";
+pub const SUPPORTED_LINKS: &str = "0 (BSD loopback), 1 (Ethernet), 9, 50 (PPP), 12, 14, 101, 228, \
+                                   229 (raw IP), 104 (Cisco HDLC), 107 (Frame Relay), 108 (OpenBSD \
+                                   loopback), 113 (Linux cooked), 149, 258 (PKTAP), 192 (PPI), 239 \
+                                   (NFLOG), 276 (Linux cooked, version 2)";
 
 /// What to do with captures that were joined.
 const UNJOIN: &str = "`cat` leaves it; join captures with `mergecap -a`, or name each of them";
@@ -244,8 +245,8 @@ impl fmt::Display for SourceError {
             Self::Open { path, error } => write!(f, "cannot open {}: {error}", PathName(path)),
             Self::TooManyOpen { path, most } => write!(
                 f,
-                "{}: expected at most {most} captures that overlap in time, found one more; read fewer at \
-                 once, or each on a flow table of its own",
+                "{}: expected at most {most} captures that overlap in time, found one more; read \
+                 fewer at once, or each with a separate flow table",
                 PathName(path)
             ),
             Self::NoFiles { path, told } => {
@@ -268,20 +269,21 @@ impl fmt::Display for SourceError {
             ),
             Self::UnsupportedLink { at, found, packets } => write!(
                 f,
-                "link type {found} ({}) of {}, the first at {at}: expected one of {SUPPORTED_LINKS}",
+                "link type {found} ({}) of {}, the first at {at}: expected one of \
+                 {SUPPORTED_LINKS}",
                 links::name(*found),
                 Counted(*packets, "packet")
             ),
             Self::TimeOutOfRange { at, packets } => write!(
                 f,
-                "{}, the first at {at}, stamped before 1970 or after 2262-04-11: expected a time between, \
-                 found none, and took the nearest",
+                "{}, the first at {at}, stamped before 1970 or after 2262-04-11: expected a time \
+                 between, found none, and took the nearest",
                 Counted(*packets, "packet")
             ),
             Self::Leftover { at, bytes } => write!(
                 f,
-                "{}: expected nothing behind the {} stream, found {} that begin no part of it; they were \
-                 left alone",
+                "{}: expected nothing behind the {} stream, found {} that begin no part of it; \
+                 they were left alone",
                 PathName(&at.path),
                 at.codec.unwrap_or("compressed"),
                 Counted(*bytes, "byte")
@@ -363,8 +365,8 @@ mod tests {
         );
         let at = Location { path: "a.pcap".into(), offset: 20, codec: None };
         let text = SourceError::UnsupportedLink { at, found: 105, packets: 1 }.line();
-        let expected = "not supported: link type 105 (IEEE802_11) of 1 packet, the first at a.pcap, byte \
-                        20: expected one of 0 (";
+        let expected = "not supported: link type 105 (IEEE802_11) of 1 packet, the first at \
+                        a.pcap, byte 20: expected one of 0 (";
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(Severity::of_line(&text), Severity::Unsupported);
         assert_eq!(Severity::of_line("warning signs"), Severity::Damage);

@@ -252,9 +252,8 @@ fn what_is_no_file_in_a_directory_is_not_waited_for() {
 fn paths_that_lead_nowhere_are_errors() {
     let scratch = Scratch::new("nowhere");
     let missing = scratch.0.join("missing");
-    assert!(
-        matches!(InputSet::find(&[&missing]), Err(SourceError::Open { path, .. }) if path == missing)
-    );
+    let found = InputSet::find(&[&missing]);
+    assert!(matches!(found, Err(SourceError::Open { path, .. }) if path == missing));
     for file in [None, Some("README.txt")] {
         file.map(|name| scratch.file(name, b"words"));
         let error = InputSet::find(&[&scratch.0]).unwrap_err();

@@ -381,8 +381,8 @@ fn each_capture_has_a_table_of_its_own_where_that_is_asked_for() {
     assert_eq!(found, [300, 600]);
     assert_eq!(
         source.counts().to_string(),
-        "inputs:  3 captures in the order of time, 3 flow tables; 0 packets out of order, 0 stray time \
-         stamps"
+        "inputs:  3 captures in the order of time, 3 flow tables; 0 packets out of order, 0 stray \
+         time stamps"
     );
 }
 

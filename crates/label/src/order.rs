@@ -70,7 +70,9 @@ mod tests {
     proptest! {
         /// Whatever whole numbers there are, their order is that of a data frame's column.
         #[test]
-        fn the_order_is_that_of_the_numbers(mut numbers in proptest::collection::btree_set(any::<i64>(), 0..40)) {
+        fn the_order_is_that_of_the_numbers(
+            mut numbers in proptest::collection::btree_set(any::<i64>(), 0..40),
+        ) {
             numbers.extend([3, 20]);
             for suffix in ["", ".0"] {
                 let written: Vec<String> = numbers.iter().map(|n| format!("{n}{suffix}")).collect();

@@ -104,8 +104,8 @@ pub const FORMATS: &[FormatEntry] = &[
     },
     FormatEntry {
         name: "onnx",
-        doc: "ONNX: tree ensembles as scikit-learn's are exported, and neural networks of one input of floats \
-              [N, columns] and one output [N, classes]",
+        doc: "ONNX: tree ensembles as scikit-learn's are exported, and neural networks of one \
+              input of floats [N, columns] and one output [N, classes]",
         load: |bytes, columns| match import::onnx_is_forest(bytes) {
             true => bind(import::onnx(bytes).and_then(|m| m.bind(columns)), columns),
             false if columns.missing().is_some() => Err(NO_MISSING.to_owned()),
@@ -118,7 +118,7 @@ pub const FORMATS: &[FormatEntry] = &[
     },
     FormatEntry {
         name: REMOTE,
-        doc: "a model on a server that speaks the Open Inference Protocol; the file says which",
+        doc: "a model on a server that speaks the Open Inference Protocol; the file names it",
         load: |bytes, columns| match columns.missing() {
             Some(_) => Err(NO_MISSING.to_owned()),
             None => remote::load(bytes, columns),
@@ -173,7 +173,8 @@ fn own_forest(bytes: &[u8], columns: &Binding) -> LoadedModel {
     let (expected, found) = (columns.shape(), forest.shape());
     if expected != found {
         return Err(format!(
-            "expected rows of {} words and {} numbers, as the stage encodes them, found {} words and {} numbers",
+            "expected rows of {} words and {} numbers, as the stage encodes them, found {} words \
+             and {} numbers",
             expected.words, expected.numbers, found.words, found.numbers
         ));
     }
@@ -181,7 +182,8 @@ fn own_forest(bytes: &[u8], columns: &Binding) -> LoadedModel {
 }
 
 /// Why a value cannot be missing to some models.
-const NO_MISSING: &str = "`missing`: expected trees of another library, which know missing values, found a model that does not";
+const NO_MISSING: &str = "`missing`: expected trees of another library, which know missing values, \
+                          found a model that does not";
 
 fn bind<E: Display>(forest: Result<Forest, E>, columns: &Binding) -> LoadedModel {
     let forest = forest.map_err(|error| error.to_string())?;

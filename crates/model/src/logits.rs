@@ -45,8 +45,8 @@ fn check(row: &mut [f32]) -> Result<(), ScoreError> {
     let is_share = |score: &&f32| (-SLACK..=1.0 + SLACK).contains(*score);
     let Some(found) = row.iter().find(|score| !is_share(score)) else { return Ok(()) };
     let message = format!(
-        "expected probabilities, found {found}; of outputs that are logits, say so (`logits` of the stage's \
-         model, --logits of `bundle add`)"
+        "expected probabilities, found {found}; declare outputs that are logits (`logits` of the \
+         stage's model, --logits of `bundle add`)"
     );
     Err(ScoreError { message })
 }

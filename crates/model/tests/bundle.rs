@@ -498,7 +498,10 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_never_panic(file in 0usize..3, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_never_panic(
+        file in 0usize..3,
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let mut files = valid();
         files[file].1 = bytes;
         survives(&files, "random");

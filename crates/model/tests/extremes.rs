@@ -170,7 +170,8 @@ fn child() {
 /// The numbers of a plan, its models as they are.
 fn spoiled_plans() {
     let files = bundles::valid();
-    let degradation = "[[degradation]]\nescalated = 0.1\nmacro_f1 = 0.9\naccuracy = 0.9\ngates = [[0.5]]\n\n[flows]";
+    let degradation = "[[degradation]]\nescalated = 0.1\nmacro_f1 = 0.9\naccuracy = 0.9\ngates = \
+                       [[0.5]]\n\n[flows]";
     let text = bundles::plan_text(&files).replacen("[flows]", degradation, 1);
     spoiled_text(text.as_bytes(), usize::MAX, |what, bytes| {
         said("plan.toml", what);

@@ -230,7 +230,7 @@ impl OutputFile {
         if self.kind == FileKind::Pipe && is_missing(&self.path) {
             // Who makes a pipe anew would find a file of ours in its place.
             self.awaits_reader = true;
-            return Err(pipe::no_reader("no pipe stands at its place"));
+            return Err(pipe::no_reader("no pipe is at its path"));
         }
         // The one before stays open until then: what a pipe holds is left to its next reader.
         let file = open_file(&self.path, kind).inspect_err(|error| {
@@ -309,7 +309,7 @@ impl OutputFile {
                 let reopened = self.reopen();
                 self.status.reopened += u64::from(reopened.is_ok());
                 self.status.rotation_trouble =
-                    reopened.as_ref().err().map(|error| format!("cannot be opened anew: {error}"));
+                    reopened.as_ref().err().map(|error| format!("cannot be reopened: {error}"));
                 Ok(reopened.is_ok())
             }
             Place::Moved | Place::Gone => {

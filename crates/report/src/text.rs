@@ -90,7 +90,7 @@ fn rules(report: &PlanReport) -> Vec<(String, Grid)> {
     const SHARES: [f64; 7] = [0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0];
     let pair = |pair: &&serveflow_train::planner::rules::RuleReport| {
         let name = format!(
-            "Macro-F1 by share passed on from {} to {} ({} test flows)\n",
+            "Macro-F1 by share escalated from {} to {} ({} test flows)\n",
             pair.fast,
             pair.slow,
             grouped(pair.flows as f64)

@@ -220,7 +220,8 @@ impl fmt::Display for ConfigError {
             }
             Self::Window { stage } => write!(
                 f,
-                "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for its end, found 0"
+                "flows.window_ms: expected a window, since the bundle's stage `{stage}` waits for \
+                 its end, found 0"
             ),
             Self::Library { key, message } => write!(f, "{key}: {message}"),
             Self::Wrong { key, message } => write!(f, "{key}: {message}"),
@@ -436,8 +437,9 @@ impl Config {
         limits.into_iter().try_for_each(|(key, found, most)| Self::within(key, found, most))?;
         if self.live.xdp && self.workers > 1 {
             let message = format!(
-                "expected 1 with live.source = \"xdp\", found {}: a network card may give both directions of a flow to \
-                 different queues, and a queue's frames reach no other worker's socket",
+                "expected 1 with live.source = \"xdp\", found {}: a network card may give both \
+                 directions of a flow to different queues, and a queue's frames reach no other \
+                 worker's socket",
                 self.workers
             );
             return Err(ConfigError::Wrong { key: "limits.workers".to_owned(), message });
@@ -502,7 +504,7 @@ mod tests {
     fn every_duration_refuses_0_or_says_what_it_means() {
         let mut durations = durations();
         assert!(durations.len() > 12, "{durations:?}");
-        let block = ("[live]\nhand_over = \"block\"", "block_ms", "");
+        let block = ("[live]\nrx_mode = \"block\"", "block_ms", "");
         let named = ("[remote.models.x]\nendpoints = [\"http://[::1]\"]", "timeout_ms", "");
         for (section, key, comment) in [block, named, (named.0, "health_ms", "")] {
             durations.push((section.to_owned(), key.to_owned(), comment.to_owned()));

@@ -23,7 +23,7 @@ pub fn tell_in_one_line() {
 pub fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("it said nothing").to_owned()
+    text.unwrap_or("no message").to_owned()
 }
 
 /// Panics without a line since the last one that had one.
@@ -68,6 +68,6 @@ mod tests {
         };
         assert_eq!(said(|| panic!("plain")), "plain");
         assert_eq!(said(|| panic!("{} of {}", 1, 2)), "1 of 2");
-        assert_eq!(said(|| std::panic::panic_any(7)), "it said nothing");
+        assert_eq!(said(|| std::panic::panic_any(7)), "no message");
     }
 }

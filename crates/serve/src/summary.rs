@@ -17,7 +17,8 @@ use std::time::Duration;
 pub fn accounts(accounts: &Counters) -> String {
     let (packets, flows) = (&accounts.packets, &accounts.flows);
     let mut text = format!(
-        "packets: {} seen = {} recorded + {} ignored + {} after close + {} rejected + {} filtered\n",
+        "packets: {} seen = {} recorded + {} ignored + {} after close + {} rejected + {} \
+         filtered\n",
         packets.seen,
         packets.recorded,
         packets.ignored,
@@ -63,7 +64,7 @@ const LOST: [Reason; 2] = [Reason::Shed, Reason::Failed];
 #[must_use]
 pub fn lost_answers(accounts: &Counters) -> String {
     let counts = LOST.map(|reason| (reason.name(), accounts.flows.verdicts[reason as usize]));
-    let mut text = format!("lost: {} flows kept an earlier answer, or none\n", lost(accounts));
+    let mut text = format!("lost: {} flows kept an earlier label, or none\n", lost(accounts));
     list(&mut text, "verdicts", counts.into_iter());
     text
 }
@@ -74,8 +75,8 @@ pub fn failures(failures: &[Failure]) -> String {
     let line = |Failure { worker, why, open_flows }: &Failure| {
         let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
         format!(
-            "error: worker {worker} failed: {why}\n  its counts end with its last whole batch, what came \
-             to it since then is unknown; {open_flows} open flows have no verdict\n"
+            "error: worker {worker} failed: {why}\n  its counts end with its last whole batch, \
+             what came to it since then is unknown; {open_flows} open flows have no verdict\n"
         )
     };
     failures.iter().map(line).collect()
@@ -167,9 +168,9 @@ mod tests {
         let plain = StageTally { batches: 2, rows: 9, largest: 8, ..StageTally::default() };
         let broken = StageTally { late: 1, failed: 2, opened: 3, turned_away: 4, ..plain };
         let told = [("tree@1", StageTally::default()), ("net@5", plain), ("far@9", broken)];
-        let expected = "batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, inference_failures 2, \
-            breaker_opened 3, jobs_turned_away 4\n\
-            batch:   net@5: 9 rows in 2 batches, largest 8\n";
+        let expected = "batch:   far@9: 9 rows in 2 batches, largest 8, jobs_late 1, \
+                        inference_failures 2, breaker_opened 3, jobs_turned_away 4\nbatch:   \
+                        net@5: 9 rows in 2 batches, largest 8\n";
         let told = told.map(|(stage, tally)| (stage.to_owned(), tally));
         assert_eq!(batches(&BTreeMap::from(told)), expected);
     }

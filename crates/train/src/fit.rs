@@ -43,7 +43,7 @@ impl FitGain {
     /// When there is not an answer of each for each flow.
     #[must_use]
     pub fn of(truth: &[u16], taken: &[u16], other: &[u16]) -> Self {
-        assert!(truth.len() == taken.len() && truth.len() == other.len(), "an answer for each");
+        assert!(truth.len() == taken.len() && truth.len() == other.len(), "a prediction for each");
         let flows = truth.len();
         let count = flows.max(1) as f64;
         let right = |answers: &[u16]| truth.iter().zip(answers).filter(|(t, a)| t == a).count();
@@ -247,19 +247,27 @@ mod tests {
     proptest! {
         /// Twin: the assignment is as good as the best of all orders.
         #[test]
-        fn the_assignment_is_the_best(n in 1..6_usize, counts in proptest::collection::vec(0..50_i64, 25)) {
+        fn the_assignment_is_the_best(
+            n in 1..6_usize,
+            counts in proptest::collection::vec(0..50_i64, 25),
+        ) {
             let counts = &counts[..n * n];
             let found = assignment(counts, n);
             let mut seen = found.clone();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..n as u16).collect::<Vec<_>>());
-            let sum: i64 = found.iter().enumerate().map(|(a, l)| counts[a * n + usize::from(*l)]).sum();
+            let picked = found.iter().enumerate();
+            let sum: i64 = picked.map(|(a, l)| counts[a * n + usize::from(*l)]).sum();
             prop_assert_eq!(sum, best_by_hand(counts, n, &mut Vec::new()));
         }
 
         /// Whatever the order that was taken, the right one is found and fits far better.
         #[test]
-        fn a_permuted_model_is_found(shift in 1..12_u16, right in 0.5..1.0_f64, seed in 0..1000_u64) {
+        fn a_permuted_model_is_found(
+            shift in 1..12_u16,
+            right in 0.5..1.0_f64,
+            seed in 0..1000_u64,
+        ) {
             let truth = truth(400, 12);
             let own = answers(&truth, 12, right, seed);
             let permuted: Vec<u16> = own.iter().map(|label| (label + shift) % 12).collect();
@@ -274,7 +282,10 @@ mod tests {
         /// raises no alarm.
         #[test]
         fn a_model_in_order_is_left_alone(
-            classes in 2..20_u16, flows in 1..400_usize, right in 0.0..1.0_f64, seed in any::<u64>(),
+            classes in 2..20_u16,
+            flows in 1..400_usize,
+            right in 0.0..1.0_f64,
+            seed in any::<u64>(),
         ) {
             let truth = truth(flows, classes);
             let own = answers(&truth, classes, right, seed);

@@ -52,10 +52,10 @@ pub fn paper(report: &PaperReport) -> String {
     }
     let _ = write!(
         body,
-        "<p class=\"faint\">Latencies at {} new flows/s, paced by the clock. Service rates and F1 of {} flows in \
-         memory, as fast as they are served, each flow of the set equally often; of {} rounds the one of the \
-         median rate. \
-         Leaving out what making packets took is an upper bound when other threads go on meanwhile.</p>",
+        "<p class=\"faint\">Latencies at {} new flows/s, paced by the clock. Service rates and F1 \
+         of {} flows in memory, at full speed, each flow of the set equally often; the round with \
+         the median rate of {} rounds. Rates without the cost of the generator are an upper bound \
+         if other threads run meanwhile.</p>",
         count(report.offered_flows_per_s),
         contenders[0].saturated.flows_made,
         report.rounds
@@ -107,7 +107,7 @@ fn contender_plot(contenders: &[ContenderFigures]) -> String {
     };
     let drawn: Vec<Bar> = contenders.iter().map(bar).collect();
     let plot = shares("contender", &parts, &drawn);
-    section("Share per stage", &plot, "Which stage gave the verdict's answer.")
+    section("Share per stage", &plot, "The stage that decided the verdict.")
 }
 
 fn heading(title: &str, traffic: &TrafficFigures, machine: &Machine, bundle: &str) -> String {
@@ -116,7 +116,8 @@ fn heading(title: &str, traffic: &TrafficFigures, machine: &Machine, bundle: &st
         format!(" A flow has {:.2} packets (median {}, p99 {}).", flow.mean, flow.p50, flow.p99)
     });
     format!(
-        "<h1>{title}</h1><p>{}.{per_flow}</p><p class=\"faint\">ServeFlow {}, {}, {}, {} cores; bundle {}.</p>",
+        "<h1>{title}</h1><p>{}.{per_flow}</p><p class=\"faint\">ServeFlow {}, {}, {}, {} cores; \
+         bundle {}.</p>",
         escape(&capital(&sentence(traffic))),
         machine.version,
         escape(processor),
@@ -171,7 +172,8 @@ fn latency_plot(runs: &[RunFigures]) -> String {
     section(
         "Latency against load",
         &lines("Latency against load", (&horizontal, &vertical), &drawn, &Marks::default()),
-        "From the packet that decided (when it was due) to the verdict: what computing and queueing take.",
+        "From the packet that decided (when it was due) to the verdict: what computing and \
+         queueing take.",
     )
 }
 
@@ -206,8 +208,8 @@ fn curve_plot(curves: &[Curve]) -> String {
     section(
         "End-to-end latency",
         &lines("End-to-end latency, cumulative", (&horizontal, &vertical), &drawn, &marks),
-        "Share of the flows with a verdict within a time of their first packet. Steps far to the right are \
-         waits for packets and for timeouts, which the traffic decides.",
+        "Share of the flows with a verdict within a time of their first packet. Steps far to the \
+         right are waits for packets and for timeouts, which the traffic decides.",
     )
 }
 
@@ -219,7 +221,7 @@ fn stage_plot(runs: &[RunFigures]) -> String {
     section(
         "Share per stage",
         &shares("load, new flows per second", &parts, &drawn),
-        "Which stage gave the verdict's answer.",
+        "The stage that decided the verdict.",
     )
 }
 
@@ -231,7 +233,7 @@ fn shares(title: &str, parts: &[String], drawn: &[Bar]) -> String {
 
 fn stage_names(run: &RunFigures) -> Vec<String> {
     let names = run.stages.iter().map(|stage| stage.name.clone());
-    names.chain((run.unanswered > 0).then(|| "no answer".to_owned())).collect()
+    names.chain((run.unanswered > 0).then(|| "no label".to_owned())).collect()
 }
 
 fn stage_shares(run: &RunFigures) -> Vec<f64> {

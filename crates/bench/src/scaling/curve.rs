@@ -83,7 +83,7 @@ pub enum Binds {
     /// The board on which parts are left, where one worker is at a time.
     Board,
     /// Memory.
-    MemoryBandwidth,
+    Memory,
     /// Workers wait for their parts, which come in order, and for being woken.
     Waiting,
 }
@@ -95,7 +95,7 @@ impl fmt::Display for Binds {
             Self::Shard => "largest shard",
             Self::Reader => "reader",
             Self::Board => "board",
-            Self::MemoryBandwidth => "memory",
+            Self::Memory => "memory",
             Self::Waiting => "waiting",
         })
     }
@@ -175,7 +175,7 @@ fn point(inputs: &Inputs, cores: usize) -> CurvePoint {
 fn bounds(inputs: &Inputs, shards: &Shards) -> Vec<(Binds, f64)> {
     let costs = &inputs.costs;
     let count = shards.packets.len();
-    let memory = (Binds::MemoryBandwidth, inputs.memory.packets_per_s(count));
+    let memory = (Binds::Memory, inputs.memory.packets_per_s(count));
     // What a packet costs in a batch of so many, with so many flows for each.
     let served = |packets: f64, flows: f64| costs.serve_ns(packets, packets * flows) / packets;
     let flows = inputs.flows_per_packet;
@@ -227,8 +227,8 @@ fn reason(inputs: &Inputs, point: &CurvePoint) -> String {
     let most = format!("at most {:.2} million packets/s", point.bound / 1e6);
     match point.binds {
         Binds::Workers => format!(
-            "sharing costs {:.1} ns of each packet to part and {:.0} ns of each part to hand over, and small \
-             parts make small jobs",
+            "sharing costs {:.1} ns of each packet to part and {:.0} ns of each part to hand over, \
+             and small parts make small jobs",
             costs.part_ns, costs.hand_ns
         ),
         Binds::Shard => format!(
@@ -240,11 +240,11 @@ fn reason(inputs: &Inputs, point: &CurvePoint) -> String {
             costs.read_ns
         ),
         Binds::Board => format!(
-            "each of {} workers takes a part of each block, one at a time and {:.0} ns a part, which allows \
-             {most}",
+            "each of {} workers takes a part of each block, one at a time and {:.0} ns a part, \
+             which allows {most}",
             point.cores, costs.hand_ns
         ),
-        Binds::MemoryBandwidth => format!(
+        Binds::Memory => format!(
             "a packet moves {:.0} bytes, and memory as fast as here allows {most}",
             inputs.memory.bytes_per_packet
         ),

@@ -26,7 +26,7 @@ pub fn bandwidth(threads: usize, wall: fn() -> u64) -> io::Result<f64> {
     // Held until all threads are there, since those that are would wait for the others for ever.
     let is_short = Mutex::new(true);
     let copy = || {
-        if *is_short.lock().expect("nobody panics with it") {
+        if *is_short.lock().expect("no thread panics while it holds it") {
             return (u64::MAX, 0);
         }
         // Written once, so that the system has handed out the pages.
@@ -40,7 +40,7 @@ pub fn bandwidth(threads: usize, wall: fn() -> u64) -> io::Result<f64> {
         (started, wall())
     };
     let times = std::thread::scope(|scope| {
-        let mut held = is_short.lock().expect("nobody panics with it");
+        let mut held = is_short.lock().expect("no thread panics while it holds it");
         let start = |_| Builder::new().spawn_scoped(scope, copy);
         let started = (0..threads).map(start).collect::<io::Result<Vec<_>>>()?;
         *held = false;
@@ -83,9 +83,9 @@ pub fn wake_ns(wall: fn() -> u64) -> io::Result<f64> {
 /// Waits for its turn and passes it on.
 fn turn(board: &(Mutex<bool>, Condvar), mine: bool) {
     let (lock, changed) = board;
-    let mut whose = lock.lock().expect("nobody panics at the board");
+    let mut whose = lock.lock().expect("no thread panics while it holds the board");
     while *whose != mine {
-        whose = changed.wait(whose).expect("nobody panics at the board");
+        whose = changed.wait(whose).expect("no thread panics while it holds the board");
     }
     *whose = !mine;
     drop(whose);

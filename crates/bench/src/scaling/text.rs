@@ -12,7 +12,7 @@ pub fn costs(measured: &MeasuredCosts, inputs: &Inputs) -> String {
     let mut text = String::from("Costs, measured on this machine, fastest of several:\n");
     for (what, ns, unit) in [
         ("read a packet (one worker at a time)", costs.read_ns, "ns"),
-        ("say whose it is, and note it", costs.part_ns, "ns"),
+        ("name its source and note it", costs.part_ns, "ns"),
         ("leave and take a part (one at a time)", costs.hand_ns, "ns"),
         ("wake a worker that sleeps", costs.wake_ns, "ns"),
         ("parse a packet, find its flow, keep it", costs.packet_ns, "ns"),
@@ -23,8 +23,8 @@ pub fn costs(measured: &MeasuredCosts, inputs: &Inputs) -> String {
     for stage in &costs.stages {
         let _ = writeln!(
             text,
-            "  {:<12} asked by {:>5.1}% of the flows: {:.0} ns to encode and ask, {:.0} ns to score, and \
-             {:.0} ns a job",
+            "  {:<12} scores {:>5.1}% of the flows: {:.0} ns to encode and enqueue, {:.0} ns to \
+             score, and {:.0} ns a job",
             stage.name,
             stage.share * 100.0,
             stage.ask_ns,
@@ -44,7 +44,8 @@ pub fn costs(measured: &MeasuredCosts, inputs: &Inputs) -> String {
     );
     let _ = writeln!(
         text,
-        "Traffic: {:.2} packets a flow, {} packets a block, {} flows hashed onto the workers, seed {}",
+        "Traffic: {:.2} packets a flow, {} packets a block, {} flows hashed onto the workers, seed \
+         {}",
         1.0 / inputs.flows_per_packet,
         inputs.block_packets,
         inputs.flows,

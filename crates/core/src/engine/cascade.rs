@@ -154,26 +154,29 @@ impl fmt::Display for CascadeError {
             Self::FewerPackets { stage, packets, before } => {
                 write!(
                     f,
-                    "stage `{stage}` wants {packets} packets, fewer than the {before} of the stage before it"
+                    "stage `{stage}` wants {packets} packets, fewer than the {before} of the stage \
+                     before it"
                 )
             }
             Self::ShorterWait { stage, wait_ns, before } => {
                 let (wait, before) = (wait_ns / 1_000_000, before / 1_000_000);
                 write!(
                     f,
-                    "stage `{stage}` waits {wait} ms, less than the {before} ms of the stage before it"
+                    "stage `{stage}` waits {wait} ms, less than the {before} ms of the stage \
+                     before it"
                 )
             }
             Self::Thresholds { stage, found, labels } => {
                 write!(
                     f,
-                    "stage `{stage}`: expected a threshold for each of {labels} labels, found {found}"
+                    "stage `{stage}`: expected a threshold for each of {labels} labels, found \
+                     {found}"
                 )
             }
             Self::Heads { stage } => write!(
                 f,
-                "stage `{stage}`: expected of its gate at least one head, each of the facts of this \
-                 cascade and leading to a later stage at a finite price"
+                "stage `{stage}`: expected at least one head in its gate, each with the inputs of \
+                 this cascade, a later stage as its target and a finite cost"
             ),
         }
     }

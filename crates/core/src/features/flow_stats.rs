@@ -8,7 +8,8 @@ use crate::rows::{Column, Place, RowShape};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "flow_stats",
-    doc: "flow statistics so far: duration (us), and per direction packets, bytes, min/mean/max/std of sizes (bytes) and gaps (us)",
+    doc: "flow statistics so far: duration (us), and per direction packets, bytes, \
+          min/mean/max/std of sizes (bytes) and gaps (us)",
     build: |_| Box::new(FlowStats),
 };
 

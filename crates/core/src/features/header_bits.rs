@@ -8,7 +8,8 @@ use crate::rows::{BitAt, Column, Place, RowShape};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "header_bits",
-    doc: "nPrint header bits of each packet: -1 absent, 0, 1 (IPv4, TCP, UDP; IPv6 and ICMP as options)",
+    doc: "nPrint header bits of each packet: -1 absent, 0, 1 (IPv4, TCP, UDP; IPv6 and ICMP as \
+          options)",
     build: |spec| Box::new(HeaderBits::new(spec)),
 };
 

@@ -7,7 +7,8 @@ use crate::rows::{Column, Place, RowShape};
 
 pub(super) const ENTRY: EncoderEntry = EncoderEntry {
     name: "packet_series",
-    doc: "per packet: signed size (bytes), gap to the previous packet (us), direction, TCP flags, payload (bytes)",
+    doc: "per packet: signed size (bytes), gap to the previous packet (us), direction, TCP flags, \
+          payload (bytes)",
     build: |spec| Box::new(PacketSeries::new(spec)),
 };
 

@@ -50,7 +50,7 @@ pub static FORMATS: &[Format] = &[
     },
     Format {
         name: "pcapng",
-        doc: "capture of blocks, with interfaces of their own link types and packet comments",
+        doc: "capture of blocks, with a link type per interface and packet comments",
         magics: &[pcapng::SECTION.to_le_bytes()],
         header_len: pcapng::SECTION_START_LEN,
         start: |_| Ok((Box::new(Pcapng::new()), 0)),

@@ -106,7 +106,7 @@ impl CaptureReader {
             file.codec = Some(codec);
         }
         let magic = file.head(&mut window, MAGIC_LEN)?;
-        let magic = magic.try_into().expect("as many bytes as were asked for");
+        let magic = magic.try_into().expect("as many bytes as were requested");
         let Some(format) = format_of(magic) else {
             return Err(SourceError::UnknownFormat { at: file.at(0), found: magic });
         };

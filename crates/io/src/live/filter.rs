@@ -34,7 +34,8 @@ impl fmt::Display for FilterError {
         match self {
             Self::Library(text) => write!(
                 f,
-                "a filter needs libpcap, which is not there (Debian: apt install libpcap0.8): {text}"
+                "a filter needs libpcap, which is not there (Debian: apt install libpcap0.8): \
+                 {text}"
             ),
             Self::Interface(text) => write!(f, "libpcap cannot look at the interface: {text}"),
             Self::Text { filter, message } => {

@@ -111,7 +111,8 @@ impl LiveError {
     /// Whether there is no such interface.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(&self.why, LiveRefusal::Ring(error) if error.error.raw_os_error() == Some(libc::ENODEV))
+        let no_device = Some(libc::ENODEV);
+        matches!(&self.why, LiveRefusal::Ring(ring) if ring.error.raw_os_error() == no_device)
     }
 }
 

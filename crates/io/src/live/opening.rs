@@ -169,7 +169,7 @@ fn open_interface(config: &LiveConfig, interface: &str) -> Result<Vec<Feed>, Rin
     #[cfg(feature = "xdp")]
     return Ok(vec![Feed::Port(super::xdp::Port::open(config, interface)?)]);
     #[cfg(not(feature = "xdp"))]
-    unreachable!("AF_XDP is asked of a program that was built with the feature `xdp`");
+    unreachable!("AF_XDP is configured only in a program built with the feature `xdp`");
 }
 
 /// A ring of an interface for each worker, none of which takes frames yet.

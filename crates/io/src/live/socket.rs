@@ -368,7 +368,7 @@ pub(super) fn longest(socket: &PacketSocket, interface: &str) -> Result<usize, R
     let mut request = request_for(interface);
     // SAFETY: the kernel reads and writes a request of this size.
     let answer = unsafe { libc::ioctl(socket.fd(), libc::SIOCGIFMTU as _, &raw mut request) };
-    checked("cannot ask for the longest frame of the interface", answer)?;
+    checked("cannot read the longest frame of the interface", answer)?;
     // SAFETY: the kernel has written this part of the union.
     Ok(unsafe { request.ifr_ifru.ifru_mtu } as usize)
 }
@@ -398,7 +398,7 @@ fn look_up(socket: &OwnedFd, interface: &str) -> Result<(libc::c_int, u16), Ring
     // SAFETY: the kernel reads and writes a request of this size.
     let answer =
         unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) };
-    checked("cannot ask for the kind of the interface", answer)?;
+    checked("cannot read the kind of the interface", answer)?;
     // SAFETY: the kernel has written this part of the union.
     let kind = unsafe { request.ifr_ifru.ifru_hwaddr.sa_family };
     Ok((index as libc::c_int, kind))

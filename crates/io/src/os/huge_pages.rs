@@ -9,8 +9,10 @@
 //! A program opts in:
 //!
 //! ```
+//! use serveflow_io::os::huge_pages::LargePages;
+//!
 //! #[global_allocator]
-//! static ALLOCATOR: serveflow_io::os::huge_pages::LargePages = serveflow_io::os::huge_pages::LargePages;
+//! static ALLOCATOR: LargePages = LargePages;
 //! # fn main() {}
 //! ```
 

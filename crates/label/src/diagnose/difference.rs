@@ -205,7 +205,7 @@ impl Difference {
                 let (found, expected) = (name(row.file), name(flow.file));
                 let how = spelling(&found, &expected);
                 parts.push(format!(
-                    "`file` named the captures as they stand ({how}): `{expected}` in place of \
+                    "`file` named the captures as listed ({how}): `{expected}` in place of \
                      `{found}`"
                 ));
             }
@@ -239,7 +239,7 @@ impl Difference {
         match self.ports {
             PortDifference::None => None,
             PortDifference::Swapped => Some(
-                "`src_port` and `dst_port` were exchanged: each stands at the other address"
+                "`src_port` and `dst_port` were exchanged: each belongs to the other address"
                     .to_owned(),
             ),
             PortDifference::Superfluous => Some(format!(

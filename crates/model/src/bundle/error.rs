@@ -213,7 +213,8 @@ impl fmt::Display for BundleError {
             Self::Label { stage, path, source } => {
                 write!(
                     f,
-                    "{}: stage `{stage}`: {source} (`classes` of the stage's model, --classes of `bundle add`)",
+                    "{}: stage `{stage}`: {source} (`classes` of the stage's model, --classes of \
+                     `bundle add`)",
                     path.display()
                 )
             }
@@ -229,8 +230,9 @@ impl fmt::Display for BundleError {
             ),
             Self::Classes { stage, path, expected, found } => write!(
                 f,
-                "{}: stage `{stage}`: the plan has {expected} labels, the model {found} classes: say which of the \
-                 labels they are (`classes` of the stage's model, --classes of `bundle add`)",
+                "{}: stage `{stage}`: the plan has {expected} labels, the model {found} classes: \
+                 name the labels that they are (`classes` of the stage's model, --classes of \
+                 `bundle add`)",
                 path.display()
             ),
             Self::Cascade { path, source } => write!(f, "{}: {source}", path.display()),

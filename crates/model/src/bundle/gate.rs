@@ -73,7 +73,7 @@ fn learned(
         }
         if !head.price.is_finite() {
             let (to, found) = (&head.to, head.price);
-            let message = format!("price of `{to}`: expected a finite number, found {found}");
+            let message = format!("cost of `{to}`: expected a finite number, found {found}");
             return Err(refused(stage, &message));
         }
         heads.push(Head { to, model, price: head.price });

@@ -320,7 +320,8 @@ fn windows_are_cut(path: &Path, plan: &Plan) -> Result<(), BundleError> {
     match plan.stages.iter().find(|stage| stage.window) {
         Some(stage) if !is_cut => {
             let message = format!(
-                "stage `{}` is asked at the end of a window: expected flows.window_ms above 0, found none",
+                "stage `{}` runs at the end of a window: expected flows.window_ms above 0, found \
+                 none",
                 stage.name
             );
             Err(BundleError::Plan { path: path.to_owned(), message })

@@ -111,7 +111,8 @@ impl fmt::Display for ForestError {
             Self::Child { tree, node, child } => {
                 write!(
                     f,
-                    "tree {tree}, node {node}: child {child} is out of range, before its parent, or used twice"
+                    "tree {tree}, node {node}: child {child} is out of range, before its parent, \
+                     or used twice"
                 )
             }
             Self::Bit { tree, node, word, bit } => {
@@ -120,7 +121,8 @@ impl fmt::Display for ForestError {
             Self::Number { tree, node, index } => {
                 write!(
                     f,
-                    "tree {tree}, node {node}: number {index} is outside the row, or its threshold not finite"
+                    "tree {tree}, node {node}: number {index} is outside the row, or its threshold \
+                     not finite"
                 )
             }
             Self::LeafValue { tree, value } => {

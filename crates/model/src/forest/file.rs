@@ -118,7 +118,8 @@ impl fmt::Display for ReadError {
             Self::Kind { found } => {
                 write!(
                     f,
-                    "kind {found:?}, expected {BOOSTED:?}, {LOGISTIC:?}, or {AVERAGED:?} with an empty base"
+                    "kind {found:?}, expected {BOOSTED:?}, {LOGISTIC:?}, or {AVERAGED:?} with an \
+                     empty base"
                 )
             }
             Self::Arrays { tree, tests, left, right } => {
@@ -131,7 +132,7 @@ impl fmt::Display for ReadError {
                 write!(f, "tree {tree}, node {node}: test {found} is no bit or number")
             }
             Self::Missing { tree, found } => {
-                write!(f, "tree {tree}: missing: node {found} asks no number, or comes too late")
+                write!(f, "tree {tree}: missing: node {found} tests no number, or is out of order")
             }
             Self::Forest(error) => error.fmt(f),
         }

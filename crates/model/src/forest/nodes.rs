@@ -44,12 +44,12 @@ impl Index for u16 {
 
     #[inline(always)]
     fn nodes(nodes: &[u32], start: usize) -> Self::Nodes<'_> {
-        nodes[start..].first_chunk().expect("nodes that are never read stand behind")
+        nodes[start..].first_chunk().expect("nodes that are never read follow")
     }
 
     #[inline(always)]
     fn bytes(bytes: &[u8]) -> Self::Bytes<'_> {
-        bytes.first_chunk().expect("a spread row has all the bytes that can be asked")
+        bytes.first_chunk().expect("a spread row has all the bytes that a node can test")
     }
 
     #[inline(always)]

@@ -183,7 +183,11 @@ proptest! {
 
     #[test]
     fn large_trees_and_long_batches_give_the_naive_scores(
-        seed: u64, boosted: bool, nodes in 1usize..1500, len in 500usize..1100, batch in 1usize..700,
+        seed: u64,
+        boosted: bool,
+        nodes in 1usize..1500,
+        len in 500usize..1100,
+        batch in 1usize..700,
     ) {
         let forest = forest(seed, boosted, 3, 1 + (seed % 3) as usize, nodes);
         let rows = rows(!seed, forest.shape(), len);

@@ -80,7 +80,8 @@ pub fn use_onnxruntime(path: &Path) -> Result<(), String> {
     return guarded(|| onnxruntime::use_library(path));
     #[cfg(not(feature = "ort"))]
     Err(format!(
-        "{}: expected a program built with the feature `ort`, which scores nets by ONNX Runtime, found one without",
+        "{}: expected a program built with the feature `ort`, which scores nets by ONNX Runtime, \
+         found one without",
         path.display()
     ))
 }
@@ -140,7 +141,8 @@ impl Net {
         let apart = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-3 * (1.0 + b.abs());
         match both.iter().zip(alone.iter().flatten()).any(apart) {
             true => Err(format!(
-                "expected `{output}` of each row by itself, found answers that depend on the rows beside it"
+                "expected `{output}` to depend on its own row only, found values that depend on \
+                 other rows of the batch"
             )),
             false => Ok(()),
         }
@@ -149,15 +151,20 @@ impl Net {
     /// The number of classes that so many rows of zeros get.
     fn probe(&self, rows: usize, output: &str) -> Result<usize, String> {
         let mut classes = 0;
-        self.run(&vec![0.0; rows * self.columns.binding().len()], rows, &mut |dims, _| match *dims {
-            [found, of] if found == rows && (1..=MAX_CLASSES).contains(&of) => {
-                classes = of;
-                Ok(())
-            }
-            _ => Err(format!(
-                "expected `{output}` of dimensions [{rows}, classes] with 1 to {MAX_CLASSES} classes for a batch of {rows}, found {dims:?}"
-            )),
-        })?;
+        self.run(
+            &vec![0.0; rows * self.columns.binding().len()],
+            rows,
+            &mut |dims, _| match *dims {
+                [found, of] if found == rows && (1..=MAX_CLASSES).contains(&of) => {
+                    classes = of;
+                    Ok(())
+                }
+                _ => Err(format!(
+                    "expected `{output}` of dimensions [{rows}, classes] with 1 to {MAX_CLASSES} \
+                 classes for a batch of {rows}, found {dims:?}"
+                )),
+            },
+        )?;
         Ok(classes)
     }
 

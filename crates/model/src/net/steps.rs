@@ -209,7 +209,8 @@ impl<'a> Walk<'a> {
             }
             let input = self.held.get(name).ok_or_else(|| {
                 format!(
-                    "expected operators behind those whose values they take, found `{operator}` before `{name}`"
+                    "expected operators behind those whose values they take, found `{operator}` \
+                     before `{name}`"
                 )
             })?;
             call.inputs.push(Some(input.dims.clone()));

@@ -23,7 +23,8 @@ const CORPUS: [&str; 7] =
     ["lightgbm", "lightgbm-json", "xgboost", "xgboost-ubj", "catboost", "onnx", "sklearn-tree"];
 
 pub const SKLEARN: &str = r#"{"feature":[3,-2,1,-2,-2],"threshold":[0.5,-2,-0.5,-2,-2],
-"left":[1,-1,3,-1,-1],"right":[2,-1,4,-1,-1],"value":[[0.5,0.5],[1.0,0.0],[0.5,0.5],[0.25,0.75],[0,1]],
+"left":[1,-1,3,-1,-1],"right":[2,-1,4,-1,-1],
+"value":[[0.5,0.5],[1.0,0.0],[0.5,0.5],[0.25,0.75],[0,1]],
 "missing_go_to_left":[0,0,1,0,0],"columns":4,"classes":["dns","tls"]}"#;
 
 pub const CATBOOST: &str = r#"{"features_info":{"float_features":[

@@ -21,11 +21,11 @@ use serveflow_io::Sink;
 /// | `src`, `src_port`, `dst`, `dst_port` | the flow; `src` sent its first packet |
 /// | `proto` | `"tcp"`, `"udp"`, `"icmp"`, `"icmp6"`, or the number as a string |
 /// | `vlan` | VLAN id; left out when the flow has none |
-/// | `label` | name of the label; `"unknown"` when the bundle's open-set rule takes the flow for one of no class that was learned; null when no model was asked |
-/// | `nearest` | name of the label that is nearest to an unknown flow; left out otherwise |
-/// | `confidence` | probability of the label, or of the nearest one, 0 to 1; null when no model was asked |
-/// | `stage` | name of the stage that answered; null when no model was asked |
-/// | `packets` | packets that this stage saw; 0 when no model was asked |
+/// | `label` | name of the label, or `"unknown"` (open-set rejection); null if no model ran |
+/// | `nearest` | the known label with the highest score, of an unknown flow only |
+/// | `confidence` | probability of the label (or `nearest`), 0 to 1; null if no model ran |
+/// | `stage` | name of the deciding stage; null if no model ran |
+/// | `packets` | packets that this stage used; 0 if no model ran |
 /// | `reason` | why the verdict came when it came |
 /// | `final` | false for a provisional verdict |
 /// | `first_ts`, `deciding_ts` | seconds since the epoch with nine decimals, exact |

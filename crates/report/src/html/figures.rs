@@ -63,7 +63,7 @@ fn rules(pair: &RuleReport) -> String {
         }
     };
     let drawn: Vec<Line> = pair.curves.iter().map(line).collect();
-    let horizontal = Axis::percent("share of the flows passed on");
+    let horizontal = Axis::percent("share of the flows escalated");
     let values = drawn.iter().flat_map(|line| line.points.iter().map(|point| point.1));
     let vertical = Axis::fitted("macro-F1", round, values);
     let title =
@@ -84,7 +84,7 @@ fn latency(report: &PlanReport) -> String {
     };
     let drawn: Vec<Line> = report.latency.iter().enumerate().map(line).collect();
     let all = drawn.iter().flat_map(|line| line.points.iter().map(|point| point.0));
-    let horizontal = Axis::log("first packet to answer", tick, all.chain([MARK_US]));
+    let horizontal = Axis::log("first packet to label", tick, all.chain([MARK_US]));
     let vertical = Axis::percent("share of the flows");
     let marks = Marks { mark: Some((MARK_US, "16 ms")), dots: &[] };
     wrap("", &lines("Latency, cumulative", (&horizontal, &vertical), &drawn, &marks))

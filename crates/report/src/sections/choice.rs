@@ -29,23 +29,32 @@ pub(super) fn stages(report: &PlanReport, choice: &Choice) -> Grid {
     };
     let rows = choice.stages.iter().enumerate().map(row).collect();
     let heads =
-        ["stage", "packets", "waits\nat most", "model", "asked\nof flows", "decides\nof flows"];
+        ["stage", "packets", "waits\nat most", "model", "scored\nof flows", "decides\nof flows"];
     Grid::new(&heads, rows)
 }
 
 /// What passes flows on, in a sentence.
 pub(super) fn rule(choice: &Choice) -> String {
     if choice.stages.len() < 2 {
-        return "It has one stage: no flow is passed on.".to_owned();
+        return "It has one stage: no flow is escalated.".to_owned();
     }
-    if choice.rule == LEARNED {
+    if !choice.thresholds.is_empty() {
+        let whose = match choice.thresholds.iter().all(|own| own.len() == 1) {
+            true => "of the gate",
+            false => "of the gate and the predicted class",
+        };
         format!(
-            "Rule: learned heads predict what a later stage is worth to a flow; it goes on where that is more \
-             than the step's share of the price {:.4}.",
+            "Rule: a flow is escalated where its {} is over the threshold {whose}.",
+            choice.rule
+        )
+    } else if choice.rule == LEARNED {
+        format!(
+            "Rule: learned gates predict the gain of a later stage for a flow, which is escalated \
+             where the gain exceeds its share of the cost {:.4}.",
             choice.price
         )
     } else {
-        format!("Rule: a flow goes on where its {} is over {:.4}.", choice.rule, choice.price)
+        format!("Rule: a flow is escalated where its {} is over {:.4}.", choice.rule, choice.price)
     }
 }
 
@@ -93,10 +102,10 @@ pub(super) fn limits(report: &PlanReport) -> Option<Grid> {
             standing.limit.to_string(),
             amount(standing.limit, standing.wanted),
             amount(standing.limit, standing.found),
-            if standing.met { "kept" } else { "not kept" }.to_owned(),
+            if standing.met { "met" } else { "not met" }.to_owned(),
         ]
     };
-    let heads = ["limit\n(calibration flows)", "asked for", "found", "it is"];
+    let heads = ["limit\n(calibration flows)", "required", "found", "status"];
     (!standings.is_empty()).then(|| Grid::new(&heads, standings.iter().map(row).collect()))
 }
 

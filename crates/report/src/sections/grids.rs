@@ -70,7 +70,7 @@ pub(super) fn rules(report: &PlanReport) -> Vec<Grid> {
     let tolerated = pairs.first().map_or(0.0, |pair| pair.tolerated);
     let needed = |own: &RuleCurve| own.share_needed.map_or_else(|| "all".to_owned(), percent);
     vec![
-        grid(&format!("share that must go on for\na loss of at most {tolerated}"), &needed),
+        grid(&format!("share to escalate for\na loss of at most {tolerated}"), &needed),
         grid("gap closed", &|own: &RuleCurve| percent(own.gap_closed)),
     ]
 }
@@ -181,7 +181,8 @@ pub(super) fn collection(report: &PlanReport) -> Vec<String> {
             .filter_map(|(stage, reach)| single(report, stage).map(|own| own.compute_us * reach))
             .sum();
         format!(
-            "Waiting for packets takes no core: {name}, {} a flow on average, beside {} of computing.",
+            "Waiting for packets takes no core: {name}, {} a flow on average, beside {} of \
+             computing.",
             time((choice.test.mean_us - computing).max(0.0)),
             time(computing)
         )
@@ -232,7 +233,7 @@ pub(super) fn provenance(report: &PlanReport) -> Grid {
         vec![
             "training flows that calibrate too".to_owned(),
             format!(
-                "{} (answered by models that saw nothing of their captures)",
+                "{} (scored by models that saw no flow of their captures)",
                 grouped(report.cross_fit_flows as f64)
             ),
         ],

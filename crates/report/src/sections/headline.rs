@@ -18,14 +18,17 @@ pub(crate) fn headline(report: &PlanReport) -> String {
     let (chosen, single) = (&report.chosen.test, &report.best_single.test);
     if report.classes.iter().all(|class| class.flows == 0) {
         return format!(
-            "{} There are no test flows: nothing here says how good it is on flows that it was not chosen by. {}",
+            "{} There are no test flows: its quality on flows that it was not chosen by is not \
+             measured. {}",
             planned(report),
             kept(report)
         );
     }
     format!(
-        "{} On {} test flows its macro-F1 is {}, {} {} of {}, the best single model. Its median latency is {}, {}; \
-         {} of the flows are decided within 16 ms ({} by the single model alone; most of a wait is for packets, not for models), and by the planner's figures a core serves {} flows/s. {}",
+        "{} On {} test flows its macro-F1 is {}, {} {} of {}, the best single model. Its median \
+         latency is {}, {}; {} of the flows are decided within 16 ms ({} by the single model \
+         alone; most of a wait is for packets, not for models), and by the planner's figures a \
+         core serves {} flows/s. {}",
         planned(report),
         grouped(report.classes.iter().map(|class| class.flows).sum::<u64>() as f64),
         score(chosen.macro_f1),
@@ -62,13 +65,13 @@ pub(crate) fn highlights(report: &PlanReport) -> Vec<(String, String)> {
         tile(grouped(chosen.flows_per_s), "flows/s per core".to_owned()),
         match &report.verdict {
             SearchOutcome::Met => {
-                tile("kept".to_owned(), "all limits, on calibration flows".to_owned())
+                tile("met".to_owned(), "all limits, on calibration flows".to_owned())
             }
             SearchOutcome::Barely => {
                 tile("barely".to_owned(), "all limits are kept, maybe by luck".to_owned())
             }
             SearchOutcome::NotMet { .. } => {
-                tile("not kept".to_owned(), "not every limit".to_owned())
+                tile("not met".to_owned(), "not every limit".to_owned())
             }
         },
     ]
@@ -115,7 +118,7 @@ fn faster(chosen_us: f64, single_us: f64) -> String {
 fn kept(report: &PlanReport) -> String {
     let mut text = match (&report.verdict, report.escalate) {
         (_, Some(share)) => {
-            format!("It was asked that {} of the flows reach the last stage.", percent(share))
+            format!("The objective was that {} of the flows reach the last stage.", percent(share))
         }
         (SearchOutcome::Met, None) => "On the calibration flows all limits are kept.".to_owned(),
         (SearchOutcome::Barely, None) => {
@@ -134,15 +137,13 @@ fn kept(report: &PlanReport) -> String {
     };
     let loss = report.best_single.test.macro_f1 - report.chosen.test.macro_f1;
     if let Some(guarantee) = report.guarantee.as_ref().filter(|guarantee| !guarantee.granted) {
-        text += &format!(
-            " The guarantee that was asked for is not given: all flows go to {}.",
-            guarantee.slow
-        );
+        text +=
+            &format!(" The requested guarantee is not given: all flows go to {}.", guarantee.slow);
     }
     if report.escalate.is_none() && loss > report.limits.max_loss {
         text += &format!(
-            " On the test flows, which the choice never saw, the loss of macro-F1 is {}: more than the {} that was \
-             tolerated.",
+            " On the test flows, which the choice never saw, the loss of macro-F1 is {}: more than \
+             the {} that was tolerated.",
             score(loss),
             report.limits.max_loss
         );

@@ -80,7 +80,9 @@ pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
 pub(crate) fn provenance(report: &PlanReport) -> Part {
     Part {
         title: "Where this is from",
-        said: "What it takes to make this plan again, and what it was not made from.".to_owned(),
+        said: "Inputs and settings that reproduce this plan, and data that it did not \
+               use."
+            .to_owned(),
         figure: None,
         grids: vec![grids::provenance(report)],
         notes: Vec::new(),
@@ -94,8 +96,9 @@ fn chosen(report: &PlanReport) -> Part {
     notes.push(choice::rule(&report.chosen));
     Part {
         title: "The chosen plan",
-        said: "Every flow is asked at the first stage; the rule lets its answer stand or passes the flow on. The \
-               first table has the stages with their shares of the test flows, the second how the plan compares."
+        said: "The first stage scores every flow; the rule accepts its label or escalates the \
+               flow. The first table lists the stages with their shares of the test flows, the \
+               second compares the plan."
             .to_owned(),
         figure: None,
         grids,
@@ -107,9 +110,9 @@ fn front(report: &PlanReport) -> Part {
     Part {
         title: "Macro-F1 against latency",
         said: format!(
-            "Up and to the left is better: each point is a single model, the line is the best that cascades \
-             reach, both on the calibration flows that the plan was chosen by. The line has {} of {} operating \
-             points of {} cascades.",
+            "Up and to the left is better: each point is a single model, the line is the best that \
+             cascades reach, both on the calibration flows that the plan was chosen by. The line \
+             has {} of {} operating points of {} cascades.",
             report.front.len(),
             report.searched.1,
             report.searched.0
@@ -123,9 +126,9 @@ fn front(report: &PlanReport) -> Part {
 fn singles(report: &PlanReport) -> Part {
     Part {
         title: "Single models",
-        said: "Every candidate alone, by the packets that it sees: latency is on the test flows, from a flow's first \
-               packet; computing is the median wall time from question to answer; a marked one (*) was composed \
-               into cascades."
+        said: "Every candidate alone, by the packets that it uses: latency is on the test flows, \
+               from a flow's first packet; compute is the median wall time of inference; \
+               candidates marked * are stages of cascades."
             .to_owned(),
         figure: None,
         grids: vec![grids::singles(report)],
@@ -136,13 +139,15 @@ fn singles(report: &PlanReport) -> Part {
 fn rules(report: &PlanReport) -> Part {
     let shown = !report.rules.is_empty();
     Part {
-        title: "Which flows are passed on",
+        title: "Which flows are escalated",
         said: if shown {
-            "Each rule passes the flows that it doubts most from a fast model to a slow one: the higher its \
-             line at a share, the better it picks, on the test flows. Random picks blindly, the oracle knows \
-             the truth; gap closed is the share of the area between these two that lies below a rule's line."
+            "Each rule escalates the flows of the highest uncertainty from a fast model to a slow \
+             one: the higher its line at a share, the better it selects, on the test flows. Random \
+             selects at random, the oracle knows the true labels; gap closed is the share of the \
+             area between these two that lies below a rule's line."
         } else {
-            "No rules were compared: it takes learned gates and a fast model that is not the best one."
+            "No rules were compared: it takes learned gates and a fast model that is not the best \
+             one."
         }
         .to_owned(),
         figure: shown.then_some(Figure::Rules),
@@ -155,7 +160,8 @@ fn classes(report: &PlanReport) -> Part {
     Part {
         title: "Class by class",
         said: format!(
-            "How well each class is named on the test flows, and the F1 of {}, the best single model.",
+            "How well each class is named on the test flows, and the F1 of {}, the best single \
+             model.",
             best(report)
         ),
         figure: None,
@@ -167,8 +173,9 @@ fn classes(report: &PlanReport) -> Part {
 fn confusion(report: &PlanReport) -> Part {
     Part {
         title: "What is taken for what",
-        said: "Test flows by true class (rows) and answer (columns, numbered as the rows): what stands on the \
-               diagonal is right, and the darker a cell, the larger its share of the row."
+        said: "Test flows by true class (rows) and predicted class (columns, numbered as the \
+               rows): the diagonal is correct, and the darker a cell, the larger its share of the \
+               row."
             .to_owned(),
         figure: Some(Figure::Confusion),
         grids: Vec::new(),
@@ -179,8 +186,8 @@ fn confusion(report: &PlanReport) -> Part {
 fn latency(report: &PlanReport) -> Part {
     Part {
         title: "Latency of the flows",
-        said: "The share of the test flows with an answer within a time of their first packet: packet time until \
-               the deciding question, and computing."
+        said: "Share of the test flows with a label within a time of their first packet: \
+               collection until the deciding stage, and compute."
             .to_owned(),
         figure: Some(Figure::Latency),
         grids: vec![grids::latency(report)],
@@ -191,8 +198,8 @@ fn latency(report: &PlanReport) -> Part {
 fn cost(report: &PlanReport) -> Part {
     Part {
         title: "Where time goes, per flow",
-        said: "Nanoseconds of a core that a test flow takes on average: its packets read and looked up, each stage \
-               (by the share of flows that are asked), and the learned gates."
+        said: "Nanoseconds of a core that a test flow takes on average: its packets read and \
+               looked up, each stage (by the share of flows that it scores), and the learned gates."
             .to_owned(),
         figure: Some(Figure::Cost),
         grids: vec![grids::cost(report)],

@@ -9,7 +9,7 @@ use serveflow_train::planner::report::{PlanReport, StageReliability};
 pub(super) fn guarantee(report: &PlanReport) -> Option<Part> {
     let own = report.guarantee.as_ref()?;
     let asked = format!(
-        "Asked for was {} at most {} below that of {} alone, with {} confidence",
+        "Requested: {} at most {} below that of {} alone, with {} confidence",
         spoken(own),
         own.guarantee.tolerated,
         own.slow,
@@ -17,20 +17,20 @@ pub(super) fn guarantee(report: &PlanReport) -> Option<Part> {
     );
     let said = if own.granted {
         format!(
-            "{asked}. The plan guarantees it: over draws of the calibration flows, such a guarantee is broken in at \
-             most {} of the cases.",
+            "{asked}. The plan guarantees it: over draws of the calibration flows, such a \
+             guarantee is broken in at most {} of the cases.",
             percent(1.0 - own.guarantee.confidence)
         )
     } else {
         format!(
-            "{asked}. The plan guarantees nothing: {} calibration flows cannot support it, so that all flows go to the slow \
-             model.",
+            "{asked}. The plan guarantees nothing: {} calibration flows cannot support it, so that \
+             all flows go to the slow model.",
             grouped(own.flows as f64)
         )
     };
     let rows = vec![
         vec!["calibration flows that it was tested on".to_owned(), grouped(own.flows as f64)],
-        vec!["loss on these flows at the price of the plan".to_owned(), score(own.measured)],
+        vec!["loss on these flows at the cost of the plan".to_owned(), score(own.measured)],
         vec!["smallest loss that they could support at it".to_owned(), score(own.smallest)],
     ];
     Some(Part {
@@ -63,28 +63,30 @@ pub(super) fn reliability(report: &PlanReport) -> Option<Part> {
             format!(
                 "{} ({})",
                 score(one.verdicts_ece.1),
-                if one.calibrated { "isotonic" } else { "as it is" }
+                if one.calibrated { "isotonic" } else { "raw" }
             ),
         ]
     };
     let heads = [
         "stage",
-        "calibration error\nas it is",
+        "calibration error\nuncalibrated",
         "calibration error\nby temperature",
         "calibration error\nby isotonic regr.",
         "temperature",
         "Brier score",
         "log-loss\nnats",
-        "verdicts' error\nas it is",
-        "verdicts' error\nas told",
+        "verdicts' error\nuncalibrated",
+        "verdicts' error\nas written",
     ];
     Some(Part {
         title: "How far probabilities can be believed",
         said: format!(
-            "Expected calibration error is how far a stage's probability of its answer is from the share of right \
-             answers, on {} test flows: 0.05 means that 90 % is 85 % or 95 %. Temperature (over 1 where a stage is \
-             too sure of itself) and isotonic regression were fitted on the calibration split. The last two columns are of the flows that the stage decides: where \
-             it makes the error smaller, the plan tells the confidence of its verdicts by isotonic regression.",
+            "Expected calibration error is the distance between a stage's confidence and its share \
+             of correct labels, on {} test flows: 0.05 means that 90 % is 85 % or 95 %. \
+             Temperature (over 1 where a stage is overconfident) and isotonic regression were \
+             fitted on the calibration split. The last two columns are of the flows that the stage \
+             decides: where it makes the error smaller, the plan calibrates the confidence of its \
+             verdicts by isotonic regression.",
             grouped(first.reliability.flows as f64)
         ),
         figure: None,

@@ -22,12 +22,13 @@ pub(super) fn unknown(report: &PlanReport) -> Option<Part> {
 
 fn said(own: &OpenSetReport) -> String {
     let told = own.held_out.as_ref().map_or_else(
-        || "How well that tells new classes was not measured.".to_owned(),
+        || "The detection of new classes was not measured.".to_owned(),
         |held| {
             let best = held.best();
             format!(
-                "Of {} classes that were held out of {}, one by one, it tells flows from those of the others with a \
-                 mean AUROC of {} on the test flows (a half is no better than chance).",
+                "For {} classes that were held out of {}, one by one, it separates their flows \
+                 from those of the others with a mean AUROC of {} on the test flows (0.5 is \
+                 chance).",
                 held.classes.len(),
                 held.stage,
                 score(held.test[best])
@@ -35,9 +36,10 @@ fn said(own: &OpenSetReport) -> String {
         },
     );
     format!(
-        "A verdict says \"unknown\" where the {} of the deciding answer is over its stage's threshold. Of the test \
-         flows, which are all of known classes, {} are called unknown; at most {} of those of a stage should be. \
-         Accuracy among the others is {}; of those called unknown {} have the right nearest label. {told}",
+        "A verdict is \"unknown\" where the {} of the deciding stage's scores is over its \
+         threshold. Of the test flows, which are all of known classes, {} are called unknown; at \
+         most {} of those of a stage should be. Accuracy among the others is {}; of those called \
+         unknown {} have the right nearest label. {told}",
         own.score.replace('_', " "),
         percent(own.test),
         percent(own.rate),
@@ -110,7 +112,8 @@ fn notes(own: &OpenSetReport) -> Vec<String> {
     let mut notes = Vec::new();
     for stage in own.stages.iter().filter(|stage| stage.threshold.is_none()) {
         notes.push(format!(
-            "{} has no rule: it decides {} flows of the calibration split, and a rate of {} takes {} or more.",
+            "{} has no rule: it decides {} flows of the calibration split, and a rate of {} takes \
+             {} or more.",
             stage.stage,
             grouped(stage.val.0 as f64),
             percent(own.rate),
@@ -119,8 +122,8 @@ fn notes(own: &OpenSetReport) -> Vec<String> {
     }
     if let Some(held) = &own.held_out {
         notes.push(format!(
-            "{} of {} classes were held out, each by a training of {} without it; the score of the best mean AUROC on \
-             the calibration split was chosen ({}).",
+            "{} of {} classes were held out, each by a training of {} without it; the score of the \
+             best mean AUROC on the calibration split was chosen ({}).",
             held.classes.len(),
             held.of,
             held.stage,
@@ -128,9 +131,10 @@ fn notes(own: &OpenSetReport) -> Vec<String> {
         ));
     }
     notes.push(format!(
-        "Assumed: a flow to come is exchangeable with the flows of the calibration split that its stage decides; then \
-         it is called unknown with a probability of at most {}, over the draw of both. Flows of one capture are \
-         alike, and where stages or prices were chosen by the same split, that is only nearly so.",
+        "Assumed: a flow to come is exchangeable with the flows of the calibration split that its \
+         stage decides; then it is called unknown with a probability of at most {}, over the draw \
+         of both. Flows of one capture are alike, and where stages or prices were chosen by the \
+         same split, that is only nearly so.",
         percent(own.rate)
     ));
     notes

@@ -44,7 +44,8 @@ pub(super) fn dots(
         let (class, name) = (&dot.class, escape(&dot.name));
         let _ = write!(
             svg,
-            "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{name}</title></circle>"
+            "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" \
+             r=\"4\"><title>{name}</title></circle>"
         );
         let inside = |room: &Room| {
             room.0 >= across.0 && room.1 <= across.1 && room.2 >= down.0 && room.3 <= down.1

@@ -22,9 +22,9 @@ pub const MARK_US: f64 = 16_000.0;
 /// A whole page; `body` is HTML.
 pub fn page(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{}</title><style>\n{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n",
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"><title>{}</title><style>\n\
+         {STYLE}</style></head>\n<body><main>{body}</main></body></html>\n",
         escape(title)
     )
 }

@@ -52,7 +52,8 @@ fn open(label: &str, vertical: &Axis) -> String {
     let middle = (TOP + HEIGHT - BOTTOM) / 2.0;
     let _ = write!(
         svg,
-        "<text class=\"title\" text-anchor=\"middle\" transform=\"translate(13 {middle}) rotate(-90)\">{}</text>",
+        "<text class=\"title\" text-anchor=\"middle\" transform=\"translate(13 {middle}) \
+         rotate(-90)\">{}</text>",
         escape(vertical.title)
     );
     svg
@@ -199,8 +200,8 @@ pub fn bars(
             let (bottom, top) = (y(vertical, below), y(vertical, below + value));
             let _ = write!(
                 svg,
-                "<rect class=\"fill{part}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\">\
-                 <title>{}: {}</title></rect>",
+                "<rect class=\"fill{part}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" \
+                 height=\"{:.1}\"><title>{}: {}</title></rect>",
                 middle - width / 2.0,
                 bottom - top,
                 escape(parts.get(part).map_or("", String::as_str)),

@@ -45,7 +45,8 @@ impl TypedDegradation {
             let key = if self.low_watermark.is_some() { "low_watermark" } else { "high_watermark" };
             let (low, high) = (f64::from(low) / 1e3, f64::from(high) / 1e3);
             let message = format!(
-                "expected a low_watermark that is below high_watermark, found low_watermark = {low} and high_watermark = {high}"
+                "expected a low_watermark that is below high_watermark, found low_watermark = \
+                 {low} and high_watermark = {high}"
             );
             return Err(ConfigError::Wrong { key: format!("degradation.{key}"), message });
         }
@@ -77,7 +78,7 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         assert_eq!(checked("").unwrap(), DegradationLimits::default());
-        let limits = checked("p99_ms = 5\nlane_high = 0.9\nhold_ms = 10").unwrap();
+        let limits = checked("p99_ms = 5\nhigh_watermark = 0.9\nrecover_ms = 10").unwrap();
         assert_eq!(
             (limits.p99_ns, limits.high, limits.hold_ns),
             (Some(5_000_000), 900, 10_000_000)

@@ -189,28 +189,29 @@ impl TypedLive {
             Err(ConfigError::Wrong { key: key.to_owned(), message: message.to_owned() })
         };
         if !cfg!(feature = "xdp") {
-            let message = "expected a program that was built with AF_XDP, found one without: build it with the cargo \
-                           feature `xdp`: cargo build --release -p serveflow --features xdp";
+            let message = "expected a program that was built with AF_XDP, found one without: build \
+                           it with the cargo feature `xdp`: cargo build --release -p serveflow \
+                           --features xdp";
             return refused("live.source", message);
         }
         if self.timestamps.as_deref() == Some("hardware") {
-            let message = "expected `kernel` with live.source = \"xdp\", since frames have the time at which \
-                           they are read there, found `hardware`";
+            let message = "expected `kernel` with live.source = \"xdp\", since frames have the \
+                           time at which they are read there, found `hardware`";
             return refused("live.timestamps", message);
         }
         if self.filter().is_some() {
-            let message = "expected none with live.source = \"xdp\", since such frames pass no filter, found \
-                           one; [input] chooses among flows";
+            let message = "expected none with live.source = \"xdp\", since such frames pass no \
+                           filter, found one; [input] chooses among flows";
             return refused("live.filter", message);
         }
         if self.rx_mode.as_deref() == Some("block") {
-            let message = "expected `frame` with live.source = \"xdp\", where each frame is handed over at once, \
-                 found `block`";
+            let message = "expected `frame` with live.source = \"xdp\", where each frame is handed \
+                           over at once, found `block`";
             return refused("live.rx_mode", message);
         }
         if self.wait_for_interface == Some(true) {
-            let message = "expected false with live.source = \"xdp\", which needs more privileges to open an \
-                           interface than a running service keeps, found true";
+            let message = "expected false with live.source = \"xdp\", which needs more privileges \
+                           to open an interface than a running service keeps, found true";
             return refused("live.wait_for_interface", message);
         }
         Ok(true)
@@ -271,7 +272,8 @@ mod tests {
             ),
             (
                 "block_ms = 8",
-                "live.block_ms: expected live.rx_mode = \"block\" beside it, found frames that are handed over one by one",
+                "live.block_ms: expected live.rx_mode = \"block\" beside it, found frames that are \
+                 handed over one by one",
             ),
             ("rx_mode = \"bock\"", "live.rx_mode: expected one of frame, block, found `bock`"),
             (

@@ -205,8 +205,9 @@ impl TypedRemote {
         }
         let is_asked = all.is_some() || !models.is_empty();
         if is_asked && !cfg!(feature = "remote") {
-            let message = "expected a program that was built with remote models, found one without: build it with \
-                           the cargo feature `remote`: cargo build --release -p serveflow --features remote";
+            let message = "expected a program that was built with remote models, found one \
+                           without: build it with the cargo feature `remote`: cargo build \
+                           --release -p serveflow --features remote";
             return Err(refused("remote", "endpoints", message));
         }
         Ok(RemoteConfig { all, models })

@@ -114,12 +114,13 @@ pub const LANES: [LaneEntry; LANE_NAMES.len()] = [
     },
     LaneEntry {
         name: "thread",
-        doc: "scores on a thread of its own behind a bounded queue; a full queue waits or sheds",
+        doc: "scores on a separate thread behind a bounded queue; a full queue waits or sheds",
         build: |parts| Ok(Box::new(ThreadLane::new(parts)?)),
     },
     LaneEntry {
         name: "batch",
-        doc: "joins jobs on threads of its own, with a deadline and a circuit breaker, for slow models",
+        doc: "batches jobs on separate threads, with a deadline and a circuit breaker, for slow \
+              models",
         build: |parts| Ok(Box::new(BatchLane::new(parts)?)),
     },
 ];

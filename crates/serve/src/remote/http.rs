@@ -217,7 +217,10 @@ mod tests {
         let request = |values| InferenceRequest { spec: &spec, rows: 1, values };
         assert_eq!(
             written(&request(&[-1.0, 0.5, 1e10])).unwrap(),
-            r#"{"inputs":[{"name":"X","shape":[1,1,3],"datatype":"FP32","data":[-1,0.5,10000000000]}],"outputs":[{"name":"p"}]}"#
+            concat!(
+                r#"{"inputs":[{"name":"X","shape":[1,1,3],"datatype":"FP32","#,
+                r#""data":[-1,0.5,10000000000]}],"outputs":[{"name":"p"}]}"#
+            )
         );
         assert!(written(&request(&[0.0, f32::NAN, 0.0])).unwrap_err().contains("row 0"));
         assert_eq!(model_path(&spec), "/v2/models/m/versions/3");
@@ -226,9 +229,8 @@ mod tests {
     #[test]
     fn an_answer_is_read_flat_or_nested() {
         for data in ["[0.25, 0.75]", "[[0.25, 0.75]]"] {
-            let body = format!(
-                r#"{{"model_name":"m","outputs":[{{"name":"p","datatype":"FP32","shape":[1,2],"data":{data}}}]}}"#
-            );
+            let tensor = format!(r#"{{"name":"p","datatype":"FP32","shape":[1,2],"data":{data}}}"#);
+            let body = format!(r#"{{"model_name":"m","outputs":[{tensor}]}}"#);
             let expected = Answer { shape: vec![1, 2], values: vec![0.25, 0.75] };
             assert_eq!(read(body.as_bytes(), &spec("")), Ok(expected));
             let nulls = body.replace("0.25", "null");

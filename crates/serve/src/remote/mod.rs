@@ -78,7 +78,7 @@ impl Remote {
                 Ok(pool)
             }
             #[cfg(not(feature = "remote"))]
-            Err(format!("{}: no server of {servers:?} can be asked", unnamed(&spec.model)))
+            Err(format!("{}: no server of {servers:?} is available", unnamed(&spec.model)))
         }));
         remote
     }

@@ -195,7 +195,7 @@ impl Shared {
             timeout(limit, node.endpoint.infer(request)).await
         };
         let answer = answer.unwrap_or_else(|_| {
-            Err(Failure::Server(format!("no answer within {} ms", limit.as_millis())))
+            Err(Failure::Server(format!("no response within {} ms", limit.as_millis())))
         });
         let checked = answer.and_then(|answer| answer.checked(request).map_err(Failure::Question));
         let name = &node.name;

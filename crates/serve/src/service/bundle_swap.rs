@@ -119,7 +119,7 @@ impl LoadedBundle {
             let answer = model.score(&rows, &mut Scores::default());
             answer.map_err(|error| Refused {
                 path: self.path.clone(),
-                why: format!("stage `{}` cannot answer: {}", stage.name, error.message),
+                why: format!("stage `{}` cannot infer: {}", stage.name, error.message),
             })?;
         }
         Ok(self)

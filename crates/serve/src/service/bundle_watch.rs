@@ -72,7 +72,7 @@ impl Watched {
             // Once the other one is read, the next look finds the same.
             Err(NotLoaded::Busy { .. }) => return,
             Err(why) => {
-                tracing::error!(%why, "the bundle is not read anew");
+                tracing::error!(%why, "the bundle is not reloaded");
                 return;
             }
         };

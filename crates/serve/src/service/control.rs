@@ -132,7 +132,7 @@ fn open_unix(
         ("service.control", format!("{expected}, found {}: {error}", path.display()))
     };
     if UnixStream::connect(path).is_ok() {
-        let taken = io::Error::new(io::ErrorKind::AddrInUse, "another process answers there");
+        let taken = io::Error::new(io::ErrorKind::AddrInUse, "another process listens there");
         return Err(refused(taken));
     }
     // What a process left behind that is gone.
@@ -283,7 +283,7 @@ impl Keeper {
         match self.service.start_load(BundleLoad::Serve { path: None }) {
             Ok(_) => {}
             Err(NotLoaded::Busy { .. }) => self.reload.store(true, Ordering::Relaxed),
-            Err(why) => tracing::error!(%why, "the bundle is not read anew"),
+            Err(why) => tracing::error!(%why, "the bundle is not reloaded"),
         }
     }
 }
@@ -405,7 +405,7 @@ pub fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<(u
     let broken = || {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{}: expected an answer in HTTP", socket.display()),
+            format!("{}: expected an HTTP response", socket.display()),
         )
     };
     Ok((status.ok_or_else(broken)?, body.to_owned()))

@@ -76,7 +76,7 @@ impl DeferredAnswer {
             (Ok(Err(refused)), true) => HttpAnswer::text(422, format!("refused: {refused}")),
             (Err(_), _) => HttpAnswer::text(
                 500,
-                "refused: the thread that read the bundle ended without an answer",
+                "refused: the thread that read the bundle ended without a result",
             ),
         }
     }
@@ -100,7 +100,8 @@ pub fn reply(
             Some(load) => later(service, load),
             None => Reply::Now(HttpAnswer::text(
                 400,
-                "expected a share of the flows, above 0 and up to 1, on the first line, and a bundle on the second",
+                "expected a share of the flows, above 0 and up to 1, on the first line, and a \
+                 bundle on the second",
             )),
         },
         _ => Reply::Now(answer(service, may_control, method, path)),
@@ -196,7 +197,8 @@ fn shadow(service: &Service, comparison: &Comparison) -> Option<Value> {
     };
     Some(json!({
         "id": plan.loaded.id, "path": plan.loaded.path, "share": plan.share,
-        "agreed": comparison.agreed, "differed": comparison.differed, "unmatched": comparison.unmatched,
+        "agreed": comparison.agreed, "differed": comparison.differed,
+        "unmatched": comparison.unmatched,
         "differences": differences.collect::<Vec<_>>(),
         "mean_compute_us": mean(comparison.compute_ns),
         "mean_collection_us": mean(comparison.collection_ns),
@@ -236,13 +238,15 @@ fn status(service: &Service) -> String {
     let accounts = &totals.sum.accounts;
     let interfaces = service.interfaces();
     let interfaces = interfaces.iter().map(|one| {
-        json!({ "name": one.name, "received": one.received, "dropped": one.dropped, "downs": one.downs,
-                "removed": one.is_gone, "waited_for": one.is_gone && one.is_waited_for, "attached": one.attached })
+        json!({ "name": one.name, "received": one.received, "dropped": one.dropped,
+                "downs": one.downs, "removed": one.is_gone,
+                "waited_for": one.is_gone && one.is_waited_for, "attached": one.attached })
     });
     let drift = service.drift.stages().into_iter().map(|one| {
         let own = one.standing;
         json!({ "stage": one.stage, "alarm": own.is_alarmed, "score": own.score, "flows": own.flows,
-                "window": one.window, "windows": own.windows, "over": own.over, "alarms": own.alarms,
+                "window": one.window, "windows": own.windows, "over": own.over,
+                "alarms": own.alarms,
                 "worst": own.worst.map(What::name), "alarmed_by": own.alarmed_by.map(What::name) })
     });
     let previous = service.switch.previous().map(|previous| previous.id.clone());
@@ -254,14 +258,19 @@ fn status(service: &Service) -> String {
         .map(|(path, since)| json!({ "path": path, "seconds": since.as_secs_f64() }));
     let status = json!({
         "shadow": shadow(service, &totals.sum.comparison),
-        "bundle": { "id": serving.id, "path": serving.path, "changes": version, "previous": previous,
-                    "pending": service.board.version() < version, "reading": reading },
+        "bundle": { "id": serving.id, "path": serving.path, "changes": version,
+                    "previous": previous, "pending": service.board.version() < version,
+                    "reading": reading },
         "packets": { "seen": accounts.packets.seen, "recorded": accounts.packets.recorded,
-                     "ignored": accounts.packets.ignored, "after_close": accounts.packets.after_close,
-                     "filtered": accounts.packets.filtered, "rejected": accounts.rejected() },
+                     "ignored": accounts.packets.ignored,
+                     "after_close": accounts.packets.after_close, "filtered\
+                         ": accounts.packets.filtered,
+                     "rejected": accounts.rejected() },
         "flows": { "seen": accounts.flows.seen, "decided": accounts.verdicts(),
-                   "collecting": accounts.flows.collecting, "in_inference": accounts.flows.in_inference },
-        "degradation": { "level": totals.sum.degradation, "changes": totals.sum.degradation_changes },
+                   "collecting": accounts.flows.collecting,
+                   "in_inference": accounts.flows.in_inference },
+        "degradation": { "level": totals.sum.degradation,
+                         "changes": totals.sum.degradation_changes },
         "verdict_delay_us": { "p50": micros(0.5), "p99": micros(0.99) },
         "interfaces": interfaces.collect::<Vec<_>>(),
         "drift": drift.collect::<Vec<_>>(),

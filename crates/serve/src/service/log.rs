@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn no_text_from_outside_makes_a_line_or_a_colour_of_its_own() {
-        let all: String = (0..0x3000).filter_map(char::from_u32).chain("é 🦀 漢".chars()).collect();
+        let others = "é 🦀 漢".chars();
+        let all: String = (0..0x3000).filter_map(char::from_u32).chain(others).collect();
         let text = escaped(&all, false);
         assert!(text.chars().all(is_plain) && text.contains("\\n") && text.contains("\\u{1b}"));
         assert!(text.contains("é 🦀 漢") && text.contains("\\u{202e}"));

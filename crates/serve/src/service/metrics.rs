@@ -44,17 +44,18 @@ impl Collector for Scrape {
         for (name, help, times) in [
             (
                 "collection",
-                "Packet time from a flow's first packet until its deciding question",
+                "Packet time from a flow's first packet until its deciding stage is called",
                 &tally.collection,
             ),
             (
                 "compute",
-                "Wall time between question and answer, over all stages of a flow",
+                "Wall time of inference, queueing included, over all stages of a flow",
                 &tally.compute,
             ),
             (
                 "verdict_delay",
-                "From the kernel's time stamp of the packet that decided until the verdict was written",
+                "From the kernel's time stamp of the packet that decided until the verdict was \
+                 written",
                 &tally.age,
             ),
         ] {
@@ -172,7 +173,7 @@ fn kernel(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result
 
 fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
     let flows = &totals.sum.accounts.flows;
-    let seen = "Flows begun: verdicts, waiting and asked together";
+    let seen = "Flows created: verdicts, collecting and in inference together";
     counter(encoder, "flows_seen", seen, flows.seen)?;
     let reasons =
         Reason::ALL.map(|reason| [("reason", reason.name())]).into_iter().zip(flows.verdicts);
@@ -199,7 +200,8 @@ fn flows(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> fmt::Result {
     counters(
         encoder,
         "verdicts",
-        "Final verdicts made, by stage, label and reason; no model was asked where stage and label are empty",
+        "Final verdicts made, by stage, label and reason; no model ran where stage and label are \
+         empty",
         verdicts,
     )
 }
@@ -310,11 +312,11 @@ fn output(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result
     gauge(encoder, "output_buffered_bytes", bytes, status.buffered_bytes as f64)?;
     let stalled = "1 while the output has taken nothing for output.stall_ms although records wait";
     gauge(encoder, "output_stalled", stalled, f64::from(u8::from(status.is_stalled)))?;
-    let reopened = "Times that the output's file was opened anew";
+    let reopened = "Times that the output's file was reopened";
     counter(encoder, "output_reopened", reopened, status.reopened)?;
     let rotated = "Times that this process set the output's file aside";
     counter(encoder, "output_rotated", rotated, status.rotated)?;
-    let lines = "Lines of the log that were dropped because nobody took them";
+    let lines = "Lines of the log that were dropped because standard error was blocked";
     counter(encoder, "log_lines_dropped", lines, log::dropped())
 }
 

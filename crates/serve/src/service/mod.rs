@@ -242,7 +242,8 @@ impl Service {
         let loaded = self.switch.read_while(path, is_wanted);
         let loaded = Arc::new(loaded.inspect_err(|refused| self.refuse(refused))?);
         self.switch.make_shadow_lanes(&loaded).inspect_err(|refused| self.refuse(refused))?;
-        tracing::info!(bundle = loaded.id, path = %loaded.path.display(), share, "bundle in the shadow");
+        tracing::info!(bundle = loaded.id, path = %loaded.path.display(), share, "bundle in the \
+            shadow");
         self.put_shadow(Some(ShadowPlan { loaded: Arc::clone(&loaded), share }));
         Ok(loaded)
     }

@@ -31,7 +31,7 @@ impl OutputLog {
         let was_out = then.is_stalled || then.trouble.is_some();
         if was_out && !now.is_stalled && now.trouble.is_none() {
             let lost = now.all_lost();
-            tracing::info!(lost, "the output goes on");
+            tracing::info!(lost, "the output continues");
         }
         if now.reopened > then.reopened {
             tracing::info!("output reopened");
@@ -41,15 +41,15 @@ impl OutputLog {
         }
         if now.truncated > then.truncated {
             tracing::warn!(
-                "another process cut the output's file; lines that were written while it was copied may be \
-                 missing, unless the output was held meanwhile (SIGUSR2)"
+                "another process cut the output's file; lines that were written while it was \
+                 copied may be missing, unless the output was held meanwhile (SIGUSR2)"
             );
         }
         if now.rotation_trouble.is_some() && now.rotation_trouble != then.rotation_trouble {
             let why = now.rotation_trouble.as_deref();
             tracing::error!(
                 why,
-                "the output's file cannot be rotated or opened anew, and grows on"
+                "the output's file cannot be rotated or reopened, and keeps growing"
             );
         }
         self.tell_losses(&now);

@@ -274,14 +274,15 @@ pub fn warnings(config: &Config, bundle: &Path) -> Vec<String> {
     }
     if let Some(address) = service.metrics.filter(|address| address.ip().is_unspecified()) {
         warnings.push(format!(
-            "service.metrics = {address} answers on every address of this machine, and asks nobody who they are"
+            "service.metrics = {address} listens on every address of this machine without \
+             authentication"
         ));
     }
     if let Some(user) = &service.user
         && let Ok(Err(error)) = as_user(user, || readable(bundle))
     {
         warnings.push(format!(
-            "service.user = {user} cannot read the bundle, which can then not be read anew: {error}"
+            "service.user = {user} cannot read the bundle, so that it cannot be reloaded: {error}"
         ));
     }
     if config.live.wait_for_interface {

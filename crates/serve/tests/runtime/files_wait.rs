@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Limits that live traffic could not keep beside these models, and grace for an end.
 const TIGHT: &str = "[lanes.batch]\ndeadline_ms = 1\nbreaker_failures = 1\nbreaker_ms = 60000\n\
-    max_rows = 4\n[service]\nstop_ms = 400\n";
+    max_rows = 4\n[service]\nshutdown_timeout_ms = 400\n";
 
 /// What an instant model says, on one worker.
 fn expected() -> &'static [String] {
@@ -41,7 +41,7 @@ proptest! {
     ) {
         let mut bundle = moody(Mood::Sleeps, 0, seed >> 8);
         bundle.place(&lanes);
-        let text = format!("[limits]\nlane_jobs = {jobs}\nbatch_rows = {batch_rows}\n{TIGHT}");
+        let text = format!("[limits]\nqueue_depth = {jobs}\nbatch_rows = {batch_rows}\n{TIGHT}");
         let text = text.replace("max_rows = 4", &format!("max_rows = 4\nthreads = {threads}"));
         let config = config(&text, workers);
         let (served, kept) = run(&bundle, &config, sources(&config), &Arc::default(), None);
@@ -79,7 +79,7 @@ fn a_model_that_hangs_is_waited_for_until_the_run_is_stopped() {
     for (lane, workers) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
         let mut bundle = moody(Mood::HangsAfter(1), 1, 1);
         bundle.place(&[0, lane, lane]);
-        let config = config(&format!("[limits]\nlane_jobs = 1\n{TIGHT}"), workers);
+        let config = config(&format!("[limits]\nqueue_depth = 1\n{TIGHT}"), workers);
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let stopper = std::thread::spawn(move || {

@@ -17,11 +17,9 @@ mod features;
 mod help_tests;
 mod inputs;
 mod inspect;
-mod joined;
 mod labelled;
 mod output;
 mod plan_args;
-mod planned;
 mod progress;
 mod replan;
 mod reports;
@@ -51,6 +49,7 @@ use serveflow_serve::config::{EXAMPLE, Typed};
 use serveflow_serve::remote::Remote;
 use serveflow_serve::service::log;
 use serveflow_train::planner::report::PlanReport;
+use serveflow_train::session::{self, Page};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -251,7 +250,6 @@ fn ended(notices: &[impl Notice]) -> ExitCode {
 
 /// Writes a plan's report beside the bundle, and prints it.
 fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
-    write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
     let mut text = serveflow_report::text::text(told);
     let mut extras = Vec::new();
     if let Some(audit) = &told.audit {
@@ -259,8 +257,10 @@ fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<(
         text.push_str(&format!("\nAudit\n\n{section}"));
         extras.push(Section { title: "Audit".to_owned(), text: section });
     }
-    write_file(&out.join("report.txt"), text.as_bytes())?;
-    write_file(&out.join("report.html"), html(told, &extras).as_bytes())?;
+    let page = html(told, &extras);
+    let pages =
+        [Page { name: "report.txt", text: &text }, Page { name: "report.html", text: &page }];
+    session::publish(out, told, &pages)?;
     session.say(&text);
     let id = &told.bundle[..16.min(told.bundle.len())];
     session.say(&format!(

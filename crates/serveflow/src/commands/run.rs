@@ -103,7 +103,7 @@ fn exit_code(
 ) -> anyhow::Result<ExitCode> {
     let WorkerOutcome { accounts, failures, outcome, .. } = served;
     let outcome = outcome?;
-    assert!(accounts.balance(), "every packet and every flow stands in one place");
+    assert!(accounts.balance(), "every packet and every flow is counted once");
     if outcome.stopped && !run.is_live {
         session.say("stopped before the end of the input\n");
     }

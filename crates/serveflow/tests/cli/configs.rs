@@ -30,7 +30,7 @@ fn unknown_keys_and_impossible_limits_are_refused_by_name() {
         ("toml", "[flows\n", ["serveflow.toml:1:7: ", "]"]),
         ("zero", "[limits]\nbatch_rows = 0", ["limits.batch_rows", "at least 1"]),
         ("rows", "[limits]\nbatch_rows = 1000000000000", ["limits.batch_rows", "at most"]),
-        ("jobs", "[limits]\nlane_jobs = 1000000000000000", ["limits.queue_depth", "at most"]),
+        ("jobs", "[limits]\nqueue_depth = 1000000000000000", ["limits.queue_depth", "at most"]),
         ("frames", "[limits]\nbatch_frames = 100000000000", ["limits.batch_frames", "at most"]),
         ("flows", "[flows]\ncapacity = 100000000000", ["flows.capacity", "at most"]),
         ("sink", "[output]\nformat = \"xml\"", ["output.format", "json"]),
@@ -64,8 +64,12 @@ fn the_smallest_limits_keep_the_accounts() {
     for (name, toml, changes) in [
         ("frames", "[limits]\nbatch_frames = 1", false),
         ("rows", "[limits]\nbatch_rows = 1", false),
-        ("jobs", "[limits]\nlane_jobs = 1", false),
-        ("thread", "[lanes]\ndefault = \"thread\"\n[limits]\nlane_jobs = 1\nbatch_rows = 1", false),
+        ("jobs", "[limits]\nqueue_depth = 1", false),
+        (
+            "thread",
+            "[lanes]\ndefault = \"thread\"\n[limits]\nqueue_depth = 1\nbatch_rows = 1",
+            false,
+        ),
         ("batch", "[lanes]\ndefault = \"batch\"\n[lanes.batch]\nmax_rows = 3", false),
         ("late", "[lanes]\ndefault = \"batch\"\n[lanes.batch]\ndeadline_ms = 600000", false),
         ("lanes", "[lanes.stages]\n\"boosted@5\" = \"thread\"\n\"tree@1\" = \"inline\"", false),

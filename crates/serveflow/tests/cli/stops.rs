@@ -145,7 +145,8 @@ fn watched(name: &str) -> (std::path::PathBuf, Child) {
     let dir = kit::scratch(name);
     let (out, socket) = (dir.join("v.jsonl"), dir.join("s"));
     assert!(Command::new("mkfifo").arg(&out).status().unwrap().success());
-    let config = format!("[service]\ncontrol = \"{}\"\nstop_ms = 120000\n", text(&socket));
+    let config =
+        format!("[service]\ncontrol = \"{}\"\nshutdown_timeout_ms = 120000\n", text(&socket));
     let config = kit::put(dir.join("serveflow.toml"), config);
     let capture = kit::data().join("test/llmnr.pcap.zst");
     let mut command = program();

@@ -30,9 +30,9 @@ fn said(mood: Mood) -> (String, usize) {
 #[test]
 fn an_answer_that_is_wrong_by_itself_is_not_asked_for_again() {
     let tensor = |datatype: &str, shape: &str, data: &str| -> Mood {
-        let body = format!(
-            r#"{{"outputs":[{{"name":"p","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#
-        );
+        let tensor =
+            format!(r#"{{"name":"p","datatype":"{datatype}","shape":{shape},"data":{data}}}"#);
+        let body = format!(r#"{{"outputs":[{tensor}]}}"#);
         Mood::Body(body.leak())
     };
     let right = "[0,1,0,1,0,1]";

@@ -148,7 +148,8 @@ impl Running {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (socket, metrics) = (dir.join("control"), format!("127.0.0.1:{port}"));
         let text = format!(
-            "[input]\nreorder_ms = 0\n[service]\nbundle = {bundle:?}\nmetrics = {metrics:?}\ncontrol = {socket:?}\nlog = \"json\"\n{}",
+            "[input]\nreorder_ms = 0\n[service]\nbundle = {bundle:?}\nmetrics = {metrics:?}\n\
+             control = {socket:?}\nlog = \"json\"\n{}",
             among.config
         );
         let config = dir.join("serveflow.toml");

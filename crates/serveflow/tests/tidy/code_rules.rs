@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_clock_is_found_below_the_worker() {
-        let text = "use std::time::{Duration, Instant};\n/// Not `Instant`.\n#[cfg(test)]\nuse x::SystemTime;\n";
+        let text = "use std::time::{Duration, Instant};\n/// Not `Instant`.\n#[cfg(test)]\nuse \
+                    x::SystemTime;\n";
         for path in ["crates/core/src/a.rs", "crates/io/src/a.rs", "crates/model/src/b/a.rs"] {
             assert_eq!(
                 clock_calls(&one(path, text)),
@@ -233,9 +234,10 @@ mod tests {
 
     #[test]
     fn what_the_core_may_not_call_is_found() {
-        let text = "use std::{fmt, fs::{self, File}};\nuse std::net::{IpAddr, UdpSocket};\n\
-            fn f(x: f64) -> f64 {\n    println!(\"std::env::args\");\n    std::thread::yield_now();\n    \
-            log::info!(\"\");\n    x.log(2.0)\n}\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
+        let text = "use std::{fmt, fs::{self, File}};\nuse std::net::{IpAddr, UdpSocket};\nfn f(x: \
+                    f64) -> f64 {\n    println!(\"std::env::args\");\n    \
+                    std::thread::yield_now();\n    log::info!(\"\");\n    x.log(2.0)\n}\n\
+                    #[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
         assert_eq!(
             core_calls(&one("crates/core/src/a.rs", text)),
             [

@@ -154,7 +154,8 @@ mod tests {
         let spellings = [
             "[dependencies]\nserveflow-model.workspace = true\n",
             "[dev-dependencies]\nserveflow-model = { path = \"../model\" }\n",
-            "[target.'cfg(unix)'.build-dependencies]\nm = { package = \"serveflow-model\", path = \"x\" }\n",
+            "[target.'cfg(unix)'.build-dependencies]\nm = { package = \"serveflow-model\", path = \
+             \"x\" }\n",
             "[features]\n[dependencies.serveflow-model]\n",
         ];
         for spelling in spellings {

@@ -31,7 +31,8 @@ fn comments_and_literals_are_blanked_and_nothing_else() {
 
 #[test]
 fn functions_are_found_with_their_bodies() {
-    let source = "fn a();\nfn b(f: fn(u8) -> u8) -> [u8; { 2 }] where u8: Copy { fn c() {} }\nlet d: fn();\n";
+    let source = "fn a();\nfn b(f: fn(u8) -> u8) -> [u8; { 2 }] where u8: Copy { fn c() {} }\nlet \
+                  d: fn();\n";
     let code = code_of(source);
     let found: Vec<(String, &str)> =
         functions(&code).into_iter().map(|(name, range)| (name, &source[range])).collect();

@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_dead_link_is_found() {
-        let text = "[a](../x/y.rs) [b](../x#top)\n[c](https://example.org/z) [d](#here) [e](z.md) [f](../../x) [g](/x)";
+        let text = "[a](../x/y.rs) [b](../x#top)\n[c](https://example.org/z) [d](#here) [e](z.md) \
+                    [f](../../x) [g](/x)";
         let found = dead_links(&[Text::new("docs/a.md", text)], &[entry("x/y.rs", 1)]);
         assert_eq!(
             found,

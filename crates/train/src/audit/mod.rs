@@ -10,13 +10,17 @@
 //! | warning | when |
 //! |---|---|
 //! | random split | its macro-F1 is more than [`SPLIT_GAP`] above that of the given split |
-//! | identity | a group of identity fields carries more than [`IDENTITY_SHARE`] of the drops in macro-F1 or of the changed answers, and more than [`IDENTITY_FLOOR`] of all macro-F1 or answers, on either split |
-//! | no masks | macro-F1 rises by more than [`UNMASK_GAP`] on the random split, or moves by more than that on the given one |
+//! | identity | identity fields carry the model on either split, as below |
+//! | no masks | macro-F1 rises on the random split, or moves on the given one, by [`UNMASK_GAP`] |
 //! | duplicates | more than [`DUPLICATE_SHARE`] of the test flows equal a training flow |
 //! | nearest neighbours | the model is at most [`NEAREST_MARGIN`] better |
 //! | shared captures | a capture has both training and test flows |
 //! | unseen | a label of test flows has no training flow |
 //! | few captures | the test flows are from fewer than [`FEW_CAPTURES`] captures |
+//!
+//! A group of identity fields carries the model if it has more than [`IDENTITY_SHARE`] of the drops
+//! in macro-F1 or of the changed predictions, and more than [`IDENTITY_FLOOR`] of all macro-F1 or
+//! predictions.
 
 mod bootstrap;
 mod duplicates;

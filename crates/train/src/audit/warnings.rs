@@ -29,9 +29,9 @@ fn random_split(report: &AuditReport) -> Option<Warning> {
     let (given, random) = (&report.given.masked.macro_f1, &report.random.masked.macro_f1);
     warn(report.random_minus_given > SPLIT_GAP, WarningKind::RandomSplit, || {
         format!(
-            "With flows dealt out at random the model seems better (macro-F1 {:.3}) than on the split \
-             the data comes with ({:.3}): it partly recognises captures it has seen. Trust the lower \
-             figure for traffic from elsewhere.",
+            "With flows dealt out at random the model seems better (macro-F1 {:.3}) than on the \
+             split the data comes with ({:.3}): it partly recognises captures it has seen. Trust \
+             the lower figure for traffic from elsewhere.",
             random.value, given.value
         )
     })
@@ -41,9 +41,9 @@ fn unmasked_random(report: &AuditReport) -> Option<Warning> {
     let gain = -report.random.masked_minus_unmasked.value;
     warn(gain > UNMASK_GAP, WarningKind::UnmaskedRandom, || {
         format!(
-            "Addresses, ports and the like raise macro-F1 on the random split by {gain:.3}: they say \
-             which host or capture a flow is from. Keep them masked, and doubt figures of models \
-             that see them."
+            "Addresses, ports and the like raise macro-F1 on the random split by {gain:.3}: they \
+             identify the host or capture of a flow. Keep them masked, and distrust figures of \
+             models that see them."
         )
     })
 }
@@ -58,7 +58,7 @@ fn unmasked_given(report: &AuditReport) -> Option<Warning> {
     warn(gain.abs() > UNMASK_GAP, WarningKind::UnmaskedGiven, || {
         format!(
             "Showing addresses, ports and the like {way} {:.3}: these fields change what the model \
-             learns, and what they say need not hold in another network.",
+             learns, and what they distinguish need not hold in another network.",
             gain.abs()
         )
     })
@@ -72,8 +72,8 @@ fn duplicates(report: &AuditReport) -> Option<Warning> {
     );
     warn(duplicates.share() > DUPLICATE_SHARE, WarningKind::Duplicates, || {
         format!(
-            "{:.0}% of the test flows look exactly like a training flow, so looking them up would do; \
-             {without}.",
+            "{:.0}% of the test flows look exactly like a training flow, so looking them up would \
+             do; {without}.",
             duplicates.share() * 100.0
         )
     })
@@ -83,9 +83,9 @@ fn nearest(report: &AuditReport) -> Option<Warning> {
     let nearest = &report.nearest;
     warn(nearest.model_minus_nearest.value <= NEAREST_MARGIN, WarningKind::Nearest, || {
         format!(
-            "Comparing packet sizes, directions and gaps with those of known flows does about as well \
-             or better (macro-F1 {:.3}) as the model ({:.3}): the task is easy, or the model adds \
-             little.",
+            "Comparing packet sizes, directions and gaps with those of known flows does about as \
+             well or better (macro-F1 {:.3}) as the model ({:.3}): the task is easy, or the model \
+             adds little.",
             nearest.figures.macro_f1.value, report.given.masked.macro_f1.value
         )
     })
@@ -95,8 +95,8 @@ fn shared_captures(report: &AuditReport) -> Option<Warning> {
     let shared = report.data.shared_captures;
     warn(shared > 0, WarningKind::SharedCaptures, || {
         format!(
-            "{shared} of {} test captures also have training flows: the given split tests the model \
-             on hosts and moments that it has seen.",
+            "{shared} of {} test captures also have training flows: the given split tests the \
+             model on hosts and moments that it has seen.",
             report.data.captures.test
         )
     })
@@ -142,12 +142,12 @@ fn identity(group: &FieldReport, split: &str) -> Option<Warning> {
     let (share, of) = if by_drop {
         (group.share, "what the model gets right")
     } else {
-        (group.changed_share, "how the model answers")
+        (group.changed_share, "the model's predictions")
     };
     warn(by_drop || heavy(group.changed_share, group.changed), WarningKind::Identity, || {
         format!(
-            "On the {split} split `{}` carries {:.0}% of {of}. It says which host, network or capture \
-             a flow is from rather than what it is; consider masking it.",
+            "On the {split} split `{}` carries {:.0}% of {of}. It identifies the host, network or \
+             capture of a flow rather than its class; consider masking it.",
             group.field,
             share * 100.0
         )

@@ -188,9 +188,9 @@ impl DataSummary {
             kind: TrainingWarningKind::OneTrainingCapture,
             sentence: format!(
                 "All training flows of {names} come from one capture each. --cross-fit {} parts \
-                 training flows by capture, so the models that answer these {} flows for \
-                 calibration have never seen their class: calibration figures are too low, and \
-                 the plan is chosen by them. Use --cross-fit 0, or record each class in several \
+                 training flows by capture, so the models that score these {} flows for \
+                 calibration have never seen their class: calibration figures are too low, and the \
+                 plan is chosen by them. Use --cross-fit 0, or record each class in several \
                  captures.",
                 self.cross_fit,
                 grouped(flows)

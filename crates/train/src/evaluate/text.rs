@@ -56,7 +56,7 @@ impl Report {
         writeln!(
             f,
             "{:<18} {:<24} {:>7} {:>9} {:>10} {:>9} {:>9}",
-            "stage", "model", "packets", "decides", "passes on", "accuracy", "macro-F1"
+            "stage", "model", "packets", "decides", "escalates", "accuracy", "macro-F1"
         )?;
         for StageReport { name, model, packets, share, escalated, accuracy, macro_f1 } in
             &self.stages
@@ -79,8 +79,8 @@ impl Report {
         let (slow, speedup) = (&self.slow_only, self.median_speedup);
         writeln!(
             f,
-            "median end-to-end latency: {speedup:.1} times lower than {} alone, where {:.1}% of the \
-             flows\nnever have {} packets and wait until they end or their wait has passed",
+            "median end-to-end latency: {speedup:.1} times lower than {} alone, where {:.1}% of \
+             the flows\nnever have {} packets and wait until they end or their wait has passed",
             slow.name,
             slow.short_share * 100.0,
             slow.packets
@@ -106,8 +106,9 @@ impl Report {
         let Some(unknown) = &self.unknown else { return Ok(()) };
         writeln!(
             f,
-            "called unknown: {:.1}% of these flows, {:.1}% of which have the right nearest label; accuracy among \
-             the others {:.4}\nby class: {}\nall other figures go by the nearest label\n",
+            "called unknown: {:.1}% of these flows, {:.1}% of which have the right nearest label; \
+             accuracy among the others {:.4}\nby class: {}\nall other figures go by the nearest \
+             label\n",
             unknown.share * 100.0,
             unknown.accuracy_unknown * 100.0,
             unknown.accuracy_rest,
@@ -122,7 +123,7 @@ impl Report {
 
     /// The confusion matrix; columns are numbered as the rows are.
     fn confusion_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<26}", "truth \\ answer")?;
+        write!(f, "{:<26}", "true \\ predicted")?;
         for column in 0..self.classes.len() {
             write!(f, " {:>5}", format!("[{column}]"))?;
         }
@@ -157,8 +158,8 @@ impl Report {
         )?;
         writeln!(
             f,
-            "flows: {} seen = {verdicts} verdicts + {} collecting + {} in inference; {} not labelled or of \
-             another split, {} listed but not met",
+            "flows: {} seen = {verdicts} verdicts + {} collecting + {} in inference; {} not \
+             labelled or of another split, {} listed but not met",
             flows.seen, flows.collecting, flows.in_inference, self.other_flows, self.missing_flows
         )?;
         writeln!(

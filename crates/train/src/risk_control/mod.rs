@@ -94,8 +94,18 @@ impl Outcome<'_> {
     }
 
     fn flows(&self) -> impl Iterator<Item = (u16, u16, u16)> {
-        assert_eq!(self.truth.len(), self.slow.len(), "an answer of the slow stage for each flow");
-        assert_eq!(self.truth.len(), self.cascade.len(), "an answer of the cascade for each flow");
+        assert_eq!(
+            self.truth.len(),
+            self.slow.len(),
+            "a prediction of the slow stage for each \
+                                                       flow"
+        );
+        assert_eq!(
+            self.truth.len(),
+            self.cascade.len(),
+            "a prediction of the cascade for each \
+                                                          flow"
+        );
         let answers = self.slow.iter().copied().zip(self.cascade.iter().copied());
         self.truth
             .iter()

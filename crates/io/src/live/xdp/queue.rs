@@ -78,7 +78,7 @@ impl Queue {
         // SAFETY: a structure of numbers, for which zeros are values.
         let offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
         let offsets = get(&socket, libc::XDP_MMAP_OFFSETS, offsets)
-            .map_err(|error| failed("cannot ask how the rings lie", error))?;
+            .map_err(|error| failed("cannot read the layout of the rings", error))?;
         let fill = Ring::of(&socket, libc::XDP_UMEM_PGOFF_FILL_RING as i64, entries, &offsets.fr)?;
         let received = Ring::of(&socket, libc::XDP_PGOFF_RX_RING, entries, &offsets.rx)?;
         let mut queue = Self {

@@ -115,7 +115,7 @@ pub(super) fn plant(
             }
         };
         if let Some((parent, right)) = slot {
-            debug_assert!(parent < first, "children stand behind their parents");
+            debug_assert!(parent < first, "children follow their parents");
             let parent = &mut grown.nodes[parent];
             *(if right { &mut parent.right } else { &mut parent.left }) = child;
         }

@@ -51,12 +51,12 @@ pub(super) fn parts(text: &str) -> Result<Parts<'_>, ImportError> {
     let mut trees = Vec::with_capacity(sizes.len());
     for (number, &size) in sizes.iter().enumerate() {
         let tree = rest.get(..size).ok_or_else(|| {
-            let expected = format!("{size} bytes, as `tree_sizes` says");
+            let expected = format!("{size} bytes, as in `tree_sizes`");
             damaged(format!("tree {number}"), &expected, format!("{} more", rest.len()))
         })?;
         let is_whole = tree.starts_with("Tree=") && tree.ends_with("\n\n");
         if !is_whole || tree.matches("Tree=").count() != 1 {
-            let expected = format!("one tree in {size} bytes, as `tree_sizes` says");
+            let expected = format!("one tree in {size} bytes, as in `tree_sizes`");
             return Err(damaged(format!("tree {number}"), &expected, "another end".to_owned()));
         }
         trees.push(tree);

@@ -268,11 +268,12 @@ mod tests {
             let decision = question.decide(Input::Number(0), None);
             let near = small as f32 / 2.0;
             let all = [
-                any, near, near.next_up(), near.next_down(), -0.0, 0.0, 1e-35, 1.1e-35, -1e-35, -2e-35,
-                f32::MAX, f32::MIN, f32::MIN_POSITIVE,
+                any, near, near.next_up(), near.next_down(), -0.0, 0.0, 1e-35, 1.1e-35, -1e-35,
+                -2e-35, f32::MAX, f32::MIN, f32::MIN_POSITIVE,
             ];
             for value in all.into_iter().filter(|value| value.is_finite()) {
-                prop_assert_eq!(run(&decision, &[], &[value]), question.answer(value.into()), "{}", value);
+                let expected = question.answer(value.into());
+                prop_assert_eq!(run(&decision, &[], &[value]), expected, "{}", value);
             }
             prop_assert_eq!(run(&decision, &[], &[f32::NAN]), question.answer(f64::NAN));
         }

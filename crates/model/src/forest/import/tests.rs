@@ -4,19 +4,25 @@ use super::*;
 use crate::forest::{BoundForest, Forest};
 use serveflow_core::rows::{Rows, Scores};
 
-const LIGHTGBM: &str = "tree\nversion=v4\nnum_class=2\nnum_tree_per_iteration=2\nmax_feature_idx=40\n\
-objective=multiclass num_class:2\n\nTree=0\nnum_leaves=3\nnum_cat=0\nsplit_feature=40 1\nthreshold=0.5 1e-35\n\
-decision_type=2 8\nleft_child=1 -1\nright_child=-3 -2\nleaf_value=1 2 4\nis_linear=0\n\n\n\
-Tree=1\nnum_leaves=1\nnum_cat=0\nleaf_value=0.25\n\n\nend of trees\n";
+const LIGHTGBM: &str = "tree\nversion=v4\nnum_class=2\nnum_tree_per_iteration=2\n\
+                        max_feature_idx=40\nobjective=multiclass num_class:2\n\nTree=0\n\
+                        num_leaves=3\nnum_cat=0\nsplit_feature=40 1\nthreshold=0.5 1e-35\n\
+                        decision_type=2 8\nleft_child=1 -1\nright_child=-3 -2\nleaf_value=1 2 4\n\
+                        is_linear=0\n\n\nTree=1\nnum_leaves=1\nnum_cat=0\nleaf_value=0.25\n\n\nend \
+                        of trees\n";
 
-const XGBOOST: &str = r#"{"learner":{"gradient_booster":{"name":"gbtree","model":{"tree_info":[0,1],"trees":[
-{"left_children":[1,-1,3,-1,-1],"right_children":[2,-1,4,-1,-1],"split_conditions":[1.0,4.0,0.5,1.0,2.0],
+const XGBOOST: &str = r#"{"learner":{"gradient_booster":{"name":"gbtree","model":{
+"tree_info":[0,1],"trees":[
+{"left_children":[1,-1,3,-1,-1],"right_children":[2,-1,4,-1,-1],
+"split_conditions":[1.0,4.0,0.5,1.0,2.0],
 "split_indices":[40,0,1,0,0],"split_type":[0,0,0,0,0],"default_left":[0,0,0,0,0]},
-{"left_children":[-1],"right_children":[-1],"split_conditions":[0.25],"split_indices":[0],"split_type":[0]}]}},
-"learner_model_param":{"base_score":"[5E-1,0]","num_class":"2","num_feature":"41"},"objective":{"name":"multi:softprob"}}}"#;
+{"left_children":[-1],"right_children":[-1],"split_conditions":[0.25],"split_indices":[0],
+"split_type":[0]}]}},
+"learner_model_param":{"base_score":"[5E-1,0]","num_class":"2","num_feature":"41"},
+"objective":{"name":"multi:softprob"}}}"#;
 
-const SKLEARN: &str = r#"{"feature":[33,-2,-2],"threshold":[0.5,-2,-2],"left":[1,-1,-1],"right":[2,-1,-1],
-"value":[[0.5,0.5],[1.0,0.0],[0.25,0.75]]}"#;
+const SKLEARN: &str = r#"{"feature":[33,-2,-2],"threshold":[0.5,-2,-2],
+"left":[1,-1,-1],"right":[2,-1,-1],"value":[[0.5,0.5],[1.0,0.0],[0.25,0.75]]}"#;
 
 /// Scores of rows that have these columns set.
 fn scores(forest: &Forest, rows: &[&[usize]]) -> Vec<f32> {

@@ -173,10 +173,11 @@ mod tests {
 
     #[test]
     fn each_kind_of_value_is_read() {
-        let file = b"{U\x01a[$d#i\x02\x3f\x80\0\0\x40\0\0\0i\x01b[ZTFi\xffU\xffI\x01\0l\0\x01\0\0L\0\0\0\0\0\0\0\x05]\
-            i\x01cSi\x02hii\x01d{#i\x01i\x01xD\x3f\xe0\0\0\0\0\0\0}";
+        let file = b"{U\x01a[$d#i\x02\x3f\x80\0\0\x40\0\0\0i\x01b[ZTFi\xffU\xffI\x01\0l\0\x01\0\0L\
+                     \0\0\0\0\0\0\0\x05]i\x01cSi\x02hii\x01d{#i\x01i\x01xD\x3f\xe0\0\0\0\0\0\0}";
         let expected = json!({
-            "a": [1.0, 2.0], "b": [null, true, false, -1, 255, 256, 65536, 5], "c": "hi", "d": {"x": 0.5}
+            "a": [1.0, 2.0], "b": [null, true, false, -1, 255, 256, 65536, 5], "c": "hi",
+            "d": {"x": 0.5}
         });
         assert_eq!(value(file).unwrap(), expected);
         for cut in 0..file.len() {
