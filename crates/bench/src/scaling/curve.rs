@@ -15,7 +15,7 @@ pub struct Inputs {
     /// What the steps cost.
     pub costs: Costs,
     /// What memory can move.
-    pub memory: Memory,
+    pub memory: MemoryBandwidth,
     /// Packets of the flows that sizes are drawn from.
     #[serde(skip)]
     pub flow_sizes: Vec<u64>,
@@ -95,7 +95,7 @@ impl fmt::Display for Binds {
             Self::Shard => "largest shard",
             Self::Reader => "reader",
             Self::Board => "board",
-            Self::MemoryBandwidth => "memory",
+            Self::Memory => "memory",
             Self::Waiting => "waiting",
         })
     }
