@@ -2,16 +2,19 @@
 """Holds README.md to docs/results.md: each row of results must be a row of the page's table.
 
 Rows are joined by task and route, and every column with the same heading must be equal. It also
-holds README.md to its length, and pages to naming their readers first. Each run begins with a test
+holds README.md to its length, pages to naming their readers first, and links of every Markdown file
+to files and headings that exist, which mkdocs checks within docs/ only. Each run begins with a test
 that shows that each rule can fail.
 """
 
 import pathlib
 import re
+import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README_LINES = 130
+README_WORDS = 1100
 KEY = ("task", "route")
 
 
@@ -65,9 +68,38 @@ def contradictions(readme, page):
 
 
 def too_long(readme):
-    lines = len(readme.splitlines())
-    return [] if lines <= README_LINES else \
-        [f"README.md: expected at most {README_LINES} lines, found {lines}"]
+    lengths = (("lines", README_LINES, len(readme.splitlines())),
+               ("words", README_WORDS, len(readme.split())))
+    return [f"README.md: expected at most {most} {unit}, found {found}"
+            for unit, most, found in lengths if found > most]
+
+
+def anchors(text):
+    """The anchors that GitHub and the site give the headings of a Markdown text."""
+    found, fenced = set(), False
+    for line in text.splitlines():
+        fenced ^= line.startswith("```")
+        heading = None if fenced else re.match(r"#+ (.*)", line)
+        if heading:
+            words = re.sub(r"[^\w\- ]", "", heading[1].strip().lower())
+            found.add(words.replace(" ", "-"))
+    return found
+
+
+def dead_links(path, text, root=ROOT):
+    """Links of a Markdown file to files or headings that do not exist."""
+    found = []
+    for link, file, anchor in re.findall(r"\]\((([^)#\s]*)(?:#([^)\s]*))?)\)", text):
+        if re.match(r"[a-z]+:", file):
+            continue
+        target = (path.parent / file).resolve() if file else path
+        known = target == path or target.exists() and target.is_relative_to(root)
+        if known and anchor and target.suffix == ".md":
+            known = anchor in anchors(text if target == path else target.read_text())
+        if not known:
+            found.append(f"{path.relative_to(root)}: expected a file or a heading of the project, "
+                         f"found the link {link}")
+    return found
 
 
 def without_readers(name, text):
@@ -88,6 +120,12 @@ def self_test():
     assert len(contradictions(f"{head}| `a` | paper | 0.8 |\n", page)) == 1
     assert len(contradictions("no table", page)) == 1
     assert too_long("a\n" * README_LINES) == [] and len(too_long("a\n" * 131)) == 1
+    assert len(too_long("a " * 1101)) == 1
+    here = ROOT / "docs/a.md"
+    good = "# A b: `c`\n[x](#a-b-c) [y](../README.md) [z](../README.md#install) [w](https://a.b/#c)"
+    assert dead_links(here, good) == []
+    for bad in ("[x](#none)", "[x](none.md)", "[x](../README.md#none)", "[x](../../none)"):
+        assert len(dead_links(here, bad)) == 1, bad
     assert without_readers("a.md", "# A\n\nFor operators: x.") == []
     assert len(without_readers("a.md", "# A\n\nThis page.")) == 1
 
@@ -98,6 +136,10 @@ def main():
     found = contradictions(readme, (ROOT / "docs/results.md").read_text()) + too_long(readme)
     for path in sorted((ROOT / "docs").glob("*.md")):
         found += without_readers(f"docs/{path.name}", path.read_text())
+    pages = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, text=True,
+                           stdout=subprocess.PIPE).stdout.split()
+    for page in pages:
+        found += dead_links(ROOT / page, (ROOT / page).read_text())
     if found:
         sys.exit("\n".join(found))
 

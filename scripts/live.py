@@ -3,7 +3,7 @@
 at their ends.
 
     python scripts/live.py [--tool target/debug/serveflow] [CASE ...]
-    python scripts/live.py --measure --tool target/release/serveflow
+    python scripts/live.py --measure --tool target/dist/serveflow
 
 Namespaces of the script's own, joined by virtual cables; needs root, or a kernel that lets users
 have namespaces, and the programs of `TOOLS` in live_net.py. Each case prints what it measured, and

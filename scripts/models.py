@@ -354,11 +354,13 @@ def main():
     )
     parser.add_argument("reference", nargs="?", type=pathlib.Path)
     parser.add_argument("--seeds", action="store_true")
+    parser.add_argument("--score", type=pathlib.Path,
+                        help="the example `score` of serveflow-model, instead of building it")
     args = parser.parse_args()
     if args.seeds:
         with tempfile.TemporaryDirectory() as folder:
             return seeds(pathlib.Path(folder))
-    score = build()
+    score = args.score or build()
     with tempfile.TemporaryDirectory() as folder:
         good = fresh(score, pathlib.Path(folder))
         if args.reference:

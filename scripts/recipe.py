@@ -176,8 +176,10 @@ def main():
     )
     parser.add_argument("torch", help="a Python that has torch")
     parser.add_argument("--keep", type=pathlib.Path, help="leave all files here")
+    parser.add_argument("--serveflow", type=pathlib.Path,
+                        help="the program, instead of building it")
     args = parser.parse_args()
-    serveflow = build()
+    serveflow = args.serveflow.resolve() if args.serveflow else build()
     with tempfile.TemporaryDirectory() as scratch:
         work = args.keep or pathlib.Path(scratch)
         work.mkdir(parents=True, exist_ok=True)

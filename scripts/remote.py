@@ -7,14 +7,16 @@ Two MLServers on loopback serve a small model (remote_model.py). The bundle of d
 gets it as its last stage. Then four things must hold:
 
 1. Answers. Over gRPC and over HTTP, each verdict of the remote stage is what numpy says of the row
-that `serveflow features` writes, within 1e-5, and no flow is shed. 2. Speed, told and not judged:
-flows a second through a batch of 64. 3. Loss of a server. While a long run goes on, the first
-server is killed and started again, then the second is killed: every flow has exactly one verdict,
-and none is shed. 4. Loss of all. Both are killed in the middle of a run: every flow has exactly one
-verdict, those that the remote stage could not be asked about keep the answer of an earlier stage,
-and the run ends in time.
+   that `serveflow features` writes, within 1e-5, and no flow is shed.
+2. Speed, told and not judged: flows a second through a batch of 64.
+3. Loss of a server. While a long run goes on, the first server is killed and started again, then
+   the second is killed: every flow has exactly one verdict, and none is shed.
+4. Loss of all. Both are killed in the middle of a run: every flow has exactly one verdict, those
+   that the remote stage could not be asked about keep the answer of an earlier stage, and the run
+   ends in time.
 """
 
+import argparse
 import collections
 import csv
 import hashlib
@@ -145,14 +147,8 @@ def make_bundle(work):
 class Runs:
     """Runs of the command line with the bundle."""
 
-    def __init__(self, work):
-        subprocess.run(
-            ["cargo", "build", "-q", "--locked", "-p", "serveflow", "--features", "remote"],
-            cwd=ROOT, check=True,
-        )
-        self.tool = (
-            pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/serveflow"
-        )
+    def __init__(self, tool, work):
+        self.tool = tool
         self.work, self.bundle, self.count = work, make_bundle(work), 0
         with open(TASK / "labels.csv", newline="") as file:
             self.captures = sorted({str(TASK / row["file"]) for row in csv.DictReader(file)})
@@ -325,7 +321,19 @@ def all_lost(runs, servers, endpoints, pass_s):
         fail(f"{len(early)} flows keep an earlier answer, and some have none:\n{told}")
 
 
+def build():
+    command = ["cargo", "build", "-q", "--locked", "-p", "serveflow", "--features", "remote"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/serveflow"
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serveflow", type=pathlib.Path,
+                        help="a program with the feature `remote`, instead of building it")
+    args = parser.parse_args()
+    tool = args.serveflow.resolve() if args.serveflow else build()
     # What was started ends with this, however it ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("scripts/remote.py: told to stop"))
     with tempfile.TemporaryDirectory(prefix="serveflow-remote-") as work:
@@ -334,7 +342,7 @@ def main():
         try:
             for server in servers:
                 server.start()
-            runs = Runs(work)
+            runs = Runs(tool, work)
             truth = expected(runs)
             for server in servers:
                 server.wait()

@@ -22,7 +22,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-TOOL = os.environ.get("SERVEFLOW", ROOT / "target/release/serveflow")
+TOOL = os.environ.get("SERVEFLOW", ROOT / "target/dist/serveflow")
 NFSTREAM = """
 import sys
 from nfstream import NFStreamer

@@ -2,7 +2,7 @@
 
     python3 -m venv target/peers/venv
     target/peers/venv/bin/pip install --only-binary :all: -r scripts/peers/requirements.txt
-    cargo build --release -p serveflow
+    scripts/dist
     target/peers/venv/bin/python scripts/peers/models.py DIRECTORY
 
 DIRECTORY is what `serveflow bench models` takes: models, test rows and expected scores, compressed
@@ -267,9 +267,7 @@ def measure(arguments, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="reference models")
-    parser.add_argument(
-        "--serveflow", default=ROOT / "target/release/serveflow", help="the program"
-    )
+    parser.add_argument("--serveflow", default=ROOT / "target/dist/serveflow", help="the program")
     parser.add_argument("--models", default=",".join(MODELS), help="which, with commas between")
     parser.add_argument("--rounds", type=int, default=5, help="times that each engine is measured")
     parser.add_argument(

@@ -4,16 +4,10 @@
 //! FROM is a task's directory or a report that was written before; REPORT is where the report goes
 //! as JSON. `CROSS` is the number of folds of training captures, 3 if it is not set.
 #![allow(clippy::unwrap_used)]
-use serveflow_model::bundle::LanePlan;
 use serveflow_report::{html as plan_page, text as plan_text};
-use serveflow_train::pipeline::{Kind, TrainPlan};
-use serveflow_train::planner::candidates::{NoCache, PoolPlan, build, grid};
-use serveflow_train::planner::limits::{Constraints, Objective};
-use serveflow_train::planner::meter::MeterLoad;
-use serveflow_train::planner::replay::Rule;
-use serveflow_train::planner::report::{PlanReport, report};
-use serveflow_train::planner::search::PlanGoal;
-use serveflow_train::planner::writer::{PlanRequest, plan};
+use serveflow_train::pipeline::TrainPlan;
+use serveflow_train::planner::report::PlanReport;
+use serveflow_train::session::{NoObserver, Session, SessionOptions};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -25,31 +19,17 @@ fn wall() -> u64 {
 
 fn planned(dir: &Path) -> PlanReport {
     let book = serveflow_label::read_table(&dir.join("labels.csv"), dir).unwrap();
-    let params = TrainPlan { threads: 2, ..TrainPlan::default() };
-    let kinds = [Kind::Tree, Kind::Boosted];
-    let wanted = PoolPlan {
-        recipes: grid(&kinds, &[20], &[1, 2, 3, 5, 10], &[params.wait_ms], 1),
-        features: vec![params.features.clone()],
-        cross_fit: std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap()),
-        budget_ns: None,
-        all_wanted: false,
-        load: MeterLoad::default(),
-        given: Vec::new(),
-    };
-    let built = build(&book, &params, &wanted, &mut NoCache, wall, &mut |_| {}).unwrap();
-    let (rule, limits) = (Rule::Learned, Constraints::default());
-    let wish = PlanGoal {
-        objective: Objective::Latency,
-        limits,
-        rule,
-        stages: None,
-        escalate: None,
-        ends_in_best: false,
-    };
-    let request =
-        PlanRequest { wish, guarantee: None, lanes: LanePlan::default(), seed: 1, threads: 2 };
-    let planned = plan(&built.pool, &built.models, &request, wall).unwrap();
-    report(&built.pool, &request, &planned)
+    let out = std::env::temp_dir().join(format!("plan_page-{}", std::process::id()));
+    std::fs::create_dir_all(&out).unwrap();
+    let options = SessionOptions::new(&out)
+        .train(TrainPlan { threads: 2, ..TrainPlan::default() })
+        .candidates(|own| {
+            own.cross_fit = std::env::var("CROSS").map_or(3, |cross| cross.parse().unwrap());
+        })
+        .audit(false);
+    let outcome = Session::new(options, wall).run(&book, &mut NoObserver);
+    std::fs::remove_dir_all(&out).unwrap();
+    outcome.unwrap().report
 }
 
 fn main() {

@@ -174,7 +174,7 @@ fn memory_binds_only_where_its_limit_is_known() {
     assert!(slow.is_saturated());
     let saturated = Inputs { memory: slow, ..inputs(costs()) };
     let points = curve(&saturated, &[1, 4, 64]);
-    assert_eq!(points[2].binds, Binds::MemoryBandwidth);
+    assert_eq!(points[2].binds, Binds::Memory);
     assert!((points[2].packets_per_s - 9e6).abs() < 1.0);
     assert!(bend(&saturated, &points).contains("memory as fast as here allows"));
     let open = MemoryBandwidth { all_cores: 16e9, ..slow };

@@ -8,8 +8,8 @@ use serveflow_core::rows::Scores;
 use serveflow_model::bundle::Bundle;
 use serveflow_model::drift::StageReference;
 use serveflow_train::dataset::{RecordPlan, record};
-use serveflow_train::drift::{RATE, RUN, WINDOW, Watched};
-use serveflow_train::planner::pool::{Answers, Candidate, CandidatePool};
+use serveflow_train::drift::{RATE, RUN, Watched, WindowDraw};
+use serveflow_train::planner::pool::{Answers, Candidate, CandidatePool, Flows};
 use serveflow_train::random::Random;
 use std::ops::Range;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn main() {
         let held = Held::new(&pool, candidate);
         let (val, test) = (held.part(0..pool.unseen), held.part(pool.unseen..held.flows));
         // All flows are held against it, those too that do not reach the stage.
-        let own = val.reference(&stage.name, (RATE, WINDOW, RUN), 1).unwrap();
+        let own = val.reference(&stage.name, RATE, WindowDraw::default(), 1).unwrap();
         println!(
             "stage {}: windows of {} flows; {} calibration flows of {} captures, {} test flows of \
              {}",
@@ -44,7 +44,7 @@ fn main() {
         );
         let all = held.part(0..held.flows);
         for rate in [0.05, 0.01, RATE] {
-            let (over, windows) = of_halves(&all, (&stage.name, rate), &mut random);
+            let (over, windows) = of_halves(&all, &stage.name, rate, &mut random);
             println!("  random halves of both, rate {rate}: {over:.5} of {windows} windows");
         }
         for run in [1, RUN] {
@@ -60,8 +60,7 @@ fn main() {
 /// Flows that a candidate was not trained on: the calibration split, and behind it the test flows.
 struct Held {
     answers: Answers,
-    truth: Vec<u16>,
-    capture: Vec<u32>,
+    known: Flows,
     classes: usize,
     flows: usize,
 }
@@ -77,8 +76,10 @@ impl Held {
         answers.append(candidate.test.clone());
         Self {
             answers,
-            truth: [&pool.val.truth[..unseen], &pool.test.truth].concat(),
-            capture: [&pool.val.capture[..unseen], &pool.test.capture].concat(),
+            known: Flows {
+                truth: [&pool.val.truth[..unseen], &pool.test.truth].concat(),
+                capture: [&pool.val.capture[..unseen], &pool.test.capture].concat(),
+            },
             classes,
             flows: unseen + pool.test.truth.len(),
         }
@@ -86,20 +87,20 @@ impl Held {
 
     fn part(&self, flows: Range<usize>) -> Watched {
         let flows: Vec<usize> = flows.collect();
-        Watched::new(&self.answers, self.classes, (&self.truth, &self.capture), &flows)
+        Watched::new(&self.answers, self.classes, &self.known, &flows)
     }
 }
 
 /// Share of windows over the threshold that a half of the captures sets, of the other half.
-fn of_halves(own: &Watched, (stage, rate): (&str, f64), random: &mut Random) -> (f64, usize) {
+fn of_halves(own: &Watched, stage: &str, rate: f64, random: &mut Random) -> (f64, usize) {
     let mut over = 0;
     for half in 0..HALVES {
         let [known, other] = own.halves(random);
         let part = own.part(&known);
-        let reference = part.reference(stage, (rate, WINDOW, RUN), half as u64).unwrap();
-        let size = (reference.window as usize, RUN);
+        let reference = part.reference(stage, rate, WindowDraw::default(), half as u64).unwrap();
+        let draw = WindowDraw { flows: reference.window as usize, run: RUN };
         let is_over = |random: &mut Random| {
-            let window = own.window(&other, size, random);
+            let window = own.window(&other, draw, random);
             reference.score(&own.counts(&reference.quantities, &window)).0 > reference.threshold
         };
         over += (0..WINDOWS / HALVES).filter(|_| is_over(random)).count();
@@ -112,7 +113,7 @@ fn of_halves(own: &Watched, (stage, rate): (&str, f64), random: &mut Random) -> 
 fn share_over(own: &Watched, reference: &StageReference, run: usize, random: &mut Random) -> f64 {
     let all: Vec<usize> = (0..own.captures().len()).collect();
     let is_over = |random: &mut Random| {
-        let window = own.window(&all, (reference.window as usize, run), random);
+        let window = own.window(&all, WindowDraw { flows: reference.window as usize, run }, random);
         reference.score(&own.counts(&reference.quantities, &window)).0 > reference.threshold
     };
     (0..WINDOWS).filter(|_| is_over(random)).count() as f64 / WINDOWS as f64
@@ -134,7 +135,8 @@ fn foreign(bundle: &Bundle, at: usize, dir: &Path) -> Watched {
     let answers = Answers::new(&scores, &dataset.facts[0]);
     let capture: Vec<u32> = dataset.flows.iter().map(|flow| flow.capture.number()).collect();
     let all: Vec<usize> = (0..capture.len()).collect();
-    Watched::new(&answers, scores.classes(), (&vec![0; capture.len()], &capture), &all)
+    let known = Flows { truth: vec![0; capture.len()], capture };
+    Watched::new(&answers, scores.classes(), &known, &all)
 }
 
 /// Flows from a switch of traffic to the end of the first window over the threshold.
@@ -142,16 +144,17 @@ fn delay(known: &Watched, new: &Watched, reference: &StageReference, random: &mu
     let size = reference.window as usize;
     let all = |own: &Watched| (0..own.captures().len()).collect::<Vec<_>>();
     let (before, behind) = (all(known), all(new));
+    let of = |flows| WindowDraw { flows, run: RUN };
     let mut delays = Vec::new();
     for _ in 0..STREAMS {
         // The switch comes anywhere in a window, whose rest is of the new traffic.
         let old = random.below(size);
         let mut counts =
-            known.counts(&reference.quantities, &known.window(&before, (old, RUN), random));
+            known.counts(&reference.quantities, &known.window(&before, of(old), random));
         let mut flows = 0;
         let found = loop {
             let part = if flows == 0 { size - old } else { size };
-            let more = new.counts(&reference.quantities, &new.window(&behind, (part, RUN), random));
+            let more = new.counts(&reference.quantities, &new.window(&behind, of(part), random));
             counts.merge(&more);
             flows += part;
             if reference.score(&counts).0 > reference.threshold {

@@ -13,6 +13,7 @@ use crate::metrics::Confusion;
 use crate::random::Random;
 use serveflow_core::gate::{Threshold, Uncertainty, best_class};
 use serveflow_core::rows::Scores;
+use serveflow_model::bundle::{CalibrationPlan, GatePlan};
 
 /// Candidate thresholds per gate, at equal steps of the flows' uncertainty.
 const CANDIDATES: usize = 48;
@@ -69,6 +70,17 @@ pub enum Target {
     MaxLoss(f64),
     /// This share of all flows reaches the last stage; each gate passes on the same share.
     Escalate(f64),
+}
+
+impl Target {
+    /// The target as plans spell it.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Self::MaxLoss(loss) => format!("macro-F1 at most {loss} below the last stage alone"),
+            Self::Escalate(share) => format!("a share of {share} of the flows at the last stage"),
+        }
+    }
 }
 
 /// One threshold for all classes, or one per class.
@@ -335,6 +347,28 @@ pub fn calibrate(
         }
     };
     search.finish(&thresholds, granularity)
+}
+
+/// A gate with calibrated thresholds, as plans have it.
+pub(crate) fn gate_plan(
+    labels: &[String],
+    measure: Uncertainty,
+    threshold: &Threshold,
+    calibration: CalibrationPlan,
+) -> GatePlan {
+    let (threshold, thresholds) = match threshold {
+        Threshold::Universal(threshold) => (Some(*threshold), None),
+        Threshold::PerClass(all) => {
+            (None, Some(labels.iter().cloned().zip(all.iter().copied()).collect()))
+        }
+    };
+    GatePlan {
+        rule: measure.name().to_owned(),
+        threshold,
+        thresholds,
+        calibration: Some(calibration),
+        heads: Vec::new(),
+    }
 }
 
 /// Searches each resample, and takes a low threshold of those found for each gate and class.

@@ -9,7 +9,7 @@
 //! neighbouring flows. Each parting gives the quantile of its windows' scores at the stated rate,
 //! and the largest of all partings is the threshold.
 
-use crate::planner::pool::{Answers, CandidatePool};
+use crate::planner::pool::{Answers, CandidatePool, Flows};
 use crate::planner::replay::{Evaluator, Part};
 use crate::planner::writer::WrittenPlan;
 use crate::random::Random;
@@ -41,6 +41,21 @@ const SEED: u64 = 0x6472;
 /// How often a window may raise an alarm where nothing has changed.
 pub const RATE: f64 = 0.001;
 
+/// How windows are drawn from captures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowDraw {
+    /// Flows of a window.
+    pub flows: usize,
+    /// Neighbouring flows of a capture that stand in it side by side, at most.
+    pub run: usize,
+}
+
+impl Default for WindowDraw {
+    fn default() -> Self {
+        Self { flows: WINDOW, run: RUN }
+    }
+}
+
 /// The flows that a stage is asked about.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -55,23 +70,18 @@ pub struct Watched {
 impl Watched {
     /// Some flows of a candidate's answers.
     #[must_use]
-    pub fn new(
-        answers: &Answers,
-        classes: usize,
-        (truth, capture): (&[u16], &[u32]),
-        flows: &[usize],
-    ) -> Self {
+    pub fn new(answers: &Answers, classes: usize, known: &Flows, flows: &[usize]) -> Self {
         let value = |what: What, flow: usize| {
             what.value(answers.row(flow, classes), &answers.facts[flow].0)
         };
         let values = What::ALL.map(|what| flows.iter().map(|&flow| value(what, flow)).collect());
         let mut captures: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (at, &flow) in flows.iter().enumerate() {
-            captures.entry(capture[flow]).or_default().push(at);
+            captures.entry(known.capture[flow]).or_default().push(at);
         }
         Self {
             values: values.to_vec(),
-            truth: flows.iter().map(|&flow| truth[flow]).collect(),
+            truth: flows.iter().map(|&flow| known.truth[flow]).collect(),
             captures: captures.into_values().collect(),
         }
     }
@@ -128,12 +138,12 @@ impl Watched {
         halves
     }
 
-    /// A window of so many flows from some captures, in runs of at most `run`.
+    /// A window from some captures.
     #[must_use]
     pub fn window(
         &self,
         captures: &[usize],
-        (size, run): (usize, usize),
+        WindowDraw { flows: size, run }: WindowDraw,
         random: &mut Random,
     ) -> Vec<usize> {
         let all: Vec<(usize, usize)> = captures
@@ -204,16 +214,18 @@ impl Watched {
     pub fn reference(
         &self,
         stage: &str,
-        (rate, window, run): (f64, usize, usize),
+        rate: f64,
+        draw: WindowDraw,
         seed: u64,
     ) -> Option<StageReference> {
-        let window = window.min(self.len() / 4);
+        let window = draw.flows.min(self.len() / 4);
         let quantities = self.quantities();
         if window < LEAST_WINDOW || quantities.is_empty() || self.captures.len() < 4 {
             return None;
         }
         let windows = ((OVER / rate) as usize).min(MOST_WINDOWS);
-        let simulated = self.simulate(&quantities, (windows, window, run), seed);
+        let draw = WindowDraw { flows: window, ..draw };
+        let simulated = self.simulate(&quantities, windows, draw, seed);
         let usual = |at: usize| quantile(simulated.iter().map(|own| own[at]).collect(), rate);
         let usual: Vec<f64> = (0..quantities.len()).map(|at| usual(at).max(1e-9)).collect();
         let score = |own: &Vec<f64>| {
@@ -239,7 +251,8 @@ impl Watched {
     fn simulate(
         &self,
         quantities: &[Quantity],
-        (windows, size, run): (usize, usize, usize),
+        windows: usize,
+        draw: WindowDraw,
         seed: u64,
     ) -> Vec<Vec<f64>> {
         let mut random = Random::new(&[seed, SEED]);
@@ -251,7 +264,7 @@ impl Watched {
             let known = self.with_shares(quantities.to_vec(), &flows);
             let until = windows * (parting + 1) / PARTINGS;
             while simulated.len() < until {
-                let window = self.window(&other, (size, run), &mut random);
+                let window = self.window(&other, draw, &mut random);
                 let window = self.counts(&known, &window);
                 simulated.push(window.divergences(&known).collect());
             }
@@ -301,9 +314,9 @@ pub fn reference(pool: &CandidatePool, planned: &WrittenPlan, rate: f64) -> Opti
         let flows: Vec<usize> =
             (0..walk.asked.len()).filter(|&flow| walk.asked[flow] >> at & 1 == 1).collect();
         let answers = &pool.candidates[candidate].val;
-        let told = (&pool.val.truth[..], &pool.val.capture[..]);
-        let watched = Watched::new(answers, pool.classes(), told, &flows);
-        watched.reference(&planned.plan.stages[at].name, (rate, WINDOW, RUN), pool.provenance.seed)
+        let watched = Watched::new(answers, pool.classes(), &pool.val, &flows);
+        let (name, seed) = (&planned.plan.stages[at].name, pool.provenance.seed);
+        watched.reference(name, rate, WindowDraw::default(), seed)
     };
     let stages: Vec<StageReference> = cascade.stages.iter().enumerate().filter_map(stage).collect();
     (!stages.is_empty()).then(|| Reference {
@@ -347,7 +360,8 @@ mod tests {
         let mut random = Random::new(&[seed]);
         let all: Vec<usize> = (0..own.captures.len()).collect();
         let is_over = |random: &mut Random| {
-            let window = own.window(&all, (reference.window as usize, RUN), random);
+            let draw = WindowDraw { flows: reference.window as usize, run: RUN };
+            let window = own.window(&all, draw, random);
             reference.score(&own.counts(&reference.quantities, &window)).0 > reference.threshold
         };
         (0..windows).filter(|_| is_over(&mut random)).count() as f64 / windows as f64
@@ -355,10 +369,9 @@ mod tests {
 
     #[test]
     fn alarms_are_as_rare_as_stated_and_a_change_is_told() {
-        let (mut sum, rate) = (0.0, 0.02);
+        let (mut sum, rate, draw) = (0.0, 0.02, WindowDraw::default());
         for seed in 0..10 {
-            let reference =
-                traffic(200, 0.0, seed).reference("first", (rate, WINDOW, RUN), seed).unwrap();
+            let reference = traffic(200, 0.0, seed).reference("first", rate, draw, seed).unwrap();
             assert_eq!((reference.window, reference.captures), (256, 200));
             sum += over(&traffic(200, 0.0, 100 + seed), &reference, 200, seed) / 10.0;
             let changed = traffic(200, 0.5, 200 + seed);
@@ -369,8 +382,9 @@ mod tests {
 
     #[test]
     fn few_flows_are_no_reference() {
-        assert!(traffic(3, 0.0, 1).reference("first", (0.01, WINDOW, RUN), 1).is_none());
-        let small = traffic(12, 0.0, 1).reference("first", (0.01, WINDOW, RUN), 1).unwrap();
+        let draw = WindowDraw::default();
+        assert!(traffic(3, 0.0, 1).reference("first", 0.01, draw, 1).is_none());
+        let small = traffic(12, 0.0, 1).reference("first", 0.01, draw, 1).unwrap();
         assert!((32..=90).contains(&small.window), "{}", small.window);
     }
 

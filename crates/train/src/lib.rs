@@ -15,6 +15,7 @@ pub mod random;
 pub mod recalibrate;
 pub mod reliability;
 pub mod risk_control;
-
+pub mod scoring;
+pub mod session;
 pub mod traffic;
 pub mod trees;

@@ -1,16 +1,17 @@
 //! Gates and costs of a bundle that was put together by hand, from labelled captures.
 
-use crate::calibrate::{Calibrated, Granularity, StageAnswers, Target, calibrate};
+use crate::calibrate::{Calibrated, Granularity, StageAnswers, Target, calibrate, gate_plan};
 use crate::dataset::{Dataset, FlowInfo, RecordPlan, record};
-use crate::pipeline::{PipelineError, cost, filled, gate_plan};
+use crate::pipeline::{PipelineError, filled};
+use crate::scoring::{score_all, score_cost};
 use serveflow_core::FlowConfig;
 use serveflow_core::engine::Stage;
 use serveflow_core::gate::Uncertainty;
-use serveflow_core::lane::{Model, ScoreError};
-use serveflow_core::rows::{Rows, Scores};
+use serveflow_core::lane::ScoreError;
+use serveflow_core::rows::Rows;
 use serveflow_io::SourceError;
 use serveflow_label::{LabelBook, Split};
-use serveflow_model::bundle::{Bundle, CostPlan, LanePlan, Plan};
+use serveflow_model::bundle::{Bundle, CalibrationPlan, CostPlan, LanePlan, Plan};
 
 /// How gates are to be calibrated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,39 +156,12 @@ pub fn recalibrate(
         };
         let scores = score_all(model, rows).map_err(failed)?;
         answers.push(StageAnswers::new(stage.packets(), wanted.measure, &scores, rows.len()));
-        costs.push(cost(model, rows, wall).map_err(failed)?);
+        costs.push(score_cost(model, rows, wall).map_err(failed)?);
     }
     let labels = bundle.plan.labels.len();
     let (target, granularity) = (wanted.target, wanted.granularity);
     let calibrated = calibrate(&answers, &flows.truth, labels, target, granularity);
     Ok(Recalibrated { calibrated, costs, flows: flows.truth.len() as u64 })
-}
-
-/// Scores of all rows, however many.
-///
-/// # Errors
-/// When the model fails.
-pub fn score_all(model: &dyn Model, rows: &Rows) -> Result<Scores, ScoreError> {
-    let mut scores = Scores::default();
-    scores.reset(0, model.classes());
-    for chunk in chunks(rows) {
-        let mut own = Scores::default();
-        model.score(&chunk, &mut own)?;
-        scores.append(&own);
-    }
-    Ok(scores)
-}
-
-/// Rows that a model scores at once.
-const CHUNK: usize = 4096;
-
-fn chunks(rows: &Rows) -> impl Iterator<Item = Rows> + '_ {
-    (0..rows.len()).step_by(CHUNK).map(|start| {
-        let end = rows.len().min(start + CHUNK);
-        let mut part = Rows::with_capacity(rows.shape(), end - start);
-        (start..end).for_each(|row| part.push_copy(rows, row));
-        part
-    })
 }
 
 /// Neighbouring stages that wait equally long, each group with the index of its first.
@@ -230,8 +204,16 @@ impl Recalibrated {
         let gates = plan.stages.len().saturating_sub(1);
         for index in 0..plan.stages.len() {
             let gate = (index < gates).then(|| {
-                let rule = (wanted.target, wanted.measure);
-                gate_plan(&plan.labels, rule, &self.calibrated, index, self.flows)
+                let calibrated = &self.calibrated;
+                let calibration = CalibrationPlan {
+                    target: wanted.target.words(),
+                    flows: self.flows,
+                    escalated: calibrated.escalated[index],
+                    cascade_macro_f1: calibrated.cascade_macro_f1,
+                    slow_macro_f1: calibrated.slow_macro_f1,
+                };
+                let threshold = &calibrated.thresholds[index];
+                gate_plan(&plan.labels, wanted.measure, threshold, calibration)
             });
             let stage = &mut plan.stages[index];
             stage.gate = gate;
@@ -243,6 +225,8 @@ impl Recalibrated {
             }
         }
         plan.guarantee = None;
+        // The levels loosen the gates that are replaced here.
+        plan.degradation.clear();
         // Which flows reach a stage depends on the gates.
         plan.drift = None;
         plan.lane_rule = Some(*rule);

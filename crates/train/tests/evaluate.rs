@@ -3,12 +3,15 @@
 
 mod common;
 
-use common::{book_of, bundle, quick_plan, small_book};
+use common::{book_of, bundle, bundle_for, quick_plan, small_book};
 use serveflow_core::engine::EngineConfig;
+use serveflow_core::gate::Uncertainty;
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{Bundle, GatePlan, Plan};
-use serveflow_train::calibrate::{Granularity, Target};
+use serveflow_train::calibrate::Granularity;
 use serveflow_train::evaluate::{EvaluateError, Report, evaluate};
+use serveflow_train::planner::replay::Rule;
+use serveflow_train::planner::search::PlanGoal;
 
 fn report(bundle: &Bundle, book: &LabelBook, split: Split) -> Report {
     let limits = EngineConfig { flows: bundle.flow_config(), ..EngineConfig::default() };
@@ -112,10 +115,10 @@ fn any_gates_between_keep_the_laws() {
     let book = small_book("between");
     for (name, share) in [("a", 0.1), ("b", 0.5), ("c", 0.9)] {
         for granularity in [Granularity::Universal, Granularity::PerClass] {
-            let mut plan = quick_plan(&STAGES);
-            plan.target = Target::Escalate(share);
-            plan.granularity = granularity;
-            let bundle = bundle(&format!("between-{name}"), &book, &plan, |_| ());
+            let rule = Rule::Thresholds(Uncertainty::LeastConfidence, granularity);
+            let goal = PlanGoal { rule, escalate: Some(share), ..PlanGoal::default() };
+            let (plan, name) = (quick_plan(&STAGES), format!("between-{name}"));
+            let bundle = bundle_for(&goal, &name, &book, &plan, |_| ());
             hold(&report(&bundle, &book, Split::Test));
         }
     }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{bundle, data, fit, quick_plan, scratch, small_book};
+use common::{bundle, by_class, data, fit, quick_plan, scratch, small_book, try_fit};
 use serveflow_core::engine::{Cascade, Engine, EngineConfig, Stage};
 use serveflow_core::lane::{InlineLane, Job, Lane};
 use serveflow_core::rows::Rows;
@@ -13,9 +13,11 @@ use serveflow_io::{FileSource, Memory};
 use serveflow_label::LabelBook;
 use serveflow_model::bundle::{Bundle, write};
 use serveflow_train::dataset::record;
-use serveflow_train::pipeline::{TrainPlan, Trained};
+use serveflow_train::pipeline::TrainPlan;
+use serveflow_train::planner::writer::WrittenPlan;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Rows by stage and flow number, words and the bits of the numbers.
@@ -141,7 +143,7 @@ fn serving_rows_are_training_rows(name: &str, mut plan: TrainPlan) -> usize {
 }
 
 /// A bundle's files by name.
-fn files(name: &str, trained: Trained) -> Vec<(String, Vec<u8>)> {
+fn files(name: &str, trained: WrittenPlan) -> Vec<(String, Vec<u8>)> {
     let dir = scratch(name);
     let id = write(&dir, &trained.plan, trained.models).unwrap().id;
     let mut files = vec![("id".to_owned(), id.into_bytes())];
@@ -191,20 +193,23 @@ fn where_the_captures_stand_changes_no_bundle() {
 #[test]
 fn a_trained_plan_says_what_was_asked_for() {
     let book = small_book("said");
-    let mut plan = quick_plan(&["tree@1", "tree@1", "boosted@2"]);
+    let mut plan = quick_plan(&["tree@1", "forest@1", "boosted@2"]);
     plan.wait_ms = 77;
     plan.flows.idle_ns = 9_000_000_000;
     plan.task = "a task".to_owned();
     let trained = fit(&book, &plan);
     let names: Vec<&str> = trained.plan.stages.iter().map(|stage| stage.name.as_str()).collect();
-    assert_eq!(names, ["tree@1", "tree@1.2", "boosted@2"]);
+    assert_eq!(names, ["tree@1", "forest@1", "boosted@2"]);
     assert!(trained.plan.stages.iter().all(|stage| stage.wait_ms == 77));
     assert_eq!(trained.plan.flows.idle_ms, 9000);
     assert_eq!(trained.plan.labels, ["http", "mdns", "smb", "tls"]);
     assert_eq!(trained.plan.provenance.labels_sha256, book.sha256);
-    assert_eq!(trained.calibrated.thresholds.len(), 2);
+    for stage in &trained.plan.stages[..2] {
+        let thresholds = stage.gate.as_ref().and_then(|gate| gate.thresholds.as_ref());
+        assert!(thresholds.is_some_and(|all| all.keys().eq(&trained.plan.labels)), "{stage:?}");
+    }
     assert!(trained.plan.stages[2].gate.is_none());
-    for (model, stage) in trained.models.keys().zip(["boosted_2", "tree_1.2", "tree_1"]) {
+    for (model, stage) in trained.models.keys().zip(["boosted_2", "forest_1", "tree_1"]) {
         assert_eq!(*model, format!("models/{stage}.json"));
     }
 }
@@ -213,15 +218,10 @@ fn a_trained_plan_says_what_was_asked_for() {
 fn a_stage_that_scores_slowly_gets_a_thread() {
     let book = small_book("lanes");
     let plan = quick_plan(&["tree@1", "forest@2"]);
-    let lanes = |step_ns: u64| {
-        let mut now = 0;
-        // Each look at the clock is so much later than the one before.
-        let mut wall = || {
-            now += step_ns;
-            now
-        };
-        let trained = serveflow_train::pipeline::train(&book, &plan, &mut wall, &mut |_| ());
-        let plan = trained.unwrap().plan;
+    // Each look at the clock is so much later than the one before.
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    let lanes = |wall: fn() -> u64| {
+        let plan = try_fit(&book, &plan, &by_class(), wall).unwrap().plan;
         let rule = plan.lane_rule.unwrap();
         for stage in &plan.stages {
             let cost = stage.cost.unwrap();
@@ -230,6 +230,6 @@ fn a_stage_that_scores_slowly_gets_a_thread() {
         }
         plan.stages.iter().map(|stage| stage.lane.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(lanes(1_000), ["inline"; 2]);
-    assert_eq!(lanes(1_000_000_000), ["thread"; 2]);
+    assert_eq!(lanes(|| NOW.fetch_add(1_000, Ordering::Relaxed)), ["inline"; 2]);
+    assert_eq!(lanes(|| NOW.fetch_add(1_000_000_000, Ordering::Relaxed)), ["thread"; 2]);
 }

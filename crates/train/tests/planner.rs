@@ -9,9 +9,10 @@ use serveflow_core::engine::EngineConfig;
 use serveflow_core::gate::{Gate, Uncertainty};
 use serveflow_label::{LabelBook, Split};
 use serveflow_model::bundle::{LEARNED, LanePlan, write};
+use serveflow_train::calibrate::{Granularity, StageAnswers, Target, calibrate};
 use serveflow_train::dataset::TrainingWarningKind;
 use serveflow_train::evaluate::evaluate;
-use serveflow_train::pipeline::{Kind, TrainPlan};
+use serveflow_train::pipeline::{Kind, PipelineError, TrainPlan};
 use serveflow_train::planner::candidates::{Built, ModelCache, NoCache, PoolPlan, build, grid};
 use serveflow_train::planner::limits::{Constraints, Limit, Objective};
 use serveflow_train::planner::meter::MeterLoad;
@@ -20,6 +21,7 @@ use serveflow_train::planner::replay::{Chain, Evaluator, Part, Rule};
 use serveflow_train::planner::report::{PlanReport, report};
 use serveflow_train::planner::search::{PlanGoal, SearchOutcome, front, prices};
 use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan};
+use serveflow_train::recalibrate::{Wanted, calibration_flows, recalibrate};
 use serveflow_train::risk_control::{Guarantee, Loss};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,9 +77,13 @@ fn the_engine_does_what_the_planner_says() {
     let params = quick_plan(&["tree@1"]);
     let built = pool_of(&book, &params, &mut NoCache);
     let stages = named(&built.pool, &["tree@1", "boosted@3", "boosted@5"]);
-    for (index, rule) in
-        [Rule::Learned, Rule::Uncertainty(Uncertainty::Margin)].into_iter().enumerate()
-    {
+    let rules = [
+        Rule::Learned,
+        Rule::Uncertainty(Uncertainty::Margin),
+        Rule::Thresholds(Uncertainty::Entropy, Granularity::Universal),
+        Rule::Thresholds(Uncertainty::LeastConfidence, Granularity::PerClass),
+    ];
+    for (index, rule) in rules.into_iter().enumerate() {
         for share in [0.1, 0.4] {
             let wish =
                 PlanGoal { stages: Some(stages.clone()), escalate: Some(share), ..wish(rule) };
@@ -172,7 +178,7 @@ fn prices_lead_from_the_last_stage_to_the_first() {
     let last = (stages.len() - 1) as u8;
     let all = prices(Rule::Learned);
     let walk = |price| {
-        let cascade = Chain { stages: stages.clone(), rule: Rule::Learned, price };
+        let cascade = Chain::priced(stages.clone(), Rule::Learned, price);
         board.walk(&cascade, Part::Val)
     };
     assert!(all.is_sorted());
@@ -322,4 +328,106 @@ fn what_is_on_the_shelf_is_not_trained_again() {
     params.params.boost.rounds += 1;
     pool_of(&book, &params, &mut shelf);
     assert!(shelf.1 > 24, "other parameters are other models");
+}
+
+#[test]
+fn thresholds_of_the_planner_are_those_of_the_calibration() {
+    let book = small_book("planner-thresholds");
+    let built = cross_fitted(&book, &quick_plan(&[]), &mut NoCache, 0);
+    let pool = &built.pool;
+    let stages = named(pool, &["tree@1", "boosted@1", "boosted@5"]);
+    for measure in Uncertainty::ALL {
+        let answers = |&stage: &usize| {
+            let own = &pool.candidates[stage];
+            let uncertainty = |row: &[f32]| measure.uncertainty(row);
+            StageAnswers {
+                packets: own.recipe.packets,
+                labels: own.val.labels.clone(),
+                uncertainty: own.val.scores.chunks(pool.classes()).map(uncertainty).collect(),
+            }
+        };
+        let answers: Vec<StageAnswers> = stages.iter().map(answers).collect();
+        for granularity in [Granularity::Universal, Granularity::PerClass] {
+            for escalate in [None, Some(0.3)] {
+                let rule = Rule::Thresholds(measure, granularity);
+                let goal = PlanGoal { stages: Some(stages.clone()), escalate, ..wish(rule) };
+                let target = escalate.map_or(Target::MaxLoss(0.005), Target::Escalate);
+                let (classes, truth) = (pool.classes(), &pool.val.truth);
+                let expected = calibrate(&answers, truth, classes, target, granularity);
+                let (request, found) = planned(&built, goal, None);
+                assert_eq!(found.found.chosen.cascade.thresholds, expected.thresholds);
+                let told = report(pool, &request, &found);
+                assert!((told.chosen.val.macro_f1 - expected.cascade_macro_f1).abs() < 1e-12);
+                assert_eq!(told.chosen.thresholds.len(), 2);
+                let written = found.plan.stages.iter().filter_map(|stage| stage.gate.as_ref());
+                let escalated = written.filter_map(|gate| gate.calibration.as_ref());
+                for (own, share) in escalated.zip(&expected.escalated) {
+                    assert!((own.escalated - share).abs() < 1e-12, "{own:?} {share}");
+                    assert_eq!(own.target, target.words());
+                }
+                assert!(found.plan.degradation.is_empty());
+            }
+        }
+    }
+    // Stages that are searched have no such thresholds.
+    let rule = Rule::Thresholds(Uncertainty::Margin, Granularity::PerClass);
+    let (wish, lanes) = (wish(rule), LanePlan::default());
+    let request = PlanRequest { wish, guarantee: None, lanes, seed: 1, threads: 1 };
+    let refused = plan(pool, &built.models, &request, || 0).unwrap_err();
+    assert!(matches!(refused, PipelineError::NoStages), "{refused}");
+}
+
+#[test]
+fn a_bundle_with_degradation_levels_is_calibrated_again() {
+    let book = small_book("planner-recalibrated");
+    let built = pool_of(&book, &quick_plan(&[]), &mut NoCache);
+    let stages = Some(named(&built.pool, &["tree@1", "boosted@5"]));
+    let goal = PlanGoal {
+        stages,
+        escalate: Some(0.4),
+        ..wish(Rule::Uncertainty(Uncertainty::LeastConfidence))
+    };
+    let (_, mut found) = planned(&built, goal, None);
+    assert!(!found.plan.degradation.is_empty());
+    // A stage more, as `bundle add` puts it in: the levels have numbers for one gate.
+    let mut third = found.plan.stages[1].clone();
+    third.name = "third".to_owned();
+    found.plan.stages[1].gate = found.plan.stages[0].gate.clone();
+    found.plan.stages.push(third);
+    let mut trial = found.plan.clone();
+    trial.degradation.clear();
+    let bundle = write(&scratch("planner-trial"), &trial, found.models.clone()).unwrap();
+    let flows = calibration_flows(&book, &bundle, None).unwrap();
+    for granularity in [Granularity::Universal, Granularity::PerClass] {
+        let (target, measure) = (Target::MaxLoss(0.01), Uncertainty::Margin);
+        let wanted = Wanted { target, measure, granularity };
+        let calibrated = recalibrate(&flows, &bundle, wanted, &mut || 0).unwrap();
+        let mut plan = found.plan.clone();
+        calibrated.write(&mut plan, wanted, &LanePlan::default(), &|_| true);
+        assert!(plan.degradation.is_empty(), "levels loosen the gates they were planned with");
+        let dir = scratch("planner-recalibrated-bundle");
+        let again = write(&dir, &plan, found.models.clone()).unwrap();
+        assert_eq!(again.cascade.stages().len(), 3);
+    }
+}
+
+#[test]
+fn a_cascade_has_as_many_stages_as_it_is_given() {
+    let book = small_book("planner-many");
+    let built = cross_fitted(&book, &quick_plan(&[]), &mut NoCache, 0);
+    let pool = &built.pool;
+    let stages: Vec<usize> = (0..pool.candidates.len()).collect();
+    let count = stages.len();
+    assert!(count > 8, "{count}");
+    for rule in [
+        Rule::Uncertainty(Uncertainty::Margin),
+        Rule::Thresholds(Uncertainty::Margin, Granularity::Universal),
+    ] {
+        let goal = PlanGoal { stages: Some(stages.clone()), escalate: Some(1.0), ..wish(rule) };
+        let (request, found) = planned(&built, goal, None);
+        let told = report(pool, &request, &found);
+        assert_eq!(told.chosen.val.reach, vec![1.0; count], "{rule:?}");
+        let bundle = write(&scratch("planner-many-bundle"), &found.plan, found.models).unwrap();
+        assert_eq!(bundle.cascade.stages().len(), count);
+    }
 }

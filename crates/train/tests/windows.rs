@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{data, pcap, put, quick_plan, scratch, udp};
+use common::{by_class, data, pcap, put, quick_plan, scratch, try_fit, udp};
 use serveflow_core::parse::{KeyRules, parse};
 use serveflow_io::{Batch, FileSource, Source};
 use serveflow_label::{LabelBook, by_path, read_table};
 use serveflow_train::dataset::{Dataset, record};
-use serveflow_train::pipeline::{PipelineError, Tier, train};
+use serveflow_train::pipeline::{PipelineError, Tier};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -95,7 +95,7 @@ fn a_window_stage_without_windows_is_refused_in_words() {
     put(dir.join("a.pcap"), pcap(&[(SECOND, udp((1, 50), (2, 60), 9))]));
     let book = by_path(&dir).unwrap();
     let refused = |plan| {
-        let error = train(&book, &plan, &mut || 0, &mut |_| ()).unwrap_err();
+        let error = try_fit(&book, &plan, &by_class(), || 0).unwrap_err();
         assert!(matches!(error, PipelineError::Window { .. }));
         error.to_string()
     };

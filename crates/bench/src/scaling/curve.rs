@@ -83,7 +83,7 @@ pub enum Binds {
     /// The board on which parts are left, where one worker is at a time.
     Board,
     /// Memory.
-    MemoryBandwidth,
+    Memory,
     /// Workers wait for their parts, which come in order, and for being woken.
     Waiting,
 }
@@ -95,7 +95,7 @@ impl fmt::Display for Binds {
             Self::Shard => "largest shard",
             Self::Reader => "reader",
             Self::Board => "board",
-            Self::MemoryBandwidth => "memory",
+            Self::Memory => "memory",
             Self::Waiting => "waiting",
         })
     }
@@ -175,7 +175,7 @@ fn point(inputs: &Inputs, cores: usize) -> CurvePoint {
 fn bounds(inputs: &Inputs, shards: &Shards) -> Vec<(Binds, f64)> {
     let costs = &inputs.costs;
     let count = shards.packets.len();
-    let memory = (Binds::MemoryBandwidth, inputs.memory.packets_per_s(count));
+    let memory = (Binds::Memory, inputs.memory.packets_per_s(count));
     // What a packet costs in a batch of so many, with so many flows for each.
     let served = |packets: f64, flows: f64| costs.serve_ns(packets, packets * flows) / packets;
     let flows = inputs.flows_per_packet;
@@ -244,7 +244,7 @@ fn reason(inputs: &Inputs, point: &CurvePoint) -> String {
              which allows {most}",
             point.cores, costs.hand_ns
         ),
-        Binds::MemoryBandwidth => format!(
+        Binds::Memory => format!(
             "a packet moves {:.0} bytes, and memory as fast as here allows {most}",
             inputs.memory.bytes_per_packet
         ),

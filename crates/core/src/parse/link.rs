@@ -3,6 +3,9 @@
 //! What carries IP carries other links, too: MPLS an Ethernet frame, PPPoE a PPP frame. So each
 //! header says what stands behind it, and the way down is a loop over these words.
 
+use super::numbers::{
+    ETHER_IPV4, ETHER_IPV6, ETHER_MPLS, ETHER_PPPOE, ETHER_TAGS, MOST_STEPS, MOST_TAGS,
+};
 use super::{Reject, be16, be32, network};
 use crate::packet::{LinkType, Packet};
 
@@ -30,20 +33,12 @@ pub(super) enum Next {
     Ip,
 }
 
+/// MPLS with a label of the next hop, and of a group.
+const MPLS_UNICAST: u16 = ETHER_MPLS[0];
+const MPLS_MULTICAST: u16 = ETHER_MPLS[1];
+
 pub(super) const IPV4: Next = Next::EtherType(ETHER_IPV4);
 pub(super) const IPV6: Next = Next::EtherType(ETHER_IPV6);
-
-const ETHER_IPV4: u16 = 0x0800;
-const ETHER_IPV6: u16 = 0x86dd;
-/// MPLS with a label of the next hop, and of a group.
-const MPLS_UNICAST: u16 = 0x8847;
-const MPLS_MULTICAST: u16 = 0x8848;
-/// A PPPoE session; its discovery stage (8863) carries no IP.
-const PPPOE: u16 = 0x8864;
-/// Two tags are QinQ; a few more are seen in provider networks.
-const MOST_TAGS: usize = 4;
-/// Most headers above IP, labels counted one by one: segment routing stacks a dozen.
-const MOST_STEPS: usize = 32;
 
 pub(super) fn parse(packet: &Packet<'_>, wire: usize) -> Result<Inner, Reject> {
     let data = packet.data;
@@ -113,9 +108,8 @@ pub(super) fn down(
     Err(Reject::TooManyHeaders)
 }
 
-/// 802.1Q, 802.1ad, and the two tag types in use before 802.1ad.
 fn is_tag(kind: u16) -> bool {
-    matches!(kind, 0x8100 | 0x88a8 | 0x9100 | 0x9200)
+    ETHER_TAGS.contains(&kind)
 }
 
 /// Steps over one header that is no tag.
@@ -126,7 +120,7 @@ fn step(data: &[u8], wire: usize, next: Next, at: usize) -> Result<(Next, usize)
             Ok((Next::EtherType(kind), at + 14))
         }
         Next::Labels | Next::EtherType(MPLS_UNICAST | MPLS_MULTICAST) => label(data, wire, at),
-        Next::EtherType(PPPOE) => match be16(data, at) {
+        Next::EtherType(ETHER_PPPOE) => match be16(data, at) {
             // Version 1, type 1, code 0.
             Some(0x1100) => Ok((Next::Ppp, at + 6)),
             Some(_) => Err(Reject::NotIp),
@@ -198,7 +192,7 @@ fn is_frame(data: &[u8], wire: usize, at: usize) -> bool {
                 let is_version = data.get(at + 2).is_some_and(|byte| byte >> 4 == version);
                 return is_version && network::fits(data, at + 2, wire) == Some(true);
             }
-            Some(PPPOE) => return be16(data, at + 2) == Some(0x1100),
+            Some(ETHER_PPPOE) => return be16(data, at + 2) == Some(0x1100),
             _ => return false,
         }
     }

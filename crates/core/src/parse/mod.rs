@@ -9,6 +9,7 @@
 mod common;
 mod link;
 mod network;
+pub mod numbers;
 mod rules;
 mod transport;
 mod tunnel;

@@ -1,16 +1,14 @@
 //! Network layer: IPv4 with options, IPv6 with extension headers, and in both what authenticates.
 
+use super::numbers::{AUTHENTICATION, MOST_EXTENSIONS};
 use super::transport::{TCP, UDP};
 use super::{Header, HeaderSpan, Network, Reject, be16, be32};
 
 const IPV4_MIN: usize = 20;
 const IPV6_LEN: usize = 40;
-/// Far above what RFC 8200 recommends (each header at most once, destination options twice).
-const MOST_EXTENSIONS: usize = 16;
 const SHORTEST_EXTENSION: usize = 8;
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 /// Type of the option that holds a jumbogram's length.
 const JUMBO_PAYLOAD: u8 = 0xc2;
 /// Bytes behind a header without length that cannot be padding: the shortest Ethernet frame leaves

@@ -17,7 +17,7 @@
 //! A frame that belongs to no flow goes anywhere, as does one that is too short for its headers.
 
 use super::bpf::{Assembler, Instruction, Label, code};
-use serveflow_core::parse::TUNNEL_PORTS;
+use serveflow_core::parse::{TUNNEL_PORTS, numbers};
 
 /// What a frame of an interface begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +39,19 @@ pub struct FanoutRules {
     pub seed: [u32; 2],
 }
 
-const VLAN_TYPES: [u32; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
-const MPLS_TYPES: [u32; 2] = [0x8847, 0x8848];
-const PPPOE_SESSION: u32 = 0x8864;
+const IPV4: u32 = numbers::ETHER_IPV4 as u32;
+const IPV6: u32 = numbers::ETHER_IPV6 as u32;
+const PPPOE_SESSION: u32 = numbers::ETHER_PPPOE as u32;
 /// IPv4 and IPv6, as PPP numbers them.
 const PPP_IP: [u32; 2] = [0x21, 0x57];
-/// As many as the parser takes, and more.
-const MOST_TAGS: usize = 5;
-const MOST_LABELS: usize = 32;
-const MOST_EXTENSIONS: usize = 17;
+/// As many as the parser takes, and one more: what the parser rejects may go to any worker.
+const MOST_TAGS: usize = numbers::MOST_TAGS + 1;
+const MOST_LABELS: usize = numbers::MOST_STEPS;
+const MOST_EXTENSIONS: usize = numbers::MOST_EXTENSIONS + 1;
 const UDP: u32 = 17;
 /// Protocols other than UDP that have ports: TCP, DCCP, SCTP, UDP-Lite.
 const WITH_PORTS: [u32; 4] = [6, 33, 132, 136];
-const AUTHENTICATION: u32 = 51;
+const AUTHENTICATION: u32 = numbers::AUTHENTICATION as u32;
 
 /// Cells: the sum and the difference of the addresses, the protocol, and what is put aside.
 const SUM: u32 = 0;
@@ -148,22 +148,22 @@ fn skip(to: &mut Assembler, bytes: u32) {
 /// From the type of an Ethernet header to what stands behind its tags.
 fn ether_types(to: &mut Assembler, places: &Places) {
     for _ in 0..=MOST_TAGS {
-        to.jump_if(code::IF_EQUAL, 0x0800, places.ipv4);
-        to.jump_if(code::IF_EQUAL, 0x86dd, places.ipv6);
-        for kind in MPLS_TYPES {
+        to.jump_if(code::IF_EQUAL, IPV4, places.ipv4);
+        to.jump_if(code::IF_EQUAL, IPV6, places.ipv6);
+        for kind in numbers::ETHER_MPLS.map(u32::from) {
             to.jump_if(code::IF_EQUAL, kind, places.mpls);
         }
         to.jump_if(code::IF_EQUAL, PPPOE_SESSION, places.pppoe);
         let (tag, other) = (to.label(), to.label());
-        for kind in VLAN_TYPES {
+        for kind in numbers::ETHER_TAGS.map(u32::from) {
             to.jump_if(code::IF_EQUAL, kind, tag);
         }
         // A length, and behind it LLC and SNAP with the type in its last two bytes.
         to.jump_if(code::IF_GREATER, 0x5ff, other);
         skip(to, 8);
         load(to, code::LOAD_HALF, 0_u32.wrapping_sub(2));
-        to.jump_if(code::IF_EQUAL, 0x0800, places.ipv4);
-        to.jump_if(code::IF_EQUAL, 0x86dd, places.ipv6);
+        to.jump_if(code::IF_EQUAL, IPV4, places.ipv4);
+        to.jump_if(code::IF_EQUAL, IPV6, places.ipv6);
         to.place(other);
         to.jump(places.anywhere);
         to.place(tag);
@@ -255,12 +255,12 @@ fn mpls(to: &mut Assembler, places: &Places) {
 /// Behind X stands an Ethernet frame whose type names what follows it, and which goes anywhere, or
 /// an IP packet.
 fn frame_or_ip(to: &mut Assembler, places: &Places) {
-    let kinds = [(0x0800, 4), (0x86dd, 6), (PPPOE_SESSION, 1)].map(|kind| (kind, to.label()));
+    let kinds = [(IPV4, 4), (IPV6, 6), (PPPOE_SESSION, 1)].map(|kind| (kind, to.label()));
     load(to, code::LOAD_HALF, 12);
     for ((kind, _), named) in kinds {
         to.jump_if(code::IF_EQUAL, kind, named);
     }
-    for kind in VLAN_TYPES {
+    for kind in numbers::ETHER_TAGS.map(u32::from) {
         to.jump_if(code::IF_EQUAL, kind, places.anywhere);
     }
     to.jump(places.by_nibble);

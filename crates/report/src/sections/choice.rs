@@ -38,7 +38,16 @@ pub(super) fn rule(choice: &Choice) -> String {
     if choice.stages.len() < 2 {
         return "It has one stage: no flow is escalated.".to_owned();
     }
-    if choice.rule == LEARNED {
+    if !choice.thresholds.is_empty() {
+        let whose = match choice.thresholds.iter().all(|own| own.len() == 1) {
+            true => "of the gate",
+            false => "of the gate and the predicted class",
+        };
+        format!(
+            "Rule: a flow is escalated where its {} is over the threshold {whose}.",
+            choice.rule
+        )
+    } else if choice.rule == LEARNED {
         format!(
             "Rule: learned gates predict the gain of a later stage for a flow, which is escalated \
              where the gain exceeds its share of the cost {:.4}.",

@@ -43,6 +43,7 @@ fn choice(stages: &[&str], macro_f1: f64, p50_us: f64) -> Choice {
         stages: stages.iter().map(|&stage| stage.to_owned()).collect(),
         rule: "learned".to_owned(),
         price: 0.0344,
+        thresholds: Vec::new(),
         val: own.clone(),
         split: own.clone(),
         test: own,

@@ -1,7 +1,8 @@
 //! `serveflow bench scale`: the expected capacity of more cores.
 
 use super::args::heading;
-use super::{Session, find_sample, print, reports, write_file};
+use super::sample::Sample;
+use super::{Session, print, reports, write_file};
 use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
@@ -140,15 +141,17 @@ pub(crate) fn scale(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<
 /// The bundle with all stages inline, the limits, and the captures in memory.
 fn prepared(session: &Session, args: &BenchScaleArgs) -> anyhow::Result<(Bundle, Config, Tape)> {
     let needs_sample = args.captures.is_empty() || args.bundle.is_none();
-    let sample = needs_sample.then(|| find_sample(None, "--bundle and captures")).transpose()?;
-    let of_sample = |what: &str| sample.as_ref().map(|sample| sample.join(what));
-    let dir = args.bundle.clone().or_else(|| of_sample("bundle")).unwrap_or_default();
+    let sample = needs_sample.then(|| Sample::find(None, "--bundle and captures")).transpose()?;
+    let dir = args.bundle.clone().or_else(|| sample.as_ref().map(Sample::bundle));
+    let dir = dir.unwrap_or_default();
     let (mut bundle, _) = session.load(&dir)?;
     bundle.place(&vec![0; bundle.plan.stages.len()]);
     let mut config = session.typed.check_for(&bundle)?;
     config.engine.flows.seed = session.typed.flows.seed.unwrap_or(args.seed);
-    let splits = || ["train", "val", "test"].map(of_sample).into_iter().flatten().collect();
-    let captures = if args.captures.is_empty() { splits() } else { args.captures.clone() };
+    let captures = match (&sample, args.captures.is_empty()) {
+        (Some(sample), true) => sample.captures(),
+        _ => args.captures.clone(),
+    };
     let paths = super::inputs::find(session, &captures)?.paths();
     let tape = Tape::lay(&paths, args.packets.max(1), &config.engine.flows)?;
     ensure!(!tape.flow_sizes().is_empty(), "expected captures with flows, found none");

@@ -189,6 +189,9 @@ Examples:
   serveflow demo --sample data/app_protocol")]
 pub(crate) struct DemoArgs {
     /// Directory with captures, labels.csv and a bundle [default: the shipped sample]
+    ///
+    /// The shipped sample is data/app_protocol, if the current directory has it; otherwise its test
+    /// split, which the program carries and unpacks to a temporary directory.
     #[arg(long, value_name = "DIR", help_heading = heading::INPUT)]
     pub(crate) sample: Option<PathBuf>,
 }

@@ -3,12 +3,12 @@
 use super::Session;
 use super::data_args::DemoArgs;
 use super::progress::Progress;
+use super::sample::Sample;
 use serveflow_label::{Split, read_table};
 use serveflow_model::bundle::Bundle;
 use serveflow_train::evaluate::{Answered, Evaluation, Report, evaluate};
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ const SHOWN: usize = 24;
 const PAUSE: Duration = Duration::from_millis(60);
 
 pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let sample = super::find_sample(args.sample.as_deref(), "--sample")?;
-    let bundle = Bundle::load(&sample.join("bundle"))?;
-    let book = read_table(&sample.join("labels.csv"), &sample)?;
+    let sample = Sample::find(args.sample.as_deref(), "--sample")?;
+    let bundle = Bundle::load(&sample.bundle())?;
+    let book = read_table(&sample.labels(), sample.dir())?;
     let config = session.typed.check_for(&bundle)?;
     super::print(&introduction(&bundle, &sample))?;
     let mut progress = Progress::new(session);
@@ -33,11 +33,11 @@ pub(crate) fn demo(session: &Session, args: &DemoArgs) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn introduction(bundle: &Bundle, sample: &Path) -> String {
+fn introduction(bundle: &Bundle, sample: &Sample) -> String {
     let mut text = format!(
         "ServeFlow classifies the flows of {} by application protocol, without using ports.\n\
          Their hosts and days are not in the training data. The cascade has {} stages:\n\n",
-        sample.display(),
+        sample.name(),
         bundle.plan.stages.len()
     );
     for stage in &bundle.plan.stages {
@@ -100,7 +100,7 @@ fn latency(us: f64) -> String {
     }
 }
 
-fn conclusion(report: &Report, sample: &Path) -> String {
+fn conclusion(report: &Report, sample: &Sample) -> String {
     let first_packet: f64 =
         report.stages.iter().filter(|stage| stage.packets == 1).map(|stage| stage.share).sum();
     let slow = &report.slow_only;
@@ -143,12 +143,26 @@ fn conclusion(report: &Report, sample: &Path) -> String {
         report.accounts.flows.seen,
         report.accounts.flows.verdicts.values().sum::<u64>(),
     );
-    let sample = sample.display();
+    text.push_str(&next_steps(sample));
+    text
+}
+
+/// Commands to try. A temporary sample is gone by then, and has nothing to train on.
+fn next_steps(sample: &Sample) -> String {
+    let (mut text, mut dir) = (String::new(), sample.dir().display().to_string());
+    if sample.is_temporary() {
+        dir = "data/app_protocol".to_owned();
+        let _ = writeln!(
+            text,
+            "  In a copy of the project ({}), which has all captures:",
+            env!("CARGO_PKG_REPOSITORY")
+        );
+    }
     let _ = write!(
         text,
-        "  serveflow evaluate --bundle {sample}/bundle --captures {sample} \\\n\
-         \x20   --labels {sample}/labels.csv\n\
-         \x20 serveflow train --captures {sample} --labels {sample}/labels.csv --out my-bundle\n\
+        "  serveflow evaluate --bundle {dir}/bundle --captures {dir} \\\n\
+         \x20   --labels {dir}/labels.csv\n\
+         \x20 serveflow train --captures {dir} --labels {dir}/labels.csv --out my-bundle\n\
          \x20 serveflow run YOUR.pcap --bundle my-bundle\n\
          \x20 serveflow --help   (or cargo run --release -- --help)\n"
     );

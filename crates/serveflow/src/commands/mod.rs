@@ -19,15 +19,14 @@ mod help_tests;
 mod house_words;
 mod inputs;
 mod inspect;
-mod joined;
 mod labelled;
 mod output;
 mod plan_args;
-mod planned;
 mod progress;
 mod replan;
 mod reports;
 mod run;
+mod sample;
 mod serve_args;
 mod signals;
 mod train;
@@ -52,6 +51,7 @@ use serveflow_serve::config::{EXAMPLE, Typed};
 use serveflow_serve::remote::Remote;
 use serveflow_serve::service::log;
 use serveflow_train::planner::report::PlanReport;
+use serveflow_train::session::{self, Page};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -64,9 +64,6 @@ const NOT_ALL_SERVED: u8 = 3;
 
 /// Something was lost and is counted: records, scores for flows of a capture, a worker.
 const LOST: u8 = serveflow_serve::service::EXIT_LOST as u8;
-
-/// The sample, from the root of the project.
-const SAMPLE: &str = "data/app_protocol";
 
 /// What the commands share.
 pub(crate) struct Session {
@@ -201,24 +198,6 @@ fn wrong_line(message: &str) -> ! {
     program.error(clap::error::ErrorKind::MissingRequiredArgument, message).exit()
 }
 
-/// The sample in the current directory, or in the project that this program was built from;
-/// `option` names another.
-fn find_sample(named: Option<&Path>, option: &str) -> anyhow::Result<PathBuf> {
-    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(SAMPLE);
-    let places = match named {
-        Some(dir) => vec![dir.to_owned()],
-        None => vec![PathBuf::from(SAMPLE), built_from],
-    };
-    let found = places.iter().find(|dir| dir.join("labels.csv").is_file());
-    found.cloned().with_context(|| {
-        let tried: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
-        format!(
-            "expected a sample with labels.csv in {}, found none; name one with {option}",
-            tried.join(" or ")
-        )
-    })
-}
-
 /// The label book of labelled captures; files that are no captures are named.
 fn label_book(session: &Session, labelled: &Labelled) -> anyhow::Result<LabelBook> {
     let book = match (&labelled.labels, labelled.labels_from) {
@@ -273,7 +252,6 @@ fn ended(notices: &[impl Notice]) -> ExitCode {
 
 /// Writes a plan's report beside the bundle, and prints it.
 fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<()> {
-    write_file(&out.join("report.json"), &serde_json::to_vec_pretty(told)?)?;
     let mut text = serveflow_report::text::text(told);
     let mut extras = Vec::new();
     if let Some(audit) = &told.audit {
@@ -281,8 +259,10 @@ fn publish(session: &Session, out: &Path, told: &PlanReport) -> anyhow::Result<(
         text.push_str(&format!("\nAudit\n\n{section}"));
         extras.push(Section { title: "Audit".to_owned(), text: section });
     }
-    write_file(&out.join("report.txt"), text.as_bytes())?;
-    write_file(&out.join("report.html"), html(told, &extras).as_bytes())?;
+    let page = html(told, &extras);
+    let pages =
+        [Page { name: "report.txt", text: &text }, Page { name: "report.html", text: &page }];
+    session::publish(out, told, &pages)?;
     session.say(&text);
     let id = &told.bundle[..16.min(told.bundle.len())];
     session.say(&format!(

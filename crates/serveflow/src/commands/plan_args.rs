@@ -1,11 +1,14 @@
 //! The command line: the objective and the constraints of a plan, and its candidates.
 
 use super::args::heading;
+use super::train_args::ThresholdArgs;
 use super::values::{Encoders, between, encoders, kind, objective, quantity, rule, share, wait};
 use clap::{Args, ValueEnum};
+use serveflow_train::calibrate::Granularity;
 use serveflow_train::pipeline::Kind;
-use serveflow_train::planner::limits::Objective;
+use serveflow_train::planner::limits::{Constraints, Objective};
 use serveflow_train::planner::replay::Rule;
+use serveflow_train::planner::search::PlanGoal;
 use serveflow_train::risk_control::{Guarantee, Loss};
 use std::path::PathBuf;
 
@@ -80,6 +83,27 @@ pub(crate) enum GuaranteeMetric {
 }
 
 impl PlanArgs {
+    /// Objective, constraints and escalation rule.
+    pub(crate) fn goal(&self, thresholds: ThresholdArgs) -> PlanGoal {
+        let by_gate = |measure| Rule::Thresholds(measure, Granularity::from(thresholds.thresholds));
+        PlanGoal {
+            objective: self.objective,
+            limits: Constraints {
+                max_loss: self.max_loss,
+                max_class_loss: self.max_class_loss,
+                p50_ms: self.p50_ms,
+                p99_ms: self.p99_ms,
+                flows_per_s: self.flows_per_s,
+                cores: usize::from(self.cores),
+                memory_mb: self.memory_mb,
+            },
+            rule: thresholds.uncertainty.map_or(self.rule, by_gate),
+            stages: None,
+            escalate: self.escalate,
+            ends_in_best: false,
+        }
+    }
+
     /// The guarantee to test, if any.
     pub(crate) fn guarantee(&self) -> Option<Guarantee> {
         let loss = match self.guarantee_metric {

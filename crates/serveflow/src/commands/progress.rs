@@ -42,7 +42,6 @@ impl Progress {
                 let title = format!("training {tier}");
                 self.show(&title, progress.done, progress.total, &message);
             }
-            Step::Calibrating => self.show("calibrating gates", 0, 1, ""),
         }
     }
 

@@ -1,99 +1,125 @@
 //! `serveflow train`: labelled captures in, a bundle out.
 
 use super::progress::Progress;
-use super::train_args::{COMPARED_KINDS, Thresholds, TrainArgs};
-use super::{Session, claim, label_book, labelled, planned, publish};
+use super::train_args::{COMPARED_KINDS, StageArg, TrainArgs};
+use super::{Session, claim, label_book, labelled, publish};
 use anyhow::Context;
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
-use serveflow_core::gate::Uncertainty;
 use serveflow_label::{LabelBook, Split};
-use serveflow_model::bundle::{self, LanePlan};
+use serveflow_model::bundle::LanePlan;
 use serveflow_report::text::data_text;
-use serveflow_train::calibrate::{Granularity, Target};
+use serveflow_serve::clock;
 use serveflow_train::dataset::DataSummary;
 use serveflow_train::dataset::Dataset;
-use serveflow_train::pipeline::{
-    Compared, Tier, TierParams, TrainPlan, Trained, compare, train as fit,
-};
+use serveflow_train::pipeline::{Compared, Step, Tier, TierParams, TrainPlan, compare};
+use serveflow_train::session::{self, Observer, SessionOptions, UnknownOptions};
 use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(crate) fn train(session: &Session, args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let book = label_book(session, &args.labelled)?;
-    let stages = planned::given(&args.stages)?;
-    let plan = plan(session, args, stages.as_deref().unwrap_or_default())?;
+    let options = options(session, args)?;
     // Fail before the training, not after it.
     labelled::at_least_two(&book)?;
     let replaced = claim::claimed(&args.out, book.files.keys())?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot write", args.out.display()))?;
-    let kept = match args.uncertainty {
-        None => format!(
-            "trained models are kept in {}; run the same command again to continue",
-            args.out.join(planned::POOL).display()
-        ),
-        Some(_) => "nothing was written".to_owned(),
-    };
-    claim::say_when_interrupted(kept)?;
-    summarized(session, args, &book, &plan)?;
+    claim::say_when_interrupted(format!(
+        "trained models are kept in {}; run the same command again to continue",
+        args.out.join(session::POOL).display()
+    ))?;
+    summarized(session, &book, &options)?;
     if let Some(words) = replaced {
         session.say(&format!("{words}\n"));
     }
-    let ended = match args.uncertainty {
-        None => {
-            let (damaged, told) = planned::train(session, args, &book, &plan, stages.as_deref())?;
-            publish(session, &args.out, &told)?;
-            super::ended(&damaged)
-        }
-        Some(_) => {
-            anyhow::ensure!(
-                stages.is_some(),
-                "--uncertainty: expected a list of --stages, found auto"
-            );
-            thresholds(session, args, &book, &plan)?
-        }
-    };
+    let training = session::Session::new(options, clock::now_ns);
+    let outcome = training.run(&book, &mut Watcher::new(session))?;
+    publish(session, &args.out, &outcome.report)?;
+    let ended = super::ended(&outcome.damaged);
     if args.compare {
-        super::print(&comparison(session, args, &book, &plan)?)?;
+        super::print(&comparison(session, args, &book, &training.options().train)?)?;
     }
     Ok(ended)
 }
 
+/// Shows a training's progress.
+struct Watcher<'a> {
+    session: &'a Session,
+    progress: Progress,
+}
+
+impl<'a> Watcher<'a> {
+    fn new(session: &'a Session) -> Self {
+        Self { session, progress: Progress::new(session) }
+    }
+}
+
+impl Observer for Watcher<'_> {
+    fn step(&mut self, step: Step) {
+        self.progress.step(step);
+    }
+
+    fn phase_ended(&mut self) {
+        self.progress.finish();
+        self.progress = Progress::new(self.session);
+    }
+
+    fn recorded(&mut self, dataset: &Dataset) {
+        self.session.say(&recorded(dataset));
+    }
+}
+
 /// Compares labels and flows, refuses what cannot be trained, and prints the flows of each class.
-fn summarized(
-    session: &Session,
-    args: &TrainArgs,
-    book: &LabelBook,
-    plan: &TrainPlan,
-) -> anyhow::Result<()> {
-    let dataset = labelled::surveyed(session, book, plan.flows)?;
-    let is_parted = args.uncertainty.is_none() && args.pool.external_bundle.is_empty();
-    let parts = if is_parted { usize::from(args.pool.cross_fit) } else { 0 };
-    let summary = DataSummary::new(&dataset.labels, &dataset.flows, parts);
+fn summarized(session: &Session, book: &LabelBook, options: &SessionOptions) -> anyhow::Result<()> {
+    let dataset = labelled::surveyed(session, book, options.train.flows)?;
+    let summary = DataSummary::new(&dataset.labels, &dataset.flows, options.cross_fit());
     labelled::trainable(book, &summary)?;
     session.say(&data_text(&summary));
     Ok(())
 }
 
-/// Trains the given stages and calibrates a threshold for each gate.
-fn thresholds(
-    session: &Session,
-    args: &TrainArgs,
-    book: &LabelBook,
-    plan: &TrainPlan,
-) -> anyhow::Result<ExitCode> {
-    let mut progress = Progress::new(session);
-    let mut wall = || session.wall_ns();
-    let trained = fit(book, plan, &mut wall, &mut |step| progress.step(step))?;
-    progress.finish();
-    let bundle = bundle::write(&args.out, &trained.plan, trained.models.clone())?;
-    session.say(&told(&trained));
-    session.say(&format!("bundle {} written to {}\n", &bundle.id[..16], args.out.display()));
-    Ok(super::ended(&trained.dataset.damaged))
+/// What the training is to do.
+fn options(session: &Session, args: &TrainArgs) -> anyhow::Result<SessionOptions> {
+    let train = plan(session, args)?;
+    let unknown = args.plan.unknown_rate.map(|rate| {
+        let most_classes = usize::from(args.unknown_classes);
+        UnknownOptions { rate, most_classes }
+    });
+    let lanes = lane_rule(session, args.lanes.inline_budget_us, &train.flows)?;
+    let (pool, depths) = (&args.pool, &args.depths);
+    let options = SessionOptions::new(&args.out).candidates(|own| {
+        own.kinds.clone_from(&pool.kinds);
+        own.sizes = pool.sizes.iter().map(|&size| usize::from(size)).collect();
+        own.depths.clone_from(depths);
+        own.waits_ms.clone_from(&pool.waits_ms);
+        own.extra_features = pool.extra_features.iter().map(|set| set.0.clone()).collect();
+        own.external_bundles.clone_from(&pool.external_bundle);
+        own.cross_fit = usize::from(pool.cross_fit);
+        own.budget_s = pool.budget_s;
+    });
+    Ok(options
+        .train(train)
+        .goal(args.plan.goal(args.thresholds))
+        .guarantee(args.plan.guarantee())
+        .unknown(unknown)
+        .lanes(lanes)
+        .audit(!args.no_audit))
 }
 
-fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<TrainPlan> {
+/// The stages that were given; none when they are to be searched.
+fn given(stages: &[StageArg]) -> anyhow::Result<Vec<Tier>> {
+    if stages == [StageArg::Auto] {
+        return Ok(Vec::new());
+    }
+    let tier = |stage: &StageArg| match stage {
+        StageArg::Tier(tier) => Ok(*tier),
+        StageArg::Auto => anyhow::bail!("--stages: expected `auto` alone, or a list without it"),
+    };
+    stages.iter().map(tier).collect()
+}
+
+fn plan(session: &Session, args: &TrainArgs) -> anyhow::Result<TrainPlan> {
     let trainer = &args.trainer;
     let mut params = TierParams::default();
     params.tree.max_depth = trainer.tree_depth;
@@ -112,7 +138,7 @@ fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<T
     let name = args.labelled.captures.file_name().unwrap_or_default();
     Ok(TrainPlan {
         task: name.to_string_lossy().into_owned(),
-        tiers: tiers.to_vec(),
+        tiers: given(&args.stages)?,
         features: args.features.encoders(),
         layout: HeaderLayout::new(&args.features.headers),
         masks: args.features.masks().collect(),
@@ -120,16 +146,6 @@ fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<T
         window_packets: args.window_packets,
         flows: args.features.flows(config.engine.flows),
         params,
-        measure: args.uncertainty.unwrap_or(Uncertainty::LeastConfidence),
-        granularity: match args.thresholds {
-            Thresholds::Universal => Granularity::Universal,
-            Thresholds::PerClass => Granularity::PerClass,
-        },
-        target: args.plan.escalate.map_or(Target::MaxLoss(args.plan.max_loss), Target::Escalate),
-        lanes: LanePlan {
-            batch_rows: u32::try_from(config.engine.batch_rows).unwrap_or(u32::MAX),
-            budget_ns: args.lanes.inline_budget_us.saturating_mul(1_000),
-        },
         seed: trainer.seed,
         threads: trainer.threads.unwrap_or_else(cores).max(1),
     })
@@ -137,11 +153,11 @@ fn plan(session: &Session, args: &TrainArgs, tiers: &[Tier]) -> anyhow::Result<T
 
 /// How lanes are chosen: by the batch size that is served, and its time budget.
 pub(crate) fn lane_rule(
-    budget_us: u64,
     session: &Session,
-    plan: &TrainPlan,
+    budget_us: u64,
+    flows: &FlowConfig,
 ) -> anyhow::Result<LanePlan> {
-    let config = session.typed.check(&plan.flows)?;
+    let config = session.typed.check(flows)?;
     Ok(LanePlan {
         batch_rows: u32::try_from(config.engine.batch_rows).unwrap_or(u32::MAX),
         budget_ns: budget_us.saturating_mul(1_000),
@@ -149,7 +165,7 @@ pub(crate) fn lane_rule(
 }
 
 /// What was recorded, in words.
-pub(crate) fn recorded(dataset: &Dataset) -> String {
+fn recorded(dataset: &Dataset) -> String {
     let count = |split| dataset.split(split).len();
     format!(
         "{} flows with {} labels: {} train, {} val, {} test; {} unlabelled, \
@@ -162,33 +178,6 @@ pub(crate) fn recorded(dataset: &Dataset) -> String {
         dataset.flows.iter().filter(|flow| flow.label.is_none()).count(),
         dataset.missing
     )
-}
-
-/// What was trained, in words.
-fn told(trained: &Trained) -> String {
-    let mut text = recorded(&trained.dataset);
-    for (stage, escalated) in trained.plan.stages.iter().zip(&trained.calibrated.escalated) {
-        let _ = writeln!(text, "{}: escalates {:.1}% of val", stage.name, escalated * 100.0);
-    }
-    for stage in &trained.plan.stages {
-        let (Some(rule), Some(cost)) = (&trained.plan.lane_rule, &stage.cost) else { continue };
-        let _ = writeln!(
-            text,
-            "{}: lane {}: a batch of {} flows takes {:.0} us, the budget is {} us",
-            stage.name,
-            stage.lane,
-            rule.batch_rows,
-            rule.batch_ns(cost) / 1e3,
-            rule.budget_ns / 1_000
-        );
-    }
-    let calibrated = &trained.calibrated;
-    let _ = writeln!(
-        text,
-        "macro-F1 on val: cascade {:.4}, last stage alone {:.4}",
-        calibrated.cascade_macro_f1, calibrated.slow_macro_f1
-    );
-    text
 }
 
 fn comparison(

@@ -7,6 +7,7 @@ use super::trainer_args::TrainerArgs;
 use super::values::{budget_us, measure};
 use clap::{Args, ValueEnum};
 use serveflow_core::gate::Uncertainty;
+use serveflow_train::calibrate::Granularity;
 use serveflow_train::pipeline::{Kind, Tier, WINDOW_PACKETS};
 use std::path::PathBuf;
 
@@ -91,17 +92,8 @@ pub(crate) struct TrainArgs {
     pub(crate) window_packets: u16,
     #[command(flatten)]
     pub(crate) trainer: TrainerArgs,
-    /// Calibrate an uncertainty threshold per gate for the given --stages, without a plan
-    #[arg(long, value_parser = measure(), help_heading = heading::THRESHOLDS)]
-    #[arg(conflicts_with_all = [
-        "rule", "objective", "guarantee", "p50_ms", "p99_ms", "flows_per_s", "memory_mb",
-        "max_class_loss", "cores", "unknown_rate",
-    ])]
-    pub(crate) uncertainty: Option<Uncertainty>,
-    /// Thresholds per gate with --uncertainty
-    #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "uncertainty")]
-    #[arg(help_heading = heading::THRESHOLDS)]
-    pub(crate) thresholds: Thresholds,
+    #[command(flatten)]
+    pub(crate) thresholds: ThresholdArgs,
     #[command(flatten)]
     pub(crate) lanes: LaneArgs,
     /// Skip the audit of the best single model: leakage, duplicates, other masks and splits
@@ -112,6 +104,24 @@ pub(crate) struct TrainArgs {
     /// Also train each kind of model at each of --depths alone, and print its scores
     #[arg(long, help_heading = heading::REPORT)]
     pub(crate) compare: bool,
+}
+
+/// Thresholds that are calibrated for each gate.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = heading::THRESHOLDS)]
+pub(crate) struct ThresholdArgs {
+    /// Calibrate an uncertainty threshold for each gate of the given --stages, in place of --rule
+    ///
+    /// --max-loss is then the largest loss of macro-F1 against the last stage alone.
+    #[arg(long, value_parser = measure())]
+    #[arg(conflicts_with_all = [
+        "rule", "objective", "guarantee", "p50_ms", "p99_ms", "flows_per_s", "memory_mb",
+        "max_class_loss", "cores", "unknown_rate",
+    ])]
+    pub(crate) uncertainty: Option<Uncertainty>,
+    /// Thresholds per gate with --uncertainty
+    #[arg(long, value_enum, default_value_t = Thresholds::PerClass, requires = "uncertainty")]
+    pub(crate) thresholds: Thresholds,
 }
 
 /// Where stages run.
@@ -160,7 +170,18 @@ pub(crate) struct ReplanArgs {
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
     #[command(flatten)]
+    pub(crate) thresholds: ThresholdArgs,
+    #[command(flatten)]
     pub(crate) lanes: LaneArgs,
+}
+
+impl From<Thresholds> for Granularity {
+    fn from(thresholds: Thresholds) -> Self {
+        match thresholds {
+            Thresholds::Universal => Self::Universal,
+            Thresholds::PerClass => Self::PerClass,
+        }
+    }
 }
 
 /// How many thresholds a gate has.

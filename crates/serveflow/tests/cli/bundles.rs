@@ -1,7 +1,7 @@
 //! Bundles put together by hand: columns go where they are named, and what does not match is
 //! refused by name.
 
-use super::kit::{Ran, data, put, scratch, serveflow, some_labels, text};
+use super::kit::{Ran, data, put, scratch, serveflow, some_labels, text, train};
 use std::path::{Path, PathBuf};
 
 /// A LightGBM model of two classes: the second where `column` is above `threshold`.
@@ -141,6 +141,34 @@ fn gates_are_calibrated_when_a_second_stage_joins() {
     serveflow(&[&args[..], &labelled[..4]].concat()).exits(0);
     // The fast model is replaced: its gate knew the old one.
     bench.add("fast@1", &slow, &columns).exits(1).says(&["`fast@1`", "gate", "replaced"]);
+}
+
+#[test]
+fn a_plan_with_degradation_levels_takes_another_stage_and_another_model() {
+    let bench = Bench::new("bundle-degradation");
+    let (data, bundle) = (data(), bench.bundle());
+    let has_levels = || {
+        let plan = std::fs::read_to_string(bundle.join("plan.toml")).unwrap();
+        plan.parse::<toml::Table>().unwrap().contains_key("degradation")
+    };
+    let stages = ["--stages", "tree@1,boosted@3", "--escalate", "0.4", "--no-audit"];
+    let fast = bench.model("fast.txt", model(COLUMNS, 2, "70"));
+    // The model is no good one, whatever the order of its classes.
+    let labelled = ["--captures", text(&data), "--labels", text(&bench.labels), "--accept"];
+    let more = [&SERIES[..], &labelled].concat();
+    for rule in ["learned", "margin"] {
+        let by = [&stages[..], &["--rule", rule]].concat();
+        train(&bench.labels, &data, &bundle, &by).exits(0);
+        assert!(has_levels(), "{rule}");
+        // Another stage: the levels have numbers for one gate, and there are two.
+        bench.add("size@1", &fast, &more).exits(0);
+        assert!(!has_levels(), "{rule}");
+        train(&bench.labels, &data, &bundle, &by).exits(0);
+        // Another model: the levels belong to the gate of the one that is replaced.
+        bench.add("tree@1", &fast, &more).exits(0);
+        assert!(!has_levels(), "{rule}");
+        serveflow(&["bundle", "check", text(&bundle)]).exits(0);
+    }
 }
 
 #[test]

@@ -67,8 +67,7 @@ fn the_smallest_limits_keep_the_accounts() {
         ("jobs", "[limits]\nqueue_depth = 1", false),
         (
             "thread",
-            "[lanes]\ndefault = \"thread\"\n[limits]\nqueue_depth = 1\nbatch_rows = \
-                    1",
+            "[lanes]\ndefault = \"thread\"\n[limits]\nqueue_depth = 1\nbatch_rows = 1",
             false,
         ),
         ("batch", "[lanes]\ndefault = \"batch\"\n[lanes.batch]\nmax_rows = 3", false),

@@ -111,7 +111,7 @@ fn seeds_decide_and_threads_do_not() {
             ["train", "--captures", text(&data()), "--labels", text(labels)].map(str::to_owned);
         let more =
             ["--stages", "forest@2,boosted@2", "--rounds", "3", "--trees", "7", "--seed", seed];
-        let more = more.into_iter().chain(["--uncertainty", "margin"]);
+        let more = more.into_iter().chain(["--uncertainty", "margin", "--no-audit"]);
         let more = more.into_iter().chain(["--threads", threads, "--out", text(&out)]);
         let args: Vec<String> = args.into_iter().chain(more.map(str::to_owned)).collect();
         serveflow(&args).exits(0);

@@ -139,13 +139,55 @@ fn a_start_with_little_address_space_is_1_and_says_what_to_lower() {
     }
 }
 
+/// Where no sample is, the program has its own, and leaves nothing behind.
 #[test]
-fn the_demo_runs_from_anywhere() {
+fn demo_and_benches_run_from_anywhere() {
     let dir = scratch("demo");
-    let output = kit::program().current_dir(&dir).arg("demo").output().unwrap();
-    assert!(output.status.success());
-    assert!(!output.stdout.is_empty());
+    let temporary = dir.join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let runs: [&[&str]; 3] = [
+        &["demo"],
+        &["bench", "traffic", "--seconds", "0.1", "--rates", "100"],
+        &["bench", "scale", "--repeats", "1", "--cores", "1,2", "--trials", "1"],
+    ];
+    for args in runs {
+        let mut command = kit::program();
+        command.current_dir(&dir).env("TMPDIR", &temporary).args(args);
+        let output = command.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {err}");
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(!out.is_empty() && !out.contains(text(&temporary)), "{args:?}: {out}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{args:?}");
+    }
     serveflow(&["demo", "--sample", text(&dir)]).exits(1).says(&["labels.csv", "--sample"]);
+    let nowhere = dir.join("nowhere");
+    let mut command = kit::program();
+    command.current_dir(&dir).env("TMPDIR", &nowhere).arg("demo");
+    let output = command.output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    for word in [text(&nowhere), "TMPDIR", "--sample"] {
+        assert!(err.contains(word), "{err}");
+    }
+}
+
+/// The demo shows the same of the sample in the repository and of the program's own. Throughput is
+/// that of a run, and the last lines name the directory.
+#[test]
+fn the_program_carries_the_sample_of_the_repository() {
+    let of = |args: &[&str], dir: &Path| {
+        let output = kit::program().current_dir(dir).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        let out = String::from_utf8(output.stdout).unwrap();
+        let kept = |line: &&str| line.starts_with("packets:") || line.starts_with("flows:");
+        let figures: Vec<String> = out.lines().filter(kept).map(str::to_owned).collect();
+        assert_eq!(figures.len(), 2, "{out}");
+        figures
+    };
+    let data = kit::data();
+    let named = of(&["demo", "--sample", text(&data)], &scratch("demo-named"));
+    assert_eq!(of(&["demo"], &scratch("demo-own")), named);
 }
 
 #[test]

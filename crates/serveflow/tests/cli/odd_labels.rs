@@ -44,7 +44,11 @@ fn splits_of_one_flow_do_and_of_none_are_refused() {
         ["--stages", "tree@1,tree@1,boosted@1,forest@2,boosted@5,boosted@5", "--trees", "3"];
     let twice = train(&labels, &data(), &dir.join("bundle"), &stages).exits(1);
     assert!(twice.err.contains("expected tree@1 once, found it twice"), "{}", twice.err);
-    let stages = [&stages[..], &["--uncertainty", "entropy"]].concat();
+    let by_gate = ["--uncertainty", "entropy", "--no-audit"];
+    let twice = train(&labels, &data(), &dir.join("bundle"), &[&stages[..], &by_gate].concat());
+    twice.exits(1).says(&["expected tree@1 once, found it twice"]);
+    let stages = ["--stages", "tree@1,boosted@1,forest@2,boosted@5", "--trees", "3"];
+    let stages = [&stages[..], &by_gate].concat();
     train(&labels, &data(), &dir.join("bundle"), &stages).exits(0);
     evaluate(&dir.join("bundle"), &data(), &["--labels", text(&labels)]).exits(0);
     for split in ["train", "val"] {

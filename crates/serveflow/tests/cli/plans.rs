@@ -75,6 +75,46 @@ fn a_plan_is_what_its_report_says_and_so_is_the_next_one() {
 }
 
 #[test]
+fn thresholds_by_gate_are_a_plan_like_any_other() {
+    let dir = scratch("thresholds");
+    let labels = put(dir.join("labels.csv"), some_labels(&["http", "llmnr", "mdns", "smb", "tls"]));
+    let first = dir.join("first");
+    let by_gate = ["--uncertainty", "least_confidence", "--max-loss", "0.01"];
+    let stages = ["--stages", "tree@1,boosted@5", "--no-audit"];
+    let auto = train(&labels, &data(), &first, &by_gate);
+    auto.exits(1).says(&["--uncertainty: expected a list of --stages, found auto"]);
+    train(&labels, &data(), &first, &[&stages[..], &by_gate].concat()).exits(0);
+    let report = json(&first.join("report.json"));
+    same(&report, &evaluated(&first, &labels, "test"));
+    assert_eq!(report["chosen"]["thresholds"][0].as_array().map(Vec::len), Some(5));
+    let page = std::fs::read_to_string(first.join("report.html")).unwrap();
+    assert!(page.contains("over the threshold of the gate and the predicted class"));
+    assert!(first.join("drift.json").is_file());
+    let text = std::fs::read_to_string(first.join("plan.toml")).unwrap();
+    let plan: toml::Table = text.parse().unwrap();
+    let gate = &plan["stages"][0]["gate"];
+    assert_eq!(gate["thresholds"].as_table().map(toml::Table::len), Some(5));
+    let target = gate["calibration"]["target"].as_str().unwrap();
+    assert_eq!(target, "macro-F1 at most 0.01 below the last stage alone");
+
+    // Its candidates are planned anew: by other rules, and by the same one to the same plan.
+    let again = dir.join("again");
+    let named = ["--stages", "tree@1,boosted@5"];
+    replanned(&first, &again, &[&named[..], &by_gate].concat()).exits(0);
+    assert_eq!(std::fs::read_to_string(again.join("plan.toml")).unwrap(), text);
+    let universal = [&named[..], &by_gate, &["--thresholds", "universal"]].concat();
+    replanned(&first, &again, &universal).exits(0);
+    assert_eq!(json(&again.join("report.json"))["chosen"]["thresholds"][0], {
+        let text = std::fs::read_to_string(again.join("plan.toml")).unwrap();
+        let plan: toml::Table = text.parse().unwrap();
+        let threshold = plan["stages"][0]["gate"]["threshold"].as_float().unwrap();
+        serde_json::json!([threshold])
+    });
+    replanned(&first, &again, &["--rule", "margin", "--escalate", "0.3"]).exits(0);
+    same(&json(&again.join("report.json")), &evaluated(&again, &labels, "test"));
+}
+
+#[test]
 fn what_has_no_candidates_is_not_planned_anew() {
     let dir = scratch("bare");
     let bare = dir.join("bare");

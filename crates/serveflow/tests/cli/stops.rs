@@ -112,17 +112,41 @@ fn nobody_reading_is_no_panic() {
     }
 }
 
+/// A signal during the demo: the unpacked sample goes too.
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    let dir = kit::scratch("demo-interrupted");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = program();
+    command.current_dir(&dir).env("TMPDIR", &dir).arg("demo");
+    command.stdout(writer.try_clone().unwrap());
+    // The pipe is full, so the demo waits at its first line.
+    let fills = std::thread::spawn(move || while writer.write_all(&[0; 4096]).is_ok() {});
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let entries = || std::fs::read_dir(&dir).unwrap().count();
+    let started = Instant::now();
+    while entries() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "the demo ended");
+        assert!(started.elapsed() < Duration::from_secs(60), "nothing was unpacked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(ends_soon(&mut child), 128 + 15);
+    assert_eq!(entries(), 0);
+    drop(reader);
+    fills.join().unwrap();
+}
+
 /// A pipe for verdicts that nobody reads yet, and the configuration of a run that is looked at by a
 /// socket.
 fn watched(name: &str) -> (std::path::PathBuf, Child) {
     let dir = kit::scratch(name);
     let (out, socket) = (dir.join("v.jsonl"), dir.join("s"));
     assert!(Command::new("mkfifo").arg(&out).status().unwrap().success());
-    let config = format!(
-        "[service]\ncontrol = \"{}\"\nshutdown_timeout_ms = \
-                          120000\n",
-        text(&socket)
-    );
+    let config =
+        format!("[service]\ncontrol = \"{}\"\nshutdown_timeout_ms = 120000\n", text(&socket));
     let config = kit::put(dir.join("serveflow.toml"), config);
     let capture = kit::data().join("test/llmnr.pcap.zst");
     let mut command = program();

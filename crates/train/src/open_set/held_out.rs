@@ -6,7 +6,7 @@ use crate::dataset::{Dataset, record};
 use crate::pipeline::{Kind, PipelineError, Step, TierData, TrainPlan, filled, train_tier};
 use crate::planner::pool::CandidateSpec;
 use crate::random::Random;
-use crate::recalibrate::score_all;
+use crate::scoring::score_all;
 use serde::{Deserialize, Serialize};
 use serveflow_core::gate::Uncertainty;
 use serveflow_label::{LabelBook, Split};

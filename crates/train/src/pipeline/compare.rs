@@ -70,7 +70,7 @@ pub fn compare(
                 val: table(&data.val_rows, &dataset.labels_of(&val)),
                 test: table(&test_rows, &dataset.labels_of(&test)),
                 train_ns,
-                score_ns: super::forest_cost(&bound, &test_rows, wall).score_batch_ns,
+                score_ns: crate::scoring::forest_cost(&bound, &test_rows, wall).score_batch_ns,
             });
         }
     }

@@ -1,21 +1,21 @@
 //! Building the pool: record, train each candidate, measure it, keep its answers.
 
-use super::external::ExternalModel;
+use super::external::{Answering, ExternalModel};
 use super::meter::{CandidateCost, CostMeter, MeterLoad};
 use super::pool::{Answers, Candidate, CandidatePool, CandidateSpec, Flows, POOL_FORMAT, even};
 use crate::dataset::DataSummary;
 use crate::dataset::{Dataset, record};
 use crate::pipeline::{
-    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, cost, filled,
+    Kind, PipelineError, Step, Tier, TierData, TierParams, TrainPlan, check_window, filled,
     parameters, train_tier,
 };
-use crate::recalibrate::score_all;
+use crate::scoring::{score_all, score_cost};
 use serveflow_core::features::{FeatureSpec, Mask};
 use serveflow_core::gate::Uncertainty;
 use serveflow_core::lane::{Model, ScoreError};
 use serveflow_core::parse::Header;
 use serveflow_label::{LabelBook, Split};
-use serveflow_model::bundle::{FlowPlan, ModelPlan, Provenance, sha256};
+use serveflow_model::bundle::{FlowPlan, Provenance, sha256};
 use serveflow_model::forest::{BoundForest, Forest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -102,12 +102,12 @@ pub fn build(
     let mut parts: Option<Vec<Vec<usize>>> = None;
     let mut left_out = Vec::new();
     let mut first = None;
-    for (wait_ms, features) in groups(&wanted.recipes) {
+    for recording in recordings(&wanted.recipes) {
         let own: Vec<CandidateSpec> = wanted
             .recipes
             .iter()
             .copied()
-            .filter(|r| (r.wait_ms, r.features) == (wait_ms, features))
+            .filter(|recipe| Recording::of(recipe) == recording)
             .collect();
         let mut group = Group::record(book, plan, wanted, &own, progress)?;
         group.parts = parts
@@ -124,7 +124,8 @@ pub fn build(
                 left_out.push(recipe.name(plan.wait_ms, &wanted.features));
                 continue;
             }
-            let grown = group.grown(plan, recipe, &mut trained, wall, (shelf, progress))?;
+            let helpers = Helpers { cache: &mut *shelf, progress: &mut *progress };
+            let grown = group.grown(plan, recipe, &mut trained, wall, helpers)?;
             let is_whole = trained.get(&whole).is_some_and(|whole| {
                 recipe.size.is_some() && whole.forest.trees().len() == grown.forest.trees().len()
             });
@@ -132,7 +133,7 @@ pub fn build(
                 continue; // It stopped before so many rounds, and is a candidate already.
             }
             let name = recipe.name(plan.wait_ms, &wanted.features);
-            let candidate = group.candidate(recipe, grown.answering(name), (meter, wall))?;
+            let candidate = group.candidate(recipe, grown.answering(name), meter, wall)?;
             models.insert(candidate.file.clone(), grown.forest.to_json());
             candidates.push(candidate);
         }
@@ -144,23 +145,36 @@ pub fn build(
         group.knows(given)?;
         let meter =
             meter.get_or_insert_with(|| CostMeter::new(book, plan.flows, wanted.load, wall));
-        candidates.push(group.candidate(recipe, given.answering(), (meter, wall))?);
+        candidates.push(group.candidate(recipe, given.answering(), meter, wall)?);
         models.extend(given.files.clone());
         first.get_or_insert(group);
     }
     let (group, mut meter) = first.zip(meter).ok_or(PipelineError::NoTier)?;
     candidates.sort_by_key(|c: &Candidate| (c.recipe.packets, c.recipe.wait_ms, c.recipe));
     let mut pool = group.pool(book, plan, wanted, candidates, left_out, &meter);
-    let company = group.company(&pool, &models, groups(&wanted.recipes)[0], &mut meter);
+    let company = group.company(&pool, &models, recordings(&wanted.recipes)[0], &mut meter);
     pool.spread = company.filter(|spread| !spread.is_empty()).unwrap_or(pool.spread);
     Ok(Built { pool, models, dataset: group.dataset })
 }
 
-/// Waits and features, each pair once, in the order in which they are wanted.
-fn groups(recipes: &[CandidateSpec]) -> Vec<(u64, usize)> {
+/// What captures are recorded once for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Recording {
+    wait_ms: u64,
+    /// Which of the plan's sets of features, by index.
+    features: usize,
+}
+
+impl Recording {
+    fn of(recipe: &CandidateSpec) -> Self {
+        Self { wait_ms: recipe.wait_ms, features: recipe.features }
+    }
+}
+
+/// Each recording once, in the order in which they are wanted.
+fn recordings(recipes: &[CandidateSpec]) -> Vec<Recording> {
     let mut seen = BTreeSet::new();
-    let pairs = recipes.iter().map(|recipe| (recipe.wait_ms, recipe.features));
-    pairs.filter(|pair| seen.insert(*pair)).collect()
+    recipes.iter().map(Recording::of).filter(|recording| seen.insert(*recording)).collect()
 }
 
 /// The candidates of one recording.
@@ -183,16 +197,6 @@ struct Grown {
     forest: Forest,
     blind: Vec<Forest>,
     train_ns: u64,
-}
-
-/// A model that answers, and such as did not see one part of the training captures each.
-pub(super) struct Answering {
-    pub(super) name: String,
-    pub(super) file: String,
-    pub(super) given: Option<ModelPlan>,
-    pub(super) model: Arc<dyn Model>,
-    pub(super) blind: Vec<Arc<dyn Model>>,
-    pub(super) train_ns: u64,
 }
 
 impl Grown {
@@ -229,8 +233,20 @@ fn by_capture(dataset: &Dataset, flows: &[usize], count: usize) -> Vec<Vec<usize
     parts
 }
 
-/// What training needs beside data: where models are kept, whom to tell.
-type Helpers<'a> = (&'a mut dyn ModelCache, &'a mut dyn FnMut(Step));
+/// What training needs beside data.
+struct Helpers<'a> {
+    /// Where models are kept.
+    cache: &'a mut dyn ModelCache,
+    /// Follows the training.
+    progress: &'a mut dyn FnMut(Step),
+}
+
+impl Helpers<'_> {
+    /// The same once more.
+    fn again(&mut self) -> Helpers<'_> {
+        Helpers { cache: self.cache, progress: self.progress }
+    }
+}
 
 impl Group {
     fn record(
@@ -274,7 +290,7 @@ impl Group {
         recipe: CandidateSpec,
         trained: &mut BTreeMap<CandidateSpec, Grown>,
         wall: fn() -> u64,
-        (shelf, progress): Helpers<'_>,
+        mut helpers: Helpers<'_>,
     ) -> Result<Grown, PipelineError> {
         let whole = CandidateSpec { size: None, ..recipe };
         let known = trained.get(&whole).map(|grown| Grown { train_ns: 0, ..grown.clone() });
@@ -282,10 +298,10 @@ impl Group {
             Some(grown) => grown,
             None => {
                 let started = wall();
-                let forest = self.forest(plan, whole, None, (&mut *shelf, progress))?;
+                let forest = self.forest(plan, whole, None, helpers.again())?;
                 let train_ns = wall() - started;
                 let blind = (0..self.parts.len())
-                    .map(|part| self.forest(plan, whole, Some(part), (&mut *shelf, progress)));
+                    .map(|part| self.forest(plan, whole, Some(part), helpers.again()));
                 let grown = Grown { blind: blind.collect::<Result<_, _>>()?, forest, train_ns };
                 trained.insert(whole, grown.clone());
                 grown
@@ -302,7 +318,7 @@ impl Group {
         plan: &TrainPlan,
         recipe: CandidateSpec,
         part: Option<usize>,
-        (shelf, progress): Helpers<'_>,
+        Helpers { cache, progress }: Helpers<'_>,
     ) -> Result<Forest, PipelineError> {
         let failed = |source| PipelineError::Train { tier: recipe.tier(), source };
         let own: Vec<usize> = match part {
@@ -313,7 +329,7 @@ impl Group {
             }
         };
         let key = self.key(plan, recipe, &own);
-        if let Some(kept) = shelf.get(&key).and_then(|json| Forest::from_json(&json).ok()) {
+        if let Some(kept) = cache.get(&key).and_then(|json| Forest::from_json(&json).ok()) {
             return Ok(kept);
         }
         let rest;
@@ -330,7 +346,7 @@ impl Group {
             progress(Step::Training(recipe.tier(), done));
         });
         let forest = forest.map_err(failed)?;
-        shelf.put(&key, &forest.to_json());
+        cache.put(&key, &forest.to_json());
         Ok(forest)
     }
 
@@ -341,13 +357,13 @@ impl Group {
         &self,
         pool: &CandidatePool,
         models: &BTreeMap<String, Vec<u8>>,
-        of: (u64, usize),
+        recording: Recording,
         meter: &mut CostMeter,
     ) -> Option<Vec<f64>> {
         let own = |c: &usize| {
             let recipe = &pool.candidates[*c].recipe;
             // What is given was recorded by itself.
-            (recipe.wait_ms, recipe.features) == of && recipe.kind != Kind::Given
+            Recording::of(recipe) == recording && recipe.kind != Kind::Given
         };
         let known: Vec<usize> = (0..pool.candidates.len()).filter(own).collect();
         let by_f1 = |a: &&usize, b: &&usize| pool.val_f1(**a).total_cmp(&pool.val_f1(**b));
@@ -375,8 +391,8 @@ impl Group {
         let mut doubts: Vec<f32> = (0..flows).map(doubt).collect();
         doubts.sort_unstable_by(f32::total_cmp);
         let middle = doubts.get(flows / 2).copied().unwrap_or(0.0);
-        let own = (&measured(first, &fast), middle);
-        let times = meter.company(own, &measured(last, &slow), SPREAD);
+        let (first, last) = (measured(first, &fast), measured(last, &slow));
+        let times = meter.company(&first, middle, &last, SPREAD);
         Some(times.into_iter().map(|ns| ns / candidate.compute_ns.max(1.0)).collect())
     }
 
@@ -425,7 +441,8 @@ impl Group {
         &self,
         recipe: CandidateSpec,
         own: Answering,
-        (meter, mut wall): (&mut CostMeter, fn() -> u64),
+        meter: &mut CostMeter,
+        mut wall: fn() -> u64,
     ) -> Result<Candidate, PipelineError> {
         let stage = self.stage(recipe);
         let failed = |error: ScoreError| {
@@ -443,7 +460,7 @@ impl Group {
             val.append(answers(model.as_ref(), part)?);
         }
         let rows = self.dataset.rows_of(stage, &self.val);
-        let scored = cost(model, &rows, &mut wall).map_err(failed)?;
+        let scored = score_cost(model, &rows, &mut wall).map_err(failed)?;
         let spec: &FeatureSpec = &self.dataset.specs[stage];
         let wants_window = recipe.packets == Tier::WINDOW;
         let measured =

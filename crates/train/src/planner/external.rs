@@ -1,12 +1,21 @@
 //! Candidates that another library trained.
 
-use super::candidates::Answering;
 use super::pool::CandidateSpec;
 use crate::pipeline::Kind;
 use serveflow_core::lane::Model;
 use serveflow_model::bundle::ModelPlan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A model that answers, and such as did not see one part of the training captures each.
+pub(super) struct Answering {
+    pub(super) name: String,
+    pub(super) file: String,
+    pub(super) given: Option<ModelPlan>,
+    pub(super) model: Arc<dyn Model>,
+    pub(super) blind: Vec<Arc<dyn Model>>,
+    pub(super) train_ns: u64,
+}
 
 /// A model that joins the candidates.
 #[derive(Clone, Debug)]

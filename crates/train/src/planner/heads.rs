@@ -10,11 +10,12 @@
 //! captures are parted into folds, and each fold is judged by heads of the others. What is served
 //! is trained on all.
 
-use super::pool::{Answers, Candidate, CandidatePool};
+use super::pool::{Answers, Candidate, CandidatePair, CandidatePool};
 use crate::random::Random;
 use crate::trees::{BitMatrix, BoostParams, TrainError, TrainSet, train_boosted};
 use serveflow_core::deferral::{OUTCOMES, facts_columns, facts_shape, push_facts, worth};
 use serveflow_core::rows::{Rows, Scores};
+use serveflow_model::bundle::CostPlan;
 use serveflow_model::forest::{BoundForest, Forest};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,8 +39,8 @@ pub struct Learned {
     pub test: Vec<f32>,
     /// The head of all calibration flows.
     pub forest: Forest,
-    /// What asking it about a flow costs alone, and in a batch of 64, nanoseconds.
-    pub score_ns: (f64, f64),
+    /// What scoring a flow with it costs.
+    pub cost: CostPlan,
 }
 
 /// How heads are trained: small, slow, and hard to fool.
@@ -87,12 +88,12 @@ fn weights(truth: &[u16], classes: usize) -> Vec<f32> {
 /// When there are no calibration flows.
 pub fn learn(
     pool: &CandidatePool,
-    (fast, slow): (usize, usize),
+    pair: CandidatePair,
     seed: u64,
     wall: &dyn Fn() -> u64,
 ) -> Result<Learned, TrainError> {
     let classes = pool.classes();
-    let (fast, slow) = (&pool.candidates[fast], &pool.candidates[slow]);
+    let (fast, slow) = (&pool.candidates[pair.fast], &pool.candidates[pair.slow]);
     let rows = fact_rows(&fast.val, classes);
     let outcomes = outcomes(&fast.val, &slow.val, &pool.val.truth);
     let weights = weights(&pool.val.truth, classes);
@@ -117,10 +118,11 @@ pub fn learn(
     }
     let all: Vec<usize> = (0..outcomes.len()).collect();
     let forest = fit(&all)?;
-    let cost = |batch| head_ns(&forest, fast, classes, batch, wall);
-    let score_ns = (cost(1), cost(COST_BATCH));
+    let head_ns = |batch| head_ns(&forest, fast, classes, batch, wall);
+    let (score_single_ns, score_batch_ns) = (head_ns(1), head_ns(COST_BATCH));
+    let cost = CostPlan { score_batch_ns, score_single_ns };
     let test = worths(&forest, &fact_rows(&fast.test, classes));
-    Ok(Learned { val, test, forest, score_ns })
+    Ok(Learned { val, test, forest, cost })
 }
 
 /// What a head costs in batches of so many flows, facts put together included, nanoseconds per
@@ -188,8 +190,9 @@ pub(super) fn folds(captures: &[u32], seed: u64) -> Vec<(Vec<usize>, Vec<usize>)
 /// When a thread does.
 pub fn learn_all(
     pool: &CandidatePool,
-    pairs: &[(usize, usize)],
-    (seed, threads): (u64, usize),
+    pairs: &[CandidatePair],
+    seed: u64,
+    threads: usize,
     wall: &(dyn Fn() -> u64 + Sync),
 ) -> Result<BTreeMap<(usize, usize), Learned>, TrainError> {
     let next = AtomicUsize::new(0);
@@ -209,7 +212,7 @@ pub fn learn_all(
         all.extend(others.into_iter().flat_map(join));
         all
     });
-    all.into_iter().map(|(pair, learned)| Ok((pair, learned?))).collect()
+    all.into_iter().map(|(pair, learned)| Ok(((pair.fast, pair.slow), learned?))).collect()
 }
 
 /// What a head says of some rows of facts.

@@ -95,6 +95,14 @@ pub struct Metered {
     pub compute_ns: f64,
 }
 
+/// A source that is taken through the engine.
+struct Pass<'a> {
+    source: &'a mut dyn Source,
+    sink: &'a mut dyn Sink,
+    /// Frames per batch.
+    batch_frames: usize,
+}
+
 impl ServiceRate {
     /// Reads the captures that hold flows of a split.
     #[must_use]
@@ -141,7 +149,8 @@ impl ServiceRate {
         };
         let mut source = Timed::new(&mut generator, now);
         let sink = &mut Null::default();
-        self.drive(cascade, models, BUSY_FRAMES, (&mut source, sink), watch);
+        let pass = Pass { source: &mut source, sink, batch_frames: BUSY_FRAMES };
+        self.drive(cascade, models, pass, watch);
         let spent_ns = source.spent_ns;
         let served_ns = now().saturating_sub(started).saturating_sub(spent_ns);
         served_ns as f64 / generator.flows_made().max(1) as f64
@@ -152,8 +161,7 @@ impl ServiceRate {
         &self,
         cascade: &Arc<Cascade>,
         models: &[Arc<dyn Model>],
-        batch_frames: usize,
-        (source, sink): (&mut dyn Source, &mut dyn Sink),
+        Pass { source, sink, batch_frames }: Pass<'_>,
         watch: &mut dyn FnMut(&Engine),
     ) {
         let config = EngineConfig { flows: self.flows, ..EngineConfig::default() };
@@ -226,7 +234,8 @@ impl CostMeter {
     /// When the features cannot be built, or the second stage sees fewer packets.
     pub fn company(
         &mut self,
-        (first, doubt): (&CandidateCost<'_>, f32),
+        first: &CandidateCost<'_>,
+        doubt: f32,
         last: &CandidateCost<'_>,
         steps: usize,
     ) -> Vec<f64> {
@@ -257,7 +266,8 @@ impl CostMeter {
         let go_on = &mut |_: &Engine| {};
         for capture in &mut calm {
             capture.rewind();
-            self.service.drive(cascade, models, CALM_FRAMES, (capture, &mut sink), go_on);
+            let pass = Pass { source: capture, sink: &mut sink, batch_frames: CALM_FRAMES };
+            self.service.drive(cascade, models, pass, go_on);
         }
         self.calm = calm;
         let first = |v: &&Verdict| v.answer.is_some_and(|answer| answer.stage == 0);

@@ -165,7 +165,7 @@ impl Candidate {
     /// What scoring a job of so many flows costs, nanoseconds.
     #[must_use]
     pub fn job_ns(&self, flows: f64) -> f64 {
-        job_ns(flows, self.cost.score_single_ns, self.cost.score_batch_ns)
+        job_ns(flows, &self.cost)
     }
 }
 
@@ -181,14 +181,13 @@ fn is_cost(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
 
-/// What a job of so many flows costs, where `single_ns` is the cost of a flow alone and `batch_ns`
-/// that of one of [`BLOCK`]: forests take flows by blocks, and a block that is not full costs as
-/// much as a full one unless its flows are cheaper one by one.
-pub(super) fn job_ns(flows: f64, single_ns: f64, batch_ns: f64) -> f64 {
+/// What a job of so many flows costs: forests take flows by blocks, and a block that is not full
+/// costs as much as a full one unless its flows are cheaper one by one.
+pub(super) fn job_ns(flows: f64, cost: &CostPlan) -> f64 {
     let blocks = (flows / BLOCK).floor();
     let rest = flows - blocks * BLOCK;
-    let block_ns = batch_ns * BLOCK;
-    blocks * block_ns + (rest * single_ns).min(block_ns)
+    let block_ns = cost.score_batch_ns * BLOCK;
+    blocks * block_ns + (rest * cost.score_single_ns).min(block_ns)
 }
 
 /// The flows of a split.
@@ -198,6 +197,15 @@ pub struct Flows {
     pub truth: Vec<u16>,
     /// Which capture it is from, by flow.
     pub capture: Vec<u32>,
+}
+
+/// Two candidates, by index: what a flow has been scored by, and what it may be escalated to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CandidatePair {
+    /// The earlier one.
+    pub fast: usize,
+    /// The later one.
+    pub slow: usize,
 }
 
 /// Candidates with their answers, and all that a plan needs to be written again.

@@ -3,9 +3,10 @@
 use super::heads::Learned;
 use super::meter::BUSY_FRAMES;
 use super::pool::{Answers, Candidate, CandidatePool, job_ns};
+use crate::calibrate::Granularity;
 use crate::metrics::Confusion;
 use serde::{Deserialize, Serialize};
-use serveflow_core::gate::Uncertainty;
+use serveflow_core::gate::{Gate, Threshold, Uncertainty};
 use std::collections::BTreeMap;
 
 /// The mark that the paper sets.
@@ -17,6 +18,8 @@ const CALM_FRAMES: f64 = 64.0;
 const FLOW_BYTES: f64 = 228.0;
 /// Bytes of a packet that is kept.
 const PACKET_BYTES: f64 = 96.0;
+/// Stages of a cascade that can be replayed: a flow's path is a word of bits.
+pub const MOST_STAGES: usize = u64::BITS as usize;
 /// Multiples of it lie evenly between whole numbers.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 /// What the paths of a cascade are told apart by, at least: the share of the dearest step.
@@ -27,8 +30,11 @@ const LEAST_STEP: f64 = 0.02;
 pub enum Rule {
     /// Heads that predict what a later stage is worth.
     Learned,
-    /// Uncertainty over a threshold that is the same for all classes; to the next stage.
+    /// Uncertainty over a threshold that is the same for all gates and classes; to the next stage.
     Uncertainty(Uncertainty),
+    /// Uncertainty over thresholds that are calibrated for each gate of given stages; to the next
+    /// stage.
+    Thresholds(Uncertainty, Granularity),
 }
 
 impl Rule {
@@ -37,7 +43,7 @@ impl Rule {
     pub fn name(self) -> &'static str {
         match self {
             Self::Learned => serveflow_model::bundle::LEARNED,
-            Self::Uncertainty(measure) => measure.name(),
+            Self::Uncertainty(measure) | Self::Thresholds(measure, _) => measure.name(),
         }
     }
 }
@@ -91,8 +97,25 @@ pub struct Chain {
     pub stages: Vec<usize>,
     /// What passes flows on.
     pub rule: Rule,
-    /// Learned: worth of the dearest step, of which each step pays its share. Doubt: the threshold.
+    /// Learned: worth of the dearest step, of which each step pays its share. Uncertainty: the
+    /// threshold.
     pub price: f64,
+    /// The threshold of each gate, where [`Rule::Thresholds`] calibrates them; none otherwise.
+    pub thresholds: Vec<Threshold>,
+}
+
+impl Chain {
+    /// A cascade whose rule has one price for all gates.
+    #[must_use]
+    pub fn priced(stages: Vec<usize>, rule: Rule, price: f64) -> Self {
+        Self { stages, rule, price, thresholds: Vec::new() }
+    }
+
+    /// A cascade of one candidate.
+    #[must_use]
+    pub fn alone(candidate: usize) -> Self {
+        Self::priced(vec![candidate], Rule::Learned, 0.0)
+    }
 }
 
 /// Where each flow stops.
@@ -100,8 +123,8 @@ pub struct Chain {
 pub struct ReplayPath {
     /// Place in the cascade, by flow.
     pub stop: Vec<u8>,
-    /// Stages that were asked, a bit each, by flow.
-    pub asked: Vec<u8>,
+    /// Stages that scored the flow, a bit each, by flow.
+    pub asked: Vec<u64>,
 }
 
 impl ReplayPath {
@@ -170,7 +193,18 @@ impl Evaluator<'_> {
                 let classes = self.pool.classes();
                 let doubt = |flow| measure.uncertainty(answers.row(flow, classes));
                 let flows = answers.labels.len();
-                Step::Uncertainty(at + 1, (0..flows).map(doubt).collect(), cascade.price as f32)
+                let threshold = cascade.price as f32;
+                let is_over = |flow| doubt(flow) > threshold;
+                Step::Uncertainty { next: at + 1, is_over: (0..flows).map(is_over).collect() }
+            }
+            Rule::Thresholds(measure, _) => {
+                let answers = part.answers(&self.pool.candidates[cascade.stages[at]]);
+                let gate = Gate::Uncertainty { measure, threshold: cascade.thresholds[at].clone() };
+                let classes = self.pool.classes();
+                let is_over =
+                    |flow: usize| !gate.accepts(answers.labels[flow], answers.row(flow, classes));
+                let flows = 0..answers.labels.len();
+                Step::Uncertainty { next: at + 1, is_over: flows.map(is_over).collect() }
             }
         };
         (0..=last).map(step).collect()
@@ -294,18 +328,15 @@ impl Evaluator<'_> {
         if cascade.rule != Rule::Learned {
             return 0.0;
         }
-        let head = |to: usize| {
-            let (single_ns, batch_ns) =
-                self.heads[&(cascade.stages[at], cascade.stages[to])].score_ns;
-            job_ns(flows, single_ns, batch_ns)
-        };
+        let head =
+            |to: usize| job_ns(flows, &self.heads[&(cascade.stages[at], cascade.stages[to])].cost);
         (at + 1..cascade.stages.len()).map(head).sum()
     }
 
     /// Packets that a flow keeps while it waits, on average: those of the deepest stage asked.
     fn mean_kept(&self, cascade: &Chain, walk: &ReplayPath, part: Part) -> f64 {
         let deepest = |flow: usize| {
-            let at = 7 - walk.asked[flow].leading_zeros() as usize;
+            let at = walk.asked[flow].ilog2() as usize;
             part.answers(&self.pool.candidates[cascade.stages[at]]).facts[flow].0.packets
         };
         let sum: f64 = (0..walk.stop.len()).map(|flow| f64::from(deepest(flow))).sum();
@@ -318,8 +349,11 @@ enum Step<'a> {
     Last,
     /// Places, worths by flow, prices.
     Learned(Vec<(usize, &'a [f32], f32)>),
-    /// The next place, doubts by flow, the threshold.
-    Uncertainty(usize, Vec<f32>, f32),
+    /// Flows above a threshold go to the next place.
+    Uncertainty {
+        next: usize,
+        is_over: Vec<bool>,
+    },
 }
 
 impl Step<'_> {
@@ -337,9 +371,7 @@ impl Step<'_> {
                 }
                 best.1
             }
-            Self::Uncertainty(next, doubts, threshold) => {
-                (doubts[flow] > *threshold).then_some(*next)
-            }
+            Self::Uncertainty { next, is_over } => is_over[flow].then_some(*next),
         }
     }
 }

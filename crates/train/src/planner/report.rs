@@ -3,8 +3,8 @@
 use super::confidence;
 use super::guarantee::Granted;
 use super::limits::{ConstraintStatus, Constraints, Objective};
-use super::pool::CandidatePool;
-use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, Rule, quantile};
+use super::pool::{CandidatePair, CandidatePool};
+use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, quantile};
 use super::rules::{RuleReport, compare_rules};
 use super::search::{self, OperatingPoint, SearchOutcome};
 use super::writer::{PlanRequest, WrittenPlan, told_pairs};
@@ -13,6 +13,7 @@ use crate::dataset::{DataSummary, TrainingWarning, TrainingWarningKind};
 use crate::open_set::OpenSetReport;
 use crate::reliability::Reliability;
 use serde::{Deserialize, Serialize};
+use serveflow_core::gate::Threshold;
 use std::collections::BTreeMap;
 
 /// What the report's `schema` says.
@@ -155,6 +156,9 @@ pub struct Choice {
     pub rule: String,
     /// At which price.
     pub price: f64,
+    /// The thresholds of each gate, where these were calibrated: one, or one for each class.
+    #[serde(default)]
+    pub thresholds: Vec<Vec<f32>>,
     /// On all calibration flows.
     pub val: ReplayFigures,
     /// On those of the calibration split alone.
@@ -291,7 +295,7 @@ impl Teller<'_> {
 
     /// A candidate as a cascade of one.
     fn single_point(&self, candidate: usize) -> OperatingPoint {
-        let cascade = alone(candidate);
+        let cascade = Chain::alone(candidate);
         let figures = self.figures(&cascade, Part::Val);
         OperatingPoint { cascade, figures, standings: Vec::new() }
     }
@@ -301,6 +305,7 @@ impl Teller<'_> {
             stages: self.names(&point.cascade),
             rule: point.cascade.rule.name().to_owned(),
             price: point.cascade.price,
+            thresholds: point.cascade.thresholds.iter().map(numbers).collect(),
             val: point.figures.clone(),
             split: self.figures(&point.cascade, Part::Split),
             test: self.figures(&point.cascade, Part::Test),
@@ -324,8 +329,8 @@ impl Teller<'_> {
             kind: own.recipe.kind.words().to_owned(),
             packets: self.pool.row_packets(&own.recipe),
             wait_ms: own.recipe.wait_ms,
-            val: self.figures(&alone(index), Part::Val),
-            test: self.figures(&alone(index), Part::Test),
+            val: self.figures(&Chain::alone(index), Part::Val),
+            test: self.figures(&Chain::alone(index), Part::Test),
             compute_us: own.compute_ns / 1e3,
             score_ns: (own.cost.score_batch_ns, own.cost.score_single_ns),
             train_s: own.train_ns as f64 / 1e9,
@@ -338,14 +343,15 @@ impl Teller<'_> {
     /// other depth, to the best alone.
     fn rules(&self, best: usize) -> Vec<RuleReport> {
         let first = self.planned.found.chosen.cascade.stages[0];
-        let mut fast: Vec<usize> = told_pairs(self.pool).into_iter().map(|pair| pair.0).collect();
+        let mut fast: Vec<usize> =
+            told_pairs(self.pool).into_iter().map(|pair| pair.fast).collect();
         if !fast.contains(&first) && first != best {
             fast.push(first);
         }
         let pairs = fast.into_iter().filter_map(|fast| {
             let learned = self.planned.heads.get(&(fast, best))?;
             let tolerated = self.request.wish.limits.max_loss;
-            Some(compare_rules(self.pool, (fast, best), learned, tolerated))
+            Some(compare_rules(self.pool, CandidatePair { fast, slow: best }, learned, tolerated))
         });
         pairs.collect()
     }
@@ -403,7 +409,10 @@ impl Teller<'_> {
             LatencyCurve { name: name.to_owned(), us }
         };
         let best_name = format!("{} alone", self.pool.candidates[best].name);
-        vec![curve("cascade", &self.planned.found.chosen.cascade), curve(&best_name, &alone(best))]
+        vec![
+            curve("cascade", &self.planned.found.chosen.cascade),
+            curve(&best_name, &Chain::alone(best)),
+        ]
     }
 
     /// What the data cannot support, and a limit that allows nearly all.
@@ -435,6 +444,12 @@ impl Teller<'_> {
                 "A share of {share} of the flows was requested at the last stage; {:.3} of the \
                  calibration flows reach it.",
                 chosen.val.reach.last().copied().unwrap_or_default()
+            )),
+            (SearchOutcome::Met, None) if !chosen.thresholds.is_empty() => reasons.push(format!(
+                "The stages were given, and the thresholds of each gate were searched on resamples \
+                 of the calibration flows: macro-F1 {:.4} on these flows, where {} below the last \
+                 stage alone is tolerated.",
+                chosen.val.macro_f1, limits.max_loss
             )),
             (verdict @ (SearchOutcome::Met | SearchOutcome::Barely), None) => reasons.push(format!(
                 "Of the {} operating points of {} cascades it {} that keeps every limit: macro-F1 \
@@ -515,6 +530,13 @@ fn guaranteed(granted: &Granted) -> String {
     )
 }
 
+fn numbers(threshold: &Threshold) -> Vec<f32> {
+    match threshold {
+        Threshold::Universal(threshold) => vec![*threshold],
+        Threshold::PerClass(all) => all.clone(),
+    }
+}
+
 fn not_met(binding: &[super::limits::Limit]) -> String {
     let named: Vec<String> = binding.iter().map(ToString::to_string).collect();
     match &named[..] {
@@ -529,9 +551,4 @@ fn not_met(binding: &[super::limits::Limit]) -> String {
             all.join("; ")
         ),
     }
-}
-
-/// A cascade of one candidate.
-fn alone(candidate: usize) -> Chain {
-    Chain { stages: vec![candidate], rule: Rule::Learned, price: 0.0 }
 }

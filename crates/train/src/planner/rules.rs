@@ -5,7 +5,7 @@
 //! share of the gap between the two that it closes.
 
 use super::heads::Learned;
-use super::pool::{Answers, Candidate, CandidatePool, Flows};
+use super::pool::{Answers, Candidate, CandidatePair, CandidatePool, Flows};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use crate::reliability::Isotonic;
@@ -105,13 +105,13 @@ fn area(curve: &[f64]) -> f64 {
 #[must_use]
 pub fn compare_rules(
     pool: &CandidatePool,
-    (fast, slow): (usize, usize),
+    pair: CandidatePair,
     learned: &Learned,
     tolerated: f64,
 ) -> RuleReport {
     let classes = pool.classes();
     let Flows { truth, .. } = &pool.test;
-    let (fast, slow) = (&pool.candidates[fast], &pool.candidates[slow]);
+    let (fast, slow) = (&pool.candidates[pair.fast], &pool.candidates[pair.slow]);
     let pair = Pair { truth, fast: &fast.test.labels, slow: &slow.test.labels, classes };
     let by_measure = |measure: Uncertainty| {
         let doubt = |flow| measure.uncertainty(fast.test.row(flow, classes));

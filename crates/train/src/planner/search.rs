@@ -8,11 +8,13 @@
 //! bootstrap resamples of the captures that the calibration flows are from.
 
 use super::limits::{ConstraintStatus, Constraints, Limit, Objective};
-use super::pool::CandidatePool;
+use super::pool::{Candidate, CandidatePool};
 use super::replay::{Chain, Evaluator, Part, ReplayFigures, ReplayPath, Rule};
+use crate::calibrate::{Granularity, StageAnswers, Target, calibrate};
 use crate::metrics::Confusion;
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
+use serveflow_core::gate::Uncertainty;
 use std::collections::BTreeMap;
 
 /// Candidates that cascades are composed of, at most.
@@ -49,6 +51,28 @@ pub struct PlanGoal {
     /// Whether a cascade must end in the best single candidate, against which something is
     /// guaranteed.
     pub ends_in_best: bool,
+}
+
+impl Default for PlanGoal {
+    /// The least latency within the usual limits, by learned gates, of stages that are searched.
+    fn default() -> Self {
+        Self {
+            objective: Objective::Latency,
+            limits: Constraints::default(),
+            rule: Rule::Learned,
+            stages: None,
+            escalate: None,
+            ends_in_best: false,
+        }
+    }
+}
+
+impl PlanGoal {
+    /// What thresholds are calibrated for.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.escalate.map_or(Target::MaxLoss(self.limits.max_loss), Target::Escalate)
+    }
 }
 
 /// An operating point and what it comes to on the calibration flows.
@@ -115,15 +139,20 @@ pub fn prices(rule: Rule) -> Vec<f64> {
             all.dedup();
             all
         }
+        // Its thresholds are one point.
+        Rule::Thresholds(..) => vec![0.0],
     }
 }
 
 /// Searches for the best point.
 ///
 /// # Panics
-/// When there is no candidate.
+/// When there is no candidate, or thresholds are to be calibrated of stages that are not given.
 #[must_use]
 pub fn search(board: &Evaluator<'_>, wish: &PlanGoal) -> Found {
+    if let Rule::Thresholds(measure, granularity) = wish.rule {
+        return calibrated(board, wish, measure, granularity);
+    }
     let pool = board.pool;
     let best = pool.best();
     let best_table = pool.candidates[best].val.confusion(&pool.val.truth, pool.classes());
@@ -139,7 +168,7 @@ pub fn search(board: &Evaluator<'_>, wish: &PlanGoal) -> Found {
     for stages in &lists {
         let prices = if stages.len() == 1 { vec![0.0] } else { prices(wish.rule) };
         for price in prices {
-            let cascade = Chain { stages: stages.clone(), rule: wish.rule, price };
+            let cascade = Chain::priced(stages.clone(), wish.rule, price);
             let walk = board.walk(&cascade, Part::Val);
             let figures = board.figures(&cascade, &walk, Part::Val);
             let table = board.confusion(&cascade, &walk, Part::Val);
@@ -175,6 +204,53 @@ pub fn search(board: &Evaluator<'_>, wish: &PlanGoal) -> Found {
     };
     let front = curve(&points);
     Found { chosen, runner_up, verdict, cascades: lists.len(), points: points.len(), front }
+}
+
+/// The one point of stages whose thresholds are calibrated for each gate.
+fn calibrated(
+    board: &Evaluator<'_>,
+    wish: &PlanGoal,
+    measure: Uncertainty,
+    granularity: Granularity,
+) -> Found {
+    let (pool, classes) = (board.pool, board.pool.classes());
+    let stages = wish.stages.clone().expect("thresholds are calibrated of given stages");
+    let stage = |&candidate: &usize| {
+        let Candidate { recipe, val, .. } = &pool.candidates[candidate];
+        let uncertainty = |flow| measure.uncertainty(val.row(flow, classes));
+        StageAnswers {
+            packets: pool.row_packets(recipe),
+            labels: val.labels.clone(),
+            uncertainty: (0..val.labels.len()).map(uncertainty).collect(),
+        }
+    };
+    let answers: Vec<StageAnswers> = stages.iter().map(stage).collect();
+    let truth = &pool.val.truth;
+    let thresholds = calibrate(&answers, truth, classes, wish.target(), granularity).thresholds;
+    let last = pool.candidates[stages[stages.len() - 1]].val.confusion(truth, classes);
+    let point = |cascade: Chain| {
+        let walk = board.walk(&cascade, Part::Val);
+        let figures = board.figures(&cascade, &walk, Part::Val);
+        let table = board.confusion(&cascade, &walk, Part::Val);
+        let standings = match wish.escalate {
+            // No limit is stated beside a share.
+            Some(_) => Vec::new(),
+            // What may be lost is lost against the last stage.
+            None => wish.limits.standings(&figures, &table, &last),
+        };
+        OperatingPoint { cascade, figures, standings }
+    };
+    let chosen = point(Chain { stages, rule: wish.rule, price: 0.0, thresholds });
+    let broken = chosen.standings.iter().filter(|standing| !standing.met);
+    let binding: Vec<Limit> = broken.map(|standing| standing.limit).collect();
+    let verdict = match binding.is_empty() {
+        true => SearchOutcome::Met,
+        false => SearchOutcome::NotMet { binding },
+    };
+    let alone = (0..pool.candidates.len()).map(|candidate| point(Chain::alone(candidate)));
+    let points: Vec<OperatingPoint> = alone.chain([chosen.clone()]).collect();
+    let front = curve(&points);
+    Found { chosen, runner_up: None, verdict, cascades: 1, points: 1, front }
 }
 
 /// The first point that keeps its limits in most resamples too, or one of fewer stages that is

@@ -4,9 +4,10 @@ use super::confidence;
 use super::guarantee::{Granted, grant, rejoined, without_split};
 use super::heads::learn_all;
 use super::limits::Objective;
-use super::pool::{Candidate, CandidatePool, CandidateSpec};
+use super::pool::{Candidate, CandidatePair, CandidatePool, CandidateSpec};
 use super::replay::{Chain, Evaluator, Heads, Part, ReplayFigures, ReplayPath, Rule};
 use super::search::{Found, OperatingPoint, PlanGoal, front, prices, search};
+use crate::calibrate::gate_plan;
 use crate::pipeline::{PipelineError, Tier};
 use crate::risk_control::Guarantee;
 use serveflow_model::bundle::{
@@ -63,6 +64,9 @@ pub fn plan(
     request: &PlanRequest,
     wall: fn() -> u64,
 ) -> Result<WrittenPlan, PipelineError> {
+    if matches!(request.wish.rule, Rule::Thresholds(..)) && request.wish.stages.is_none() {
+        return Err(PipelineError::NoStages);
+    }
     let wanted = |pool: &CandidatePool| match &request.wish.stages {
         Some(stages) => stages.clone(),
         None => front(pool),
@@ -133,7 +137,7 @@ fn again(board: &Evaluator<'_>, point: &mut OperatingPoint, wish: &PlanGoal) {
 
 /// Pairs that rules are compared on, though no cascade may go through them: the best two that
 /// answer on one packet, and the best one of each other depth, with the best of all.
-pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<(usize, usize)> {
+pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<CandidatePair> {
     let best = pool.best();
     let on_one = |c: &usize| pool.candidates[*c].recipe.packets == 1 && *c != best;
     let mut fast: Vec<usize> = (0..pool.candidates.len()).filter(on_one).collect();
@@ -146,7 +150,7 @@ pub(super) fn told_pairs(pool: &CandidatePool) -> Vec<(usize, usize)> {
             (0..pool.candidates.len()).filter(|&c| pool.candidates[c].recipe.packets == depth);
         fast.extend(own.max_by(|&a, &b| pool.val_f1(a).total_cmp(&pool.val_f1(b))));
     }
-    fast.into_iter().map(|fast| (fast, best)).collect()
+    fast.into_iter().map(|fast| CandidatePair { fast, slow: best }).collect()
 }
 
 /// The heads of all pairs that a cascade of these candidates may go through.
@@ -164,15 +168,15 @@ fn learn_heads(
         for (behind, &slow) in wanted.iter().enumerate() {
             let is_given = request.wish.stages.is_some();
             if fast != slow && (behind > at || !is_given) {
-                pairs.push((fast, slow));
+                pairs.push(CandidatePair { fast, slow });
             }
         }
     }
     pairs.extend(told_pairs(pool));
     pairs.sort_unstable();
     pairs.dedup();
-    let tier = |pair: &(usize, usize)| pool.candidates[pair.0].recipe.tier();
-    let learned = learn_all(pool, &pairs, (request.seed, request.threads), &wall);
+    let tier = |pair: &CandidatePair| pool.candidates[pair.fast].recipe.tier();
+    let learned = learn_all(pool, &pairs, request.seed, request.threads, &wall);
     learned.map_err(|source| {
         let tier = tier(pairs.first().expect("a head was learned"));
         PipelineError::Train { tier, source }
@@ -238,6 +242,7 @@ impl Writer<'_> {
     }
 
     /// The dearer prices of the cascade at which fewer flows go on, a fifth of them at a time.
+    /// Thresholds that were calibrated for each gate have no such levels.
     fn degradation(&self) -> Vec<DegradationPlan> {
         let chosen = &self.found.chosen;
         let planned = 1.0 - chosen.figures.decided[0];
@@ -270,7 +275,7 @@ impl Writer<'_> {
     /// What a gate compares with at the cascade's price.
     fn gate_numbers(&self, cascade: &Chain, at: usize) -> Vec<f32> {
         match cascade.rule {
-            Rule::Uncertainty(_) => vec![cascade.price as f32],
+            Rule::Uncertainty(_) | Rule::Thresholds(..) => vec![cascade.price as f32],
             Rule::Learned => {
                 let later = at + 1..cascade.stages.len();
                 later.map(|to| self.board.step_price(cascade, at, to)).collect()
@@ -338,6 +343,9 @@ impl Writer<'_> {
             cascade_macro_f1: figures.macro_f1,
             slow_macro_f1: pool.val_f1(last),
         };
+        if let Rule::Thresholds(measure, _) = cascade.rule {
+            return gate_plan(&pool.labels, measure, &cascade.thresholds[at], calibration);
+        }
         let gate = GatePlan {
             rule: cascade.rule.name().to_owned(),
             threshold: None,
@@ -346,7 +354,9 @@ impl Writer<'_> {
             heads: Vec::new(),
         };
         match cascade.rule {
-            Rule::Uncertainty(_) => GatePlan { threshold: Some(cascade.price as f32), ..gate },
+            Rule::Uncertainty(_) | Rule::Thresholds(..) => {
+                GatePlan { threshold: Some(cascade.price as f32), ..gate }
+            }
             Rule::Learned => {
                 let heads = (at + 1..cascade.stages.len()).map(|to| self.head(at, to, models));
                 GatePlan { rule: LEARNED.to_owned(), heads: heads.collect(), ..gate }
@@ -370,7 +380,8 @@ impl Writer<'_> {
     fn target(&self) -> String {
         let wish = &self.request.wish;
         match wish.escalate {
-            Some(share) => format!("a share of {share} of the flows at the last stage"),
+            _ if matches!(wish.rule, Rule::Thresholds(..)) => wish.target().words(),
+            Some(_) => wish.target().words(),
             None => format!(
                 "least {} with macro-F1 at most {} below the best single model",
                 wish.objective.name(),

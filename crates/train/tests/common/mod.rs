@@ -1,11 +1,19 @@
 //! The sample, small cascades made from it, and captures made by hand.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use serveflow_core::gate::Uncertainty;
 use serveflow_core::packet::{LinkType, Packet};
 use serveflow_io::PcapWriter;
 use serveflow_label::{LabelBook, read_table};
-use serveflow_model::bundle::{Bundle, write};
-use serveflow_train::pipeline::{Tier, TrainPlan, Trained, train};
+use serveflow_model::bundle::{Bundle, LanePlan, write};
+use serveflow_train::calibrate::Granularity;
+use serveflow_train::pipeline::{PipelineError, Tier, TrainPlan};
+use serveflow_train::planner::candidates::{NoCache, PoolPlan, build};
+use serveflow_train::planner::meter::MeterLoad;
+use serveflow_train::planner::pool::CandidateSpec;
+use serveflow_train::planner::replay::Rule;
+use serveflow_train::planner::search::PlanGoal;
+use serveflow_train::planner::writer::{PlanRequest, WrittenPlan, plan as write_plan};
 use std::path::{Path, PathBuf};
 
 /// A task of the sample.
@@ -55,9 +63,53 @@ pub fn quick_plan(stages: &[&str]) -> TrainPlan {
     plan
 }
 
+/// The goal of given stages whose gates have thresholds for each class.
+pub fn by_class() -> PlanGoal {
+    let rule = Rule::Thresholds(Uncertainty::LeastConfidence, Granularity::PerClass);
+    PlanGoal { rule, ..PlanGoal::default() }
+}
+
+/// Trains the stages of a plan, and calibrates their gates.
+pub fn try_fit(
+    book: &LabelBook,
+    plan: &TrainPlan,
+    goal: &PlanGoal,
+    wall: fn() -> u64,
+) -> Result<WrittenPlan, PipelineError> {
+    let recipe = |tier: &Tier| CandidateSpec {
+        kind: tier.kind,
+        size: None,
+        packets: tier.packets,
+        wait_ms: plan.wait_ms,
+        features: 0,
+    };
+    let recipes: Vec<CandidateSpec> = plan.tiers.iter().map(recipe).collect();
+    let wanted = PoolPlan {
+        recipes: recipes.clone(),
+        features: vec![plan.features.clone()],
+        cross_fit: 0,
+        budget_ns: None,
+        all_wanted: true,
+        // A clock that stands still ends no run, so that runs end by their flows.
+        load: MeterLoad { flows: 50, ..MeterLoad::default() },
+        given: Vec::new(),
+    };
+    let built = build(book, plan, &wanted, &mut NoCache, wall, &mut |_| ())?;
+    let place = |recipe| built.pool.candidates.iter().position(|own| own.recipe == recipe);
+    let stages = recipes.into_iter().map(place).collect::<Option<Vec<usize>>>();
+    let request = PlanRequest {
+        wish: PlanGoal { stages, ..goal.clone() },
+        guarantee: None,
+        lanes: LanePlan::default(),
+        seed: plan.seed,
+        threads: plan.threads,
+    };
+    write_plan(&built.pool, &built.models, &request, wall)
+}
+
 /// Trains without a clock, so that nothing measured differs.
-pub fn fit(book: &LabelBook, plan: &TrainPlan) -> Trained {
-    train(book, plan, &mut || 0, &mut |_| ()).unwrap()
+pub fn fit(book: &LabelBook, plan: &TrainPlan) -> WrittenPlan {
+    try_fit(book, plan, &by_class(), || 0).unwrap()
 }
 
 /// Trains, edits the plan, and writes the bundle.
@@ -67,7 +119,18 @@ pub fn bundle(
     plan: &TrainPlan,
     edit: impl FnOnce(&mut serveflow_model::bundle::Plan),
 ) -> Bundle {
-    let mut trained = fit(book, plan);
+    bundle_for(&by_class(), name, book, plan, edit)
+}
+
+/// The same with another goal.
+pub fn bundle_for(
+    goal: &PlanGoal,
+    name: &str,
+    book: &LabelBook,
+    plan: &TrainPlan,
+    edit: impl FnOnce(&mut serveflow_model::bundle::Plan),
+) -> Bundle {
+    let mut trained = try_fit(book, plan, goal, || 0).unwrap();
     edit(&mut trained.plan);
     write(&scratch(name), &trained.plan, trained.models).unwrap()
 }

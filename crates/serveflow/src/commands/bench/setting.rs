@@ -2,7 +2,8 @@
 
 use super::args::ClonedArgs;
 use crate::commands::data_args::Labelled;
-use crate::commands::{Session, find_sample, label_book, labelled, reports};
+use crate::commands::sample::Sample;
+use crate::commands::{Session, label_book, labelled, reports};
 use anyhow::ensure;
 use serveflow_bench::contender::Contender;
 use serveflow_io::SourceError;
@@ -22,11 +23,10 @@ impl Setting {
     /// The bundle that was named, or that of the sample.
     pub(crate) fn load(session: &Session, args: &ClonedArgs) -> anyhow::Result<Self> {
         reports::claim(args.json.iter().chain(&args.html))?;
-        let dir = match &args.bundle {
-            Some(bundle) => bundle.clone(),
-            None => find_sample(None, "--bundle")?.join("bundle"),
+        let (mut bundle, _) = match &args.bundle {
+            Some(bundle) => session.load(bundle)?,
+            None => session.load(&Sample::find(None, "--bundle")?.bundle())?,
         };
-        let (mut bundle, _) = session.load(&dir)?;
         let config = session.typed.check_for(&bundle)?;
         bundle.place(&config.lanes.places(&bundle)?);
         let cascade = Contender::cascade(&bundle, config.engine, config.queue_depth);
@@ -54,16 +54,19 @@ pub(crate) fn cloned(
     setting: &Setting,
     args: &ClonedArgs,
 ) -> anyhow::Result<Cloned> {
-    let source = match &args.captures {
-        Some(captures) => Labelled {
-            captures: captures.clone(),
-            labels: args.labels.clone(),
-            labels_from: args.labels_from,
-        },
+    let labels_from = args.labels_from;
+    // Lives until the flows are read.
+    let sample;
+    let (source, name) = match &args.captures {
+        Some(captures) => {
+            let (captures, labels) = (captures.clone(), args.labels.clone());
+            let name = captures.display().to_string();
+            (Labelled { captures, labels, labels_from }, name)
+        }
         None => {
-            let captures = find_sample(None, "--captures")?;
-            let labels = Some(captures.join("labels.csv"));
-            Labelled { captures, labels, labels_from: args.labels_from }
+            sample = Sample::find(None, "--captures")?;
+            let (captures, labels) = (sample.dir().to_owned(), Some(sample.labels()));
+            (Labelled { captures, labels, labels_from }, sample.name())
         }
     };
     let book = label_book(session, &source)?;
@@ -74,14 +77,13 @@ pub(crate) fn cloned(
         labelled::surveyed(session, &book, rules)?;
     }
     let split = args.split.name();
-    let captures = source.captures.display();
     ensure!(
         !captured.templates.flows().is_empty(),
-        "{captures}: expected labelled flows of the split `{split}`, found none"
+        "{name}: expected labelled flows of the split `{split}`, found none"
     );
     Ok(Cloned {
         templates: captured.templates.with_gaps_scaled(args.gaps),
         damaged: captured.damaged.iter().map(SourceError::line).collect(),
-        from: format!("from {captures}, split {split}"),
+        from: format!("from {name}, split {split}"),
     })
 }

@@ -4,7 +4,6 @@ use super::args::BundleAddArgs;
 use super::classes::Classes;
 use super::{expect, names, reading, stage_table};
 use crate::commands::data_args::Labelled;
-use crate::commands::train_args::Thresholds;
 use crate::commands::{Session, label_book, labelled};
 use anyhow::{Context, anyhow, bail, ensure};
 use serveflow_core::FlowConfig;
@@ -16,10 +15,9 @@ use serveflow_model::bundle::{
     Provenance, StagePlan,
 };
 use serveflow_model::formats::{FORMATS, FormatHead, guess, is_forest};
-use serveflow_train::calibrate::{Granularity, Target};
-use serveflow_train::recalibrate::{
-    CalibrationFlows, Wanted, calibration_flows, recalibrate, score_all,
-};
+use serveflow_train::calibrate::Target;
+use serveflow_train::recalibrate::{CalibrationFlows, Wanted, calibration_flows, recalibrate};
+use serveflow_train::scoring::score_all;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -123,10 +121,7 @@ fn wanted(args: &BundleAddArgs) -> Wanted {
     Wanted {
         target: args.escalate.map_or(Target::MaxLoss(args.max_loss), Target::Escalate),
         measure: args.uncertainty,
-        granularity: match args.thresholds {
-            Thresholds::Universal => Granularity::Universal,
-            Thresholds::PerClass => Granularity::PerClass,
-        },
+        granularity: args.thresholds.into(),
     }
 }
 
@@ -357,6 +352,8 @@ fn put_model(
     // The flows that a stage decides depend on all stages, and so do open-set rules and drift.
     plan.stages.iter_mut().for_each(|stage| stage.unknown = None);
     plan.drift = None;
+    // Degradation levels were planned with the stages as they were.
+    plan.degradation.clear();
     let stage = &mut plan.stages[at];
     stage.lane = match &args.lane {
         Some(lane) => lane.clone(),
