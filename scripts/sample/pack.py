@@ -4,8 +4,8 @@
     pack.py [TASK_DIR] [ARCHIVE]    # data/app_protocol, and the program's archive of it
 
 The same inputs give the same archive. A test of the program compares the archive with the task, so
-run this after a change of the task's bundle, test captures, labels, README or licence. To look
-into the archive: `tar --zstd -tvf crates/serveflow/src/sample/app_protocol.tar.zst`.
+run this after a change of the task's bundle, test captures, labels or licence. To look into the
+archive: `tar --zstd -tvf crates/serveflow/src/sample/app_protocol.tar.zst`.
 
 Needs the package `zstandard`.
 """
@@ -23,7 +23,7 @@ LEVEL = 22
 
 def contents(task):
     """Name and bytes of each file, in the order of the names."""
-    kept = [task / "LICENSE-UPSTREAM", task / "README.md"]
+    kept = [task / "LICENSE-UPSTREAM"]
     kept += [path for folder in ("bundle", "test") for path in (task / folder).rglob("*")]
     files = {str(path.relative_to(task)): path.read_bytes() for path in kept if path.is_file()}
     head, *rows = (task / "labels.csv").read_bytes().splitlines(keepends=True)

@@ -201,9 +201,8 @@ mod tests {
         for folder in ["bundle", "test"] {
             read_below(&source(), Path::new(folder), &mut files);
         }
-        for name in ["LICENSE-UPSTREAM", "README.md"] {
-            files.insert(name.into(), fs::read(source().join(name)).unwrap());
-        }
+        let licence = "LICENSE-UPSTREAM";
+        files.insert(licence.into(), fs::read(source().join(licence)).unwrap());
         let labels = fs::read_to_string(source().join("labels.csv")).unwrap();
         let is_kept = |line: &&str| {
             let split = line.split(',').nth(1);
