@@ -421,7 +421,7 @@ fn the_capture_that_is_suggested_is_the_one_that_is_meant() {
             let meant = names[only.unwrap_or(0)];
             let words = format!("`{meant}` in place of `{}`", write(meant));
             let [(said, rows)] = &found.causes[..] else { panic!("{found}") };
-            assert!(said.contains("as they stand") && said.ends_with(&words), "{said}: {words}");
+            assert!(said.contains("as listed") && said.ends_with(&words), "{said}: {words}");
             assert_eq!(*rows, if only.is_some() { 8 } else { table.len() }, "{found}");
         }
     }

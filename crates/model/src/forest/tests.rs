@@ -331,7 +331,7 @@ fn files_are_refused_with_a_reason() {
     assert!(read("serveflow-forest", "other").contains("\"other\""));
     assert!(read("\"boosted-logistic\"", "\"stacked\"").contains("\"stacked\""));
     assert!(read("\"missing\":[1", "\"missing\":[0").contains("node 0 asks no number"));
-    assert!(read("\"missing\":[1,6", "\"missing\":[6,1").contains("comes too late"));
+    assert!(read("\"missing\":[1,6", "\"missing\":[6,1").contains("is out of order"));
     assert!(read("\"words\":", "\"extra\":1,\"words\":").contains("unknown field"));
     assert!(read("\"left\":[", "\"left\":[7,").contains("left"));
     assert!(read("\"thresholds\":[", "\"thresholds\":[0.5,0.5,0.5,").contains("thresholds"));

@@ -164,7 +164,7 @@ fn damage_is_refused() {
 fn rows_that_lean_on_each_other_are_refused() {
     let over_rows = node("Softmax", "X", "P", &[attribute("axis", 0)]);
     let error = refused(&one(over_rows, &[], &[-1, 2]), 2);
-    assert!(error.contains("depend on the rows beside it"), "{error}");
+    assert!(error.contains("depend on other rows of the batch"), "{error}");
 }
 
 #[test]

@@ -103,12 +103,8 @@ pub fn build(
     let mut left_out = Vec::new();
     let mut first = None;
     for recording in recordings(&wanted.recipes) {
-        let own: Vec<CandidateSpec> = wanted
-            .recipes
-            .iter()
-            .copied()
-            .filter(|recipe| Recording::of(recipe) == recording)
-            .collect();
+        let own = wanted.recipes.iter().copied();
+        let own: Vec<_> = own.filter(|recipe| Recording::of(recipe) == recording).collect();
         let mut group = Group::record(book, plan, wanted, &own, progress)?;
         group.parts = parts
             .get_or_insert_with(|| by_capture(&group.dataset, &group.train, wanted.cross_fit))

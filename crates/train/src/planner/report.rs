@@ -437,8 +437,7 @@ impl Teller<'_> {
     }
 
     fn reasons(&self, chosen: &Choice, runner_up: Option<&Choice>, best: &Choice) -> Vec<String> {
-        let mut reasons = Vec::new();
-        let limits = &self.request.wish.limits;
+        let (mut reasons, limits) = (Vec::new(), &self.request.wish.limits);
         match (&self.planned.found.verdict, self.request.wish.escalate) {
             (_, Some(share)) => reasons.push(format!(
                 "A share of {share} of the flows was requested at the last stage; {:.3} of the \
@@ -477,10 +476,7 @@ impl Teller<'_> {
                 reasons.push(not_met(binding));
                 let broken = chosen.standings.iter().filter(|standing| !standing.met);
                 reasons.extend(broken.map(|s| {
-                    format!(
-                        "{}: {:.4} was requested, it has {:.4}.",
-                        s.limit, s.wanted, s.found
-                    )
+                    format!("{}: {:.4} is required, it has {:.4}.", s.limit, s.wanted, s.found)
                 }));
             }
         }

@@ -72,7 +72,7 @@ fn betting(losses: i64, gains: i64, flows: i64, tolerated: f64, level: f64) -> f
 fn counts(outcome: &PairedPredictions<'_>) -> (i64, i64, i64) {
     match Evidence::new(Loss::Accuracy, outcome) {
         Evidence::Accuracy(counts) => (counts.losses, counts.gains, counts.flows),
-        Evidence::MacroF1(_) => unreachable!("evidence of the loss that was asked for"),
+        Evidence::MacroF1(_) => unreachable!("evidence of the loss that was requested"),
     }
 }
 
@@ -179,7 +179,7 @@ fn macro_f1_p_values_are_super_uniform_at_the_boundary() {
             whole += usize::from(p_value(Loss::MacroF1, mean, &drawn.outcome(classes)) <= 0.2);
             let Evidence::MacroF1(all) = Evidence::new(Loss::MacroF1, &drawn.outcome(classes))
             else {
-                unreachable!("evidence of the loss that was asked for")
+                unreachable!("evidence of the loss that was requested")
             };
             for (class, counts) in all.iter().enumerate() {
                 single[class] += usize::from(counts.bound(0.2) < losses[class]);
