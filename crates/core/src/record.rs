@@ -6,7 +6,7 @@
 //! leads from the last packet back to the first: so a new one touches no memory but its own.
 
 use crate::features::layout::HeaderLayout;
-use crate::parse::{Header, Parsed, Section};
+use crate::parse::{Header, HeaderSpan, Parsed};
 use crate::prealloc::{Shortage, bytes_used, has_room, reserve, room_for, touch_room};
 use std::hint::black_box;
 
@@ -216,7 +216,7 @@ impl PacketPool {
 
     /// Copies header by header, wherever they stand and however long they are; false where there is
     /// no memory for them.
-    fn keep_parts(&mut self, id: u32, frame: &[u8], sections: [Option<Section>; 2]) -> bool {
+    fn keep_parts(&mut self, id: u32, frame: &[u8], sections: [Option<HeaderSpan>; 2]) -> bool {
         let cell = &mut self.cells[id as usize];
         let mut whole = [0; INLINE + SPILL];
         let mut at = 0;
@@ -290,7 +290,7 @@ impl PacketPool {
 
 /// What is kept of a section: its whole words, if the layout has them.
 #[inline]
-fn part(layout: &HeaderLayout, section: Option<Section>) -> Part {
+fn part(layout: &HeaderLayout, section: Option<HeaderSpan>) -> Part {
     match section {
         Some(section) if layout.has(section.header) => {
             Part { header: Some(section.header), words: section.len / 4 }

@@ -3,7 +3,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serveflow_core::rows::{BitAt, RowShape, Rows, Scores};
-use serveflow_model::forest::{BoundForest, Forest, Kind, Node, Test, Tree};
+use serveflow_model::forest::{BoundForest, Forest, ForestKind, Node, Test, Tree};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ fn hang(tree: &mut Tree, parent: usize, right: bool, child: i32) {
 fn score(c: &mut Criterion) {
     let mut dice = Dice(0x5eed);
     let trees = (0..ROUNDS * CLASSES).map(|_| tree(&mut dice)).collect();
-    let kind = Kind::softmax(vec![0.0; CLASSES]);
+    let kind = ForestKind::softmax(vec![0.0; CLASSES]);
     let forest = Forest::new(SHAPE, CLASSES, kind, trees).expect("it is made to be right");
     let mut bound = BoundForest::new(&forest);
     let started = Instant::now();

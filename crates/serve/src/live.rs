@@ -53,7 +53,7 @@ pub fn summary(counted: &[InterfaceCount]) -> String {
 }
 
 /// What listens to interfaces.
-pub struct Opened {
+pub struct LiveInput {
     /// A source for each worker.
     pub sources: Vec<Box<dyn Source>>,
     /// What the kernel counts.
@@ -113,7 +113,7 @@ mod linux {
     ///
     /// # Errors
     /// When one of them cannot be opened, or the filter is none; the text names it.
-    pub fn open(config: &Config, stop: &Arc<AtomicBool>) -> Result<Opened, LiveError> {
+    pub fn open(config: &Config, stop: &Arc<AtomicBool>) -> Result<LiveInput, LiveError> {
         let limits = &config.live;
         let random = RandomState::new().build_hasher().finish();
         let live = LiveConfig {
@@ -141,7 +141,7 @@ mod linux {
         };
         let opened = serveflow_io::live::open(&live, stop)?;
         let boxed = |source| -> Box<dyn Source> { Box::new(source) };
-        Ok(Opened {
+        Ok(LiveInput {
             sources: opened.sources.into_iter().map(boxed).collect(),
             counted: Counted(opened.counters),
             attacher: opened.attacher,
@@ -223,7 +223,7 @@ mod elsewhere {
     ///
     /// # Errors
     /// Always.
-    pub fn open(_config: &Config, _stop: &Arc<AtomicBool>) -> Result<Opened, LiveError> {
+    pub fn open(_config: &Config, _stop: &Arc<AtomicBool>) -> Result<LiveInput, LiveError> {
         Err(LiveError)
     }
 }

@@ -1,8 +1,13 @@
 //! The rules of ARCHITECTURE.md that a machine can hold. Each rule names every place that breaks
 //! it, and has a test of its own that shows it can fail.
 
+/// The list that the tests of the help use too.
+#[path = "../src/commands/house_words.rs"]
+mod house_words;
+
 mod tidy {
     pub(crate) mod code_rules;
+    pub(crate) mod house_rules;
     pub(crate) mod manifest_rules;
     pub(crate) mod scan;
     pub(crate) mod text_rules;
@@ -12,7 +17,7 @@ mod tidy {
 }
 
 use tidy::tree::Tree;
-use tidy::{code_rules, manifest_rules, text_rules};
+use tidy::{code_rules, house_rules, manifest_rules, text_rules};
 
 fn hold(found: &[String]) {
     assert!(found.is_empty(), "{} findings:\n{}", found.len(), found.join("\n"));
@@ -48,6 +53,28 @@ fn files_are_short() {
 #[test]
 fn functions_are_short() {
     hold(&code_rules::long_functions(&Tree::here().rust()));
+}
+
+#[test]
+fn lines_are_short() {
+    let tree = Tree::here();
+    let sources = tree.texts(text_rules::is_source);
+    assert!(sources.len() > 500, "Rust, Python, TOML and scripts: {}", sources.len());
+    hold(&text_rules::long_lines(&sources));
+}
+
+#[test]
+fn public_types_have_names_of_their_own() {
+    hold(&code_rules::twin_types(&Tree::here().rust()));
+}
+
+#[test]
+fn users_read_words_of_the_field() {
+    let tree = Tree::here();
+    hold(&house_rules::in_strings(&tree.rust()));
+    let documents = tree.texts(house_rules::is_document);
+    assert!(documents.len() > 10, "the documents are found: {}", documents.len());
+    hold(&house_rules::in_documents(&documents));
 }
 
 #[test]

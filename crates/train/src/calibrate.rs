@@ -337,8 +337,7 @@ pub fn calibrate(
     assert!(!stages.is_empty() && classes > 0, "a cascade has a stage and a class");
     assert!(
         stages.iter().all(|stage| stage.labels.len() == truth.len()),
-        "one prediction per \
-        flow"
+        "one prediction per flow"
     );
     let search = Search::new(stages, truth, classes);
     let thresholds = match target {

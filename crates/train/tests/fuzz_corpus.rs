@@ -12,7 +12,7 @@ use entry::{fuzz_bundle, fuzz_capture, fuzz_forest, fuzz_import, fuzz_labels, fu
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serveflow_core::rows::{BitAt, RowShape};
-use serveflow_model::forest::{Forest, Kind, Node, Test, Tree};
+use serveflow_model::forest::{Forest, ForestKind, Node, Test, Tree};
 use std::path::{Path, PathBuf};
 
 fn folder(target: &str) -> PathBuf {
@@ -52,7 +52,7 @@ fn boosted(shape: RowShape) -> Vec<u8> {
     let node = |bit| Node { test: Test::Bit(BitAt { word: 1, bit }), left: -1, right: -2 };
     let tree = |bit: u8| Tree { nodes: vec![node(bit)], leaves: vec![0.5, -1.0] };
     let base = vec![0.1, -0.1];
-    Forest::new(shape, 2, Kind::softmax(base), (0..4).map(tree).collect()).unwrap().to_json()
+    Forest::new(shape, 2, ForestKind::softmax(base), (0..4).map(tree).collect()).unwrap().to_json()
 }
 
 fn forests() -> Vec<Vec<u8>> {
@@ -65,8 +65,8 @@ fn forests() -> Vec<Vec<u8>> {
     let leaves = vec![0.5, 0.5, 1.0, 0.0, 0.25, 0.75];
     let tree = Tree { nodes, leaves };
     let stump = Tree { nodes: Vec::new(), leaves: vec![0.3, 0.7] };
-    let averaged = |trees| Forest::new(shape, 2, Kind::Averaged, trees).unwrap().to_json();
-    let empty = Forest::new(shape, 1, Kind::softmax(vec![0.0]), Vec::new()).unwrap();
+    let averaged = |trees| Forest::new(shape, 2, ForestKind::Averaged, trees).unwrap().to_json();
+    let empty = Forest::new(shape, 1, ForestKind::softmax(vec![0.0]), Vec::new()).unwrap();
     vec![boosted(shape), averaged(vec![tree.clone()]), averaged(vec![stump, tree]), empty.to_json()]
 }
 

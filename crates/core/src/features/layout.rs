@@ -4,7 +4,7 @@
 //! significant bit first. Headers are made of 32-bit words, so a packet is a row of words in
 //! network order, and whether a word was there is one bit of the presence words behind them.
 
-use crate::parse::{Header, Parsed, Section};
+use crate::parse::{Header, HeaderSpan, Parsed};
 
 /// Most words of a packet: IPv4 15, IPv6 10, TCP 15, UDP 2, ICMP 2, and 2 of presence.
 pub const MOST_WORDS: usize = 46;
@@ -190,7 +190,7 @@ impl HeaderLayout {
         }
     }
 
-    fn write_section(&self, frame: &[u8], section: Section, words: &mut [u32]) {
+    fn write_section(&self, frame: &[u8], section: HeaderSpan, words: &mut [u32]) {
         self.write_header(section.header, &frame[section.range()], None, words);
     }
 

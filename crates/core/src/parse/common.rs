@@ -5,7 +5,7 @@
 //! of the general parser, and what is answered here is what they would answer: the tests of both
 //! hold them to each other.
 
-use super::{Header, KeyRules, Parsed, Section, Tunnels, tunnel};
+use super::{Header, HeaderSpan, KeyRules, Parsed, Tunnels, tunnel};
 use crate::key::FlowKey;
 use crate::packet::{LinkType, Packet};
 
@@ -126,8 +126,8 @@ fn behind(
     if !(is_whole && fits && (is_tcp || proto == UDP)) {
         return false;
     }
-    parsed.network = Section { header: network, offset: IP_AT as u32, len: network_len as u8 };
-    parsed.transport = Some(Section { header, offset: at as u32, len: len as u8 });
+    parsed.network = HeaderSpan { header: network, offset: IP_AT as u32, len: network_len as u8 };
+    parsed.transport = Some(HeaderSpan { header, offset: at as u32, len: len as u8 });
     parsed.tcp_flags = if is_tcp { word as u8 } else { 0 };
     parsed.tcp_seq = if is_tcp { be32(head, 4) } else { 0 };
     parsed.payload = behind_ip - len;

@@ -136,7 +136,7 @@ impl Header {
 
 /// A header's captured bytes: an offset into the frame and a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Section {
+pub struct HeaderSpan {
     /// Whose header.
     pub header: Header,
     /// First byte in the frame.
@@ -145,7 +145,7 @@ pub struct Section {
     pub len: u8,
 }
 
-impl Section {
+impl HeaderSpan {
     /// Where the header stands in the frame.
     #[must_use]
     pub fn range(self) -> std::ops::Range<usize> {
@@ -161,9 +161,9 @@ pub struct Parsed {
     /// Whether the sender is the endpoint that sorts first in the key.
     pub sender_is_low: bool,
     /// The network header.
-    pub network: Section,
+    pub network: HeaderSpan,
     /// The transport header, when it is one that features know.
-    pub transport: Option<Section>,
+    pub transport: Option<HeaderSpan>,
     /// TCP flags, low eight bits; 0 for other protocols or when not captured.
     pub tcp_flags: u8,
     /// TCP sequence number; 0 for other protocols or when not captured.
@@ -189,7 +189,7 @@ impl Default for Parsed {
         Self {
             key: FlowKey::default(),
             sender_is_low: false,
-            network: Section { header: Header::Ipv4, offset: 0, len: 0 },
+            network: HeaderSpan { header: Header::Ipv4, offset: 0, len: 0 },
             transport: None,
             tcp_flags: 0,
             tcp_seq: 0,
@@ -201,7 +201,7 @@ impl Default for Parsed {
 
 /// The IP packet inside a frame.
 struct Network {
-    section: Section,
+    section: HeaderSpan,
     src: u128,
     dst: u128,
     v6: bool,

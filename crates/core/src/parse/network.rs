@@ -2,7 +2,7 @@
 
 use super::numbers::{AUTHENTICATION, MOST_EXTENSIONS};
 use super::transport::{TCP, UDP};
-use super::{Header, Network, Reject, Section, be16, be32};
+use super::{Header, HeaderSpan, Network, Reject, be16, be32};
 
 const IPV4_MIN: usize = 20;
 const IPV6_LEN: usize = 40;
@@ -78,7 +78,7 @@ fn ipv4(data: &[u8], at: usize, room: Room) -> Result<Network, Reject> {
     let behind = extensions(data, fixed[9], at + header_len, end, is_ipv4_extension)?;
     let captured = header_len.min(data.len() - at);
     Ok(Network {
-        section: Section { header: Header::Ipv4, offset: at as u32, len: captured as u8 },
+        section: HeaderSpan { header: Header::Ipv4, offset: at as u32, len: captured as u8 },
         src: u128::from(u32::from_be_bytes([fixed[12], fixed[13], fixed[14], fixed[15]])),
         dst: u128::from(u32::from_be_bytes([fixed[16], fixed[17], fixed[18], fixed[19]])),
         v6: false,
@@ -100,7 +100,7 @@ fn ipv6(data: &[u8], at: usize, room: Room) -> Result<Network, Reject> {
     let Behind { proto, transport_at, is_fragment } =
         extensions(data, fixed[6], behind_fixed, end, is_ipv6_extension)?;
     Ok(Network {
-        section: Section { header: Header::Ipv6, offset: at as u32, len: IPV6_LEN as u8 },
+        section: HeaderSpan { header: Header::Ipv6, offset: at as u32, len: IPV6_LEN as u8 },
         src: address(&fixed[8..24]),
         dst: address(&fixed[24..40]),
         v6: true,

@@ -1,6 +1,6 @@
 //! Transport layer: ports, TCP flags and sequence number, header lengths.
 
-use super::{Header, Network, Reject, Section, be16, be32};
+use super::{Header, HeaderSpan, Network, Reject, be16, be32};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -18,7 +18,7 @@ const DCCP_LEN: usize = 12;
 
 #[derive(Default)]
 pub(super) struct Transport {
-    pub(super) section: Option<Section>,
+    pub(super) section: Option<HeaderSpan>,
     pub(super) src_port: u16,
     pub(super) dst_port: u16,
     pub(super) flags: u8,
@@ -47,9 +47,9 @@ pub(super) fn parse(data: &[u8], network: &Network) -> Result<Transport, Reject>
 }
 
 /// The captured part of a header; `None` when the capture ends before it.
-fn section(header: Header, data: &[u8], at: usize, header_len: usize) -> Option<Section> {
+fn section(header: Header, data: &[u8], at: usize, header_len: usize) -> Option<HeaderSpan> {
     let captured = data.len().checked_sub(at)?;
-    Some(Section { header, offset: at as u32, len: header_len.min(captured) as u8 })
+    Some(HeaderSpan { header, offset: at as u32, len: header_len.min(captured) as u8 })
 }
 
 fn ports(data: &[u8], at: usize, missing: Reject) -> Result<(u16, u16), Reject> {

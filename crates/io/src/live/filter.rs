@@ -110,11 +110,13 @@ struct Instruction4 {
 
 type Pcap = *mut c_void;
 
+type OpenDead = unsafe extern "C" fn(c_int, c_int) -> Pcap;
+
 /// The functions of libpcap that are used here.
 struct Library {
     create: unsafe extern "C" fn(*const c_char, *mut c_char) -> Pcap,
     activate: unsafe extern "C" fn(Pcap) -> c_int,
-    open_dead: unsafe extern "C" fn(c_int, c_int) -> Pcap,
+    open_dead: OpenDead,
     compile: unsafe extern "C" fn(Pcap, *mut Program, *const c_char, c_int, u32) -> c_int,
     free: unsafe extern "C" fn(*mut Program),
     error: unsafe extern "C" fn(Pcap) -> *const c_char,
@@ -150,9 +152,7 @@ fn open_library() -> Result<Library, FilterError> {
             activate: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Pcap) -> c_int>(
                 find(c"pcap_activate")?,
             ),
-            open_dead: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, c_int) -> Pcap>(
-                find(c"pcap_open_dead")?,
-            ),
+            open_dead: std::mem::transmute::<*mut c_void, OpenDead>(find(c"pcap_open_dead")?),
             compile: std::mem::transmute::<
                 *mut c_void,
                 unsafe extern "C" fn(Pcap, *mut Program, *const c_char, c_int, u32) -> c_int,

@@ -39,7 +39,7 @@ const ZONES: i64 = 26 * 4;
 
 /// The rows of a label table and the flows of its captures.
 #[derive(Clone, Copy, Debug)]
-pub struct Tables<'a> {
+pub struct DiagnosisInput<'a> {
     /// The captures that rows and flows name by index; some may be none that was read.
     pub files: &'a [PathBuf],
     /// The rows.
@@ -110,7 +110,7 @@ struct Index<'a> {
 
 /// Compares the tables.
 #[must_use]
-pub fn diagnose(tables: Tables<'_>) -> Diagnosis {
+pub fn diagnose(tables: DiagnosisInput<'_>) -> Diagnosis {
     let (unmet, free) = apart(tables);
     let (met, unlabelled) = (tables.rows.len() - unmet.len(), free.len());
     if unmet.is_empty() {
@@ -153,7 +153,7 @@ pub fn diagnose(tables: Tables<'_>) -> Diagnosis {
 }
 
 /// Rows that meet no flow, and indices of flows that no row meets.
-fn apart(tables: Tables<'_>) -> (Vec<&Entry>, Vec<usize>) {
+fn apart(tables: DiagnosisInput<'_>) -> (Vec<&Entry>, Vec<usize>) {
     let times = |entries: &[Entry]| {
         let mut times: HashMap<(usize, FlowKey), Vec<u64>> = HashMap::new();
         for entry in entries {
@@ -200,7 +200,7 @@ fn within(spots: &[Spot], at_us: u64, tolerance_us: u64) -> &[Spot] {
 }
 
 impl<'a> Index<'a> {
-    fn new(tables: Tables<'a>, free: &[usize]) -> Self {
+    fn new(tables: DiagnosisInput<'a>, free: &[usize]) -> Self {
         let mut index = Self {
             files: tables.files,
             flows: tables.flows,
@@ -311,7 +311,7 @@ fn ports(row: &FiveTuple, flow: &FiveTuple) -> PortDifference {
 
 /// For each file without flows, the one capture whose name is the same but for folders, ending and
 /// case.
-fn alike(tables: Tables<'_>) -> Vec<Option<usize>> {
+fn alike(tables: DiagnosisInput<'_>) -> Vec<Option<usize>> {
     let mut is_read = vec![false; tables.files.len()];
     tables.flows.iter().for_each(|flow| is_read[flow.file] = true);
     let mut by_stem: HashMap<String, Vec<usize>> = HashMap::new();
@@ -397,7 +397,10 @@ fn same_tuple(index: &Index<'_>, row: &Entry, own: &mut HashSet<Difference>) {
 }
 
 /// What is to be said of rows that nothing explains.
-fn unexplained<'a>(tables: Tables<'_>, rows: impl Iterator<Item = &'a Entry>) -> Unexplained {
+fn unexplained<'a>(
+    tables: DiagnosisInput<'_>,
+    rows: impl Iterator<Item = &'a Entry>,
+) -> Unexplained {
     let captures: HashSet<usize> = tables.flows.iter().map(|flow| flow.file).collect();
     let pairs: HashSet<[IpAddr; 2]> = tables.flows.iter().map(|flow| hosts(&flow.flow)).collect();
     let keys: HashSet<FlowKey> = tables.flows.iter().map(|flow| key(&flow.flow)).collect();

@@ -155,7 +155,7 @@ proptest! {
         for ((expected, distort), by) in of_time(number).into_iter().chain(of_the_rest()) {
             let mut rows: Vec<Entry> = flows.iter().map(reversed).collect();
             rows.iter_mut().take(wrong).for_each(|row| distort(row, by));
-            let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows });
+            let found = diagnose(DiagnosisInput { files: &files, rows: &rows, flows: &flows });
             prop_assert_eq!(found.met, count - wrong, "{:?}", expected);
             prop_assert_eq!(found.unlabelled, wrong, "{:?}", expected);
             prop_assert_eq!(found.causes.len(), 1, "{:?}: {:?}", expected, found.causes);
@@ -175,11 +175,12 @@ proptest! {
         // row.
         let mut rows: Vec<Entry> = flows.iter().take(kept).map(reversed).collect();
         rows.iter_mut().step_by(2).for_each(|row| row.first_us += 1);
-        let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows });
+        let found = diagnose(DiagnosisInput { files: &files, rows: &rows, flows: &flows });
         prop_assert_eq!((found.met, &found.causes[..]), (rows.len(), &[][..]));
         prop_assert_eq!(found.unlabelled, count - rows.len());
         // The flows of the rows are gone: what is left of the capture explains none of them.
-        let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows[rows.len()..] });
+        let flows = &flows[rows.len()..];
+        let found = diagnose(DiagnosisInput { files: &files, rows: &rows, flows });
         prop_assert_eq!(found.causes, vec![]);
         let Unexplained { no_capture, no_hosts, other_time, other_ports } = found.unexplained;
         prop_assert_eq!(no_capture + no_hosts + other_time + other_ports, rows.len());
@@ -192,7 +193,7 @@ proptest! {
         let half = count / 3;
         rows[..half].iter_mut().for_each(|row| row.first_us /= 1_000);
         rows[half..].iter_mut().for_each(|row| add(row, -3_600_000_000));
-        let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows });
+        let found = diagnose(DiagnosisInput { files: &files, rows: &rows, flows: &flows });
         let named: Vec<(ClockOffset, i64, usize)> = found
             .causes
             .iter()
@@ -225,7 +226,7 @@ fn ports_of_protocols_without_ports_and_other_protocols_are_named() {
         (flow(6, 8, 443), flow(17, 0, 443), ""),
     ] {
         let (rows, flows) = ([entry(row)], [entry(seen)]);
-        let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows });
+        let found = diagnose(DiagnosisInput { files: &files, rows: &rows, flows: &flows });
         let words = found.causes.first().map(|cause| cause.words(&|_| String::new()));
         let words = words.unwrap_or_default();
         assert!(words.starts_with(expected) || expected.is_empty(), "{words}");
@@ -240,7 +241,7 @@ fn exact_milliseconds_are_to_be_multiplied() {
     flows.iter_mut().for_each(|flow| flow.first_us = flow.first_us / 1_000 * 1_000);
     let mut rows = flows.clone();
     rows.iter_mut().for_each(|row| row.first_us /= 1_000);
-    let found = diagnose(Tables { files: &files, rows: &rows, flows: &flows });
+    let found = diagnose(DiagnosisInput { files: &files, rows: &rows, flows: &flows });
     assert_eq!(found.causes[0].difference.clock, ClockOffset::Milliseconds);
     let words = found.causes[0].words(&|_| String::new());
     assert_eq!((found.causes.len(), found.causes[0].rows), (1, 30));

@@ -210,14 +210,12 @@ impl fmt::Display for BundleError {
             Self::Columns { stage, path, message } => {
                 write!(f, "{}: stage `{stage}`: {message}", path.display())
             }
-            Self::Label { stage, path, source } => {
-                write!(
-                    f,
-                    "{}: stage `{stage}`: {source} (`classes` of the stage's model, --classes of \
-                     `bundle add`)",
-                    path.display()
-                )
-            }
+            Self::Label { stage, path, source } => write!(
+                f,
+                "{}: stage `{stage}`: {source} (`classes` of the stage's model, --classes of \
+                 `bundle add`)",
+                path.display()
+            ),
             Self::Width { stage, path, expected, found } => write!(
                 f,
                 "{}: stage `{stage}` encodes rows of {} words and {} numbers, the model takes {} \

@@ -10,7 +10,7 @@ use super::isa::{BLOCK, Bytes, Level, Row, Set, Table, WORD};
 use super::link::Finish;
 use super::pack::Packing;
 use super::program::{CONSTANTS, Mux, Program, ZEROS};
-use super::{Forest, Kind};
+use super::{Forest, ForestKind};
 use serveflow_core::rows::Scores;
 
 /// Words of a wide plane.
@@ -80,8 +80,10 @@ impl Slices {
         bits.dedup();
         let free = CONSTANTS + bits.len();
         let (boosted, base) = match forest.kind() {
-            Kind::Boosted { base, .. } => (true, base.iter().map(|b| f64::from(*b)).collect()),
-            Kind::Averaged => (false, vec![0.0; forest.classes()]),
+            ForestKind::Boosted { base, .. } => {
+                (true, base.iter().map(|b| f64::from(*b)).collect())
+            }
+            ForestKind::Averaged => (false, vec![0.0; forest.classes()]),
         };
         let mut slices = Self {
             classes: forest.classes(),

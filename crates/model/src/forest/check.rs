@@ -1,6 +1,6 @@
 //! What a forest promises, and the facts about the first promise that is broken.
 
-use super::{Forest, Kind, MAX_CLASSES, Test, Tree};
+use super::{Forest, ForestKind, MAX_CLASSES, Test, Tree};
 use std::fmt;
 
 /// Nodes that all trees may have together: each may read its own word, and bits of the words that a
@@ -142,9 +142,9 @@ pub(super) fn check(forest: &Forest) -> Result<(), ForestError> {
         return Err(ForestError::Classes { found: classes });
     }
     match &forest.kind {
-        Kind::Averaged if trees == 0 => return Err(ForestError::NoTrees),
-        Kind::Averaged => {}
-        Kind::Boosted { base, .. } => {
+        ForestKind::Averaged if trees == 0 => return Err(ForestError::NoTrees),
+        ForestKind::Averaged => {}
+        ForestKind::Boosted { base, .. } => {
             if base.len() != classes {
                 return Err(ForestError::Base { expected: classes, found: base.len() });
             }

@@ -5,7 +5,7 @@
 //! as in [`Node`]. `missing` lists the nodes that send a missing number to the right. Numbers are
 //! written in their shortest form that reads back to the same bits.
 
-use super::{Forest, ForestError, Kind, Link, Node, Test, Tree};
+use super::{Forest, ForestError, ForestKind, Link, Node, Test, Tree};
 use serde::{Deserialize, Serialize};
 use serveflow_core::rows::{BitAt, RowShape};
 use std::fmt;
@@ -176,9 +176,9 @@ impl Forest {
         }
         let file: File = serde_json::from_slice(json)?;
         let kind = match file.kind.as_str() {
-            BOOSTED => Kind::softmax(file.base),
-            LOGISTIC => Kind::Boosted { base: file.base, link: Link::Logistic },
-            AVERAGED if file.base.is_empty() => Kind::Averaged,
+            BOOSTED => ForestKind::softmax(file.base),
+            LOGISTIC => ForestKind::Boosted { base: file.base, link: Link::Logistic },
+            AVERAGED if file.base.is_empty() => ForestKind::Averaged,
             _ => return Err(ReadError::Kind { found: file.kind }),
         };
         let trees = file.trees.into_iter().enumerate().map(|(t, tree)| read_tree(t, tree));
@@ -191,9 +191,9 @@ impl Forest {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let (kind, base) = match self.kind() {
-            Kind::Boosted { base, link: Link::Softmax } => (BOOSTED, base.clone()),
-            Kind::Boosted { base, link: Link::Logistic } => (LOGISTIC, base.clone()),
-            Kind::Averaged => (AVERAGED, Vec::new()),
+            ForestKind::Boosted { base, link: Link::Softmax } => (BOOSTED, base.clone()),
+            ForestKind::Boosted { base, link: Link::Logistic } => (LOGISTIC, base.clone()),
+            ForestKind::Averaged => (AVERAGED, Vec::new()),
         };
         let file = File {
             format: FORMAT.into(),

@@ -5,7 +5,7 @@
 //! that of the system is neither the same everywhere nor fast enough: it cost more than the trees
 //! of a small forest.
 
-use super::{Forest, Kind, Link};
+use super::{Forest, ForestKind, Link};
 use serveflow_core::rows::Scores;
 
 /// Rows that are finished side by side: enough that no exponential waits for the one before.
@@ -26,9 +26,9 @@ impl Finish {
     /// What the forest calls for.
     pub(super) fn of(forest: &Forest) -> Self {
         match forest.kind() {
-            Kind::Boosted { link: Link::Softmax, .. } => Self::Softmax,
-            Kind::Boosted { link: Link::Logistic, .. } => Self::Logistic,
-            Kind::Averaged => Self::Mean(forest.trees().len() as f64),
+            ForestKind::Boosted { link: Link::Softmax, .. } => Self::Softmax,
+            ForestKind::Boosted { link: Link::Logistic, .. } => Self::Logistic,
+            ForestKind::Averaged => Self::Mean(forest.trees().len() as f64),
         }
     }
 

@@ -104,7 +104,7 @@ pub enum Link {
 
 /// How the trees make up the scores.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum ForestKind {
     /// Tree `t` adds its leaf to the raw score of class `t % classes`.
     Boosted {
         /// Raw score of each class before any tree.
@@ -116,7 +116,7 @@ pub enum Kind {
     Averaged,
 }
 
-impl Kind {
+impl ForestKind {
     /// Boosted trees whose raw scores begin with `base` and end in a softmax.
     #[must_use]
     pub fn softmax(base: Vec<f32>) -> Self {
@@ -129,7 +129,7 @@ impl Kind {
 pub struct Forest {
     shape: RowShape,
     classes: usize,
-    kind: Kind,
+    kind: ForestKind,
     trees: Vec<Tree>,
 }
 
@@ -141,7 +141,7 @@ impl Forest {
     pub fn new(
         shape: RowShape,
         classes: usize,
-        kind: Kind,
+        kind: ForestKind,
         trees: Vec<Tree>,
     ) -> Result<Self, ForestError> {
         let forest = Self { shape, classes, kind, trees };
@@ -163,7 +163,7 @@ impl Forest {
 
     /// How the trees make up the scores.
     #[must_use]
-    pub fn kind(&self) -> &Kind {
+    pub fn kind(&self) -> &ForestKind {
         &self.kind
     }
 
@@ -177,8 +177,8 @@ impl Forest {
     #[must_use]
     pub fn width(&self) -> usize {
         match self.kind {
-            Kind::Boosted { .. } => 1,
-            Kind::Averaged => self.classes,
+            ForestKind::Boosted { .. } => 1,
+            ForestKind::Averaged => self.classes,
         }
     }
 }

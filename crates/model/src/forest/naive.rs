@@ -1,7 +1,7 @@
 //! The obvious scorer: the truth that the fast one is held against.
 
 use super::link::Finish;
-use super::{Forest, Kind, Tree};
+use super::{Forest, ForestKind, Tree};
 use serveflow_core::rows::{Rows, Scores};
 
 /// Index of the leaf that a row falls into.
@@ -28,14 +28,14 @@ pub fn score(forest: &Forest, rows: &Rows, scores: &mut Scores) {
     scores.reset(rows.len(), classes);
     for row in 0..rows.len() {
         let mut sums = match forest.kind() {
-            Kind::Boosted { base, .. } => base.iter().map(|b| f64::from(*b)).collect(),
-            Kind::Averaged => vec![0.0; classes],
+            ForestKind::Boosted { base, .. } => base.iter().map(|b| f64::from(*b)).collect(),
+            ForestKind::Averaged => vec![0.0; classes],
         };
         for (t, tree) in forest.trees().iter().enumerate() {
             let leaf = leaf(tree, rows.words(row), rows.numbers(row));
             match forest.kind() {
-                Kind::Boosted { .. } => sums[t % classes] += f64::from(tree.leaves[leaf]),
-                Kind::Averaged => {
+                ForestKind::Boosted { .. } => sums[t % classes] += f64::from(tree.leaves[leaf]),
+                ForestKind::Averaged => {
                     let values = &tree.leaves[leaf * classes..(leaf + 1) * classes];
                     sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += f64::from(*v));
                 }

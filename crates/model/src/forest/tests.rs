@@ -87,9 +87,9 @@ fn forest_on(
         true => {
             let base = (0..classes).map(|_| dice.float()).collect();
             let link = if dice.roll(2) == 0 { Link::Softmax } else { Link::Logistic };
-            Kind::Boosted { base, link }
+            ForestKind::Boosted { base, link }
         }
-        false => Kind::Averaged,
+        false => ForestKind::Averaged,
     };
     Forest::new(shape, classes, kind, trees).unwrap()
 }
@@ -218,8 +218,8 @@ proptest! {
             _ => vine(&mut dice, nodes, t % 3 == 1, width),
         });
         let kind = match boosted {
-            true => Kind::softmax(vec![0.5; classes]),
-            false => Kind::Averaged,
+            true => ForestKind::softmax(vec![0.5; classes]),
+            false => ForestKind::Averaged,
         };
         let forest = Forest::new(shape, classes, kind, trees.collect()).unwrap();
         same_as_naive(&forest, &rows(!seed, shape, len), 1 + len / 2)?;
@@ -258,13 +258,13 @@ proptest! {
 fn a_lone_leaf_answers_for_all_and_no_rows_are_no_scores() {
     let tree = Tree { nodes: vec![], leaves: vec![0.25, 0.75] };
     let shape = RowShape { words: 1, numbers: 0 };
-    let forest = Forest::new(shape, 2, Kind::Averaged, vec![tree]).unwrap();
+    let forest = Forest::new(shape, 2, ForestKind::Averaged, vec![tree]).unwrap();
     let mut scores = Scores::default();
     let bound = BoundForest::new(&forest);
     bound.score(&rows(1, shape, 70), &mut scores);
     assert_eq!(scores.row(69), [0.25, 0.75]);
     bound.score(&Rows::with_capacity(shape, 0), &mut scores);
-    let constant = Kind::softmax(vec![0.0, 0.0]);
+    let constant = ForestKind::softmax(vec![0.0, 0.0]);
     BoundForest::new(&Forest::new(shape, 2, constant, vec![]).unwrap())
         .score(&rows(1, shape, 3), &mut scores);
     assert_eq!(scores.row(2), [0.5, 0.5]);
@@ -288,7 +288,7 @@ fn broken_promises_are_named() {
     let number =
         |index, threshold| Node { test: Test::above(index, threshold), left: !0, right: !1 };
     let try_tree = |nodes: Vec<Node>, leaves: Vec<f32>| {
-        Forest::new(shape, 1, Kind::Averaged, vec![Tree { nodes, leaves }]).unwrap_err()
+        Forest::new(shape, 1, ForestKind::Averaged, vec![Tree { nodes, leaves }]).unwrap_err()
     };
     let child = |node, child| ForestError::Child { tree: 0, node, child };
     assert_eq!(try_tree(vec![node(0, 0, !1)], vec![0.0; 2]), child(0, 0));
@@ -309,14 +309,14 @@ fn broken_promises_are_named() {
     );
     assert_eq!(try_tree(vec![], vec![f32::INFINITY]), ForestError::LeafValue { tree: 0, value: 0 });
     let boosted = |base: &[f32], trees| {
-        Forest::new(shape, 2, Kind::softmax(base.to_vec()), trees).unwrap_err()
+        Forest::new(shape, 2, ForestKind::softmax(base.to_vec()), trees).unwrap_err()
     };
     let leaf = Tree { nodes: vec![], leaves: vec![1.0] };
     assert_eq!(boosted(&[0.0], vec![]), ForestError::Base { expected: 2, found: 1 });
     assert_eq!(boosted(&[0.0; 2], vec![leaf]), ForestError::Rounds { trees: 1, classes: 2 });
     assert_eq!(boosted(&[0.0, f32::NAN], vec![]), ForestError::BaseValue { class: 1 });
-    assert_eq!(Forest::new(shape, 2, Kind::Averaged, vec![]), Err(ForestError::NoTrees));
-    let none = Kind::softmax(vec![]);
+    assert_eq!(Forest::new(shape, 2, ForestKind::Averaged, vec![]), Err(ForestError::NoTrees));
+    let none = ForestKind::softmax(vec![]);
     assert_eq!(Forest::new(shape, 0, none, vec![]), Err(ForestError::Classes { found: 0 }));
 }
 

@@ -14,7 +14,7 @@ use super::isa::Set;
 use super::link::Finish;
 use super::nodes::{self, Bits, Index, Layout, Nodes, Table};
 use super::pack::{Packed, Packing};
-use super::{Forest, Kind};
+use super::{Forest, ForestKind};
 use serveflow_core::rows::Scores;
 
 /// Walks that go on in turn.
@@ -61,8 +61,10 @@ impl Walks {
     pub(super) fn new(forest: &Forest, packing: &Packing) -> Self {
         let trees = forest.trees();
         let (boosted, base) = match forest.kind() {
-            Kind::Boosted { base, .. } => (true, base.iter().map(|b| f64::from(*b)).collect()),
-            Kind::Averaged => (false, vec![0.0; forest.classes()]),
+            ForestKind::Boosted { base, .. } => {
+                (true, base.iter().map(|b| f64::from(*b)).collect())
+            }
+            ForestKind::Averaged => (false, vec![0.0; forest.classes()]),
         };
         let mut starts = Vec::with_capacity(trees.len());
         let mut leaves = Vec::new();

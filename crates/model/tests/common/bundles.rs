@@ -5,7 +5,7 @@ use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, Features, MaskSet};
 use serveflow_core::rows::{BitAt, RowShape};
 use serveflow_model::bundle::{Bundle, sha256};
-use serveflow_model::forest::{Forest, Kind, Node, Test, Tree};
+use serveflow_model::forest::{Forest, ForestKind, Node, Test, Tree};
 use std::path::{Path, PathBuf};
 
 /// Files by name: the plan, then the models.
@@ -74,7 +74,7 @@ fn boosted(shape: RowShape) -> Forest {
     let node = Node { test: Test::Bit(BitAt { word: 0, bit: 3 }), left: -1, right: -2 };
     let tree = |leaf: f32| Tree { nodes: vec![node], leaves: vec![leaf, -leaf] };
     let base = vec![0.5, 0.25, 0.125];
-    Forest::new(shape, 3, Kind::softmax(base), [1.0, 2.0, 0.1].map(tree).to_vec()).unwrap()
+    Forest::new(shape, 3, ForestKind::softmax(base), [1.0, 2.0, 0.1].map(tree).to_vec()).unwrap()
 }
 
 fn averaged(shape: RowShape) -> Forest {
@@ -83,7 +83,7 @@ fn averaged(shape: RowShape) -> Forest {
         nodes: vec![Node { test, left: -1, right: -2 }],
         leaves: vec![0.5, 0.25, 0.25, 0.0, 0.0, 1.0],
     };
-    Forest::new(shape, 3, Kind::Averaged, vec![tree]).unwrap()
+    Forest::new(shape, 3, ForestKind::Averaged, vec![tree]).unwrap()
 }
 
 /// The files of a bundle that loads, but for its hash list.

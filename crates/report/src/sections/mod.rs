@@ -80,8 +80,7 @@ pub(crate) fn parts(report: &PlanReport) -> Vec<Part> {
 pub(crate) fn provenance(report: &PlanReport) -> Part {
     Part {
         title: "Where this is from",
-        said: "Inputs and settings that reproduce this plan, and data that it did not \
-               use."
+        said: "Inputs and settings that reproduce this plan, and data that it did not use."
             .to_owned(),
         figure: None,
         grids: vec![grids::provenance(report)],

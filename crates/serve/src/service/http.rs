@@ -263,8 +263,8 @@ fn status(service: &Service) -> String {
                     "reading": reading },
         "packets": { "seen": accounts.packets.seen, "recorded": accounts.packets.recorded,
                      "ignored": accounts.packets.ignored,
-                     "after_close": accounts.packets.after_close, "filtered\
-                         ": accounts.packets.filtered,
+                     "after_close": accounts.packets.after_close,
+                     "filtered": accounts.packets.filtered,
                      "rejected": accounts.rejected() },
         "flows": { "seen": accounts.flows.seen, "decided": accounts.verdicts(),
                    "collecting": accounts.flows.collecting,

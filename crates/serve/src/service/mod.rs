@@ -50,7 +50,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Says of which thread it is that the system does not give it.
-#[must_use]
 pub fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> std::io::Error {
     move |error| {
         let limits = match error.kind() {
@@ -242,8 +241,8 @@ impl Service {
         let loaded = self.switch.read_while(path, is_wanted);
         let loaded = Arc::new(loaded.inspect_err(|refused| self.refuse(refused))?);
         self.switch.make_shadow_lanes(&loaded).inspect_err(|refused| self.refuse(refused))?;
-        tracing::info!(bundle = loaded.id, path = %loaded.path.display(), share, "bundle in the \
-            shadow");
+        let path = loaded.path.display();
+        tracing::info!(bundle = loaded.id, %path, share, "bundle in the shadow");
         self.put_shadow(Some(ShadowPlan { loaded: Arc::clone(&loaded), share }));
         Ok(loaded)
     }

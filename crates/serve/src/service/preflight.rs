@@ -3,7 +3,7 @@
 
 use super::Listeners;
 use crate::config::{Config, ConfigError, Typed};
-use crate::live::{self, Opened};
+use crate::live::{self, LiveInput};
 use serveflow_io::os::as_user::{SystemLimits, as_user, is_root, number_of, system_limits};
 use std::fmt;
 use std::fs::File;
@@ -180,7 +180,7 @@ pub fn within_limits(
 /// Everything that a start on interfaces opens, in its order. Dropping it closes everything.
 pub struct Start {
     /// Sources, and what the kernel counts.
-    pub live: Opened,
+    pub live: LiveInput,
     /// Sockets of metrics and control.
     pub listeners: Listeners,
 }
@@ -247,7 +247,7 @@ pub fn interfaces(
     typed: &Typed,
     config: &Config,
     stop: &Arc<AtomicBool>,
-) -> Result<Opened, ConfigError> {
+) -> Result<LiveInput, ConfigError> {
     let refused = |error: live::LiveError| wrong(typed, live::key_of(&error), error.to_string());
     live::open(config, stop).map_err(refused)
 }

@@ -15,6 +15,8 @@ mod evaluate;
 mod features;
 #[cfg(test)]
 mod help_tests;
+#[cfg(test)]
+mod house_words;
 mod inputs;
 mod inspect;
 mod labelled;

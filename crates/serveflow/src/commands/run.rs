@@ -278,7 +278,7 @@ fn feed(
         let (names, workers) = (config.live.interfaces.join(", "), config.workers);
         let plural = if workers == 1 { "" } else { "s" };
         session.say(&format!("listening to {names} with {workers} worker{plural}\n"));
-        let live::Opened { sources, counted, attacher } = live;
+        let live::LiveInput { sources, counted, attacher } = live;
         return Ok(Feed {
             sources,
             interfaces: Some(counted),

@@ -1,7 +1,8 @@
 //! Rules for Rust sources: sizes, and what may be called where.
 
-use super::scan::{code_of, functions, imports, line_of, without_tests, words};
+use super::scan::{code_of, functions, imports, items_under, line_of, without_tests, words};
 use super::tree::Text;
+use std::collections::BTreeMap;
 
 /// A file longer than this has more than one subject.
 const FILE_LINES: usize = 600;
@@ -164,9 +165,58 @@ pub(crate) fn panicking_spawns(files: &[Text]) -> Vec<String> {
     found
 }
 
+/// What may stand before the name of a public type.
+const TYPES: &[&str] = &["struct", "enum", "trait", "type", "union"];
+
+/// The name of the public type that begins at this `pub`, if one does.
+fn public_type(code: &str, at: usize) -> Option<&str> {
+    let rest = code[at + 3..].strip_prefix(char::is_whitespace)?;
+    let mut parts = rest.split_whitespace().filter(|part| *part != "unsafe");
+    let kind = parts.next()?;
+    let name = parts.next()?;
+    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+    TYPES.contains(&kind).then_some(&name[..end])
+}
+
+/// Public types that share a name. A twin for other systems, under `#[cfg(not(`, is the same type.
+pub(crate) fn twin_types(files: &[Text]) -> Vec<String> {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in files.iter().filter(|file| is_source(&file.path)) {
+        let code = without_tests(&code_of(&file.text));
+        let twins = items_under(&code, "#[cfg(not(");
+        for at in words(&code, "pub") {
+            if let Some(name) =
+                public_type(&code, at).filter(|_| !twins.iter().any(|t| t.contains(&at)))
+            {
+                let place = format!("{}:{}", file.path, line_of(&code, at));
+                places.entry(name.to_owned()).or_default().push(place);
+            }
+        }
+    }
+    let shared = places.into_iter().filter(|(_, places)| places.len() > 1);
+    shared
+        .map(|(name, places)| {
+            format!("{}: the public type `{name}` is also at {}", places[0], places[1..].join(", "))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_of_one_name_are_found() {
+        let twin = "pub struct A;\n#[cfg(not(unix))]\nmod m {\n    pub struct A;\n}\n";
+        let types = "pub(crate) struct A;\npub enum A<T> {}\npub unsafe trait B {}\nstruct B;\n\
+            #[cfg(test)]\nmod t {\n    pub type B = u8;\n}\n";
+        let at = |path: &str, text: &str| Text::new(&format!("crates/{path}.rs"), text);
+        assert_eq!(twin_types(&[at("io/src/a", twin), at("io/tests/a", types)]), [""; 0]);
+        assert_eq!(
+            twin_types(&[at("io/src/a", twin), at("core/src/b", types)]),
+            ["crates/io/src/a.rs:1: the public type `A` is also at crates/core/src/b.rs:2"]
+        );
+    }
 
     fn one(path: &str, text: &str) -> Vec<Text> {
         vec![Text::new(path, text)]

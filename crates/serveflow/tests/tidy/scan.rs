@@ -15,27 +15,44 @@ fn is_word(byte: u8) -> bool {
 /// The source with comments and the insides of string and character literals blanked: same length,
 /// same lines.
 pub(crate) fn code_of(source: &str) -> String {
-    let bytes = source.as_bytes();
-    let mut out = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = match bytes[at] {
-            b'/' if bytes[at..].starts_with(b"//") => line_end(bytes, at),
-            b'/' if bytes[at..].starts_with(b"/*") => block_comment_end(bytes, at),
-            b'"' => string_end(bytes, at),
-            b'r' => raw_string_end(bytes, at).unwrap_or(at),
-            b'\'' => char_end(bytes, at).unwrap_or(at),
-            _ => at,
-        };
-        for byte in &mut out[at..end] {
+    let mut out = source.as_bytes().to_vec();
+    for (piece, _) in pieces(source) {
+        for byte in &mut out[piece] {
             if *byte != b'\n' {
                 *byte = b' ';
             }
         }
-        at = end.max(at + 1);
     }
     String::from_utf8(out)
         .expect("whole literals and comments are blanked, so what is left is UTF-8")
+}
+
+/// The string literals of a source, with their quotes.
+pub(crate) fn strings(source: &str) -> Vec<Range<usize>> {
+    let all = pieces(source).into_iter().filter(|&(_, is_string)| is_string);
+    all.map(|(piece, _)| piece).collect()
+}
+
+/// Comments and literals, and whether each is a string.
+fn pieces(source: &str) -> Vec<(Range<usize>, bool)> {
+    let bytes = source.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let (end, is_string) = match bytes[at] {
+            b'/' if bytes[at..].starts_with(b"//") => (line_end(bytes, at), false),
+            b'/' if bytes[at..].starts_with(b"/*") => (block_comment_end(bytes, at), false),
+            b'"' => (string_end(bytes, at), true),
+            b'r' => (raw_string_end(bytes, at).unwrap_or(at), true),
+            b'\'' => (char_end(bytes, at).unwrap_or(at), false),
+            _ => (at, false),
+        };
+        if end > at {
+            found.push((at..end, is_string));
+        }
+        at = end.max(at + 1);
+    }
+    found
 }
 
 fn line_end(bytes: &[u8], at: usize) -> usize {
@@ -108,23 +125,28 @@ fn char_end(bytes: &[u8], quote: usize) -> Option<usize> {
 
 /// The code with each item under `#[cfg(test)]` blanked.
 pub(crate) fn without_tests(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
-    let mut out = code.to_owned();
-    let mut from = 0;
-    while let Some(found) = out[from..].find(MARK) {
-        let start = from + found;
-        let after = start + MARK.len();
-        let end = match out[after..].find(['{', ';']).map(|at| after + at) {
-            Some(open) if out.as_bytes()[open] == b'{' => block_end(&out, open),
-            Some(semicolon) => semicolon + 1,
-            None => out.len(),
-        };
-        let blank: String =
-            out[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
-        out.replace_range(start..end, &blank);
-        from = start + blank.len();
+    let mut out = code.as_bytes().to_vec();
+    for item in items_under(code, "#[cfg(test)]") {
+        out[item].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
     }
-    out
+    String::from_utf8(out).expect("whole items are blanked, so what is left is UTF-8")
+}
+
+/// The items that begin with an attribute, from it to their ends. The attribute may be cut short.
+pub(crate) fn items_under(code: &str, attribute: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(start) = code[from..].find(attribute).map(|at| from + at) {
+        let after = start + attribute.len();
+        let end = match code[after..].find(['{', ';']).map(|at| after + at) {
+            Some(open) if code.as_bytes()[open] == b'{' => block_end(code, open),
+            Some(semicolon) => semicolon + 1,
+            None => code.len(),
+        };
+        found.push(start..end);
+        from = end;
+    }
+    found
 }
 
 /// The byte after the brace that closes the one at `open`.

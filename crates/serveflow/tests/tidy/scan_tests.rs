@@ -1,6 +1,6 @@
 //! What the reader of Rust source takes for code.
 
-use super::scan::{code_of, functions, imports, without_tests};
+use super::scan::{code_of, functions, imports, strings, without_tests};
 
 #[test]
 fn comments_and_literals_are_blanked_and_nothing_else() {
@@ -18,7 +18,8 @@ fn comments_and_literals_are_blanked_and_nothing_else() {
     ];
     for case in cases {
         let source = case.replace(['⟦', '⟧'], "");
-        let parts = case.split('⟦').enumerate().map(|(number, part)| match part.split_once('⟧') {
+        let parts = case.split('⟦').enumerate();
+        let parts = parts.map(|(number, part)| match part.split_once('⟧') {
             Some((gone, stays)) => " ".repeat(gone.len()) + stays,
             None => {
                 assert_eq!(number, 0, "{case}");
@@ -27,6 +28,13 @@ fn comments_and_literals_are_blanked_and_nothing_else() {
         });
         assert_eq!(code_of(&source), parts.collect::<String>(), "{source}");
     }
+}
+
+#[test]
+fn strings_are_found_with_their_quotes() {
+    let source = "a(\"b\", 'c', \"d \\\" e\"); // \"f\"\nr#\"g\"#;";
+    let found: Vec<&str> = strings(source).into_iter().map(|at| &source[at]).collect();
+    assert_eq!(found, ["\"b\"", "\"d \\\" e\"", "r#\"g\"#"]);
 }
 
 #[test]

@@ -30,6 +30,32 @@ const DATA_ENDINGS: &[&str] = &[
     ".zst", ".gz", ".pcap", ".pcapng", ".cap", ".csv", ".bin", ".npy", ".onnx", ".parquet", ".ubj",
 ];
 
+/// Columns of a line of source, comments and strings included.
+const COLUMNS: usize = 100;
+
+/// Sources that people write: Rust, Python, TOML, and scripts without an ending.
+pub(crate) fn is_source(path: &str) -> bool {
+    let ending = [".rs", ".py", ".sh", ".toml"].iter().any(|ending| path.ends_with(ending));
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let is_script = path.starts_with("scripts/") || path.starts_with(".ci/");
+    // Plans of bundles are written by the program.
+    (ending && !path.starts_with("data/")) || (is_script && !name.contains('.'))
+}
+
+pub(crate) fn long_lines(sources: &[Text]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in sources {
+        for (number, line) in file.text.lines().enumerate() {
+            let columns = line.chars().count();
+            if columns > COLUMNS {
+                let place = format!("{}:{}", file.path, number + 1);
+                found.push(format!("{place}: {columns} columns, at most {COLUMNS} are allowed"));
+            }
+        }
+    }
+    found
+}
+
 pub(crate) fn machine_names(texts: &[Text]) -> Vec<String> {
     let mut found = Vec::new();
     for file in texts {
@@ -154,6 +180,22 @@ pub(crate) fn data_without_origin(entries: &[Entry], notes: &[Text]) -> Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_line_is_found() {
+        let line = |columns: usize| format!("\n# {}\n", "ü".repeat(columns - 2));
+        assert_eq!(long_lines(&[Text::new("scripts/a", &line(100))]), [""; 0]);
+        assert_eq!(
+            long_lines(&[Text::new("scripts/a", &line(101))]),
+            ["scripts/a:2: 101 columns, at most 100 are allowed"]
+        );
+        for path in ["crates/io/src/a.rs", "deny.toml", "scripts/a.py", ".ci/run", "scripts/test"] {
+            assert!(is_source(path), "{path}");
+        }
+        for path in ["data/a/plan.toml", "docs/a.md", "scripts/a.txt", "README.md"] {
+            assert!(!is_source(path), "{path}");
+        }
+    }
 
     fn entry(path: &str, bytes: u64) -> Entry {
         Entry { path: path.to_owned(), bytes }

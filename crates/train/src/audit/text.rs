@@ -95,18 +95,12 @@ impl AuditReport {
         let fields = &self.fields;
         writeln!(
             f,
-            "what the model leans on (given split, masks as planned): a field's values are dealt \
-             out\nanew among {} val flows, {} times; as they are, macro-F1 is {:.4}",
+            "what the model leans on (given split, masks as planned): a field's values are \
+             shuffled\namong {} val flows, {} times; unshuffled, macro-F1 is {:.4}",
             fields.flows, fields.repeats, fields.macro_f1
         )?;
         let (drop, share) = ("F1 drop", "share");
-        writeln!(
-            f,
-            "{:<26} {drop:>9} {share:>7} {:>17} {share:>7}",
-            "field",
-            "predictions \
-            changed"
-        )?;
+        writeln!(f, "{:<26} {drop:>9} {share:>7} {:>17} {share:>7}", "field", "labels changed")?;
         for (title, list) in [
             ("", &fields.top),
             ("identity groups not masked", &fields.identity),

@@ -4,7 +4,9 @@ use super::record::{Dataset, RecordError, RecordPlan, record};
 use serveflow_core::FlowConfig;
 use serveflow_core::features::layout::HeaderLayout;
 use serveflow_core::features::{FeatureSpec, MaskSet};
-use serveflow_label::diagnose::{Cause, Diagnosis, Entry, Tables, Unexplained, diagnose, grouped};
+use serveflow_label::diagnose::{
+    Cause, Diagnosis, DiagnosisInput, Entry, Unexplained, diagnose, grouped,
+};
 use serveflow_label::{FileLabels, LabelBook};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -77,7 +79,7 @@ impl LabelMatch {
             files.extend(more.files.into_keys());
         }
         let rows = rows(book);
-        let tables = Tables { files: &files, rows: &rows, flows: &entries };
+        let tables = DiagnosisInput { files: &files, rows: &rows, flows: &entries };
         let Diagnosis { met, causes, unexplained, .. } = diagnose(tables);
         let words = |cause: &Cause| (cause.words(&|file| name(&files[file])), cause.rows);
         found.causes = causes.iter().map(words).collect();

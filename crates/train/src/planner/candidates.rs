@@ -533,7 +533,7 @@ impl Group {
 /// The first rounds of boosted trees, or the first trees of a forest: what training would have
 /// given that had stopped there.
 fn cut(forest: &Forest, size: usize) -> Forest {
-    use serveflow_model::forest::Kind as Sum;
+    use serveflow_model::forest::ForestKind as Sum;
     let per_round = match forest.kind() {
         Sum::Boosted { .. } => forest.classes(),
         Sum::Averaged => 1,

@@ -9,7 +9,7 @@ use super::heads::{Learned, fact_rows, worths};
 use super::pool::{Answers, CandidatePool, Flows};
 use super::replay::{Chain, Evaluator, Heads, Part};
 use super::search::prices;
-use crate::risk_control::{Guarantee, Loss, Outcome, fixed_sequence, smallest_tolerated};
+use crate::risk_control::{Guarantee, Loss, PairedPredictions, fixed_sequence, smallest_tolerated};
 use serde::{Deserialize, Serialize};
 use serveflow_model::bundle::GuaranteePlan;
 
@@ -113,7 +113,7 @@ pub(super) fn grant(board: &Evaluator<'_>, cascade: &Chain, guarantee: Guarantee
         })
         .collect();
     let classes = pool.classes();
-    let outcome = |at: usize| Outcome { truth, slow, cascade: &answers[at], classes };
+    let outcome = |at: usize| PairedPredictions { truth, slow, cascade: &answers[at], classes };
     let granted = fixed_sequence(&guarantee, (0..path.len()).map(outcome));
     let at = granted.unwrap_or(0);
     Granted {

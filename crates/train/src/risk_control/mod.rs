@@ -64,7 +64,7 @@ fn level(confidence: f64) -> f64 {
 /// Answers of one operating point and of the slow stage alone on the calibration flows, flow by
 /// flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome<'a> {
+pub struct PairedPredictions<'a> {
     /// True class.
     pub truth: &'a [u16],
     /// The slow stage's answer when it is asked for every flow.
@@ -75,7 +75,7 @@ pub struct Outcome<'a> {
     pub classes: usize,
 }
 
-impl Outcome<'_> {
+impl PairedPredictions<'_> {
     /// The loss on these flows; below 0 where the cascade is better; 0 when there are no flows.
     ///
     /// # Panics
@@ -97,14 +97,12 @@ impl Outcome<'_> {
         assert_eq!(
             self.truth.len(),
             self.slow.len(),
-            "a prediction of the slow stage for each \
-                                                       flow"
+            "a prediction of the slow stage for each flow"
         );
         assert_eq!(
             self.truth.len(),
             self.cascade.len(),
-            "a prediction of the cascade for each \
-                                                          flow"
+            "a prediction of the cascade for each flow"
         );
         let answers = self.slow.iter().copied().zip(self.cascade.iter().copied());
         self.truth
@@ -122,7 +120,7 @@ enum Evidence {
 }
 
 impl Evidence {
-    fn new(loss: Loss, outcome: &Outcome<'_>) -> Self {
+    fn new(loss: Loss, outcome: &PairedPredictions<'_>) -> Self {
         match loss {
             Loss::Accuracy => {
                 let mut counts = Disagreements::default();
@@ -179,7 +177,7 @@ impl Evidence {
 /// # Panics
 /// When the outcome's lists differ in length or a label is out of range.
 #[must_use]
-pub fn p_value(loss: Loss, tolerated: f64, outcome: &Outcome<'_>) -> f64 {
+pub fn p_value(loss: Loss, tolerated: f64, outcome: &PairedPredictions<'_>) -> f64 {
     let evidence = Evidence::new(loss, outcome);
     if evidence.refutes(tolerated, 0.0) {
         return 0.0;
@@ -205,9 +203,9 @@ pub fn p_value(loss: Loss, tolerated: f64, outcome: &Outcome<'_>) -> f64 {
 /// When an outcome's lists differ in length or a label is out of range.
 pub fn fixed_sequence<'a>(
     guarantee: &Guarantee,
-    path: impl Iterator<Item = Outcome<'a>>,
+    path: impl Iterator<Item = PairedPredictions<'a>>,
 ) -> Option<usize> {
-    let granted = |outcome: &Outcome<'_>| {
+    let granted = |outcome: &PairedPredictions<'_>| {
         Evidence::new(guarantee.loss, outcome).refutes(guarantee.tolerated, guarantee.level())
     };
     path.take_while(granted).count().checked_sub(1)
@@ -222,7 +220,7 @@ pub fn fixed_sequence<'a>(
 /// # Panics
 /// When the outcome's lists differ in length or a label is out of range.
 #[must_use]
-pub fn smallest_tolerated(loss: Loss, confidence: f64, outcome: &Outcome<'_>) -> f64 {
+pub fn smallest_tolerated(loss: Loss, confidence: f64, outcome: &PairedPredictions<'_>) -> f64 {
     let (evidence, level) = (Evidence::new(loss, outcome), level(confidence));
     if evidence.refutes(0.0, level) {
         return 0.0;

@@ -10,8 +10,8 @@ struct Flows {
 }
 
 impl Flows {
-    fn outcome(&self, classes: usize) -> Outcome<'_> {
-        Outcome { truth: &self.truth, slow: &self.slow, cascade: &self.cascade, classes }
+    fn outcome(&self, classes: usize) -> PairedPredictions<'_> {
+        PairedPredictions { truth: &self.truth, slow: &self.slow, cascade: &self.cascade, classes }
     }
 
     fn add(&mut self, truth: u16, slow: u16, cascade: u16) {
@@ -69,7 +69,7 @@ fn betting(losses: i64, gains: i64, flows: i64, tolerated: f64, level: f64) -> f
     1.0 / best
 }
 
-fn counts(outcome: &Outcome<'_>) -> (i64, i64, i64) {
+fn counts(outcome: &PairedPredictions<'_>) -> (i64, i64, i64) {
     match Evidence::new(Loss::Accuracy, outcome) {
         Evidence::Accuracy(counts) => (counts.losses, counts.gains, counts.flows),
         Evidence::MacroF1(_) => unreachable!("evidence of the loss that was asked for"),
@@ -256,9 +256,9 @@ impl Path {
         }
     }
 
-    fn outcome(&self, point: usize) -> Outcome<'_> {
+    fn outcome(&self, point: usize) -> PairedPredictions<'_> {
         let cascade = &self.points[point];
-        Outcome { truth: &self.truth, slow: &self.slow, cascade, classes: CLASSES }
+        PairedPredictions { truth: &self.truth, slow: &self.slow, cascade, classes: CLASSES }
     }
 
     fn grant(&self, guarantee: &Guarantee) -> Option<usize> {

@@ -4,7 +4,7 @@ use super::decision::{ColumnSample, Learner};
 use super::error::require;
 use super::{Progress, TrainError, TrainSet, TreeParams};
 use crate::random::Random;
-use serveflow_model::forest::{Forest, Kind, Tree};
+use serveflow_model::forest::{Forest, ForestKind, Tree};
 use std::thread::Builder;
 
 /// How a random forest grows.
@@ -63,7 +63,7 @@ pub fn train_forest(
         trees.extend(grown);
         progress(Progress { done: trees.len(), total: params.trees, validation_loss: None });
     }
-    let forest = Forest::new(set.matrix().shape(), set.classes(), Kind::Averaged, trees);
+    let forest = Forest::new(set.matrix().shape(), set.classes(), ForestKind::Averaged, trees);
     Ok(forest.expect("grown trees keep what a forest guarantees"))
 }
 

@@ -27,7 +27,7 @@ pub use onnx::{is_forest as onnx_is_forest, read as onnx};
 pub use sklearn::read as sklearn;
 pub use xgboost::{read as xgboost, read_ubjson as xgboost_ubjson};
 
-use super::{Forest, Kind, Link, MAX_CLASSES, Tree};
+use super::{Forest, ForestKind, Link, MAX_CLASSES, Tree};
 use crate::binding::Binding;
 use crate::formats::FormatHead;
 use convert::{Budget, FileTree, plant};
@@ -81,11 +81,11 @@ impl Foreign {
             self.trees.iter().enumerate().map(plant).collect::<Result<_, ImportError>>()?;
         let shape = columns.shape();
         let (kind, trees) = match &self.sum {
-            Sum::Mean => (Kind::Averaged, trees.into_iter().map(|(_, tree)| tree).collect()),
+            Sum::Mean => (ForestKind::Averaged, trees.into_iter().map(|(_, tree)| tree).collect()),
             Sum::Classes { base, link } => {
-                (Kind::Boosted { base: base.clone(), link: *link }, rounds(trees, classes)?)
+                (ForestKind::Boosted { base: base.clone(), link: *link }, rounds(trees, classes)?)
             }
-            Sum::Binary(base) => (Kind::softmax(vec![0.0, *base]), rounds(halves(trees), 2)?),
+            Sum::Binary(base) => (ForestKind::softmax(vec![0.0, *base]), rounds(halves(trees), 2)?),
         };
         Ok(Forest::new(shape, classes, kind, trees)?)
     }

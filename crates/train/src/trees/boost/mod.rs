@@ -28,7 +28,7 @@ use crate::random::{self, Random};
 use grow::Grower;
 use loss::log_sums;
 use plane_tree::PlaneTree;
-use serveflow_model::forest::{Forest, Kind, Tree};
+use serveflow_model::forest::{Forest, ForestKind, Tree};
 use std::sync::Mutex;
 use std::thread::Builder;
 use watch::Watch;
@@ -86,7 +86,7 @@ pub fn train_boosted(
     }
     let rounds = trees.len() / set.classes();
     let trees: Vec<Tree> = trees.iter().map(|tree| tree.bind(set.matrix().tests())).collect();
-    let kind = Kind::softmax(base);
+    let kind = ForestKind::softmax(base);
     let forest = Forest::new(set.matrix().shape(), set.classes(), kind, trees);
     let forest = forest.expect("grown trees keep what a forest guarantees");
     Ok(Boosted { forest, rounds, validation_losses: watch.map_or(Vec::new(), |w| w.losses) })

@@ -10,7 +10,7 @@ pub(super) use grow::Learner;
 
 use super::error::require;
 use super::{TrainError, TrainSet};
-use serveflow_model::forest::{Forest, Kind};
+use serveflow_model::forest::{Forest, ForestKind};
 
 /// What a split should lessen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -74,6 +74,6 @@ pub fn train_tree(set: &TrainSet, params: &TreeParams) -> Result<Forest, TrainEr
     let learner = Learner::new(set, params);
     let tree = learner.grow(learner.rows_by_class(), None);
     let shape = set.matrix().shape();
-    let forest = Forest::new(shape, set.classes(), Kind::Averaged, vec![tree]);
+    let forest = Forest::new(shape, set.classes(), ForestKind::Averaged, vec![tree]);
     Ok(forest.expect("a grown tree keeps what a forest guarantees"))
 }
