@@ -119,7 +119,8 @@ def write_labels(task, work):
         writer.writeheader()
         for row in rows:
             if row["split"] != "train" or seen[row["label"]] % nth == 0:
-                writer.writerow(row)
+                # The table is not beside the captures.
+                writer.writerow({**row, "file": (task / row["file"]).resolve()})
             seen[row["label"]] += row["split"] == "train"
     return table
 
