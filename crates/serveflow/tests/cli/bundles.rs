@@ -147,6 +147,8 @@ fn gates_are_calibrated_when_a_second_stage_joins() {
 fn a_plan_with_degradation_levels_takes_another_stage_and_another_model() {
     let bench = Bench::new("bundle-degradation");
     let (data, bundle) = (data(), bench.bundle());
+    // Labels that one packet does not tell apart, or there is nothing to escalate less of.
+    put(bench.labels.clone(), some_labels(&["http", "tls"]));
     let has_levels = || {
         let plan = std::fs::read_to_string(bundle.join("plan.toml")).unwrap();
         plan.parse::<toml::Table>().unwrap().contains_key("degradation")
