@@ -5,7 +5,8 @@
 //! order. Reading is one at a time, and so is every visit to the board on which parts are left.
 //! [`sim`] plays this event by event, [`shards`] says how unevenly flows fall onto workers,
 //! [`curve`] puts both together with what memory can move, and says what binds. [`measure`] finds
-//! the costs, and [`validation`] what one and two workers really do, to hold the simulation against.
+//! the costs, and [`validation`] what one and two workers really do, to hold the simulation
+//! against.
 
 pub mod curve;
 pub mod machine;

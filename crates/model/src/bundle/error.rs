@@ -227,13 +227,10 @@ impl fmt::Display for BundleError {
             ),
             Self::Width { stage, path, expected, found } => write!(
                 f,
-                "{}: stage `{stage}` encodes rows of {} words and {} numbers, the model takes {} \
-                 words and {} numbers",
+                "{}: stage `{stage}` encodes rows of {}, the model takes {}",
                 path.display(),
-                expected.words,
-                expected.numbers,
-                found.words,
-                found.numbers
+                shape(expected),
+                shape(found)
             ),
             Self::Classes { stage, path, expected, found } => write!(
                 f,
@@ -246,6 +243,11 @@ impl fmt::Display for BundleError {
             Self::Cascade { path, source } => write!(f, "{}: {source}", path.display()),
         }
     }
+}
+
+/// A row's shape in words.
+fn shape(shape: &RowShape) -> String {
+    format!("{} words and {} numbers", shape.words, shape.numbers)
 }
 
 impl BundleError {
