@@ -78,7 +78,7 @@ fn options_of_another_order_are_refused() {
 /// The names before the dictionary are gone: nothing was released that had them.
 #[test]
 fn old_names_are_unknown() {
-    for old in ["--join", "--also-features", "--guarantee", "--guarantee-of", "--measure"] {
+    for old in ["--join", "--also-features", "--promise", "--promise-of", "--measure"] {
         let args = ["train", "--captures", "x", "--out", "y", old, "1"];
         serveflow(&args).exits(2).says(&["unexpected argument", old]);
     }
