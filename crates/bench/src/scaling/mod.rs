@@ -4,9 +4,8 @@
 //! parts its frames by flow, and leaves each worker its part; every worker takes its parts in
 //! order. Reading is one at a time, and so is every visit to the board on which parts are left.
 //! [`sim`] plays this event by event, [`shards`] says how unevenly flows fall onto workers,
-//! [`curve`] puts both together with what memory can move, and says what binds. [`measure`] finds
-//! the costs, and [`validation`] what one and two workers really do, to hold the simulation
-//! against.
+//! [`curve`] adds what memory can move and names the limit. [`measure`] measures the costs, and
+//! [`validation`] runs one and two workers to compare the simulation with.
 
 pub mod curve;
 pub mod machine;

@@ -174,6 +174,9 @@ pub enum BundleError {
     },
 }
 
+/// Where the classes of a model are named.
+const CLASS_KEYS: &str = "`classes` of the stage's model, --classes of `bundle add`";
+
 impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -184,7 +187,9 @@ impl fmt::Display for BundleError {
                  `serveflow train` or `serveflow bundle add` writes, found {found}",
                 path.display()
             ),
-            Self::Plan { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Plan { path, message } | Self::Model { path, message } => {
+                write!(f, "{}: {message}", path.display())
+            }
             Self::Version { path, found } => {
                 let expected = super::plan::PLAN_FORMAT;
                 write!(f, "{}: format: expected `{expected}`, found `{found}`", path.display())
@@ -215,16 +220,12 @@ impl fmt::Display for BundleError {
                 write!(f, "stage `{stage}`: confidence: {message}")
             }
             Self::Gate { stage, message } => write!(f, "stage `{stage}`: gate: {message}"),
-            Self::Model { path, message } => write!(f, "{}: {message}", path.display()),
             Self::Columns { stage, path, message } => {
                 write!(f, "{}: stage `{stage}`: {message}", path.display())
             }
-            Self::Label { stage, path, source } => write!(
-                f,
-                "{}: stage `{stage}`: {source} (`classes` of the stage's model, --classes of \
-                 `bundle add`)",
-                path.display()
-            ),
+            Self::Label { stage, path, source } => {
+                write!(f, "{}: stage `{stage}`: {source} ({CLASS_KEYS})", path.display())
+            }
             Self::Width { stage, path, expected, found } => write!(
                 f,
                 "{}: stage `{stage}` encodes rows of {}, the model takes {}",
@@ -235,8 +236,7 @@ impl fmt::Display for BundleError {
             Self::Classes { stage, path, expected, found } => write!(
                 f,
                 "{}: stage `{stage}`: the plan has {expected} labels, the model {found} classes: \
-                 name the labels that they are (`classes` of the stage's model, --classes of \
-                 `bundle add`)",
+                 name the labels that they are ({CLASS_KEYS})",
                 path.display()
             ),
             Self::Lanes { path, source } => write!(f, "{}: lanes: {source}", path.display()),

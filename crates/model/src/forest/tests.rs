@@ -330,7 +330,7 @@ fn files_are_refused_with_a_reason() {
     assert!(read("\"version\":1", "\"version\":7,\"new\":1").contains("version 7"));
     assert!(read("serveflow-forest", "other").contains("\"other\""));
     assert!(read("\"boosted-logistic\"", "\"stacked\"").contains("\"stacked\""));
-    assert!(read("\"missing\":[1", "\"missing\":[0").contains("node 0 asks no number"));
+    assert!(read("\"missing\":[1", "\"missing\":[0").contains("node 0 tests no number"));
     assert!(read("\"missing\":[1,6", "\"missing\":[6,1").contains("is out of order"));
     assert!(read("\"words\":", "\"extra\":1,\"words\":").contains("unknown field"));
     assert!(read("\"left\":[", "\"left\":[7,").contains("left"));

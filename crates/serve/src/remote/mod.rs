@@ -1,10 +1,10 @@
 //! Models that answer elsewhere: pools of servers, asked over the Open Inference Protocol.
 //!
 //! [`RemoteConfig`] says where the servers stand. A model of a bundle that is opened with
-//! [`Remote::connecting`] gets a pool of them. The pool chooses a server, asks it within a
-//! deadline, asks another one where that fails, and looks in the background which servers are
-//! ready. All of it needs the cargo feature `remote`; without it, such a model is refused with a
-//! sentence.
+//! [`Remote::connecting`] gets a pool of them. The pool chooses a server, sends it the
+//! request with a deadline, retries on another one if that fails, and checks the servers' readiness
+//! in the background. All of it
+//! needs the cargo feature `remote`; without it, such a model is refused with a sentence.
 
 #[cfg(feature = "remote")]
 mod answer;
