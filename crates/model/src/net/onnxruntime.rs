@@ -36,7 +36,7 @@ impl Library {
     /// Opens the library.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let refused = |found: &dyn fmt::Display| {
-            format!("expected the library of ONNX Runtime, found: {found}")
+            format!("expected the library of ONNX Runtime, found none that loads: {found}")
         };
         // The crate looks for what is relative beside the program.
         let path = path.canonicalize().map_err(|error| refused(&error))?;

@@ -111,7 +111,9 @@ fn a_pipe_that_is_made_anew_is_opened_anew() {
     drop(second);
     fs::remove_file(&path).unwrap();
     hand_over(&output, 4..6).unwrap();
-    until("there is no pipe", || output.status().trouble.is_some_and(|why| why.contains("no pipe")));
+    until("there is no pipe", || {
+        output.status().trouble.is_some_and(|why| why.contains("no pipe"))
+    });
     output.reopen();
     assert!(!path.exists());
     make(&path);
