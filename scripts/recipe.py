@@ -97,9 +97,14 @@ def one(serveflow, name, python, ending, table, work):
         "bundle", "add", bundle, "--stage", f"{name}@10", "--model", model, "--packets", 10,
         "--expect", expected, *LABELLED,
     ]
-    turned = ",".join(reversed(Table(table).labels))
+    rows = Table(table)
+    labels = list(rows.labels)
+    if name == "sklearn":
+        # A forest of scikit-learn has the classes of its training flows alone.
+        labels = [labels[at] for at in sorted(set(rows.of("train")[1]))]
+    turned = ",".join(reversed(labels))
     said = run(serveflow, *add, "--classes", turned, "--accept", fails=True)
-    if "more than --tolerance" not in said:
+    if "exceeds --tolerance" not in said:
         sys.exit(
             f"recipe.py: {name}: expected a refusal of other classes by --expect, found {said}"
         )

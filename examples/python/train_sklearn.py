@@ -19,5 +19,8 @@ onnx = skl2onnx.to_onnx(model, initial_types=[("X", FloatTensorType([None, x.sha
 with open(sys.argv[2], "wb") as file:
     file.write(onnx.SerializeToString())
 if len(sys.argv) > 3:
-    order = [list(model.classes_).index(label) for label in table.labels]
-    table.write_expected(sys.argv[3], model.predict_proba(table.x)[:, order])
+    # A class without a training flow is none of the model's: its probability is 0.
+    probabilities = np.zeros((len(table.x), len(table.labels)))
+    columns = [list(table.labels).index(label) for label in model.classes_]
+    probabilities[:, columns] = model.predict_proba(table.x)
+    table.write_expected(sys.argv[3], probabilities)
