@@ -41,6 +41,7 @@ import concurrent.futures
 import csv
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -150,6 +151,10 @@ def parity(tool, task, labels, bits, work):
         )
         tool("train", "--captures", task, "--labels", labels, "--out", bundle, "--stages", stage,
              "--uncertainty", "least_confidence", "--no-audit")
+        # What the model says itself, without the calibration of its confidence.
+        plan = bundle / "plan.toml"
+        plan.write_text(re.sub(r"(?m)^confidence = .*\n", "", plan.read_text()))
+        tool("bundle", "pack", bundle)
         tool("features", *files, "--packets", depth, "--format", "parquet", "--out", table)
         tool("run", *files, "--bundle", bundle, "--format", "csv", "--out", verdicts)
         table = Table(table, bits)
