@@ -161,7 +161,7 @@ class Runs:
             f"[remote]\nendpoints = {json.dumps(endpoints)}\ntimeout_ms = {timeout_ms}\nhealth_ms ="
             " 200\n[limits]\nbatch_rows = 64\nworkers = 1\n"
         )
-        # A capture that is named twice is read once, so each pass has copies, and tables of its own.
+        # A capture that is named twice is read once, so each pass has copies, and its own tables.
         captures, tables = self.captures, ["--per-capture"] if passes > 1 else []
         for at in range(1, passes):
             copies = self.work / f"copies{at}"
