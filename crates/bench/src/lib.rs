@@ -1,5 +1,5 @@
-//! The workbench: cascades under load, what is measured of them, and how it is told. The traffic is
-//! that of `serveflow_train::traffic`.
+//! Benchmarks of cascades under load: the measurements and their reports. The traffic is that of
+//! `serveflow_train::traffic`.
 //!
 //! ```text
 //! paced      traffic whose packets are due by the clock

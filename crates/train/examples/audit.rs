@@ -1,5 +1,5 @@
-//! The honest evaluation of tasks:
-//! `cargo run --release -p serveflow-train --example honest -- TASK_DIR...`
+//! The audit of tasks:
+//! `cargo run --release -p serveflow-train --example audit -- TASK_DIR...`
 #![allow(clippy::unwrap_used)]
 use serveflow_train::audit::examine;
 use serveflow_train::pipeline::{Step, TrainPlan};
